@@ -1,0 +1,1 @@
+"""Early-exit image classifiers between an edge device and the cloud."""

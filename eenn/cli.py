@@ -1,0 +1,47 @@
+"""How scripts meet a user's mistake: one clear line on stderr, exit code 1, no traceback."""
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from eenn.errors import EennError
+
+# Hydra's own switch for full tracebacks. A user who sets it gets them from us too; otherwise it is
+# set for Hydra alone, so that its errors come here instead of ending in its own long report.
+TRACEBACKS = "HYDRA_FULL_ERROR"
+_asked_for_tracebacks = bool(os.environ.get(TRACEBACKS))
+os.environ[TRACEBACKS] = "1"
+
+
+@contextmanager
+def one_line_errors() -> Iterator[None]:
+    """End the program with one line if the block meets an error that the user can mend.
+
+    Those are ours, the operating system's about files, and those of the configuration. Anything
+    else is a bug and keeps its traceback.
+    """
+    try:
+        yield
+    except Exception as error:
+        line = _line(error)
+        if line is None or _asked_for_tracebacks:
+            raise
+        print(f"error: {line}", file=sys.stderr)
+        raise SystemExit(1) from None
+
+
+def _line(error: Exception) -> str | None:
+    if isinstance(error, EennError):
+        return str(error)
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename}: {error.strerror}"
+    if type(error).__module__.split(".")[0] in ("hydra", "omegaconf"):
+        return " ".join(str(error).split("To append")[0].split()) + _allowed_keys(error)
+    return None
+
+
+def _allowed_keys(error: Exception) -> str:
+    # OmegaConf's key errors carry the node whose key was not found.
+    parent = getattr(error.__cause__, "parent_node", None)
+    return f" Allowed here are {', '.join(map(str, parent))}." if parent is not None else ""

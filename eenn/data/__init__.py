@@ -1,0 +1,1 @@
+"""Images and labels: sources, splits, distortions, augmentation and the data module."""

@@ -1,0 +1,181 @@
+"""The data module: one source, one split, and a loader for each part and each distortion."""
+
+import os
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from pytorch_lightning import LightningDataModule
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from eenn.data.augmentation import Augmentation
+from eenn.data.datasets import ImageSource
+from eenn.data.distortions import Distortion
+from eenn.data.splits import SPLIT_NAMES, Split, split_samples
+from eenn.errors import EennError
+from eenn.preprocess import Preprocessing
+
+
+class TrainingImages(Dataset[tuple[Tensor, int]]):
+    """Augmented samples, indexed by (index, seed): the same pair gives the same image."""
+
+    def __init__(
+        self,
+        source: ImageSource,
+        indices: NDArray[np.int64],
+        preprocessing: Preprocessing,
+        augmentation: Augmentation,
+    ) -> None:
+        self.source, self.indices = source, indices
+        self.preprocessing, self.augmentation = preprocessing, augmentation
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, index_and_seed: tuple[int, int]) -> tuple[Tensor, int]:
+        index, seed = index_and_seed
+        sample = int(self.indices[index])
+        image = self.source.read(sample, self.preprocessing.resize_size)
+        pixels = self.augmentation(image, self.preprocessing.input_size, seed)
+        return torch.from_numpy(self.preprocessing.normalise(pixels)), int(self.source.labels[sample])
+
+
+class EvaluationImages(Dataset[tuple[Tensor, int]]):
+    """Samples as the preprocessing makes them, optionally distorted, the same every time."""
+
+    def __init__(
+        self,
+        source: ImageSource,
+        indices: NDArray[np.int64],
+        preprocessing: Preprocessing,
+        distortion: Distortion | None = None,
+    ) -> None:
+        self.source, self.indices = source, indices
+        self.preprocessing, self.distortion = preprocessing, distortion
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        sample = int(self.indices[index])
+        pixels = self._pixels(self.source.read(sample, self.preprocessing.resize_size), sample)
+        return torch.from_numpy(self.preprocessing.normalise(pixels)), int(self.source.labels[sample])
+
+    def _pixels(self, image: Image.Image, sample: int) -> NDArray[np.uint8]:
+        pixels = self.preprocessing.crop(image)
+        if self.distortion is None:
+            return pixels
+        return self.distortion(pixels, int(self.source.content_hashes[sample][:15], 16))
+
+
+class EpochSampler(Sampler[tuple[int, int]]):
+    """Pairs (index, seed) in an order that depends on the seed and the epoch alone.
+
+    So an epoch is the same whether the run was interrupted before it or not, and for any number of
+    loader workers. Lightning calls `set_epoch`. With several processes each takes every n-th pair.
+    """
+
+    def __init__(self, size: int, seed: int, rank: int = 0, processes: int = 1) -> None:
+        self.size, self.seed, self.rank, self.processes = size, seed, rank, processes
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return self.size // self.processes
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        generator = np.random.default_rng([self.seed, self.epoch])
+        order = generator.permutation(self.size)
+        seeds = generator.integers(2**63, size=self.size)
+        mine = slice(self.rank, len(self) * self.processes, self.processes)
+        return iter(zip(order[mine].tolist(), seeds[mine].tolist(), strict=True))
+
+
+class ImageDataModule(LightningDataModule):
+    """Loaders over one source and its split.
+
+    Args:
+        num_workers: loader processes; None takes none on machines of up to two cores, where they
+            only take compute from the training, and half of the cores elsewhere (at most 8).
+        split: an earlier split of the same source; None draws one from `seed`.
+
+    Raises:
+        EennError: a class too small to split, or a split whose samples the source does not have.
+    """
+
+    def __init__(
+        self,
+        source: ImageSource,
+        preprocessing: Preprocessing,
+        augmentation: Augmentation,
+        seed: int,
+        batch_size: int = 32,
+        num_workers: int | None = None,
+        split: Split | None = None,
+    ) -> None:
+        super().__init__()
+        if batch_size < 2:
+            raise EennError(f"data.batch_size={batch_size}: allowed is 2 or more (BatchNorm)")
+        self.source, self.preprocessing, self.augmentation = source, preprocessing, augmentation
+        self.seed, self.batch_size = seed, batch_size
+        cores = os.cpu_count() or 1
+        default_workers = 0 if cores <= 2 else min(cores // 2, 8)
+        self.num_workers = default_workers if num_workers is None else num_workers
+        self.split = split or split_samples(
+            source.sample_ids,
+            [source.classes[label] for label in source.labels],
+            source.content_hashes,
+            seed,
+        )
+        index_of = {sample_id: index for index, sample_id in enumerate(source.sample_ids)}
+        missing = [s for name in SPLIT_NAMES for s in getattr(self.split, name) if s not in index_of]
+        if missing:
+            raise EennError(
+                f"{len(missing)} samples of the split are not in the data, such as {missing[0]}; "
+                "point data.root to the images that the split was drawn from"
+            )
+        self.indices = {
+            name: np.array([index_of[s] for s in getattr(self.split, name)], np.int64)
+            for name in SPLIT_NAMES
+        }
+
+    def train_dataloader(self) -> DataLoader[tuple[Tensor, int]]:
+        """Augmented training batches, float32 (batch, 3, H, W) and int64 (batch,)."""
+        indices = self.indices["train"]
+        rank = self.trainer.global_rank if self.trainer else 0
+        processes = self.trainer.world_size if self.trainer else 1
+        sampler = EpochSampler(len(indices), self.seed, rank, processes)
+        return DataLoader(
+            TrainingImages(self.source, indices, self.preprocessing, self.augmentation),
+            self.batch_size,
+            sampler=sampler,
+            # A last batch of one image would leave BatchNorm without a variance.
+            drop_last=len(sampler) >= self.batch_size,
+            num_workers=self.num_workers,
+            persistent_workers=self.num_workers > 0,
+            pin_memory=torch.cuda.is_available(),
+        )
+
+    def val_dataloader(self) -> DataLoader[tuple[Tensor, int]]:
+        """Every validation sample, in every process, so that no process count changes a metric."""
+        return self.evaluation_dataloader("val")
+
+    def test_dataloader(self) -> DataLoader[tuple[Tensor, int]]:
+        """Every test sample, in the split's order."""
+        return self.evaluation_dataloader("test")
+
+    def evaluation_dataloader(
+        self, part: str, distortion: Distortion | None = None
+    ) -> DataLoader[tuple[Tensor, int]]:
+        """Batches of one part of the split in its order, at a distortion; never shuffled."""
+        return DataLoader(
+            EvaluationImages(self.source, self.indices[part], self.preprocessing, distortion),
+            self.batch_size,
+            num_workers=self.num_workers,
+            pin_memory=torch.cuda.is_available(),
+        )

@@ -1,0 +1,133 @@
+"""Where images come from: any folder of class folders, and Caltech-256, downloaded on first use.
+
+An `ImageSource` lists its samples once and reads them one by one; splits, augmentation and
+distortions are not its business.
+"""
+
+import hashlib
+import logging
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from eenn.errors import EennError
+from eenn.preprocess import UnreadableImage, read_image
+
+log = logging.getLogger(__name__)
+
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp"})
+
+
+class ImageSource(Protocol):
+    """A labelled collection of images, in a fixed order."""
+
+    classes: tuple[str, ...]
+    sample_ids: tuple[str, ...]
+    labels: NDArray[np.int64]
+    content_hashes: tuple[str, ...]
+
+    def read(self, index: int, shorter_side: int) -> Image.Image:
+        """The RGB image at `index`, with a shorter side of at least `shorter_side` if it had it."""
+
+
+class FolderImages:
+    """Images in `root/CLASS/**`; class folders in alphabetical order, hidden ones left out.
+
+    Every file is hashed and decoded once at the start, so that a broken file is met before the
+    training and not in the middle of it.
+
+    Args:
+        on_error: `raise` names all unreadable files and empty folders in one error; `skip` leaves
+            them out, lists them in the log and in `skipped`.
+
+    Raises:
+        EennError: no such folder, no class folders, or (with `raise`) unusable files and folders.
+    """
+
+    def __init__(self, root: str | Path, on_error: str = "raise") -> None:
+        root = Path(root).expanduser()
+        if on_error not in ("raise", "skip"):
+            raise EennError(f"data.on_error={on_error}: allowed are raise, skip")
+        if not root.is_dir():
+            raise EennError(f"data.root={root} is no folder; it must hold one folder per class")
+        folders = [d for d in sorted(root.iterdir()) if d.is_dir() and not d.name.startswith(".")]
+        if not folders:
+            raise EennError(f"data.root={root} holds no class folders; it must hold one per class")
+
+        files = {folder: _image_files(folder) for folder in folders}
+        candidates = [file for folder in folders for file in files[folder]]
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            hashes = dict(zip(candidates, pool.map(_checked_hash, candidates), strict=True))
+        usable = [file for file in candidates if hashes[file] is not None]
+        classes_used = {file.relative_to(root).parts[0] for file in usable}
+
+        broken = [str(file.relative_to(root)) for file in candidates if hashes[file] is None]
+        empty = [f"{folder.name}/" for folder in folders if folder.name not in classes_used]
+        self.skipped = tuple(broken + empty)
+        if self.skipped and on_error == "raise":
+            raise EennError(
+                f"{len(broken)} unreadable images and {len(empty)} class folders without images "
+                f"under {root}: {_shortened(self.skipped)}; "
+                "mend or remove them, or leave them out with data.on_error=skip"
+            )
+        if self.skipped:
+            log.warning("left out %d: %s", len(self.skipped), ", ".join(self.skipped))
+
+        self.root = root
+        self.classes = tuple(sorted(classes_used))
+        self.sample_ids = tuple(file.relative_to(root).as_posix() for file in usable)
+        names = [sample_id.split("/", 1)[0] for sample_id in self.sample_ids]
+        self.labels = np.array([self.classes.index(name) for name in names], np.int64)
+        self.content_hashes = tuple(str(hashes[file]) for file in usable)
+
+    def read(self, index: int, shorter_side: int) -> Image.Image:
+        """The RGB image at `index`, decoded at reduced scale where `shorter_side` allows it."""
+        return read_image(self.root / self.sample_ids[index], shorter_side)
+
+
+def caltech256(root: str | Path, on_error: str = "raise") -> FolderImages:
+    """Caltech-256 under `root`, downloaded by torchvision (1.2 GB, checksum verified) if absent.
+
+    Raises:
+        EennError: the download failed; the message says how to fetch the archive by hand.
+    """
+    # Imported here because torchvision is slow to import and other sources do without it.
+    from torchvision.datasets import Caltech256
+
+    root = Path(root).expanduser()
+    images = root / "caltech256" / "256_ObjectCategories"
+    if not images.is_dir():
+        try:
+            root.mkdir(parents=True, exist_ok=True)
+            Caltech256(str(root), download=True)
+        except Exception as error:
+            raise EennError(
+                f"Caltech-256 could not be downloaded ({error}); get 256_ObjectCategories.tar from "
+                f"https://data.caltech.edu/records/nyy15-4j048, unpack it so that {images}/001.ak47 "
+                "exists, and run again"
+            ) from error
+    return FolderImages(images, on_error)
+
+
+def _image_files(folder: Path) -> list[Path]:
+    return [file for file in sorted(folder.rglob("*")) if file.suffix.lower() in IMAGE_SUFFIXES]
+
+
+def _checked_hash(file: Path) -> str | None:
+    """SHA-256 of the file's bytes, or None if it cannot be read as an image."""
+    try:
+        read_image(file, shorter_side=1)
+        return hashlib.sha256(file.read_bytes()).hexdigest()
+    except UnreadableImage:
+        return None
+
+
+def _shortened(names: Sequence[str], shown: int = 10) -> str:
+    rest = len(names) - shown
+    return ", ".join(names[:shown]) + (f" and {rest} more" if rest > 0 else "")

@@ -1,0 +1,91 @@
+"""The train / validation / test split: stratified, disjoint by content, saved and hashed."""
+
+import hashlib
+import json
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from eenn.errors import EennError
+
+SPLIT_NAMES = ("train", "val", "test")
+
+
+@dataclass(frozen=True)
+class Split:
+    """Sample ids of each part, sorted, and the seed that drew them."""
+
+    seed: int
+    train: tuple[str, ...]
+    val: tuple[str, ...]
+    test: tuple[str, ...]
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Number of samples in each part."""
+        return {name: len(getattr(self, name)) for name in SPLIT_NAMES}
+
+    @property
+    def hash(self) -> str:
+        """SHA-256 over all parts, the identity of the split."""
+        return hashlib.sha256(self.to_json().encode()).hexdigest()
+
+    def to_json(self) -> str:
+        """The split as JSON text, the same for the same split."""
+        return json.dumps(asdict(self), indent=0)
+
+    @classmethod
+    def load(cls, path: Path) -> "Split":
+        """Read a split that was written from `to_json`."""
+        content = json.loads(path.read_text())
+        return cls(content["seed"], *(tuple(content[name]) for name in SPLIT_NAMES))
+
+
+def split_samples(
+    sample_ids: Sequence[str],
+    class_names: Sequence[str],
+    content_hashes: Sequence[str],
+    seed: int,
+    val_share: float = 0.1,
+    test_share: float = 0.1,
+) -> Split:
+    """Split samples so that every class is in every part and no content is in two.
+
+    Samples with equal `content_hashes` form a group that goes whole into one part, also when they
+    carry different class names; such a group is stratified under the class of its first sample.
+
+    Args:
+        class_names: class of each sample.
+
+    Raises:
+        EennError: a class with fewer than three distinct images.
+    """
+    groups: dict[str, list[str]] = defaultdict(list)
+    groups_of_class: dict[str, list[str]] = {name: [] for name in sorted(set(class_names))}
+    for sample_id, name, content in sorted(zip(sample_ids, class_names, content_hashes, strict=True)):
+        if content not in groups:
+            groups_of_class[name].append(content)
+        groups[content].append(sample_id)
+
+    few = {name: len(contents) for name, contents in groups_of_class.items() if len(contents) < 3}
+    if few:
+        listed = ", ".join(f"{name} ({count})" for name, count in few.items())
+        raise EennError(
+            f"classes with fewer than 3 distinct images: {listed}; each class needs at least one "
+            "for training, validation and test: add images or remove the folder"
+        )
+
+    generator = np.random.default_rng(seed)
+    parts: dict[str, list[str]] = {name: [] for name in SPLIT_NAMES}
+    for contents in groups_of_class.values():
+        order = [contents[i] for i in generator.permutation(len(contents))]
+        n_test = max(1, round(test_share * len(order)))
+        n_val = max(1, round(val_share * len(order)))
+        ends = {"test": order[:n_test], "val": order[n_test:][:n_val]}
+        ends["train"] = order[n_test + n_val :]
+        for part, chosen in ends.items():
+            parts[part] += [sample_id for content in chosen for sample_id in groups[content]]
+    return Split(seed, *(tuple(sorted(parts[name])) for name in SPLIT_NAMES))

@@ -1,0 +1,145 @@
+"""A training run from its parts to its results: fit, calibrate, save, test, report, track."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from pytorch_lightning import Trainer
+from pytorch_lightning.callbacks import (
+    EarlyStopping,
+    LearningRateMonitor,
+    ModelCheckpoint,
+)
+from pytorch_lightning.loggers import Logger
+
+from eenn import artifact
+from eenn.data.datamodule import ImageDataModule
+from eenn.files import write_file
+from eenn.models.early_exit import Architecture
+from eenn.recording import record
+from eenn.reports import exit_metrics, exit_rows, reliability_figure, save_figure
+from eenn.runs import LAST_CHECKPOINT, METRICS, table
+from eenn.tracking import publish
+from eenn.training.callbacks import TemperatureScaling, Throughput
+from eenn.training.module import EarlyExitModule
+
+
+def run_training(
+    directory: Path,
+    datamodule: ImageDataModule,
+    architecture: Architecture,
+    module: EarlyExitModule,
+    logger: Logger,
+    trainer: dict[str, Any],
+    patience: int,
+    provenance: dict[str, Any],
+) -> dict[str, Any] | None:
+    """Train, then write `artifact/`, `metrics.json`, `tables/` and `figures/` into `directory`.
+
+    Goes on from the last checkpoint in `directory` if there is one.
+
+    Args:
+        trainer: arguments of Lightning's Trainer.
+        patience: epochs without a better validation loss before the training stops.
+        provenance: put into `metrics.json` as it is.
+
+    Returns:
+        The content of `metrics.json`; None in all processes but the first.
+    """
+    scaling, throughput = TemperatureScaling(), Throughput()
+    checkpoints = ModelCheckpoint(
+        directory / LAST_CHECKPOINT.parent,
+        filename="best",
+        monitor="val/loss",
+        save_last=True,
+        save_on_train_epoch_end=True,
+        enable_version_counter=False,
+    )
+    fit = Trainer(
+        **trainer,
+        logger=logger,
+        callbacks=[
+            throughput,
+            EarlyStopping("val/loss", patience=patience),
+            LearningRateMonitor("step"),
+            scaling,
+            checkpoints,
+        ],
+        # The data module deals out samples itself, the same in every run.
+        use_distributed_sampler=False,
+        num_sanity_val_steps=0,
+        enable_model_summary=False,
+        log_every_n_steps=10,
+    )
+    last = directory / LAST_CHECKPOINT
+    fit.fit(module, datamodule, ckpt_path=str(last) if last.exists() else None)
+    if not fit.is_global_zero:
+        return None
+
+    temperatures = scaling.temperatures
+    accuracy = (scaling.val_logits.argmax(-1) == scaling.val_labels).mean(axis=1)
+    artifact.save(
+        directory / "artifact",
+        module.network,
+        architecture=architecture,
+        classes=datamodule.source.classes,
+        preprocessing=datamodule.preprocessing,
+        temperatures={
+            "per_exit": list(temperatures.per_exit),
+            "shared": temperatures.shared,
+            "fitted": f"minimal NLL on {len(scaling.val_labels)} validation samples",
+        },
+        validation_accuracy=accuracy.tolist(),
+        split={
+            "hash": datamodule.split.hash,
+            "seed": datamodule.split.seed,
+            "sizes": datamodule.split.sizes,
+        },
+        split_json=datamodule.split.to_json(),
+    )
+    # What is tested is what is deployed: the artifact as it comes back from disk.
+    saved = artifact.load(directory / "artifact")
+    logits, labels = record(saved.network, datamodule.test_dataloader(), module.device)
+    test = exit_metrics(logits, labels, temperatures)
+    metrics = {
+        "test": test,
+        "test_samples": len(labels),
+        "temperatures": {"per_exit": list(temperatures.per_exit), "shared": temperatures.shared},
+        "exits": saved.manifest["exits"],
+        "head": architecture.head,
+        "input_size": architecture.input_size,
+        "epochs": fit.current_epoch,
+        "seconds": throughput.seconds,
+        "images_per_s": throughput.images_per_s,
+        **provenance,
+    }
+    rows = exit_rows(test, temperatures, saved.manifest["exits"])
+    figures = {
+        f"reliability_{part}": reliability_figure(part_logits, part_labels, temperatures)
+        for part, part_logits, part_labels in (
+            ("val", scaling.val_logits, scaling.val_labels),
+            ("test", logits, labels),
+        )
+    }
+    (directory / "tables").mkdir(exist_ok=True)
+    write_file(directory / "tables" / "exits.md", table(rows) + "\n")
+    for name, figure in figures.items():
+        save_figure(figure, directory / "figures" / f"{name}.png")
+    write_file(directory / METRICS, json.dumps(metrics, indent=1))
+    publish(logger, rows, _summary(metrics), figures, directory / "artifact")
+    print(f"\nTest split, {len(labels)} images:\n\n{table(rows)}\n")
+    return metrics
+
+
+def _summary(metrics: dict[str, Any]) -> dict[str, float]:
+    """The headline numbers under W&B's keys, such as `test/exit2/acc`."""
+    names = {"accuracy": "acc", "nll": "nll", "ece": "ece"}
+    names |= {f"{name}_calibrated": f"{name}_calibrated" for name in ("nll", "ece")}
+    summary = {
+        f"test/exit{k}/{short}": value
+        for name, short in names.items()
+        for k, value in enumerate(metrics["test"][name], 1)
+    }
+    for k, temperature in enumerate(metrics["temperatures"]["per_exit"], 1):
+        summary[f"exit{k}/temperature"] = temperature
+    return {**summary, "images_per_s": metrics["images_per_s"], "seconds": metrics["seconds"]}

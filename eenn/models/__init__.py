@@ -1,0 +1,1 @@
+"""Networks: the backbone's blocks, where branches go, their heads, and the early-exit net."""

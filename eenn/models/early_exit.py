@@ -1,0 +1,150 @@
+"""The early-exit network: segments of the backbone, each with a head, and the table of its exits."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from eenn.errors import EennError
+from eenn.models.heads import make_head
+from eenn.models.mobilenetv2 import mobilenetv2
+from eenn.models.placement import measure, place_branches
+
+
+class EarlyExitNet(nn.Module):
+    """K segments in a line, a head after each: `logits[k] = heads[k](features after segment k)`.
+
+    The last head is the backbone's own classifier, so exits = branches + 1, and a net without
+    branches is the conventional network.
+    """
+
+    def __init__(self, segments: Sequence[nn.Module], heads: Sequence[nn.Module]) -> None:
+        super().__init__()
+        if not segments or len(segments) != len(heads):
+            raise EennError(f"{len(segments)} segments, {len(heads)} heads: one head per segment")
+        self.segments, self.heads = nn.ModuleList(segments), nn.ModuleList(heads)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits of every exit, (exits, batch, classes), in training and evaluation alike."""
+        return torch.stack([logits for logits, _ in self.steps(x)])
+
+    def steps(self, x: Tensor, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+        """Logits (batch, classes) and features after each segment from `start` on, computed lazily:
+        whoever stops iterating at an exit has run nothing behind it."""
+        for k in range(start, len(self.segments)):
+            x = self.segments[k](x)
+            yield self.heads[k](x), x
+
+    def edge(self, x: Tensor, split_point: int) -> tuple[Tensor, Tensor]:
+        """Run the first `split_point` segments: logits (split_point, batch, classes) and features.
+
+        With split point 0 the features are the images and there are no logits: shape (0,).
+        """
+        logits = []
+        for k in range(split_point):
+            x = self.segments[k](x)
+            logits.append(self.heads[k](x))
+        return (torch.stack(logits) if logits else x.new_empty(0)), x
+
+    def cloud(self, features: Tensor, split_point: int) -> Tensor:
+        """Logits of the exits behind `split_point`, (exits - split_point, batch, classes)."""
+        return torch.stack([logits for logits, _ in self.steps(features, split_point)])
+
+
+@dataclass(frozen=True)
+class Exit:
+    """One row of the table of exits.
+
+    `after` is the index of the backbone block before the exit; `channels`, `height`, `width` are of
+    its features; `macs` counts all segments up to here, `head_macs` the head alone;
+    `payload_bytes` are the features of one sample in fp32.
+    """
+
+    after: int
+    channels: int
+    height: int
+    width: int
+    macs: int
+    head_macs: int
+    payload_bytes: int
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """Everything needed to build a network again.
+
+    Args:
+        classes: number of classes.
+        positions: index of the block before each branch, ascending; `place` finds even ones.
+        head: kind of branch head.
+        width_mult: MobileNetV2's width multiplier.
+        input_size: height and width of the input in pixels.
+    """
+
+    classes: int
+    positions: tuple[int, ...]
+    head: str = "conv"
+    width_mult: float = 1.0
+    input_size: int = 224
+
+    @classmethod
+    def place(
+        cls,
+        classes: int,
+        branches: int | Sequence[int],
+        head: str = "conv",
+        width_mult: float = 1.0,
+        input_size: int = 224,
+    ) -> "Architecture":
+        """The architecture with `branches` spread evenly over the MACs, or at given positions.
+
+        Raises:
+            EennError: see `place_branches`.
+        """
+        blocks, _ = mobilenetv2(classes, width_mult)
+        return cls(classes, place_branches(blocks, branches, input_size), head, width_mult, input_size)
+
+    def build(self, weights: str | Path | None = None) -> EarlyExitNet:
+        """The network in channels-last format, its backbone started from `weights`.
+
+        Raises:
+            EennError: unknown head, or unusable weights (see `mobilenetv2`).
+        """
+        blocks, classifier = mobilenetv2(self.classes, self.width_mult, weights)
+        ends = [position + 1 for position in self.positions] + [len(blocks)]
+        segments = [nn.Sequential(*blocks[a:b]) for a, b in pairwise([0, *ends])]
+        shapes = _feature_shapes(segments, self.input_size)
+        last_side = shapes[-1][-1]
+        heads = [make_head(self.head, c, h, last_side, self.classes) for c, h, _ in shapes[:-1]]
+        # Convolutions on CPU and on tensor cores run fastest with channels last.
+        return EarlyExitNet(segments, [*heads, classifier]).to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+
+    def exits(self, network: EarlyExitNet) -> tuple[Exit, ...]:
+        """The table of exits of a network built from this architecture, measured on it."""
+        x = torch.zeros(1, 3, self.input_size, self.input_size)
+        rows = []
+        macs = 0
+        last_block = len(mobilenetv2(self.classes, self.width_mult)[0]) - 1
+        after = [*self.positions, last_block]
+        for block, segment, head in zip(after, network.segments, network.heads, strict=True):
+            segment_macs, x = measure(segment, x)
+            head_macs, _ = measure(head, x)
+            macs += segment_macs
+            rows.append(Exit(block, *x.shape[1:], macs, head_macs, x.numel() * x.element_size()))
+        return tuple(rows)
+
+
+def _feature_shapes(segments: Sequence[nn.Module], input_size: int) -> list[torch.Size]:
+    """Shape (channels, height, width) after each segment."""
+    x = torch.zeros(1, 3, input_size, input_size)
+    shapes = []
+    with torch.no_grad():
+        for segment in segments:
+            # In training mode the pass would change BatchNorm's statistics.
+            x = segment.eval()(x)
+            segment.train()
+            shapes.append(x.shape[1:])
+    return shapes

@@ -1,0 +1,76 @@
+"""Branch heads: from the features after a block to the logits of an exit."""
+
+from collections.abc import Callable
+
+from torch import Tensor, nn
+
+from eenn.errors import EennError
+
+# (channels, map side, side of the backbone's last map, classes) -> head
+HeadBuilder = Callable[[int, int, int, int], nn.Module]
+
+
+def linear_head(channels: int, side: int, last_side: int, classes: int) -> nn.Module:
+    """BatchNorm, average pool, linear: the head of [A]."""
+    pool = nn.AdaptiveAvgPool2d(1)
+    return nn.Sequential(nn.BatchNorm2d(channels), pool, nn.Flatten(), nn.Linear(channels, classes))
+
+
+def pool2_head(channels: int, side: int, last_side: int, classes: int) -> nn.Module:
+    """2x2 average pool, linear: the head of [B] and [C]."""
+    return nn.Sequential(nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(4 * channels, classes))
+
+
+class ConvHead(nn.Module):
+    """Separable convolutions that make up, cheaply, for the depth a shallow exit lacks.
+
+    Each halves the map until it is as small as the backbone's last, the channels doubling up to
+    `widest`; one at least. Their pooled output is put beside the pooled input, so that the linear
+    layer never sees less than `linear_head` shows it.
+    """
+
+    widest = 192
+
+    def __init__(self, channels: int, side: int, last_side: int, classes: int) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm2d(channels)
+        layers: list[nn.Module] = []
+        width = channels
+        while not layers or side > last_side:
+            stride = 2 if side > last_side else 1
+            wider = min(2 * width, self.widest)
+            layers += [
+                nn.Conv2d(width, width, 3, stride, padding=1, groups=width, bias=False),
+                nn.BatchNorm2d(width),
+                nn.Conv2d(width, wider, 1, bias=False),
+                nn.BatchNorm2d(wider),
+                nn.ReLU6(inplace=True),
+            ]
+            side, width = (side + 1) // stride, wider
+        self.convs = nn.Sequential(*layers)
+        self.pool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        self.seen = nn.Linear(channels, classes, bias=False)
+        self.made = nn.Linear(width, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.norm(x)
+        # Two linear layers summed are one over both vectors put side by side.
+        logits: Tensor = self.seen(self.pool(x)) + self.made(self.pool(self.convs(x)))
+        return logits
+
+
+HEADS: dict[str, HeadBuilder] = {"linear": linear_head, "pool2": pool2_head, "conv": ConvHead}
+
+
+def make_head(kind: str, channels: int, side: int, last_side: int, classes: int) -> nn.Module:
+    """A head for features of (batch, channels, side, side), giving logits (batch, classes).
+
+    Args:
+        last_side: side of the backbone's last map.
+
+    Raises:
+        EennError: unknown kind.
+    """
+    if kind not in HEADS:
+        raise EennError(f"model.head={kind}: allowed are {', '.join(HEADS)}")
+    return HEADS[kind](channels, side, last_side, classes)

@@ -1,0 +1,1 @@
+"""Training: the loss over all exits, the Lightning module and its callbacks."""

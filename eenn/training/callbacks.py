@@ -1,0 +1,67 @@
+"""Callbacks of our own: temperature scaling at the end of the fit, and the training rate."""
+
+import time
+from typing import Any
+
+import torch
+from pytorch_lightning import Callback, LightningModule, Trainer
+
+from eenn.calibration import Temperatures, fit_temperatures
+from eenn.recording import record
+
+
+class TemperatureScaling(Callback):
+    """Restores the best checkpoint when the fit ends and fits the temperatures on validation.
+
+    Afterwards `temperatures`, `val_logits` (exits, samples, classes) and `val_labels` (samples,)
+    belong to the weights the module holds. One process does it, over the whole validation split.
+    """
+
+    temperatures: Temperatures
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if not trainer.is_global_zero:
+            return
+        best = trainer.checkpoint_callback.best_model_path if trainer.checkpoint_callback else ""
+        if best:
+            state = torch.load(best, map_location=pl_module.device, weights_only=True)["state_dict"]
+            pl_module.load_state_dict(state)
+        loader = trainer.datamodule.val_dataloader()  # type: ignore[attr-defined]
+        self.val_logits, self.val_labels = record(pl_module.network, loader, pl_module.device)
+        self.temperatures = fit_temperatures(self.val_logits, self.val_labels)
+
+
+class Throughput(Callback):
+    """Logs `train/images_per_s` per epoch, and keeps the fit's mean and its seconds.
+
+    Both go on through a resumed run. The seconds leave out validation and checkpoints.
+    """
+
+    def __init__(self) -> None:
+        self.images, self.seconds = 0, 0.0
+
+    @property
+    def images_per_s(self) -> float:
+        """Mean training rate of the fit, over all processes."""
+        return self.images / self.seconds if self.seconds else 0.0
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._epoch_images, self._started = 0, time.perf_counter()
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        self._epoch_images += len(batch[1]) * trainer.world_size
+        self._ended = time.perf_counter()
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        seconds = self._ended - self._started
+        self.images += self._epoch_images
+        self.seconds += seconds
+        pl_module.log("train/images_per_s", self._epoch_images / seconds, rank_zero_only=True)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"images": self.images, "seconds": self.seconds}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.images, self.seconds = state_dict["images"], state_dict["seconds"]

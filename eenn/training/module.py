@@ -1,0 +1,115 @@
+"""The Lightning module: one step over all exits, metrics per exit, optimiser and schedule."""
+
+from typing import Any
+
+import torch
+from pytorch_lightning import LightningModule
+from pytorch_lightning.utilities.types import OptimizerLRScheduler
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, OneCycleLR
+from torchmetrics import MetricCollection
+from torchmetrics.classification import MulticlassAccuracy
+
+from eenn.errors import EennError
+from eenn.models.early_exit import EarlyExitNet
+from eenn.training.losses import EarlyExitLoss
+
+SCHEDULES = ("onecycle", "cosine", "constant")
+
+
+class EarlyExitModule(LightningModule):
+    """Trains an `EarlyExitNet`; exits are counted from 1 in metric names, as in `val/exit2/acc`.
+
+    Args:
+        loss_weights: one per exit.
+        lr_backbone: learning rate of the segments (the peak, for `onecycle`).
+        lr_heads: the same for all heads, the last classifier among them.
+        weight_decay: AdamW's, on weight matrices and kernels only.
+        schedule: `onecycle`, `cosine` or `constant`, stepped every batch.
+        seed: each epoch draws its dropout from this and the epoch's number, so a resumed run meets
+            the same random numbers as an uninterrupted one.
+
+    Raises:
+        EennError: unknown schedule, or a learning rate that is not positive.
+    """
+
+    def __init__(
+        self,
+        network: EarlyExitNet,
+        classes: int,
+        loss_weights: tuple[float, ...],
+        lr_backbone: float,
+        lr_heads: float,
+        weight_decay: float,
+        schedule: str,
+        seed: int,
+    ) -> None:
+        super().__init__()
+        if schedule not in SCHEDULES:
+            raise EennError(f"optimiser.schedule={schedule}: allowed are {', '.join(SCHEDULES)}")
+        if min(lr_backbone, lr_heads) <= 0:
+            raise EennError(f"lr_backbone={lr_backbone}, lr_heads={lr_heads}: must be positive")
+        self.network = network
+        self.loss = EarlyExitLoss(loss_weights)
+        self.lr_backbone, self.lr_heads = lr_backbone, lr_heads
+        self.weight_decay, self.schedule, self.seed = weight_decay, schedule, seed
+        accuracy = {
+            f"exit{k}/acc": MulticlassAccuracy(classes, average="micro")
+            for k in range(1, len(loss_weights) + 1)
+        }
+        self.val_accuracy = MetricCollection(dict(accuracy), prefix="val/", compute_groups=False)
+
+    def on_train_epoch_start(self) -> None:
+        torch.manual_seed(self.seed * 1_000_003 + self.current_epoch)
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_index: int) -> Tensor:
+        images, labels = batch
+        total, per_exit = self.loss(self.network(images), labels)
+        self.log("train/loss", total, prog_bar=True)
+        self.log_dict({f"train/exit{k}/loss": loss for k, loss in enumerate(per_exit, 1)})
+        return total
+
+    def validation_step(self, batch: tuple[Tensor, Tensor], batch_index: int) -> None:
+        images, labels = batch
+        logits = self.network(images)
+        total, per_exit = self.loss(logits, labels)
+        for metric, exit_logits in zip(self.val_accuracy.values(), logits, strict=True):
+            metric.update(exit_logits, labels)
+        size = len(labels)
+        self.log("val/loss", total, prog_bar=True, batch_size=size)
+        losses = {f"val/exit{k}/loss": loss for k, loss in enumerate(per_exit, 1)}
+        self.log_dict(losses, batch_size=size)
+        self.log_dict(dict(self.val_accuracy.items()), batch_size=size)
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        groups = [
+            group
+            for part, lr in (
+                (self.network.segments, self.lr_backbone),
+                (self.network.heads, self.lr_heads),
+            )
+            for group in _parameter_groups(part, lr, self.weight_decay)
+        ]
+        optimiser = torch.optim.AdamW(groups)
+        if self.schedule == "constant":
+            return optimiser
+        steps = int(self.trainer.estimated_stepping_batches)
+        schedule: LRScheduler
+        if self.schedule == "cosine":
+            schedule = CosineAnnealingLR(optimiser, steps)
+        else:
+            peaks = [group["lr"] for group in groups]
+            # torch divides by the rise's length less one, so a very short run needs more of a rise.
+            schedule = OneCycleLR(optimiser, peaks, max(2, steps), pct_start=max(0.2, 1.5 / max(2, steps)))
+        return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+def _parameter_groups(part: nn.Module, lr: float, weight_decay: float) -> list[dict[str, Any]]:
+    # Decay shrinks scales and shifts of BatchNorm for no benefit, so only kernels are decayed.
+    kernels = [p for p in part.parameters() if p.ndim > 1]
+    others = [p for p in part.parameters() if p.ndim <= 1]
+    groups = [
+        {"params": kernels, "lr": lr, "weight_decay": weight_decay},
+        {"params": others, "lr": lr, "weight_decay": 0.0},
+    ]
+    return groups
