@@ -1,4 +1,4 @@
-"""Train an early-exit network: `python train.py`, or a sweep: `python train.py -m branches=2,3,4,5`.
+"""Train an early-exit network: `python train.py`, or a sweep: `... -m branches=2,3,4,5`.
 
 Reads conf/train.yaml, writes outputs/train/NAME/TIMESTAMP/.
 """
@@ -14,7 +14,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from eenn.cli import one_line_errors
-from eenn.runs import CONFIG, comparison, claim, provenance, run_directory
+from eenn.runs import CONFIG, claim, comparison, provenance, run_directory
 
 OmegaConf.register_new_resolver("run_directory", run_directory, use_cache=True, replace=True)
 
@@ -65,7 +65,7 @@ def train(config: Any, directory: Path, overrides: list[str], sweeping: bool) ->
         data.num_workers,
     )
     classes = len(source.classes)
-    branches = OmegaConf.to_object(config)["branches"]
+    branches = config.branches if isinstance(config.branches, int) else list(config.branches)
     place = Architecture.place
     architecture = place(classes, branches, model.head, model.width_mult, data.input_size)
     weights = exit_weights(config.loss_weights, len(architecture.positions) + 1)
@@ -73,12 +73,14 @@ def train(config: Any, directory: Path, overrides: list[str], sweeping: bool) ->
         architecture.build(model.weights), classes, weights, seed=config.seed, **config.optimiser
     )
     group = directory.parent.name if sweeping else None
+    logger = hydra.utils.instantiate(config.logger, directory, name=config.name, group=group)
+    logger.log_hyperparams(OmegaConf.to_container(config))
     run_training(
         directory,
         datamodule,
         architecture,
         module,
-        logger=hydra.utils.instantiate(config.logger, directory, name=config.name, group=group),
+        logger=logger,
         trainer={"precision": precision, **config.trainer},
         patience=config.patience,
         provenance={**provenance(config.seed, config.name), "overrides": overrides},

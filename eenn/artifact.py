@@ -66,8 +66,10 @@ class Artifact:
     @property
     def preprocessing(self) -> Preprocessing:
         """The preprocessing that the network was trained with."""
-        fields = {k: tuple(v) if isinstance(v, list) else v for k, v in self.manifest["preprocessing"].items()}
-        return Preprocessing(**fields)
+        fields = self.manifest["preprocessing"]
+        # JSON has no tuples.
+        colours = {name: tuple(fields[name]) for name in ("mean", "std")}
+        return Preprocessing(fields["input_size"], fields["resize_size"], **colours)
 
     @property
     def split_file(self) -> Path:
@@ -178,4 +180,3 @@ _RESTORE = "copy the artifact again or train anew"
 
 def _manifest_id(manifest: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
-

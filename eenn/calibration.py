@@ -59,7 +59,9 @@ def fit_temperature(logits: ArrayLike, labels: ArrayLike) -> float:
     """
     z = np.asarray(logits, np.float64)
     if z.size == 0 or not np.isfinite(z).all():
-        raise EennError("temperatures need finite logits of at least one sample; check the training")
+        raise EennError(
+            "temperatures need finite logits of at least one sample; check the training"
+        )
     z = z - z.max(axis=-1, keepdims=True)
     right = np.take_along_axis(z, np.asarray(labels)[:, None], -1)[:, 0]
 
@@ -86,7 +88,7 @@ def fit_temperatures(logits: ArrayLike, labels: ArrayLike) -> Temperatures:
 
 
 def reliability_bins(probs: ArrayLike, labels: ArrayLike, bins: int = 15) -> ReliabilityBins:
-    """Confidence against accuracy in `bins` equal bins of (0, 1], from probabilities of one exit."""
+    """Confidence against accuracy in `bins` equal bins of (0, 1], from one exit's probabilities."""
     p = np.asarray(probs)
     return _bins(p.max(-1), p.argmax(-1) == np.asarray(labels), bins)
 

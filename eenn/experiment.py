@@ -1,6 +1,8 @@
 """A training run from its parts to its results: fit, calibrate, save, test, report, track."""
 
 import json
+import logging
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +48,8 @@ def run_training(
     Returns:
         The content of `metrics.json`; None in all processes but the first.
     """
-    scaling, throughput = TemperatureScaling(), Throughput()
+    # Which devices exist and what else one might buy is said neither here nor on every run.
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     checkpoints = ModelCheckpoint(
         directory / LAST_CHECKPOINT.parent,
         filename="best",
@@ -55,6 +58,7 @@ def run_training(
         save_on_train_epoch_end=True,
         enable_version_counter=False,
     )
+    scaling, throughput = TemperatureScaling(checkpoints), Throughput()
     fit = Trainer(
         **trainer,
         logger=logger,
@@ -72,7 +76,15 @@ def run_training(
         log_every_n_steps=10,
     )
     last = directory / LAST_CHECKPOINT
-    fit.fit(module, datamodule, ckpt_path=str(last) if last.exists() else None)
+    with warnings.catch_warnings():
+        # The number of workers and the logging interval are chosen; the third is Lightning's own.
+        for chosen in (
+            ".*does not have many workers",
+            "The number of training batches",
+            ".*LeafSpec",
+        ):
+            warnings.filterwarnings("ignore", chosen)
+        fit.fit(module, datamodule, ckpt_path=str(last) if last.exists() else None)
     if not fit.is_global_zero:
         return None
 

@@ -34,7 +34,9 @@ def new_directory(path: Path) -> Iterator[Path]:
         EennError: `path` exists already, or its parent cannot be written.
     """
     if path.exists():
-        raise EennError(f"{path} exists already and is never overwritten; move it or choose another")
+        raise EennError(
+            f"{path} exists already and is never overwritten; move it or choose another"
+        )
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))

@@ -19,7 +19,9 @@ class UnreadableImage(EennError):
     """The file is no image that Pillow can decode to its last pixel."""
 
 
-def read_image(file: str | PathLike[str] | BinaryIO, shorter_side: int | None = None) -> Image.Image:
+def read_image(
+    file: str | PathLike[str] | BinaryIO, shorter_side: int | None = None
+) -> Image.Image:
     """Decode an image file to RGB, turned upright by its EXIF orientation.
 
     Transparent images are laid on white; 16-bit greyscale is scaled to 8 bits.
@@ -89,11 +91,10 @@ class Preprocessing:
 
     def normalise(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Zero-mean, unit-variance channels: uint8 (H, W, 3) -> float32 (3, H, W)."""
-        scale = np.float32(1) / (np.float32(255) * np.asarray(self.std, np.float32))
-        shift = np.asarray(self.mean, np.float32) / np.asarray(self.std, np.float32)
         planes = np.ascontiguousarray(pixels.transpose(2, 0, 1), dtype=np.float32)
-        planes *= scale[:, None, None]
-        planes -= shift[:, None, None]
+        planes /= 255
+        planes -= np.array(self.mean, np.float32)[:, None, None]
+        planes /= np.array(self.std, np.float32)[:, None, None]
         return planes
 
     def __call__(self, image: Image.Image) -> NDArray[np.float32]:

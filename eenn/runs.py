@@ -1,7 +1,7 @@
 """Run directories: where a run writes, which is the newest, and what a sweep's runs came to.
 
-    outputs/SCRIPT/NAME/TIMESTAMP/         a single run
-    outputs/SCRIPT/NAME/TIMESTAMP/JOB/     a job of a sweep
+outputs/SCRIPT/NAME/TIMESTAMP/         a single run
+outputs/SCRIPT/NAME/TIMESTAMP/JOB/     a job of a sweep
 """
 
 import json
@@ -55,12 +55,16 @@ def claim(directory: Path, config: str, resume: str | None, overrides: list[str]
         return
     if resume is None:
         if (directory / CONFIG).exists():
-            raise EennError(f"{directory} holds a run; go on with resume={directory}, or choose another")
+            raise EennError(
+                f"{directory} holds a run; go on with resume={directory}, or choose another"
+            )
         write_file(directory / CONFIG, config)
         return
     settings = [o for o in overrides if not o.startswith(("resume=", "hydra."))]
     if settings:
-        raise EennError(f"resume goes on with the run's own settings; leave out {' '.join(settings)}")
+        raise EennError(
+            f"resume goes on with the run's own settings; leave out {' '.join(settings)}"
+        )
     if (directory / METRICS).exists():
         raise EennError(f"resume={resume}: {directory} is finished; start a new run")
 
@@ -73,7 +77,9 @@ def latest(root: Path, containing: str | Path) -> Path:
     """
     found = sorted(root.glob(f"**/{containing}"), key=lambda file: file.stat().st_mtime)
     if not found:
-        raise EennError(f"no {containing} under {root}; run `python train.py` first, or give a path")
+        raise EennError(
+            f"no {containing} under {root}; run `python train.py` first, or give a path"
+        )
     return found[-1].parents[len(Path(containing).parts) - 1]
 
 
@@ -114,13 +120,17 @@ def comparison(sweep: Path) -> str:
         rows.append(row)
     columns = dict.fromkeys(key for row in rows for key in row)
     # The final exit comes last whatever run has the most branches.
-    order = sorted(columns, key=lambda c: (c in ("final", "images/s"), not c.startswith(("run", "var"))))
+    order = sorted(
+        columns, key=lambda c: (c in ("final", "images/s"), not c.startswith(("run", "var")))
+    )
     return table([{column: row.get(column, "") for column in order} for row in rows])
 
 
 def table(rows: Iterable[dict[str, Any]]) -> str:
     """Rows as an aligned text table that is Markdown as well; values are printed as given."""
-    return tabulate(rows, headers="keys", tablefmt="github", disable_numparse=True, stralign="right")
+    return str(
+        tabulate(rows, headers="keys", tablefmt="github", disable_numparse=True, stralign="right")
+    )
 
 
 def _processor() -> str:

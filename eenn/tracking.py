@@ -1,4 +1,4 @@
-"""Experiment tracking: the only module that imports wandb. Offline unless WANDB_MODE says otherwise."""
+"""Experiment tracking; the only module that imports wandb. Offline unless WANDB_MODE says not."""
 
 import os
 from pathlib import Path
@@ -11,6 +11,7 @@ from pytorch_lightning.loggers import CSVLogger, Logger, WandbLogger
 
 def wandb_logger(directory: Path, name: str, group: str | None, project: str) -> WandbLogger:
     """A W&B run that writes below `directory`; going on in the same directory continues the run."""
+    os.environ.setdefault("WANDB_SILENT", "true")
     identity = "-".join(directory.parts[-3:])
     return WandbLogger(
         project=project,
@@ -20,7 +21,6 @@ def wandb_logger(directory: Path, name: str, group: str | None, project: str) ->
         save_dir=directory,
         mode=os.environ.get("WANDB_MODE", "offline"),
         resume="allow",
-        settings=wandb.Settings(silent=True),
     )
 
 
@@ -43,8 +43,8 @@ def publish(
     if not isinstance(logger, WandbLogger):
         return
     run = logger.experiment
-    columns = list(rows[0])
-    run.log({"exits": wandb.Table(columns, [[row[c] for c in columns] for row in rows])})
+    columns: list[str | int] = list(rows[0])
+    run.log({"exits": wandb.Table(columns, [list(row.values()) for row in rows])})
     run.log({name: wandb.Image(figure) for name, figure in figures.items()})
     run.summary.update(summary)
     model = wandb.Artifact(f"eenn-{run.id}", type="model")

@@ -40,7 +40,9 @@ class TrainingImages(Dataset[tuple[Tensor, int]]):
         sample = int(self.indices[index])
         image = self.source.read(sample, self.preprocessing.resize_size)
         pixels = self.augmentation(image, self.preprocessing.input_size, seed)
-        return torch.from_numpy(self.preprocessing.normalise(pixels)), int(self.source.labels[sample])
+        return torch.from_numpy(self.preprocessing.normalise(pixels)), int(
+            self.source.labels[sample]
+        )
 
 
 class EvaluationImages(Dataset[tuple[Tensor, int]]):
@@ -62,7 +64,9 @@ class EvaluationImages(Dataset[tuple[Tensor, int]]):
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
         sample = int(self.indices[index])
         pixels = self._pixels(self.source.read(sample, self.preprocessing.resize_size), sample)
-        return torch.from_numpy(self.preprocessing.normalise(pixels)), int(self.source.labels[sample])
+        return torch.from_numpy(self.preprocessing.normalise(pixels)), int(
+            self.source.labels[sample]
+        )
 
     def _pixels(self, image: Image.Image, sample: int) -> NDArray[np.uint8]:
         pixels = self.preprocessing.crop(image)
@@ -133,7 +137,9 @@ class ImageDataModule(LightningDataModule):
             seed,
         )
         index_of = {sample_id: index for index, sample_id in enumerate(source.sample_ids)}
-        missing = [s for name in SPLIT_NAMES for s in getattr(self.split, name) if s not in index_of]
+        missing = [
+            s for name in SPLIT_NAMES for s in getattr(self.split, name) if s not in index_of
+        ]
         if missing:
             raise EennError(
                 f"{len(missing)} samples of the split are not in the data, such as {missing[0]}; "

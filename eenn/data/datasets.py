@@ -108,9 +108,9 @@ def caltech256(root: str | Path, on_error: str = "raise") -> FolderImages:
             Caltech256(str(root), download=True)
         except Exception as error:
             raise EennError(
-                f"Caltech-256 could not be downloaded ({error}); get 256_ObjectCategories.tar from "
-                f"https://data.caltech.edu/records/nyy15-4j048, unpack it so that {images}/001.ak47 "
-                "exists, and run again"
+                f"Caltech-256 could not be downloaded ({error}); get its 256_ObjectCategories.tar "
+                "from https://data.caltech.edu/records/nyy15-4j048 and unpack it so that "
+                f"{images}/001.ak47 exists, and run again"
             ) from error
     return FolderImages(images, on_error)
 

@@ -65,7 +65,9 @@ def split_samples(
     """
     groups: dict[str, list[str]] = defaultdict(list)
     groups_of_class: dict[str, list[str]] = {name: [] for name in sorted(set(class_names))}
-    for sample_id, name, content in sorted(zip(sample_ids, class_names, content_hashes, strict=True)):
+    for sample_id, name, content in sorted(
+        zip(sample_ids, class_names, content_hashes, strict=True)
+    ):
         if content not in groups:
             groups_of_class[name].append(content)
         groups[content].append(sample_id)

@@ -1,4 +1,4 @@
-"""The early-exit network: segments of the backbone, each with a head, and the table of its exits."""
+"""The early-exit network: segments of the backbone with a head each, and the table of exits."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -105,7 +105,9 @@ class Architecture:
             EennError: see `place_branches`.
         """
         blocks, _ = mobilenetv2(classes, width_mult)
-        return cls(classes, place_branches(blocks, branches, input_size), head, width_mult, input_size)
+        return cls(
+            classes, place_branches(blocks, branches, input_size), head, width_mult, input_size
+        )
 
     def build(self, weights: str | Path | None = None) -> EarlyExitNet:
         """The network in channels-last format, its backbone started from `weights`.
@@ -120,7 +122,8 @@ class Architecture:
         last_side = shapes[-1][-1]
         heads = [make_head(self.head, c, h, last_side, self.classes) for c, h, _ in shapes[:-1]]
         # Convolutions on CPU and on tensor cores run fastest with channels last.
-        return EarlyExitNet(segments, [*heads, classifier]).to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+        network = EarlyExitNet(segments, [*heads, classifier])
+        return network.to(memory_format=torch.channels_last)
 
     def exits(self, network: EarlyExitNet) -> tuple[Exit, ...]:
         """The table of exits of a network built from this architecture, measured on it."""
@@ -133,7 +136,9 @@ class Architecture:
             segment_macs, x = measure(segment, x)
             head_macs, _ = measure(head, x)
             macs += segment_macs
-            rows.append(Exit(block, *x.shape[1:], macs, head_macs, x.numel() * x.element_size()))
+            _, channels, height, width = x.shape
+            payload_bytes = x.numel() * x.element_size()
+            rows.append(Exit(block, channels, height, width, macs, head_macs, payload_bytes))
         return tuple(rows)
 
 

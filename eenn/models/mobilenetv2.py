@@ -66,8 +66,9 @@ def _load(network: nn.Module, given: dict[str, Any], name: str) -> None:
     other = {key: tensor for key, tensor in given.items() if tensor.shape != own[key].shape}
     inside = [key for key in other if not key.startswith("classifier.")]
     if inside:
+        key = inside[0]
         raise EennError(
-            f"model.weights={name} has other shapes, such as {inside[0]} {tuple(other[inside[0]].shape)} "
-            f"instead of {tuple(own[inside[0]].shape)}; model.width_mult must be that of the weights"
+            f"model.weights={name} has other shapes: {key} is {tuple(other[key].shape)} instead of "
+            f"{tuple(own[key].shape)}; model.width_mult must be that of the weights"
         )
     network.load_state_dict({**given, **{key: own[key] for key in other}})

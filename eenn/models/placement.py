@@ -11,14 +11,15 @@ from eenn.errors import EennError
 
 
 def measure(module: nn.Module, x: Tensor) -> tuple[int, Tensor]:
-    """Multiply-accumulates of `module` on `x` as fvcore counts them (BatchNorm included), and its output.
+    """Multiply-accumulates of `module` on `x`, and its output.
 
-    The module is run in evaluation mode and left as it was.
+    They are counted by fvcore, BatchNorm included. The module runs in evaluation mode and is left
+    as it was.
     """
     training = module.training
     module.eval()
     with torch.no_grad(), warnings.catch_warnings():
-        # fvcore uses torch.jit, which torch deprecates, from its import on; the count is not affected.
+        # From its import on fvcore uses torch.jit, which torch deprecates; the count is sound.
         warnings.filterwarnings("ignore", "`torch.jit")
         from fvcore.nn import FlopCountAnalysis
 
@@ -38,12 +39,14 @@ def place_branches(
     total. A sequence gives the positions explicitly.
 
     Raises:
-        EennError: more branches than inner blocks, or positions that are not ascending inner blocks.
+        EennError: too many branches, or positions that are not ascending inner blocks.
     """
     inner = len(blocks) - 1
     if isinstance(branches, int):
         if not 0 <= branches <= inner:
-            raise EennError(f"branches={branches}: allowed are 0 to {inner}, or a list of positions")
+            raise EennError(
+                f"branches={branches}: allowed are 0 to {inner}, or a list of positions"
+            )
         if branches == 0:
             return ()
         positions = _spread(_block_macs(blocks, input_size), branches)

@@ -3,8 +3,11 @@
 import time
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from pytorch_lightning import Callback, LightningModule, Trainer
+from pytorch_lightning.callbacks import ModelCheckpoint
 
 from eenn.calibration import Temperatures, fit_temperatures
 from eenn.recording import record
@@ -15,19 +18,28 @@ class TemperatureScaling(Callback):
 
     Afterwards `temperatures`, `val_logits` (exits, samples, classes) and `val_labels` (samples,)
     belong to the weights the module holds. One process does it, over the whole validation split.
+
+    Args:
+        checkpoints: keeps the best checkpoint of the fit.
     """
 
     temperatures: Temperatures
+    val_logits: NDArray[np.float32]
+    val_labels: NDArray[np.int64]
+
+    def __init__(self, checkpoints: ModelCheckpoint) -> None:
+        self.checkpoints = checkpoints
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not trainer.is_global_zero:
             return
-        best = trainer.checkpoint_callback.best_model_path if trainer.checkpoint_callback else ""
-        if best:
-            state = torch.load(best, map_location=pl_module.device, weights_only=True)["state_dict"]
-            pl_module.load_state_dict(state)
-        loader = trainer.datamodule.val_dataloader()  # type: ignore[attr-defined]
-        self.val_logits, self.val_labels = record(pl_module.network, loader, pl_module.device)
+        best = torch.load(
+            self.checkpoints.best_model_path, map_location=pl_module.device, weights_only=True
+        )
+        pl_module.load_state_dict(best["state_dict"])
+        network = pl_module.get_submodule("network")
+        batches: Any = trainer.val_dataloaders
+        self.val_logits, self.val_labels = record(network, batches, pl_module.device)
         self.temperatures = fit_temperatures(self.val_logits, self.val_labels)
 
 

@@ -20,11 +20,11 @@ def keep_freed_memory() -> bool:
     mallopt = ctypes.CDLL(None).mallopt
     # Large blocks by mmap would be returned when freed, so there must be none.
     settings = ((_M_MMAP_MAX, 0), (_M_TRIM_THRESHOLD, 2**31 - 1), (_M_TOP_PAD, 256 * 2**20))
-    return all([mallopt(parameter, value) for parameter, value in settings])
+    return all(mallopt(parameter, value) == 1 for parameter, value in settings)
 
 
 def prepare(accelerator: str) -> tuple[str, str]:
-    """Set this process up for training: the Trainer's precision, and one line that says what was done.
+    """Set this process up: the Trainer's precision, and one line that says what was done.
 
     CUDA: bf16 autocast where the GPU has it, TF32, cuDNN's autotuner. CPU: full precision (bf16
     autocast is slower there) and an allocator that keeps freed memory.

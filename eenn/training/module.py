@@ -64,6 +64,7 @@ class EarlyExitModule(LightningModule):
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_index: int) -> Tensor:
         images, labels = batch
+        total: Tensor
         total, per_exit = self.loss(self.network(images), labels)
         self.log("train/loss", total, prog_bar=True)
         self.log_dict({f"train/exit{k}/loss": loss for k, loss in enumerate(per_exit, 1)})
@@ -99,8 +100,9 @@ class EarlyExitModule(LightningModule):
             schedule = CosineAnnealingLR(optimiser, steps)
         else:
             peaks = [group["lr"] for group in groups]
-            # torch divides by the rise's length less one, so a very short run needs more of a rise.
-            schedule = OneCycleLR(optimiser, peaks, max(2, steps), pct_start=max(0.2, 1.5 / max(2, steps)))
+            steps = max(2, steps)
+            # torch divides by the rise's length less one, so a very short run needs more of it.
+            schedule = OneCycleLR(optimiser, peaks, steps, pct_start=max(0.2, 1.5 / steps))
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 
@@ -108,8 +110,7 @@ def _parameter_groups(part: nn.Module, lr: float, weight_decay: float) -> list[d
     # Decay shrinks scales and shifts of BatchNorm for no benefit, so only kernels are decayed.
     kernels = [p for p in part.parameters() if p.ndim > 1]
     others = [p for p in part.parameters() if p.ndim <= 1]
-    groups = [
+    return [
         {"params": kernels, "lr": lr, "weight_decay": weight_decay},
         {"params": others, "lr": lr, "weight_decay": 0.0},
     ]
-    return groups

@@ -1,0 +1,30 @@
+# make demo: train on the embedded data. make test: lint, types and tests. Needs Python 3.11 and make.
+PYTHON ?= python3.11
+BIN := .venv/bin
+
+.PHONY: demo test test-fast results clean
+
+demo: .venv/ready
+	$(BIN)/python train.py
+
+test: .venv/ready
+	$(BIN)/ruff check . && $(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest -m "slow or not slow"
+
+test-fast: .venv/ready
+	$(BIN)/python -m pytest
+
+# Builds the README's tables and figures again from the result files in results/.
+results: .venv/ready
+	$(BIN)/python -m benchmarks.readme
+
+.venv/ready: requirements.lock
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet uv==0.13.8
+	$(BIN)/uv pip sync --quiet --allow-empty-requirements requirements.lock
+	touch $@
+
+clean:
+	rm -rf .venv outputs

@@ -1,0 +1,123 @@
+"""Builds the README's tables from the result files in results/: `make results`.
+
+A block between `<!-- generated: NAME -->` and `<!-- end -->` belongs to the function of that name.
+Result files are the `metrics.json` of runs, and what the benchmarks wrote.
+"""
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from eenn.calibration import Temperatures
+from eenn.files import write_file
+from eenn.reports import exit_rows
+from eenn.runs import table
+
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "results"
+
+
+def headline() -> str:
+    """The run on Caltech-101 at 224 px: its table of exits."""
+    run = _run("caltech101-224-branches5-conv")
+    temperatures = Temperatures(
+        tuple(run["temperatures"]["per_exit"]), run["temperatures"]["shared"]
+    )
+    rows = exit_rows(run["test"], temperatures, run["exits"])
+    for row, calibrated in zip(rows, run["test"]["ece_if_calibrated"], strict=True):
+        row["ECE % if calibrated"] = f"{100 * calibrated:.1f}"
+    return f"{table(rows)}\n\n{_origin(run)}"
+
+
+def heads() -> str:
+    """`conv` against `linear` heads, five branches, 160 px."""
+    runs = {head: _run(f"caltech101-160-branches5-{head}") for head in ("linear", "conv")}
+    rows = [
+        _accuracies(f"`{head}`", run) | {"MMACs": _total_mmacs(run)} for head, run in runs.items()
+    ]
+    return f"{table(rows)}\n\n{_origin(*runs.values())}"
+
+
+def branches() -> str:
+    """The final exit with 0 to 5 branches, 160 px, `conv` heads."""
+    numbers = (0, 2, 3, 4, 5)
+    names = {n: f"caltech101-160-branches{n}-conv" for n in numbers}
+    runs = {n: _run(name) for n, name in names.items() if (RESULTS / f"{name}.json").exists()}
+    rows = [
+        {"branches": str(n), "final exit, accuracy %": f"{100 * run['test']['accuracy'][-1]:.1f}"}
+        for n, run in runs.items()
+    ]
+    return f"{table(rows)}\n\n{_origin(*runs.values())}"
+
+
+def demo() -> str:
+    """The default run on the demo data."""
+    run = _run("demo")
+    temperatures = Temperatures(
+        tuple(run["temperatures"]["per_exit"]), run["temperatures"]["shared"]
+    )
+    return f"{table(exit_rows(run['test'], temperatures, run['exits']))}\n\n{_origin(run)}"
+
+
+def speed() -> str:
+    """Training rate against a bare loop."""
+    run = _run("training_speed")
+    ours = run["images_per_s"]["ours"]
+    rows = [
+        {"": name, "images/s": f"{rate:.1f}", "ours is": f"{ours / rate:.2f} of it"}
+        for name, rate in run["images_per_s"].items()
+    ]
+    return f"{table(rows)}\n\nBatch {run['batch']} at {run['input_size']} px. {_where(run)}"
+
+
+BLOCKS: dict[str, Callable[[], str]] = {
+    f.__name__: f for f in (headline, heads, branches, demo, speed)
+}
+
+
+def rebuilt(text: str) -> str:
+    """`text` with every generated block built anew from the result files."""
+
+    def block(match: re.Match[str]) -> str:
+        return f"<!-- generated: {match[1]} -->\n{BLOCKS[match[1]]()}\n<!-- end -->"
+
+    return re.sub(r"<!-- generated: (\w+) -->\n.*?<!-- end -->", block, text, flags=re.DOTALL)
+
+
+def _run(name: str) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads((RESULTS / f"{name}.json").read_text())
+    return content
+
+
+def _accuracies(name: str, run: dict[str, Any]) -> dict[str, str]:
+    return {"heads": name} | {
+        f"exit {k}": f"{100 * a:.1f}" for k, a in enumerate(run["test"]["accuracy"], 1)
+    }
+
+
+def _total_mmacs(run: dict[str, Any]) -> str:
+    total = run["exits"][-1]["macs"] + sum(row["head_macs"] for row in run["exits"])
+    return f"{total / 1e6:.1f}"
+
+
+def _origin(*runs: dict[str, Any]) -> str:
+    """Data, seed, epochs, hardware and date, for a line under a table."""
+    first = runs[0]
+    return (
+        f"Test split, {first['test_samples']} images; {first['epochs']} epochs at "
+        f"{first['input_size']} px. {_where(*runs)}"
+    )
+
+
+def _where(*runs: dict[str, Any]) -> str:
+    data, hardware, date, seed = (
+        ", ".join(dict.fromkeys(str(run[key]) for run in runs))
+        for key in ("data", "hardware", "date", "seed")
+    )
+    return f"Data: {data}. Seed {seed}. {hardware}. {date}."
+
+
+if __name__ == "__main__":
+    write_file(ROOT / "README.md", rebuilt((ROOT / "README.md").read_text()))
