@@ -152,7 +152,7 @@ def _read_manifest(file: Path) -> dict[str, Any]:
     try:
         manifest: dict[str, Any] = json.loads(file.read_bytes())
         stated, schema = manifest.pop("id"), manifest["schema_version"]
-    except (ValueError, KeyError, AttributeError) as error:
+    except (ValueError, KeyError, AttributeError, TypeError) as error:
         raise ArtifactTruncated(f"{file} is not a whole manifest; {_RESTORE}") from error
     if schema != SCHEMA_VERSION:
         raise ArtifactVersion(

@@ -22,6 +22,7 @@ from eenn.preprocess import UnreadableImage, read_image
 log = logging.getLogger(__name__)
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp"})
+CALTECH256_CLASSES = 257  # 256 objects and clutter
 
 
 class ImageSource(Protocol):
@@ -95,7 +96,8 @@ def caltech256(root: str | Path, on_error: str = "raise") -> FolderImages:
     """Caltech-256 under `root`, downloaded by torchvision (1.2 GB, checksum verified) if absent.
 
     Raises:
-        EennError: the download failed; the message says how to fetch the archive by hand.
+        EennError: the download failed, and how to fetch the archive by hand; or what is there is not
+            the whole of it.
     """
     # Imported here because torchvision is slow to import and other sources do without it.
     from torchvision.datasets import Caltech256
@@ -112,7 +114,13 @@ def caltech256(root: str | Path, on_error: str = "raise") -> FolderImages:
                 "from https://data.caltech.edu/records/nyy15-4j048 and unpack it so that "
                 f"{images}/001.ak47 exists, and run again"
             ) from error
-    return FolderImages(images, on_error)
+    source = FolderImages(images, on_error)
+    if len(source.classes) != CALTECH256_CLASSES:
+        raise EennError(
+            f"{images} holds {len(source.classes)} classes instead of {CALTECH256_CLASSES}; "
+            "unpacking was interrupted or something was added: delete it and run again"
+        )
+    return source
 
 
 def _image_files(folder: Path) -> list[Path]:

@@ -1,0 +1,24 @@
+"""Fixtures that several test files share."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+
+@pytest.fixture
+def write_images() -> Callable[..., Path]:
+    """A function that writes `root/CLASS/N.jpg`, distinct noise images, N counted from zero."""
+
+    def write(root: Path, size: tuple[int, int] = (48, 40), **images_of_class: int) -> Path:
+        generator = np.random.default_rng(0)
+        for name, count in images_of_class.items():
+            (root / name).mkdir(parents=True)
+            for number in range(count):
+                pixels = generator.integers(0, 256, (size[1], size[0], 3), np.uint8)
+                Image.fromarray(pixels).save(root / name / f"{number}.jpg")
+        return root
+
+    return write

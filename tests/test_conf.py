@@ -1,0 +1,44 @@
+"""The configuration: every file composes, and every value reaches a constructor that takes it."""
+
+import inspect
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+
+import train
+from eenn.data.augmentation import Augmentation
+from eenn.training.module import EarlyExitModule
+
+CONF = Path(train.__file__).parent / "conf"
+CHOICES = [
+    f"{group.name}={file.stem}"
+    for group in sorted(CONF.iterdir())
+    if group.is_dir()
+    for file in sorted(group.glob("*.yaml"))
+]
+
+
+def composed(*overrides: str) -> Any:
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return compose("train", list(overrides), return_hydra_config=True)
+
+
+@pytest.mark.parametrize("choice", CHOICES)
+def test_every_file_composes_to_what_the_constructors_take(choice: str) -> None:
+    config = composed(choice, "data.root=somewhere" if choice == "data=folder" else "seed=0")
+    Augmentation(**config.data.augmentation)
+    taken = inspect.signature(EarlyExitModule).parameters
+    assert set(config.optimiser) <= set(taken)
+    assert set(config.model) == {"head", "width_mult", "weights"}
+    missing = {key for key in OmegaConf.missing_keys(config) if not key.startswith("hydra.")}
+    assert not missing
+
+
+def test_an_experiment_is_a_short_delta_that_has_the_last_word() -> None:
+    small, large = composed("experiment=caltech101_160"), composed("experiment=caltech101")
+    assert (small.data.input_size, large.data.input_size) == (160, 224)
+    assert small.data.root == large.data.root
+    assert composed("experiment=caltech101", "data.input_size=96").data.input_size == 96

@@ -1,0 +1,107 @@
+"""Files and directories are written whole or not at all."""
+
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from eenn.errors import EennError
+from eenn.files import new_directory, write_file
+
+
+@pytest.mark.parametrize(("content", "written"), [("año", "año".encode()), (b"\0\xff", b"\0\xff")])
+def test_text_and_bytes_arrive_as_given(
+    tmp_path: Path, content: str | bytes, written: bytes
+) -> None:
+    write_file(tmp_path / "file", content)
+    assert (tmp_path / "file").read_bytes() == written
+    assert os.listdir(tmp_path) == ["file"]
+
+
+@pytest.mark.parametrize("step", ["replace", "fsync"])
+def test_a_failed_write_leaves_the_old_content_and_no_temporary(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError("disk full")
+
+    (tmp_path / "file").write_text("old")
+    monkeypatch.setattr(os, step, fail)
+    with pytest.raises(OSError, match="disk full"):
+        write_file(tmp_path / "file", "new")
+    assert (tmp_path / "file").read_text() == "old"
+    assert os.listdir(tmp_path) == ["file"]
+
+
+def test_the_target_is_only_ever_replaced_by_complete_content(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replaced = []
+    replace = os.replace
+
+    def watch(source: str, target: Path) -> None:
+        replaced.append((Path(source).read_text(), target.read_text()))
+        replace(source, target)
+
+    (tmp_path / "file").write_text("old")
+    monkeypatch.setattr(os, "replace", watch)
+    write_file(tmp_path / "file", "new")
+    assert replaced == [("new", "old")]
+    assert (tmp_path / "file").read_text() == "new"
+
+
+@pytest.mark.parametrize(("mask", "file_mode", "directory_mode"), [(0o022, 0o644, 0o755)])
+def test_what_is_written_has_the_permissions_the_user_asks_for(
+    tmp_path: Path, mask: int, file_mode: int, directory_mode: int
+) -> None:
+    before = os.umask(mask)
+    try:
+        write_file(tmp_path / "file", "text")
+        with new_directory(tmp_path / "directory"):
+            pass
+        assert os.umask(mask) == mask
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "file").stat().st_mode) == file_mode
+    assert stat.S_IMODE((tmp_path / "directory").stat().st_mode) == directory_mode
+
+
+def test_a_directory_appears_only_when_it_is_complete(tmp_path: Path) -> None:
+    target = tmp_path / "parent" / "new"
+    with new_directory(target) as directory:
+        (directory / "first").write_text("1")
+        assert not target.exists()
+        (directory / "second").write_text("2")
+    assert {file.name: file.read_text() for file in target.iterdir()} == {
+        "first": "1",
+        "second": "2",
+    }
+    assert os.listdir(target.parent) == ["new"]
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+def test_an_error_inside_leaves_nothing(tmp_path: Path, error: type[BaseException]) -> None:
+    with pytest.raises(error), new_directory(tmp_path / "new") as directory:
+        (directory / "half").write_text("1")
+        raise error
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("kind", ["file", "directory"])
+def test_an_existing_path_is_refused_and_kept(tmp_path: Path, kind: str) -> None:
+    target = tmp_path / "there"
+    target.write_text("mine") if kind == "file" else target.mkdir()
+    with pytest.raises(EennError, match="there exists already"), new_directory(target):
+        pytest.fail("the block must not run")
+    assert os.listdir(tmp_path) == ["there"]
+    assert target.is_dir() or target.read_text() == "mine"
+
+
+def test_a_parent_that_cannot_hold_a_directory_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with (
+        pytest.raises(EennError, match=f"cannot write to {tmp_path / 'file'}"),
+        new_directory(tmp_path / "file" / "new"),
+    ):
+        pytest.fail("the block must not run")
