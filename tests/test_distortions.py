@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from torchvision.transforms.v2 import functional as F
+from torchvision.transforms.v2.functional import gaussian_blur as reference_blur
 
 from eenn.data.distortions import DISTORTIONS, Distortion, Pixels, gaussian_blur
 from eenn.errors import EennError
@@ -19,7 +19,7 @@ def noise() -> Pixels:
 def torchvision_blur(pixels: Pixels, sigma: float) -> Pixels:
     size = 2 * math.ceil(4 * sigma) + 1
     planes = torch.from_numpy(pixels).permute(2, 0, 1)
-    return F.gaussian_blur(planes, [size, size], [sigma, sigma]).permute(1, 2, 0).numpy()
+    return reference_blur(planes, [size, size], [sigma, sigma]).permute(1, 2, 0).numpy()
 
 
 @pytest.mark.parametrize("sigma", [0.4, 1, 1.8, 3, 5])

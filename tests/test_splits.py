@@ -137,7 +137,9 @@ def test_three_images_give_one_to_each_part() -> None:
 
 @quick
 @given(sample_lists(), seeds)
-def test_a_split_survives_its_file(tmp_path_factory: pytest.TempPathFactory, samples: Samples, seed: int) -> None:
+def test_a_split_survives_its_file(
+    tmp_path_factory: pytest.TempPathFactory, samples: Samples, seed: int
+) -> None:
     split = split_of(samples, seed)
     path: Path = tmp_path_factory.mktemp("split") / "split.json"
     path.write_text(split.to_json())

@@ -1,6 +1,8 @@
 """Random changes of training images: crop, flip, rotation, colour, optionally blur."""
 
+import math
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import torch
@@ -17,11 +19,10 @@ MEAN_COLOUR = (124, 116, 104)
 
 @dataclass(frozen=True)
 class Augmentation:
-    """The training augmentation of [A], with the crop's smallest area and the blur as options.
+    """Random crop, flip, rotation, and colour jitter or greyscale, as in [A]; blur as an option.
 
     Args:
-        crop_area: smallest share of the image's area that a random crop keeps; 1 keeps the
-            central crop of the preprocessing's shape.
+        crop_area: smallest share of the image's area that a random crop keeps.
         flip: flip left to right with probability one half.
         rotation: largest rotation to either side, degrees.
         colour: largest relative change of brightness, contrast and saturation.
@@ -43,7 +44,7 @@ class Augmentation:
             "rotation": 0 <= self.rotation <= 180,
             "colour": 0 <= self.colour < 1,
             "greyscale": 0 <= self.greyscale <= 1,
-            "blur_sigma": self.blur_sigma >= 0,
+            "blur_sigma": 0 <= self.blur_sigma < math.inf,
         }
         for name, valid in allowed.items():
             if not valid:
@@ -56,28 +57,26 @@ class Augmentation:
         """One augmented version of an RGB image, uint8 (input_size, input_size, 3)."""
         # torchvision draws from torch's global generator; a fork leaves the training's own alone.
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            pixels = np.asarray(self._transforms(input_size)(image))
+            torch.default_generator.manual_seed(seed)
+            pixels = np.asarray(_transforms(self, input_size)(image))
         if self.blur_sigma:
             generator = np.random.default_rng(seed)
             pixels = gaussian_blur(pixels, generator.uniform(0, self.blur_sigma), generator)
         return pixels
 
-    def _transforms(self, input_size: int) -> v2.Transform:
-        steps: list[v2.Transform] = [
-            v2.RandomResizedCrop(input_size, (self.crop_area, 1), (3 / 4, 4 / 3))
-        ]
-        if self.flip:
-            steps.append(v2.RandomHorizontalFlip())
-        if self.rotation:
-            steps.append(
-                v2.RandomRotation(self.rotation, v2.InterpolationMode.BILINEAR, fill=MEAN_COLOUR)
-            )
-        if self.colour or self.greyscale:
-            jitter = v2.ColorJitter(self.colour, self.colour, self.colour)
-            steps.append(
-                v2.RandomChoice(
-                    [v2.RandomGrayscale(p=1), jitter], p=[self.greyscale, 1 - self.greyscale]
-                )
-            )
-        return v2.Compose(steps)
+
+@cache
+def _transforms(augmentation: Augmentation, input_size: int) -> v2.Transform:
+    steps: list[v2.Transform] = [
+        v2.RandomResizedCrop(input_size, (augmentation.crop_area, 1), (3 / 4, 4 / 3))
+    ]
+    if augmentation.flip:
+        steps.append(v2.RandomHorizontalFlip())
+    if augmentation.rotation:
+        bilinear = v2.InterpolationMode.BILINEAR
+        steps.append(v2.RandomRotation(augmentation.rotation, bilinear, fill=MEAN_COLOUR))
+    if augmentation.colour or augmentation.greyscale:
+        jitter = v2.ColorJitter(*3 * (augmentation.colour,))
+        grey_or_jitter = [augmentation.greyscale, 1 - augmentation.greyscale]
+        steps.append(v2.RandomChoice([v2.RandomGrayscale(p=1), jitter], p=grey_or_jitter))
+    return v2.Compose(steps)

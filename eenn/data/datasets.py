@@ -38,7 +38,7 @@ class ImageSource(Protocol):
 
 
 class FolderImages:
-    """Images in `root/CLASS/**`; class folders in alphabetical order, hidden ones left out.
+    """Images in `root/CLASS/**`; class folders in alphabetical order, hidden names left out.
 
     Every file is hashed and decoded once at the start, so that a broken file is met before the
     training and not in the middle of it.
@@ -77,6 +77,8 @@ class FolderImages:
                 f"under {root}: {_shortened(self.skipped)}; "
                 "mend or remove them, or leave them out with data.on_error=skip"
             )
+        if not usable:
+            raise EennError(f"data.root={root} holds no readable image: {_shortened(self.skipped)}")
         if self.skipped:
             log.warning("left out %d: %s", len(self.skipped), ", ".join(self.skipped))
 
@@ -96,8 +98,8 @@ def caltech256(root: str | Path, on_error: str = "raise") -> FolderImages:
     """Caltech-256 under `root`, downloaded by torchvision (1.2 GB, checksum verified) if absent.
 
     Raises:
-        EennError: the download failed, and how to fetch the archive by hand; or what is there is not
-            the whole of it.
+        EennError: the download failed (and how to fetch the archive by hand), or what is there is
+            not the whole of it.
     """
     # Imported here because torchvision is slow to import and other sources do without it.
     from torchvision.datasets import Caltech256
@@ -124,7 +126,13 @@ def caltech256(root: str | Path, on_error: str = "raise") -> FolderImages:
 
 
 def _image_files(folder: Path) -> list[Path]:
-    return [file for file in sorted(folder.rglob("*")) if file.suffix.lower() in IMAGE_SUFFIXES]
+    return [
+        file
+        for file in sorted(folder.rglob("*"))
+        if file.suffix.lower() in IMAGE_SUFFIXES
+        # Thumbnails and resource forks that other programs leave are hidden.
+        and not any(part.startswith(".") for part in file.relative_to(folder).parts)
+    ]
 
 
 def _checked_hash(file: Path) -> str | None:

@@ -3,6 +3,7 @@
 A distortion works on the network's input resolution, before normalisation.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -40,7 +41,7 @@ class Distortion:
     def __post_init__(self) -> None:
         if self.kind not in DISTORTIONS:
             raise EennError(f"distortion {self.kind!r}: allowed are {', '.join(DISTORTIONS)}")
-        if self.level < 0:
+        if not 0 <= self.level < math.inf:
             raise EennError(f"distortion level {self.level}: allowed is 0 (none) or more")
 
     def __call__(self, pixels: Pixels, sample_seed: int) -> Pixels:

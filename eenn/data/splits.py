@@ -12,6 +12,7 @@ import numpy as np
 from eenn.errors import EennError
 
 SPLIT_NAMES = ("train", "val", "test")
+VAL_SHARE = TEST_SHARE = 0.1
 
 
 @dataclass(frozen=True)
@@ -49,8 +50,6 @@ def split_samples(
     class_names: Sequence[str],
     content_hashes: Sequence[str],
     seed: int,
-    val_share: float = 0.1,
-    test_share: float = 0.1,
 ) -> Split:
     """Split samples so that every class is in every part and no content is in two.
 
@@ -84,8 +83,8 @@ def split_samples(
     parts: dict[str, list[str]] = {name: [] for name in SPLIT_NAMES}
     for contents in groups_of_class.values():
         order = [contents[i] for i in generator.permutation(len(contents))]
-        n_test = max(1, round(test_share * len(order)))
-        n_val = max(1, round(val_share * len(order)))
+        n_test = max(1, round(TEST_SHARE * len(order)))
+        n_val = max(1, round(VAL_SHARE * len(order)))
         ends = {"test": order[:n_test], "val": order[n_test:][:n_val]}
         ends["train"] = order[n_test + n_val :]
         for part, chosen in ends.items():
