@@ -95,7 +95,7 @@ def _draw(label: int, size: int, rng: np.random.Generator) -> Pixels:
 
     angle = rng.uniform(0, 2 * np.pi)
     turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
-    centre, radius = size * rng.uniform(0.37, 0.63, 2), size * rng.uniform(0.24, 0.36)
+    centre, radius = size * rng.uniform(0.4, 0.6, 2), size * rng.uniform(0.26, 0.36)
     body, *holes = (centre + radius * outline @ turn for outline in SHAPES[shape])
     paint = _paint(rng.random(), rng.uniform(0, 0.5), rng.uniform(*near))
     canvas.fill(body, paint, rng.uniform(*WEAVE[surface]))

@@ -91,7 +91,7 @@ class EarlyExitModule(LightningModule):
             )
             for group in _parameter_groups(part, lr, self.weight_decay)
         ]
-        optimiser = torch.optim.AdamW(groups)
+        optimiser = torch.optim.AdamW(groups, fused=True)
         if self.schedule == "constant":
             return optimiser
         steps = int(self.trainer.estimated_stepping_batches)
