@@ -16,6 +16,8 @@ from omegaconf import DictConfig, OmegaConf
 from eenn.cli import one_line_errors
 from eenn.runs import CONFIG, claim, comparison, provenance, run_directory
 
+CONF = Path(__file__).parent / "conf"
+
 OmegaConf.register_new_resolver("run_directory", run_directory, use_cache=True, replace=True)
 
 
@@ -26,7 +28,7 @@ class CompareRuns(Callback):
         print(f"\n{comparison(Path(config.hydra.sweep.dir))}")
 
 
-@hydra.main(version_base="1.3", config_path="conf", config_name="train")
+@hydra.main(version_base="1.3", config_path=str(CONF), config_name="train")
 def main(config: DictConfig) -> None:
     job = HydraConfig.get()
     sweeping = job.mode is RunMode.MULTIRUN

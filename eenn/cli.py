@@ -32,8 +32,12 @@ def one_line_errors() -> Iterator[None]:
 
 
 def _line(error: Exception) -> str | None:
-    if isinstance(error, EennError):
-        return str(error)
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, EennError):
+            return str(cause)
+        # A resolver's own error comes wrapped in OmegaConf's.
+        cause = cause.__cause__
     if isinstance(error, OSError) and error.filename is not None:
         return f"{error.filename}: {error.strerror}"
     if type(error).__module__.split(".")[0] in ("hydra", "omegaconf"):

@@ -3,15 +3,12 @@
 import json
 import logging
 import warnings
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from pytorch_lightning import Trainer
-from pytorch_lightning.callbacks import (
-    EarlyStopping,
-    LearningRateMonitor,
-    ModelCheckpoint,
-)
+from pytorch_lightning.callbacks import EarlyStopping, LearningRateMonitor, ModelCheckpoint
 from pytorch_lightning.loggers import Logger
 
 from eenn import artifact
@@ -58,7 +55,8 @@ def run_training(
         save_on_train_epoch_end=True,
         enable_version_counter=False,
     )
-    scaling, throughput = TemperatureScaling(checkpoints), Throughput()
+    scaling = TemperatureScaling(checkpoints, datamodule.val_dataloader())
+    throughput = Throughput()
     fit = Trainer(
         **trainer,
         logger=logger,
@@ -89,26 +87,27 @@ def run_training(
         return None
 
     temperatures = scaling.temperatures
-    accuracy = (scaling.val_logits.argmax(-1) == scaling.val_labels).mean(axis=1)
-    artifact.save(
-        directory / "artifact",
-        module.network,
-        architecture=architecture,
-        classes=datamodule.source.classes,
-        preprocessing=datamodule.preprocessing,
-        temperatures={
-            "per_exit": list(temperatures.per_exit),
-            "shared": temperatures.shared,
-            "fitted": f"minimal NLL on {len(scaling.val_labels)} validation samples",
-        },
-        validation_accuracy=accuracy.tolist(),
-        split={
-            "hash": datamodule.split.hash,
-            "seed": datamodule.split.seed,
-            "sizes": datamodule.split.sizes,
-        },
-        split_json=datamodule.split.to_json(),
-    )
+    # A run that was killed after this point and resumed has its artifact already.
+    if not (directory / "artifact").exists():
+        accuracy = (scaling.val_logits.argmax(-1) == scaling.val_labels).mean(axis=1)
+        artifact.save(
+            directory / "artifact",
+            module.network,
+            architecture=architecture,
+            classes=datamodule.source.classes,
+            preprocessing=datamodule.preprocessing,
+            temperatures={
+                **asdict(temperatures),
+                "fitted": f"minimal NLL on {len(scaling.val_labels)} validation samples",
+            },
+            validation_accuracy=accuracy.tolist(),
+            split={
+                "hash": datamodule.split.hash,
+                "seed": datamodule.split.seed,
+                "sizes": datamodule.split.sizes,
+            },
+            split_json=datamodule.split.to_json(),
+        )
     # What is tested is what is deployed: the artifact as it comes back from disk.
     saved = artifact.load(directory / "artifact")
     logits, labels = record(saved.network, datamodule.test_dataloader(), module.device)
@@ -116,7 +115,7 @@ def run_training(
     metrics = {
         "test": test,
         "test_samples": len(labels),
-        "temperatures": {"per_exit": list(temperatures.per_exit), "shared": temperatures.shared},
+        "temperatures": asdict(temperatures),
         "exits": saved.manifest["exits"],
         "head": architecture.head,
         "input_size": architecture.input_size,

@@ -111,4 +111,6 @@ def save_figure(figure: Figure, path: Path) -> None:
 
 def _markers(axis: Any, bins: ReliabilityBins, colour: str, marker: str, label: str) -> None:
     size = 8 + 150 * bins.count / bins.count.sum()
-    axis.scatter(bins.confidence, bins.accuracy, size, colour, marker, label=label, alpha=0.7)
+    axis.scatter(
+        bins.confidence, bins.accuracy, size, colour, marker=marker, label=label, alpha=0.7
+    )

@@ -1,18 +1,16 @@
 """The configuration: every file composes, and every value reaches a constructor that takes it."""
 
 import inspect
-from pathlib import Path
 from typing import Any
 
 import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-import train
 from eenn.data.augmentation import Augmentation
 from eenn.training.module import EarlyExitModule
+from train import CONF
 
-CONF = Path(train.__file__).parent / "conf"
 CHOICES = [
     f"{group.name}={file.stem}"
     for group in sorted(CONF.iterdir())

@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,8 @@ from PIL import Image
 import train
 from eenn import artifact
 from eenn.cli import one_line_errors
+from eenn.data.demo import DemoImages
+from eenn.data.splits import Split
 from tests.wandb_file import items, records
 
 ROOT = Path(__file__).parents[1]
@@ -41,23 +42,30 @@ pytestmark = pytest.mark.filterwarnings(
     "ignore:The number of training batches",
 )
 
-Run = Callable[..., Path]
 
-
-@pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Runs train.py in this process with the given overrides; returns the run directory."""
-
-    def run_with(*overrides: str, directory: str = "run") -> Path:
-        path = tmp_path / directory
-        monkeypatch.setattr(sys, "argv", ["train.py", *overrides, f"hydra.run.dir={path}"])
+def run_in(directory: Path, *overrides: str) -> Path:
+    """Runs train.py in this process, writing to `directory`; returns it."""
+    resumed = any(override.startswith("resume=") for override in overrides)
+    place = [] if resumed else [f"hydra.run.dir={directory}"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["train.py", *place, *overrides])
+        patch.setenv("WANDB_DATA_DIR", str(directory.parent))
+        patch.chdir(directory.parent)
         with one_line_errors():
             train.main()
-        return path
+    return directory
 
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("WANDB_DATA_DIR", str(tmp_path))
-    return run_with
+
+@pytest.fixture(scope="module")
+def tracked(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run, tracked by W&B."""
+    return run_in(tmp_path_factory.mktemp("tracked") / "run", *TINY)
+
+
+@pytest.fixture(scope="module")
+def untracked(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same run, with the CSV logger."""
+    return run_in(tmp_path_factory.mktemp("untracked") / "run", *TINY, "logger=csv")
 
 
 def weights(directory: Path) -> dict[str, torch.Tensor]:
@@ -71,65 +79,74 @@ def assert_same_weights(one: Path, other: Path) -> None:
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
-def test_a_run_leaves_what_the_contract_says(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
-    directory = run(*TINY)
-    printed = capsys.readouterr().out
-    metrics = json.loads((directory / "metrics.json").read_text())
+def test_a_run_leaves_what_the_contract_says(tracked: Path) -> None:
+    metrics = json.loads((tracked / "metrics.json").read_text())
     for name in ("accuracy", "nll", "ece", "nll_calibrated", "ece_calibrated"):
         assert len(metrics["test"][name]) == 3
     assert metrics["images_per_s"] > 0
     assert metrics["seconds"] > 0
-    saved = artifact.load(directory / "artifact")
+    saved = artifact.load(tracked / "artifact")
     assert saved.manifest["split"]["sizes"] == {"train": 80, "val": 10, "test": 10}
     assert saved.manifest["temperatures"]["per_exit"] == metrics["temperatures"]["per_exit"]
-    assert (directory / "config.yaml").is_file()
-    assert (directory / "checkpoints" / "last.ckpt").is_file()
+    assert (tracked / "config.yaml").is_file()
+    assert (tracked / "checkpoints" / "last.ckpt").is_file()
     for part in ("val", "test"):
-        with Image.open(directory / "figures" / f"reliability_{part}.png") as figure:
+        with Image.open(tracked / "figures" / f"reliability_{part}.png") as figure:
             assert min(figure.size) > 200
-    table = (directory / "tables" / "exits.md").read_text()
-    assert table in printed
-    assert len(table.splitlines()) == 2 + 3
+    assert len((tracked / "tables" / "exits.md").read_text().splitlines()) == 2 + 3
 
 
-def test_offline_wandb_holds_the_metrics(run: Run) -> None:
-    directory = run(*TINY)
-    (file,) = directory.glob("wandb/offline-run-*/*.wandb")
+def test_the_artifact_holds_the_best_checkpoint(tracked: Path) -> None:
+    best = torch.load(tracked / "checkpoints" / "best.ckpt", weights_only=True)["state_dict"]
+    saved = weights(tracked)
+    assert saved
+    assert all(torch.equal(tensor, best[f"network.{name}"]) for name, tensor in saved.items())
+
+
+def test_metrics_are_those_of_the_artifact_on_the_test_split(tracked: Path) -> None:
+    saved = artifact.load(tracked / "artifact")
+    source = DemoImages(10)
+    index = {sample_id: i for i, sample_id in enumerate(source.sample_ids)}
+    tested = [index[sample_id] for sample_id in Split.load(saved.split_file).test]
+    right = np.zeros(3)
+    for i in tested:
+        x = torch.from_numpy(saved.preprocessing(source.read(i, 64)))
+        right += (saved.network(x[None])[:, 0].argmax(-1) == source.labels[i]).numpy()
+    accuracy = json.loads((tracked / "metrics.json").read_text())["test"]["accuracy"]
+    assert accuracy == pytest.approx(right / len(tested))
+
+
+def test_offline_wandb_holds_the_metrics(tracked: Path) -> None:
+    (file,) = tracked.glob("wandb/offline-run-*/*.wandb")
     history: dict[str, Any] = {}
     summary: dict[str, Any] = {}
+    config: dict[str, Any] = {}
     kinds = set()
-    config = {}
     for record in records(file):
         kinds.add(record.WhichOneof("record_type"))
         history |= items(record.history.item)
         summary |= items(record.summary.update)
         config |= items(record.config.update) | items(record.run.config.update)
-    metrics = json.loads((directory / "metrics.json").read_text())
+    metrics = json.loads((tracked / "metrics.json").read_text())
     for k in range(1, 4):
         assert 0 <= history[f"val/exit{k}/acc"] <= 1
         assert summary[f"test/exit{k}/acc"] == pytest.approx(metrics["test"]["accuracy"][k - 1])
-    assert {"train/loss", "val/loss", "train/images_per_s", "exits"} <= history.keys()
-    assert any(key.startswith("lr-") for key in history)
-    assert "reliability_test" in history
+    assert {"train/loss", "val/loss", "train/images_per_s"} <= history.keys()
+    for start in ("lr-", "exits/", "reliability_val/", "reliability_test/"):
+        assert any(key.startswith(start) for key in history)
     assert config["branches"] == 2
     assert "artifact" in kinds
 
 
-def test_csv_logger_does_without_wandb(run: Run) -> None:
-    directory = run(*TINY, "logger=csv")
-    assert not (directory / "wandb").exists()
-    with (directory / "logs" / "metrics.csv").open() as file:
+def test_csv_logger_does_without_wandb(untracked: Path) -> None:
+    assert not (untracked / "wandb").exists()
+    with (untracked / "logs" / "metrics.csv").open() as file:
         columns = {column for row in csv.DictReader(file) for column, value in row.items() if value}
     assert {"train/loss", "val/loss", "val/exit1/acc", "val/exit3/acc"} <= columns
 
 
-def test_same_seed_same_weights_and_another_seed_others(run: Run) -> None:
-    first = run(*TINY, "logger=csv", "trainer.max_epochs=1", directory="a")
-    again = run(*TINY, "logger=csv", "trainer.max_epochs=1", directory="b")
-    other = run(*TINY, "logger=csv", "trainer.max_epochs=1", "seed=1", directory="c")
-    assert_same_weights(first, again)
-    name = "segments.0.0.0.weight"
-    assert not torch.equal(weights(first)[name], weights(other)[name])
+def test_same_seed_same_weights(tracked: Path, untracked: Path) -> None:
+    assert_same_weights(tracked, untracked)
 
 
 def class_folders(root: Path, counts: dict[str, int]) -> Path:
@@ -142,21 +159,76 @@ def class_folders(root: Path, counts: dict[str, int]) -> Path:
     return root
 
 
-FOLDER = ("data=folder", "model.weights=null")
+FEW = ("logger=csv", "data.source.images_per_class=3")
+FOLDER = ("logger=csv", "data=folder", "model.weights=null")
 
 
 @pytest.mark.parametrize(
     ("overrides", "said"),
     [
-        (("branches=99",), "branches=99: allowed are 0 to 18"),
-        (("branches=[7,3]",), "must ascend"),
-        (("model.head=dense",), "allowed are linear, pool2, conv"),
-        (("loss_weights=twos",), "allowed are ones, linspace"),
-        (("optimiser.schedule=linear",), "allowed are onecycle, cosine, constant"),
-        (("data.augmentation.rotation=400",), "rotation in"),
-        (("data.batch_size=1",), "allowed is 2 or more"),
-        (("data.input_size=8",), "allowed is 32"),
-        (("model.weights=absent.pth",), "allowed are imagenet, null"),
+        (
+            (
+                *FEW,
+                "branches=99",
+            ),
+            "branches=99: allowed are 0 to 18",
+        ),
+        (
+            (
+                *FEW,
+                "branches=[7,3]",
+            ),
+            "must ascend",
+        ),
+        (
+            (
+                *FEW,
+                "model.head=dense",
+            ),
+            "allowed are linear, pool2, conv",
+        ),
+        (
+            (
+                *FEW,
+                "loss_weights=twos",
+            ),
+            "allowed are ones, linspace",
+        ),
+        (
+            (
+                *FEW,
+                "optimiser.schedule=linear",
+            ),
+            "allowed are onecycle, cosine, constant",
+        ),
+        (
+            (
+                *FEW,
+                "data.augmentation.rotation=400",
+            ),
+            "rotation in",
+        ),
+        (
+            (
+                *FEW,
+                "data.batch_size=1",
+            ),
+            "allowed is 2 or more",
+        ),
+        (
+            (
+                *FEW,
+                "data.input_size=8",
+            ),
+            "allowed is 32",
+        ),
+        (
+            (
+                *FEW,
+                "model.weights=absent.pth",
+            ),
+            "allowed are imagenet, null",
+        ),
         (("brnches=3",), "Allowed here are"),
         (("model.heads=conv",), "head, width_mult, weights"),
         (("data=imagenet",), "caltech256"),
@@ -171,11 +243,7 @@ FOLDER = ("data=folder", "model.weights=null")
     ],
 )
 def test_a_mistake_is_one_clear_line(
-    overrides: tuple[str, ...],
-    said: str,
-    run: Run,
-    tmp_path: Path,
-    capfd: pytest.CaptureFixture[str],
+    overrides: tuple[str, ...], said: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "empty").mkdir()
     class_folders(tmp_path / "one_empty", {"full": 4})
@@ -184,33 +252,34 @@ def test_a_mistake_is_one_clear_line(
     class_folders(tmp_path / "one_broken", {"full": 4})
     (tmp_path / "one_broken" / "full" / "torn.png").write_bytes(b"\x89PNG torn")
     with pytest.raises(SystemExit) as ended:
-        run(*TINY, "logger=csv", *overrides)
+        run_in(tmp_path / "run", *overrides)
     assert ended.value.code == 1
     (line,) = capfd.readouterr().err.strip().splitlines()
     assert line.startswith("error: ")
     assert re.search(said, line), line
 
 
-def test_a_place_that_cannot_be_written_is_named(run: Run, tmp_path: Path) -> None:
+def test_a_place_that_cannot_be_written_is_named(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "taken").write_text("a file, not a folder")
     with pytest.raises(SystemExit, match="1"):
-        run(*TINY, directory="taken/run")
+        run_in(tmp_path / "run", "hydra.run.dir=taken/run")
+    assert "taken" in capfd.readouterr().err.strip().splitlines()[-1]
 
 
 def test_a_finished_run_is_neither_overwritten_nor_resumed(
-    run: Run, capfd: pytest.CaptureFixture[str]
+    untracked: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    directory = run(*TINY, "logger=csv", "trainer.max_epochs=1")
-    before = {file: file.read_bytes() for file in directory.rglob("*.*") if file.suffix != ".log"}
-    for overrides in (TINY, (f"resume={directory}",)):
-        with pytest.raises(SystemExit):
-            run(*overrides)
-    with pytest.raises(SystemExit):
-        run(f"resume={directory}", "branches=3")
-    said = capfd.readouterr().err
-    assert "holds a run" in said
-    assert "is finished" in said
-    assert "leave out branches=3" in said
+    before = {file: file.read_bytes() for file in untracked.rglob("*") if file.is_file()}
+    for overrides, said in (
+        (TINY, "holds a run"),
+        ((f"resume={untracked}",), "is finished"),
+        ((f"resume={untracked}", "branches=3"), "leave out branches=3"),
+    ):
+        with pytest.raises(SystemExit, match="1"):
+            run_in(untracked, *overrides)
+        assert said in capfd.readouterr().err
     assert all(file.read_bytes() == content for file, content in before.items())
 
 

@@ -1,6 +1,7 @@
 """Callbacks of our own: temperature scaling at the end of the fit, and the training rate."""
 
 import time
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -8,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.callbacks import ModelCheckpoint
+from torch import Tensor
 
 from eenn.calibration import Temperatures, fit_temperatures
 from eenn.recording import record
@@ -21,14 +23,17 @@ class TemperatureScaling(Callback):
 
     Args:
         checkpoints: keeps the best checkpoint of the fit.
+        batches: of the validation split, images (batch, 3, H, W) and labels (batch,).
     """
 
     temperatures: Temperatures
     val_logits: NDArray[np.float32]
     val_labels: NDArray[np.int64]
 
-    def __init__(self, checkpoints: ModelCheckpoint) -> None:
-        self.checkpoints = checkpoints
+    def __init__(
+        self, checkpoints: ModelCheckpoint, batches: Iterable[tuple[Tensor, Tensor]]
+    ) -> None:
+        self.checkpoints, self.batches = checkpoints, batches
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not trainer.is_global_zero:
@@ -38,8 +43,7 @@ class TemperatureScaling(Callback):
         )
         pl_module.load_state_dict(best["state_dict"])
         network = pl_module.get_submodule("network")
-        batches: Any = trainer.val_dataloaders
-        self.val_logits, self.val_labels = record(network, batches, pl_module.device)
+        self.val_logits, self.val_labels = record(network, self.batches, pl_module.device)
         self.temperatures = fit_temperatures(self.val_logits, self.val_labels)
 
 
