@@ -23,7 +23,7 @@ results: .venv/ready
 .venv/ready: requirements.lock
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet uv==0.13.8
-	$(BIN)/uv pip sync --quiet --allow-empty-requirements requirements.lock
+	$(BIN)/uv pip sync --quiet --python $(BIN)/python requirements.lock
 	touch $@
 
 clean:

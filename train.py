@@ -3,7 +3,7 @@
 Reads conf/train.yaml, writes outputs/train/NAME/TIMESTAMP/.
 """
 
-from contextlib import nullcontext
+import io
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,8 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from eenn.cli import one_line_errors
-from eenn.runs import CONFIG, claim, comparison, provenance, run_directory
+from eenn.provenance import provenance
+from eenn.runs import CONFIG, claim, comparison, is_first_process, run_directory
 
 CONF = Path(__file__).parent / "conf"
 
@@ -22,25 +23,32 @@ OmegaConf.register_new_resolver("run_directory", run_directory, use_cache=True, 
 
 
 class CompareRuns(Callback):
-    """Prints one table over all runs when a sweep ends, whichever launcher ran them."""
+    """Prints one table over all jobs when a sweep ends, whichever launcher ran them."""
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
-        print(f"\n{comparison(Path(config.hydra.sweep.dir))}")
+        jobs, unfinished = comparison(Path(config.hydra.sweep.dir))
+        print(f"\n{config.hydra.sweep.dir}:\n\n{jobs}")
+        if unfinished:
+            raise SystemExit(f"error: jobs without a result: {', '.join(unfinished)}")
 
 
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="train")
 def main(config: DictConfig) -> None:
-    job = HydraConfig.get()
-    sweeping = job.mode is RunMode.MULTIRUN
-    # In a sweep Hydra itself reports a failed job, after the others have run.
-    with nullcontext() if sweeping else one_line_errors():
-        directory = Path(job.runtime.output_dir)
-        overrides = list(job.overrides.task)
-        claim(directory, OmegaConf.to_yaml(config, resolve=True), config.resume, overrides)
-        train(OmegaConf.load(directory / CONFIG), directory, overrides, sweeping)
+    hydra_config = HydraConfig.get()
+    sweeping = hydra_config.mode is RunMode.MULTIRUN
+    overrides = list(hydra_config.overrides.task)
+    with one_line_errors(f"{hydra_config.job.num} {overrides}" if sweeping else None):
+        directory = Path(hydra_config.runtime.output_dir)
+        group = directory.parent.name if sweeping else None
+        values: Any = OmegaConf.to_container(config, resolve=True)
+        values |= {"overrides": overrides, "group": group}
+        settings = OmegaConf.to_yaml(values)
+        claim(directory, settings, config.resume, overrides)
+        resumed = config.resume is not None
+        train(OmegaConf.load(directory / CONFIG if resumed else io.StringIO(settings)), directory)
 
 
-def train(config: Any, directory: Path, overrides: list[str], sweeping: bool) -> None:
+def train(config: Any, directory: Path) -> None:
     # Imported here because torch and Lightning take seconds, and a wrong key should not wait.
     from pytorch_lightning import seed_everything
 
@@ -49,13 +57,14 @@ def train(config: Any, directory: Path, overrides: list[str], sweeping: bool) ->
     from eenn.experiment import run_training
     from eenn.models.early_exit import Architecture
     from eenn.preprocess import Preprocessing
+    from eenn.tracking import finish
     from eenn.training.hardware import prepare
     from eenn.training.losses import exit_weights
     from eenn.training.module import EarlyExitModule
 
-    precision, settings = prepare(config.trainer.accelerator)
-    print(f"{settings}\nwriting to {directory}")
-    seed_everything(config.seed, workers=True, verbose=False)
+    machine = prepare(config.trainer.accelerator)
+    if is_first_process():
+        print(f"{machine.settings}\nwriting to {directory}")
     data, model = config.data, config.model
     source = hydra.utils.instantiate(data.source)
     datamodule = ImageDataModule(
@@ -66,27 +75,30 @@ def train(config: Any, directory: Path, overrides: list[str], sweeping: bool) ->
         data.batch_size,
         data.num_workers,
     )
+    seed_everything(config.seed, workers=True, verbose=False)
     classes = len(source.classes)
-    branches = config.branches if isinstance(config.branches, int) else list(config.branches)
+    given: Any = OmegaConf.to_container(config)
     place = Architecture.place
-    architecture = place(classes, branches, model.head, model.width_mult, data.input_size)
-    weights = exit_weights(config.loss_weights, len(architecture.positions) + 1)
-    module = EarlyExitModule(
-        architecture.build(model.weights), classes, weights, seed=config.seed, **config.optimiser
-    )
-    group = directory.parent.name if sweeping else None
-    logger = hydra.utils.instantiate(config.logger, directory, name=config.name, group=group)
-    logger.log_hyperparams(OmegaConf.to_container(config))
-    run_training(
-        directory,
-        datamodule,
-        architecture,
-        module,
-        logger=logger,
-        trainer={"precision": precision, **config.trainer},
-        patience=config.patience,
-        provenance={**provenance(config.seed, config.name), "overrides": overrides},
-    )
+    architecture = place(classes, given["branches"], model.head, model.width_mult, data.input_size)
+    weights = exit_weights(given["loss_weights"], len(architecture.positions) + 1)
+    network = architecture.build(model.weights)
+    module = EarlyExitModule(network, classes, weights, seed=config.seed, **config.optimiser)
+    logger = hydra.utils.instantiate(config.logger, directory, name=config.name, group=config.group)
+    logger.log_hyperparams(given)
+    origin = provenance(config.seed, data.title, machine.hardware)
+    try:
+        run_training(
+            directory,
+            datamodule,
+            architecture,
+            module,
+            logger,
+            trainer={"precision": machine.precision, **config.trainer},
+            patience=config.patience,
+            provenance={**origin, "overrides": list(config.overrides)},
+        )
+    finally:
+        finish()
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ Result files are the `metrics.json` of runs, and what the benchmarks wrote.
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,15 +41,18 @@ def heads() -> str:
 
 
 def branches() -> str:
-    """The final exit with 0 to 5 branches, 160 px, `conv` heads."""
-    numbers = (0, 2, 3, 4, 5)
-    names = {n: f"caltech101-160-branches{n}-conv" for n in numbers}
-    runs = {n: _run(name) for n, name in names.items() if (RESULTS / f"{name}.json").exists()}
+    """The final exit by number of branches, 160 px, `conv` heads."""
+    files = sorted(RESULTS.glob("caltech101-160-branches*-conv.json"))
+    runs = [_run(file.stem) for file in files]
     rows = [
-        {"branches": str(n), "final exit, accuracy %": f"{100 * run['test']['accuracy'][-1]:.1f}"}
-        for n, run in runs.items()
+        {
+            "branches": str(len(run["test"]["accuracy"]) - 1),
+            "final exit, accuracy %": f"{100 * run['test']['accuracy'][-1]:.1f}",
+            "MMACs": _total_mmacs(run),
+        }
+        for run in runs
     ]
-    return f"{table(rows)}\n\n{_origin(*runs.values())}"
+    return f"{table(rows)}\n\n{_origin(*runs)}"
 
 
 def demo() -> str:
@@ -104,19 +107,21 @@ def _total_mmacs(run: dict[str, Any]) -> str:
 
 def _origin(*runs: dict[str, Any]) -> str:
     """Data, seed, epochs, hardware and date, for a line under a table."""
-    first = runs[0]
-    return (
-        f"Test split, {first['test_samples']} images; {first['epochs']} epochs at "
-        f"{first['input_size']} px. {_where(*runs)}"
+    samples, epochs, size = (
+        _distinct(runs, key) for key in ("test_samples", "epochs", "input_size")
     )
+    return f"Test split, {samples} images; {epochs} epochs at {size} px. {_where(*runs)}"
 
 
 def _where(*runs: dict[str, Any]) -> str:
     data, hardware, date, seed = (
-        ", ".join(dict.fromkeys(str(run[key]) for run in runs))
-        for key in ("data", "hardware", "date", "seed")
+        _distinct(runs, key) for key in ("data", "hardware", "date", "seed")
     )
     return f"Data: {data}. Seed {seed}. {hardware}. {date}."
+
+
+def _distinct(runs: Sequence[dict[str, Any]], key: str) -> str:
+    return ", ".join(dict.fromkeys(str(run[key]) for run in runs))
 
 
 if __name__ == "__main__":

@@ -30,7 +30,7 @@ from eenn.data.datasets import FolderImages
 from eenn.files import write_file
 from eenn.models.early_exit import Architecture
 from eenn.preprocess import Preprocessing
-from eenn.runs import provenance
+from eenn.provenance import provenance
 from eenn.training.hardware import prepare
 from eenn.training.losses import exit_weights
 from eenn.training.module import EarlyExitModule
@@ -154,7 +154,7 @@ def main() -> None:
         "rounds": rates,
         "batch": BATCH,
         "input_size": SIZE,
-        **provenance(0, "photographs" if options.root else "drawn JPEGs, 300x240"),
+        **provenance(0, str(options.root or "drawn JPEGs, 300x240"), prepare("cpu").hardware),
     }
     RESULT.parent.mkdir(exist_ok=True)
     write_file(RESULT, json.dumps(result, indent=1) + "\n")

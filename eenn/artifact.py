@@ -19,7 +19,7 @@ from eenn.errors import EennError
 from eenn.files import new_directory, write_file
 from eenn.models.early_exit import Architecture, EarlyExitNet, Exit
 from eenn.preprocess import Preprocessing
-from eenn.runs import git_commit
+from eenn.provenance import git_commit
 
 SCHEMA_VERSION = 1
 
@@ -109,7 +109,7 @@ def save(
         "architecture": asdict(architecture),
         "classes": list(classes),
         "preprocessing": asdict(preprocessing),
-        "exits": [asdict(row) for row in architecture.exits(network.cpu())],
+        "exits": [asdict(row) for row in architecture.exits()],
         "temperatures": temperatures,
         "validation_accuracy": validation_accuracy,
         "split": split,

@@ -80,7 +80,14 @@ def fit_temperature(logits: ArrayLike, labels: ArrayLike) -> float:
 
 
 def fit_temperatures(logits: ArrayLike, labels: ArrayLike) -> Temperatures:
-    """Temperatures from the validation logits of all exits, (exits, samples, classes)."""
+    """Temperatures from the validation logits of all exits, (exits, samples, classes).
+
+    Args:
+        labels: class indices, (samples,).
+
+    Raises:
+        EennError: logits that are not finite, or no samples.
+    """
     z = np.asarray(logits)
     per_exit = tuple(fit_temperature(exit_logits, labels) for exit_logits in z)
     shared = fit_temperature(z.reshape(-1, z.shape[-1]), np.tile(np.asarray(labels), len(z)))

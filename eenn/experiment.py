@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pytorch_lightning import Trainer
-from pytorch_lightning.callbacks import EarlyStopping, LearningRateMonitor, ModelCheckpoint
+from pytorch_lightning.callbacks import LearningRateMonitor, ModelCheckpoint
 from pytorch_lightning.loggers import Logger
 
 from eenn import artifact
@@ -16,11 +16,20 @@ from eenn.data.datamodule import ImageDataModule
 from eenn.files import write_file
 from eenn.models.early_exit import Architecture
 from eenn.recording import record
-from eenn.reports import exit_metrics, exit_rows, reliability_figure, save_figure
-from eenn.runs import LAST_CHECKPOINT, METRICS, table
+from eenn.reports import exit_metrics, exit_rows, reliability_figure, save_figure, write_csv
+from eenn.runs import ARTIFACT, LAST_CHECKPOINT, METRICS, table
 from eenn.tracking import publish
-from eenn.training.callbacks import TemperatureScaling, Throughput
+from eenn.training.callbacks import StayingEarlyStopping, TemperatureScaling, Throughput
 from eenn.training.module import EarlyExitModule
+
+# Lightning's remarks on what is chosen here, and on its own use of what torch deprecates.
+EXPECTED_WARNINGS = (
+    ".*does not have many workers",  # see ImageDataModule
+    "The number of training batches",  # a short epoch logs less often
+    ".*sync_dist",  # every process validates the whole split
+    "Checkpoint directory .* exists and is not empty",  # of the run that is resumed
+    ".*LeafSpec",
+)
 
 
 def run_training(
@@ -47,25 +56,28 @@ def run_training(
     """
     # Which devices exist and what else one might buy is said neither here nor on every run.
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
-    checkpoints = ModelCheckpoint(
-        directory / LAST_CHECKPOINT.parent,
-        filename="best",
-        monitor="val/loss",
-        save_last=True,
-        save_on_train_epoch_end=True,
-        enable_version_counter=False,
+    best, last = (
+        ModelCheckpoint(
+            directory / LAST_CHECKPOINT.parent,
+            filename=name,
+            monitor=monitor,
+            save_on_train_epoch_end=True,
+            enable_version_counter=False,
+        )
+        for name, monitor in (("best", "val/loss"), (LAST_CHECKPOINT.stem, None))
     )
-    scaling = TemperatureScaling(checkpoints, datamodule.val_dataloader())
+    scaling = TemperatureScaling(best, datamodule.val_dataloader())
     throughput = Throughput()
     fit = Trainer(
         **trainer,
         logger=logger,
         callbacks=[
             throughput,
-            EarlyStopping("val/loss", patience=patience),
+            StayingEarlyStopping("val/loss", patience=patience),
             LearningRateMonitor("step"),
             scaling,
-            checkpoints,
+            best,
+            last,
         ],
         # The data module deals out samples itself, the same in every run.
         use_distributed_sampler=False,
@@ -73,25 +85,20 @@ def run_training(
         enable_model_summary=False,
         log_every_n_steps=10,
     )
-    last = directory / LAST_CHECKPOINT
+    resumed = str(directory / LAST_CHECKPOINT) if (directory / LAST_CHECKPOINT).exists() else None
     with warnings.catch_warnings():
-        # The number of workers and the logging interval are chosen; the third is Lightning's own.
-        for chosen in (
-            ".*does not have many workers",
-            "The number of training batches",
-            ".*LeafSpec",
-        ):
-            warnings.filterwarnings("ignore", chosen)
-        fit.fit(module, datamodule, ckpt_path=str(last) if last.exists() else None)
+        for expected in EXPECTED_WARNINGS:
+            warnings.filterwarnings("ignore", expected)
+        fit.fit(module, datamodule, ckpt_path=resumed)
     if not fit.is_global_zero:
         return None
 
     temperatures = scaling.temperatures
     # A run that was killed after this point and resumed has its artifact already.
-    if not (directory / "artifact").exists():
+    if not (directory / ARTIFACT).exists():
         accuracy = (scaling.val_logits.argmax(-1) == scaling.val_labels).mean(axis=1)
         artifact.save(
-            directory / "artifact",
+            directory / ARTIFACT,
             module.network,
             architecture=architecture,
             classes=datamodule.source.classes,
@@ -109,8 +116,8 @@ def run_training(
             split_json=datamodule.split.to_json(),
         )
     # What is tested is what is deployed: the artifact as it comes back from disk.
-    saved = artifact.load(directory / "artifact")
-    logits, labels = record(saved.network, datamodule.test_dataloader(), module.device)
+    saved = artifact.load(directory / ARTIFACT)
+    logits, labels = record(saved.network, datamodule.test_dataloader(), scaling.device)
     test = exit_metrics(logits, labels, temperatures)
     metrics = {
         "test": test,
@@ -132,12 +139,11 @@ def run_training(
             ("test", logits, labels),
         )
     }
-    (directory / "tables").mkdir(exist_ok=True)
-    write_file(directory / "tables" / "exits.md", table(rows) + "\n")
+    write_csv(directory / "tables" / "exits.csv", rows)
     for name, figure in figures.items():
         save_figure(figure, directory / "figures" / f"{name}.png")
     write_file(directory / METRICS, json.dumps(metrics, indent=1))
-    publish(logger, rows, _summary(metrics), figures, directory / "artifact")
+    publish(logger, rows, _summary(metrics), figures, directory / ARTIFACT)
     print(f"\nTest split, {len(labels)} images:\n\n{table(rows)}\n")
     return metrics
 

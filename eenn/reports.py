@@ -1,5 +1,7 @@
 """From recorded logits to tables and figures."""
 
+import csv
+import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ from eenn.calibration import (
     probabilities,
     reliability_bins,
 )
+from eenn.files import write_file
 
 matplotlib.use("Agg")
 
@@ -32,6 +35,7 @@ def exit_metrics(
 
     Args:
         logits: raw, (exits, samples, classes).
+        labels: class indices, (samples,).
     """
     metrics: dict[str, list[float]] = {
         "accuracy": [float((z.argmax(-1) == labels).mean()) for z in logits],
@@ -75,7 +79,11 @@ def reliability_figure(
 ) -> Figure:
     """Confidence against accuracy for every exit, before and after its temperature.
 
-    The area of a marker is the share of samples in its bin.
+    The area of a marker grows with the share of samples in its bin.
+
+    Args:
+        logits: raw, (exits, samples, classes).
+        labels: class indices, (samples,).
     """
     exits = len(logits)
     columns = min(exits, 3)
@@ -101,6 +109,16 @@ def reliability_figure(
     handles, names = axes.flat[0].get_legend_handles_labels()
     figure.legend(handles, names, loc="outside upper center", ncols=2, frameon=False)
     return figure
+
+
+def write_csv(path: Path, rows: Sequence[dict[str, str]]) -> None:
+    """Write rows with the same keys as a CSV table."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_file(path, text.getvalue())
 
 
 def save_figure(figure: Figure, path: Path) -> None:

@@ -25,8 +25,8 @@ def wandb_logger(directory: Path, name: str, group: str | None, project: str) ->
 
 
 def csv_logger(directory: Path, name: str, group: str | None) -> CSVLogger:
-    """Metrics as `logs/metrics.csv` in `directory`, for those without W&B."""
-    return CSVLogger(directory, name="logs", version="")
+    """Metrics as `logs/version_0/metrics.csv` in `directory`; a resumed run adds version 1."""
+    return CSVLogger(directory, name="logs")
 
 
 def publish(
@@ -36,7 +36,7 @@ def publish(
     figures: dict[str, Figure],
     artifact: Path,
 ) -> None:
-    """Put a finished run's table of exits, summary, figures and artifact into W&B and end the run.
+    """Put a finished run's table of exits, summary, figures and artifact into W&B.
 
     Other loggers hold no such things; the run directory has them all.
     """
@@ -50,4 +50,9 @@ def publish(
     model = wandb.Artifact(f"eenn-{run.id}", type="model")
     model.add_dir(str(artifact))
     run.log_artifact(model)
-    run.finish()
+
+
+def finish() -> None:
+    """End the process's W&B run, if there is one, so that the next job of a sweep gets its own."""
+    if wandb.run is not None:
+        wandb.finish()

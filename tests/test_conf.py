@@ -31,7 +31,6 @@ def test_every_file_composes_to_what_the_constructors_take(choice: str) -> None:
     taken = inspect.signature(EarlyExitModule).parameters
     assert set(config.optimiser) <= set(taken)
     assert set(config.model) == {"head", "width_mult", "weights"}
-    del config.name
     assert not OmegaConf.missing_keys(config)
 
 

@@ -105,7 +105,7 @@ def test_stopping_early_runs_nothing_behind_the_exit(network: EarlyExitNet) -> N
 def test_the_table_of_exits_holds_against_real_tensors(head: str) -> None:
     architecture = Architecture(classes=7, positions=(2, 5, 10, 13, 16), head=head, input_size=64)
     network = architecture.build().eval()
-    rows = architecture.exits(network)
+    rows = architecture.exits()
     for k, row in enumerate(rows, 1):
         _, features = network.edge(torch.randn(1, 3, 64, 64), k)
         assert features.shape[1:] == (row.channels, row.height, row.width)
@@ -116,7 +116,7 @@ def test_the_table_of_exits_holds_against_real_tensors(head: str) -> None:
 
 def test_macs_agree_with_a_count_over_layers() -> None:
     architecture = Architecture(classes=10, positions=(), input_size=64)
-    row = architecture.exits(architecture.build())[0]
+    row = architecture.exits()[0]
     convolutions = 0
 
     def count(module: nn.Module, inputs: object, output: torch.Tensor) -> None:
@@ -138,7 +138,7 @@ def test_conv_heads_are_cheap(input_size: int) -> None:
     totals = {}
     for head in ("linear", "conv"):
         architecture = Architecture(101, (2, 5, 10, 13, 16), head, input_size=input_size)
-        rows = architecture.exits(architecture.build())
+        rows = architecture.exits()
         backbone = rows[-1].macs + rows[-1].head_macs
         assert all(row.head_macs <= 0.03 * backbone for row in rows)
         totals[head] = rows[-1].macs + sum(row.head_macs for row in rows)
@@ -196,7 +196,7 @@ def test_a_weights_file_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
 def test_building_and_measuring_leave_the_statistics_untouched() -> None:
     architecture = Architecture(5, (3,), "conv", input_size=64)
     network = architecture.build()
-    architecture.exits(network)
+    architecture.exits()
     means = [b for name, b in network.named_buffers() if name.endswith("running_mean")]
     assert means
     assert all(torch.count_nonzero(mean) == 0 for mean in means)

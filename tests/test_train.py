@@ -93,7 +93,11 @@ def test_a_run_leaves_what_the_contract_says(tracked: Path) -> None:
     for part in ("val", "test"):
         with Image.open(tracked / "figures" / f"reliability_{part}.png") as figure:
             assert min(figure.size) > 200
-    assert len((tracked / "tables" / "exits.md").read_text().splitlines()) == 2 + 3
+    with (tracked / "tables" / "exits.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [float(row["accuracy %"]) for row in rows] == pytest.approx(
+        [100 * a for a in metrics["test"]["accuracy"]], abs=0.05
+    )
 
 
 def test_the_artifact_holds_the_best_checkpoint(tracked: Path) -> None:
@@ -140,7 +144,7 @@ def test_offline_wandb_holds_the_metrics(tracked: Path) -> None:
 
 def test_csv_logger_does_without_wandb(untracked: Path) -> None:
     assert not (untracked / "wandb").exists()
-    with (untracked / "logs" / "metrics.csv").open() as file:
+    with (untracked / "logs" / "version_0" / "metrics.csv").open() as file:
         columns = {column for row in csv.DictReader(file) for column, value in row.items() if value}
     assert {"train/loss", "val/loss", "val/exit1/acc", "val/exit3/acc"} <= columns
 
@@ -229,6 +233,10 @@ FOLDER = ("logger=csv", "data=folder", "model.weights=null")
             ),
             "allowed are imagenet, null",
         ),
+        ((*FEW, "branches=abc"), "allowed are 0 to 18"),
+        ((*FEW, "loss_weights=0.5"), "allowed are ones, linspace"),
+        ((*FEW, "seed=-1"), "allowed is 0 or more"),
+        ((*FEW, "trainer.max_epochs=-5"), "trainer: .*max_epochs"),
         (("brnches=3",), "Allowed here are"),
         (("model.heads=conv",), "head, width_mult, weights"),
         (("data=imagenet",), "caltech256"),
@@ -286,7 +294,8 @@ def test_a_finished_run_is_neither_overwritten_nor_resumed(
 @pytest.mark.slow
 def test_a_killed_run_resumes_to_the_result_of_an_uninterrupted_one(tmp_path: Path) -> None:
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "WANDB_DATA_DIR": str(tmp_path)}
-    settings = (*TINY, "trainer.max_epochs=3", "data.source.images_per_class=40")
+    settings = (*TINY, "data.source.images_per_class=40", "data.num_workers=1", "logger=csv")
+    settings += ("trainer.max_epochs=3",)
 
     def start(*arguments: str) -> subprocess.Popen[bytes]:
         command = [sys.executable, str(ROOT / "train.py"), *arguments]
@@ -312,16 +321,50 @@ def test_a_killed_run_resumes_to_the_result_of_an_uninterrupted_one(tmp_path: Pa
     assert list(tmp_path.glob("outputs/train/killed/*")) == [directory]
 
 
+@pytest.mark.parametrize("stop", ["after the fit", "after the artifact"])
+def test_a_run_killed_after_an_early_stop_resumes_without_training_on(
+    stop: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # So large a rate never improves, and the fit stops after its second or third epoch.
+    settings = (*TINY, "logger=csv", "patience=1", "optimiser.lr_heads=100", "name=stopped")
+    settings += ("trainer.max_epochs=30",)
+    killed = "exit_metrics" if stop == "after the artifact" else "artifact.save"
+    with monkeypatch.context() as patch:
+        patch.setattr(f"eenn.experiment.{killed}", lambda *_, **__: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            run_in(tmp_path / "run", *settings)
+    last = torch.load(tmp_path / "run" / "checkpoints" / "last.ckpt", weights_only=False)
+    run_in(tmp_path / "run", f"resume={tmp_path / 'run'}")
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert metrics["epochs"] == last["epoch"] + 1 < 30
+    assert "patience=1" in metrics["overrides"]
+    best = torch.load(tmp_path / "run" / "checkpoints" / "best.ckpt", weights_only=True)
+    saved = weights(tmp_path / "run")
+    assert all(torch.equal(t, best["state_dict"][f"network.{n}"]) for n, t in saved.items())
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("launcher", ["basic", "joblib"])
 def test_a_sweep_is_one_tracked_run_each_and_one_table(launcher: str, tmp_path: Path) -> None:
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "WANDB_DATA_DIR": str(tmp_path)}
-    command = [sys.executable, str(ROOT / "train.py"), "-m", "branches=0,3", *TINY[:3], *TINY[4:]]
+    command = [
+        sys.executable,
+        str(ROOT / "train.py"),
+        "-m",
+        "branches=0,99,3",
+        *TINY[:3],
+        *TINY[4:],
+    ]
     done = subprocess.run(
         [*command, f"hydra/launcher={launcher}"],
         cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=600, check=False,
     )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    # The job in the middle cannot run, and says so; the others are not held up.
+    assert done.returncode == 1
+    assert "error in job 1" in done.stderr
+    assert "branches=99: allowed are 0 to 18" in done.stderr
+    assert "jobs without a result: 1" in done.stderr
+    assert "Traceback" not in done.stderr
     (sweep,) = tmp_path.glob("outputs/train/demo/*")
     table = [line for line in done.stdout.splitlines() if "branches=" in line and "|" in line]
     assert ["branches=0" in table[0], "branches=3" in table[1], len(table)] == [True, True, 2]

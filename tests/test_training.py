@@ -7,11 +7,16 @@ import sys
 import numpy as np
 import pytest
 import torch
+from pytorch_lightning import LightningModule, Trainer
 from torch import nn
 
 from eenn.calibration import fit_temperatures
+from eenn.data.augmentation import Augmentation
+from eenn.data.datamodule import EpochSampler, ImageDataModule
+from eenn.data.demo import DemoImages
 from eenn.errors import EennError
 from eenn.models.early_exit import Architecture
+from eenn.preprocess import Preprocessing
 from eenn.recording import record
 from eenn.training.losses import EarlyExitLoss, exit_weights
 from eenn.training.module import EarlyExitModule
@@ -122,3 +127,43 @@ print(step())
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)
     assert int(done.stdout) < 1000
+
+
+def test_the_loss_is_not_rounded_under_autocast() -> None:
+    logits, labels = torch.randn(3, 5, 4), torch.randint(0, 4, (5,))
+    loss = EarlyExitLoss((0.15, 0.6, 1.0))
+    with torch.autocast("cpu", torch.bfloat16):
+        total, _ = loss(logits, labels)
+    assert total.dtype == torch.float32
+    assert total == loss(logits, labels)[0]
+
+
+@pytest.mark.filterwarnings("ignore:.*LeafSpec", "ignore:.*does not have many workers")
+def test_lightning_gives_every_epoch_its_own_order() -> None:
+    drawn: list[list[tuple[int, int]]] = []
+
+    class Recorder(LightningModule):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.zeros(1))
+
+        def on_train_epoch_start(self) -> None:
+            drawn.append(list(self.trainer.train_dataloader.sampler))
+
+        def training_step(self, batch: object, batch_index: int) -> torch.Tensor:
+            return self.weight.sum()
+
+        def configure_optimizers(self) -> torch.optim.Optimizer:
+            return torch.optim.SGD(self.parameters(), 0.1)
+
+    source = DemoImages(4)
+    data = ImageDataModule(source, Preprocessing(64, 64), Augmentation(), seed=0)
+    Trainer(
+        max_epochs=2, limit_train_batches=1, accelerator="cpu", logger=False,
+        enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
+    ).fit(Recorder(), data.train_dataloader())  # fmt: skip
+    sampler = EpochSampler(len(data.indices["train"]), seed=0)
+    assert drawn[0] == list(sampler)
+    sampler.set_epoch(1)
+    assert drawn[1] == list(sampler)
+    assert drawn[0] != drawn[1]

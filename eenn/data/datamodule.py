@@ -109,7 +109,8 @@ class ImageDataModule(LightningDataModule):
         split: an earlier split of the same source; None draws one from `seed`.
 
     Raises:
-        EennError: a class too small to split, or a split whose samples the source does not have.
+        EennError: a class too small to split, a split whose samples the source does not have, or
+            a batch size or seed that is too small.
     """
 
     def __init__(
@@ -125,8 +126,10 @@ class ImageDataModule(LightningDataModule):
         super().__init__()
         if batch_size < 2:
             raise EennError(f"data.batch_size={batch_size}: allowed is 2 or more (BatchNorm)")
+        if seed < 0:
+            raise EennError(f"seed={seed}: allowed is 0 or more")
         self.source, self.preprocessing, self.augmentation = source, preprocessing, augmentation
-        self.seed, self.batch_size = seed, batch_size
+        self.seed, self.batch_size, self._first_epoch = seed, batch_size, 0
         cores = os.cpu_count() or 1
         default_workers = 0 if cores <= 2 else min(cores // 2, 8)
         self.num_workers = default_workers if num_workers is None else num_workers
@@ -150,12 +153,21 @@ class ImageDataModule(LightningDataModule):
             for name in SPLIT_NAMES
         }
 
+    def state_dict(self) -> dict[str, int]:
+        """What a checkpoint, written at the end of an epoch, has to know: the epoch after it."""
+        return {"next_epoch": self.trainer.current_epoch + 1 if self.trainer else 0}
+
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        self._first_epoch = state_dict["next_epoch"]
+
     def train_dataloader(self) -> DataLoader[tuple[Tensor, int]]:
         """Augmented training batches, float32 (batch, 3, H, W) and int64 (batch,)."""
         indices = self.indices["train"]
         rank = self.trainer.global_rank if self.trainer else 0
         processes = self.trainer.world_size if self.trainer else 1
         sampler = EpochSampler(len(indices), self.seed, rank, processes)
+        # Lightning asks a resumed run's loader for batches before it tells the sampler the epoch.
+        sampler.set_epoch(self._first_epoch)
         return DataLoader(
             TrainingImages(self.source, indices, self.preprocessing, self.augmentation),
             self.batch_size,
@@ -164,6 +176,8 @@ class ImageDataModule(LightningDataModule):
             drop_last=len(sampler) >= self.batch_size,
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,
+            # Starting an epoch draws a number; from the global generator it would shift dropout.
+            generator=torch.Generator(),
             pin_memory=torch.cuda.is_available(),
         )
 

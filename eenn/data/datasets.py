@@ -22,7 +22,7 @@ from eenn.preprocess import UnreadableImage, read_image
 log = logging.getLogger(__name__)
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp"})
-CALTECH256_CLASSES = 257  # 256 objects and clutter
+CALTECH256_CLASSES, CALTECH256_IMAGES = 257, 30_607  # clutter is a class
 
 
 class ImageSource(Protocol):
@@ -117,10 +117,12 @@ def caltech256(root: str | Path, on_error: str = "raise") -> FolderImages:
                 f"{images}/001.ak47 exists, and run again"
             ) from error
     source = FolderImages(images, on_error)
-    if len(source.classes) != CALTECH256_CLASSES:
+    found = len(source.sample_ids) + len(source.skipped)
+    if len(source.classes) != CALTECH256_CLASSES or found < CALTECH256_IMAGES:
         raise EennError(
-            f"{images} holds {len(source.classes)} classes instead of {CALTECH256_CLASSES}; "
-            "unpacking was interrupted or something was added: delete it and run again"
+            f"{images} holds {len(source.classes)} classes and {found} images instead of "
+            f"{CALTECH256_CLASSES} and {CALTECH256_IMAGES}; unpacking was interrupted or something "
+            "was added: delete it and run again"
         )
     return source
 

@@ -14,6 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
+from eenn.errors import EennError
+
 Pixels = NDArray[np.uint8]
 Values = NDArray[np.float32]
 Outline = NDArray[np.float64]
@@ -119,9 +121,14 @@ class DemoImages:
         sample_ids: "class/number" of each sample, unique.
         labels: int64 (samples,), indices into `classes`.
         content_hashes: SHA-256 of the pixels of each sample, in hexadecimal.
+
+    Raises:
+        EennError: a negative seed.
     """
 
     def __init__(self, images_per_class: int = 250, size: int = 64, seed: int = 0) -> None:
+        if seed < 0:
+            raise EennError(f"seed={seed}: allowed is 0 or more")
         self.classes = tuple(f"{shape}-{surface}" for shape, surface in CLASSES)
         drawn = list(product(range(len(CLASSES)), range(images_per_class)))
         self.sample_ids = tuple(f"{self.classes[label]}/{number:04d}" for label, number in drawn)

@@ -125,8 +125,9 @@ class Architecture:
         network = EarlyExitNet(segments, [*heads, classifier])
         return network.to(memory_format=torch.channels_last)
 
-    def exits(self, network: EarlyExitNet) -> tuple[Exit, ...]:
-        """The table of exits of a network built from this architecture, measured on it."""
+    def exits(self) -> tuple[Exit, ...]:
+        """The table of exits, measured on a network built for the purpose."""
+        network = self.build()
         x = torch.zeros(1, 3, self.input_size, self.input_size)
         rows = []
         macs = 0

@@ -42,6 +42,10 @@ def place_branches(
         EennError: too many branches, or positions that are not ascending inner blocks.
     """
     inner = len(blocks) - 1
+    if not isinstance(branches, int) and not (
+        isinstance(branches, Sequence) and all(isinstance(position, int) for position in branches)
+    ):
+        raise EennError(f"branches={branches}: allowed are 0 to {inner}, or a list of positions")
     if isinstance(branches, int):
         if not 0 <= branches <= inner:
             raise EennError(
@@ -51,7 +55,7 @@ def place_branches(
             return ()
         positions = _spread(_block_macs(blocks, input_size), branches)
     else:
-        positions = tuple(int(position) for position in branches)
+        positions = tuple(branches)
     if sorted(set(positions)) != list(positions) or not all(0 <= p < inner for p in positions):
         shown = ", ".join(map(str, positions))
         if isinstance(branches, int):

@@ -1,4 +1,4 @@
-"""Callbacks of our own: temperature scaling at the end of the fit, and the training rate."""
+"""Callbacks of our own: early stopping across resumes, temperature scaling, training rate."""
 
 import time
 from collections.abc import Iterable
@@ -8,18 +8,27 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from pytorch_lightning import Callback, LightningModule, Trainer
-from pytorch_lightning.callbacks import ModelCheckpoint
+from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint
 from torch import Tensor
 
 from eenn.calibration import Temperatures, fit_temperatures
+from eenn.errors import EennError
 from eenn.recording import record
+
+
+class StayingEarlyStopping(EarlyStopping):
+    """Lightning's early stopping, which it forgets to apply to a run resumed after its stop."""
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        trainer.should_stop = self.wait_count >= self.patience
 
 
 class TemperatureScaling(Callback):
     """Restores the best checkpoint when the fit ends and fits the temperatures on validation.
 
     Afterwards `temperatures`, `val_logits` (exits, samples, classes) and `val_labels` (samples,)
-    belong to the weights the module holds. One process does it, over the whole validation split.
+    belong to the weights the module holds; `device` is where they were computed. One process does
+    it, over the whole validation split.
 
     Args:
         checkpoints: keeps the best checkpoint of the fit.
@@ -29,6 +38,7 @@ class TemperatureScaling(Callback):
     temperatures: Temperatures
     val_logits: NDArray[np.float32]
     val_labels: NDArray[np.int64]
+    device: torch.device
 
     def __init__(
         self, checkpoints: ModelCheckpoint, batches: Iterable[tuple[Tensor, Tensor]]
@@ -38,12 +48,14 @@ class TemperatureScaling(Callback):
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not trainer.is_global_zero:
             return
-        best = torch.load(
-            self.checkpoints.best_model_path, map_location=pl_module.device, weights_only=True
-        )
+        if not self.checkpoints.best_model_path:
+            raise EennError("no epoch was finished, so there is nothing to calibrate; train longer")
+        best = torch.load(self.checkpoints.best_model_path, map_location="cpu", weights_only=True)
         pl_module.load_state_dict(best["state_dict"])
+        # By now Lightning has moved the module to the CPU.
+        self.device = trainer.strategy.root_device
         network = pl_module.get_submodule("network")
-        self.val_logits, self.val_labels = record(network, self.batches, pl_module.device)
+        self.val_logits, self.val_labels = record(network, self.batches, self.device)
         self.temperatures = fit_temperatures(self.val_logits, self.val_labels)
 
 

@@ -2,11 +2,39 @@
 
 import ctypes
 import platform
+from pathlib import Path
+from typing import NamedTuple
 
 import torch
 
 # glibc's mallopt parameters, from malloc.h.
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
+
+
+class Machine(NamedTuple):
+    """A prepared machine: its name, the Trainer's precision, and one line of what was done."""
+
+    hardware: str
+    precision: str
+    settings: str
+
+
+def prepare(accelerator: str) -> Machine:
+    """Set this process up for training on `accelerator`, one of Lightning's.
+
+    CUDA: bf16 autocast where the GPU has it, TF32, cuDNN's autotuner. CPU: full precision (bf16
+    autocast is slower there) and an allocator that keeps freed memory.
+    """
+    if accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available():
+        torch.set_float32_matmul_precision("high")
+        torch.backends.cudnn.benchmark = True
+        precision = "bf16-mixed" if torch.cuda.is_bf16_supported() else "16-mixed"
+        settings = f"GPU: channels-last, {precision}, TF32"
+        return Machine(torch.cuda.get_device_name(), precision, settings)
+    threads = torch.get_num_threads()
+    allocator = "allocator keeps freed memory" if keep_freed_memory() else "the system's allocator"
+    settings = f"CPU, {threads} threads: channels-last, fp32, {allocator}"
+    return Machine(f"{_processor()}, {threads} threads", "32-true", settings)
 
 
 def keep_freed_memory() -> bool:
@@ -23,16 +51,9 @@ def keep_freed_memory() -> bool:
     return all(mallopt(parameter, value) == 1 for parameter, value in settings)
 
 
-def prepare(accelerator: str) -> tuple[str, str]:
-    """Set this process up: the Trainer's precision, and one line that says what was done.
-
-    CUDA: bf16 autocast where the GPU has it, TF32, cuDNN's autotuner. CPU: full precision (bf16
-    autocast is slower there) and an allocator that keeps freed memory.
-    """
-    if accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available():
-        torch.set_float32_matmul_precision("high")
-        torch.backends.cudnn.benchmark = True
-        precision = "bf16-mixed" if torch.cuda.is_bf16_supported() else "16-mixed"
-        return precision, f"{torch.cuda.get_device_name()}: channels-last, {precision}, TF32"
-    allocator = "allocator keeps freed memory" if keep_freed_memory() else "the system's allocator"
-    return "32-true", f"CPU, {torch.get_num_threads()} threads: channels-last, fp32, {allocator}"
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.split(": ", 1)[1] for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()

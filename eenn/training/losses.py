@@ -23,7 +23,8 @@ def exit_weights(spec: str | Sequence[float], exits: int) -> tuple[float, ...]:
         return (1.0,) * exits
     if spec == "linspace":
         return tuple(torch.linspace(0.15, 1, exits).tolist()) if exits > 1 else (1.0,)
-    if isinstance(spec, str) or len(spec) != exits or min(spec) <= 0:
+    numbers = isinstance(spec, Sequence) and all(isinstance(w, int | float) for w in spec)
+    if not numbers or len(spec) != exits or min(map(float, spec)) <= 0:
         raise EennError(
             f"loss_weights={spec}: allowed are ones, linspace, or {exits} positive numbers, "
             "one per exit"
@@ -48,4 +49,5 @@ class EarlyExitLoss(nn.Module):
             labels: int (batch,).
         """
         per_exit = torch.stack([functional.cross_entropy(z, labels) for z in logits])
-        return per_exit @ self.weights, per_exit
+        # As a matrix product autocast would round it to bf16.
+        return (per_exit * self.weights).sum(), per_exit

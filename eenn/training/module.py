@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import numpy as np
 import torch
 from pytorch_lightning import LightningModule
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
@@ -26,8 +27,8 @@ class EarlyExitModule(LightningModule):
         lr_heads: the same for all heads, the last classifier among them.
         weight_decay: AdamW's, on weight matrices and kernels only.
         schedule: `onecycle`, `cosine` or `constant`, stepped every batch.
-        seed: each epoch draws its dropout from this and the epoch's number, so a resumed run meets
-            the same random numbers as an uninterrupted one.
+        seed: each epoch draws its dropout from this, its number and the process's, so a resumed run
+            meets the same random numbers as an uninterrupted one.
 
     Raises:
         EennError: unknown schedule, or a learning rate that is not positive.
@@ -60,7 +61,8 @@ class EarlyExitModule(LightningModule):
         self.val_accuracy = MetricCollection(dict(accuracy), prefix="val/", compute_groups=False)
 
     def on_train_epoch_start(self) -> None:
-        torch.manual_seed(self.seed * 1_000_003 + self.current_epoch)
+        entropy = np.random.SeedSequence([self.seed, self.current_epoch, self.global_rank])
+        torch.manual_seed(int(entropy.generate_state(1)[0]))
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_index: int) -> Tensor:
         images, labels = batch

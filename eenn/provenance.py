@@ -1,0 +1,33 @@
+"""What a result has to say of itself: data, seed, hardware, versions, commit and date."""
+
+import subprocess
+from datetime import datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+
+def provenance(seed: int, data: str, hardware: str) -> dict[str, Any]:
+    """The origin of a result that was computed just now by this program.
+
+    Args:
+        data: name of the data set.
+        hardware: the device that computed it.
+    """
+    return {
+        "data": data,
+        "seed": seed,
+        "hardware": hardware,
+        "torch": version("torch"),
+        "git_commit": git_commit(),
+        "date": datetime.now().date().isoformat(),
+    }
+
+
+def git_commit() -> str | None:
+    """The commit that the program is run from, or None outside a checkout."""
+    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None

@@ -1,0 +1,51 @@
+"""The committed results: the README shows them and nothing else, and they keep what it promises."""
+
+import json
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks.readme import RESULTS, ROOT, rebuilt
+
+
+def run(name: str) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads((RESULTS / f"{name}.json").read_text())
+    return content
+
+
+def total_macs(result: dict[str, Any]) -> int:
+    exits = result["exits"]
+    return int(exits[-1]["macs"] + sum(row["head_macs"] for row in exits))
+
+
+def test_the_readme_is_what_the_result_files_make_of_it() -> None:
+    text = (ROOT / "README.md").read_text()
+    assert rebuilt(text) == text
+
+
+@pytest.mark.parametrize("file", sorted(RESULTS.glob("*.json")), ids=lambda file: file.stem)
+def test_every_result_says_where_it_comes_from(file: Path) -> None:
+    assert {"data", "seed", "hardware", "date", "git_commit"} <= run(file.stem).keys()
+
+
+def test_the_headline_run_is_calibrated_and_depth_helps_it() -> None:
+    test = run("caltech101-224-branches5-conv")["test"]
+    assert all(later >= earlier for earlier, later in pairwise(test["accuracy"]))
+    for measured, expected in zip(test["ece_calibrated"], test["ece_if_calibrated"], strict=True):
+        assert measured <= expected + 0.015
+
+
+def test_conv_heads_are_better_where_it_counts_and_worse_nowhere() -> None:
+    conv, linear = (run(f"caltech101-160-branches5-{head}") for head in ("conv", "linear"))
+    gains = [
+        ours - theirs
+        for ours, theirs in zip(conv["test"]["accuracy"], linear["test"]["accuracy"], strict=True)
+    ]
+    assert min(gains[:2]) >= 0.08
+    assert min(gains) >= 0
+    macs = [
+        r["exits"][-1]["macs"] + sum(e["head_macs"] for e in r["exits"]) for r in (conv, linear)
+    ]
+    assert macs[0] <= 1.03 * macs[1]
