@@ -36,7 +36,7 @@ from eenn.training.losses import exit_weights
 from eenn.training.module import EarlyExitModule
 
 CLASSES, BATCH, SIZE = 101, 32, 224
-WARM_UP, STEPS, ROUNDS = 3, 6, 3
+WARM_UP, STEPS, ROUNDS = 2, 5, 3
 RESULT = Path("results/training_speed.json")
 
 
@@ -154,7 +154,11 @@ def main() -> None:
         "rounds": rates,
         "batch": BATCH,
         "input_size": SIZE,
-        **provenance(0, str(options.root or "drawn JPEGs, 300x240"), prepare("cpu").hardware),
+        **provenance(
+            0,
+            options.root.name if options.root else "drawn JPEGs, 300x240",
+            prepare("cpu").hardware,
+        ),
     }
     RESULT.parent.mkdir(exist_ok=True)
     write_file(RESULT, json.dumps(result, indent=1) + "\n")
