@@ -41,7 +41,7 @@ def run_training(
     trainer: dict[str, Any],
     patience: int,
     provenance: dict[str, Any],
-) -> dict[str, Any] | None:
+) -> None:
     """Train, then write `artifact/`, `metrics.json`, `tables/` and `figures/` into `directory`.
 
     Goes on from the last checkpoint in `directory` if there is one.
@@ -50,9 +50,6 @@ def run_training(
         trainer: arguments of Lightning's Trainer.
         patience: epochs without a better validation loss before the training stops.
         provenance: put into `metrics.json` as it is.
-
-    Returns:
-        The content of `metrics.json`; None in all processes but the first.
     """
     # Which devices exist and what else one might buy is said neither here nor on every run.
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
@@ -91,7 +88,7 @@ def run_training(
             warnings.filterwarnings("ignore", expected)
         fit.fit(module, datamodule, ckpt_path=resumed)
     if not fit.is_global_zero:
-        return None
+        return
 
     temperatures = scaling.temperatures
     # A run that was killed after this point and resumed has its artifact already.
@@ -145,7 +142,6 @@ def run_training(
     write_file(directory / METRICS, json.dumps(metrics, indent=1))
     publish(logger, rows, _summary(metrics), figures, directory / ARTIFACT)
     print(f"\nTest split, {len(labels)} images:\n\n{table(rows)}\n")
-    return metrics
 
 
 def _summary(metrics: dict[str, Any]) -> dict[str, float]:
