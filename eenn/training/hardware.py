@@ -31,10 +31,11 @@ def prepare(accelerator: str) -> Machine:
         precision = "bf16-mixed" if torch.cuda.is_bf16_supported() else "16-mixed"
         settings = f"GPU: channels-last, {precision}, TF32"
         return Machine(torch.cuda.get_device_name(), precision, settings)
-    threads = torch.get_num_threads()
+    cores = torch.get_num_threads()
+    threads = f"{cores} threads" if cores > 1 else "1 thread"
     allocator = "allocator keeps freed memory" if keep_freed_memory() else "the system's allocator"
-    settings = f"CPU, {threads} threads: channels-last, fp32, {allocator}"
-    return Machine(f"{_processor()}, {threads} threads", "32-true", settings)
+    settings = f"CPU, {threads}: channels-last, fp32, {allocator}"
+    return Machine(f"{_processor()}, {threads}", "32-true", settings)
 
 
 def keep_freed_memory() -> bool:
