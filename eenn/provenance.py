@@ -1,5 +1,6 @@
 """What a result has to say of itself: data, seed, hardware, versions, commit and date."""
 
+import platform
 import subprocess
 from datetime import datetime
 from importlib.metadata import version
@@ -7,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 
-def provenance(seed: int, data: str, hardware: str) -> dict[str, Any]:
+def provenance(seed: int | str, data: str, hardware: str) -> dict[str, Any]:
     """The origin of a result that was computed just now by this program.
 
     Args:
@@ -31,3 +32,12 @@ def git_commit() -> str | None:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return None
+
+
+def processor() -> str:
+    """The name of this machine's CPU."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.split(": ", 1)[1] for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()

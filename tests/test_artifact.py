@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 import torch
 
-from eenn import artifact
+from eenn import artifact, manifest
+from eenn.calibration import Temperatures
 from eenn.errors import EennError
 from eenn.models.early_exit import Architecture, EarlyExitNet
 from eenn.preprocess import Preprocessing
@@ -49,25 +50,25 @@ def test_what_is_loaded_answers_bit_for_bit_like_what_was_saved(tmp_path: Path) 
 
 def test_the_manifest_holds_what_others_rely_on(tmp_path: Path) -> None:
     save(tmp_path / "artifact")
-    loaded = artifact.load(tmp_path / "artifact")
+    loaded = artifact.load(tmp_path / "artifact").manifest
     assert loaded.preprocessing == PREPROCESSING
     assert loaded.classes == ("ant", "bee", "cat")
-    assert [row["after"] for row in loaded.manifest["exits"]] == [3, 10, 18]
-    assert set(loaded.manifest["exits"][0]) == {
+    assert [row["after"] for row in loaded.exits] == [3, 10, 18]
+    assert set(loaded.exits[0]) == {
         "after", "channels", "height", "width", "macs", "head_macs", "payload_bytes",
     }  # fmt: skip
-    assert loaded.manifest["temperatures"]["per_exit"] == [1.5, 1.2, 0.9]
-    assert loaded.manifest["validation_accuracy"] == [0.5, 0.7, 0.9]
-    assert set(loaded.manifest["split"]) == {"hash", "seed", "sizes"}
+    assert loaded.temperatures == Temperatures((1.5, 1.2, 0.9), 1.1)
+    assert loaded.validation_accuracy == (0.5, 0.7, 0.9)
+    assert set(loaded.content["split"]) == {"hash", "seed", "sizes"}
     assert len(loaded.id) == 64
 
 
 def test_an_artifact_is_never_overwritten(tmp_path: Path) -> None:
     save(tmp_path / "artifact")
-    before = artifact.load(tmp_path / "artifact").id
+    before = artifact.load(tmp_path / "artifact").manifest.id
     with pytest.raises(EennError, match="never overwritten"):
         save(tmp_path / "artifact")
-    assert artifact.load(tmp_path / "artifact").id == before
+    assert artifact.load(tmp_path / "artifact").manifest.id == before
 
 
 def truncate(directory: Path) -> None:
@@ -90,15 +91,15 @@ def edit_manifest(directory: Path, **changes: Any) -> None:
 @pytest.mark.parametrize(
     ("damage", "error"),
     [
-        (lambda d: (d / "manifest.json").unlink(), artifact.ArtifactMissing),
-        (lambda d: (d / "weights.safetensors").unlink(), artifact.ArtifactMissing),
-        (lambda d: (d / "split.json").unlink(), artifact.ArtifactMissing),
-        (truncate, artifact.ArtifactTruncated),
-        (lambda d: (d / "manifest.json").write_text("{"), artifact.ArtifactTruncated),
-        (lambda d: (d / "manifest.json").write_text("[]"), artifact.ArtifactTruncated),
-        (flip_a_byte, artifact.ArtifactEdited),
-        (lambda d: edit_manifest(d, classes=["ant", "bee", "dog"]), artifact.ArtifactEdited),
-        (lambda d: edit_manifest(d, schema_version=99), artifact.ArtifactVersion),
+        (lambda d: (d / "manifest.json").unlink(), manifest.ArtifactMissing),
+        (lambda d: (d / "weights.safetensors").unlink(), manifest.ArtifactMissing),
+        (lambda d: (d / "split.json").unlink(), manifest.ArtifactMissing),
+        (truncate, manifest.ArtifactTruncated),
+        (lambda d: (d / "manifest.json").write_text("{"), manifest.ArtifactTruncated),
+        (lambda d: (d / "manifest.json").write_text("[]"), manifest.ArtifactTruncated),
+        (flip_a_byte, manifest.ArtifactEdited),
+        (lambda d: edit_manifest(d, classes=["ant", "bee", "dog"]), manifest.ArtifactEdited),
+        (lambda d: edit_manifest(d, schema_version=99), manifest.ArtifactVersion),
     ],
 )
 def test_damage_has_its_own_error(damage: Any, error: type[EennError], tmp_path: Path) -> None:
@@ -111,5 +112,5 @@ def test_damage_has_its_own_error(damage: Any, error: type[EennError], tmp_path:
 
 
 def test_a_folder_that_is_no_artifact_says_how_to_get_one(tmp_path: Path) -> None:
-    with pytest.raises(artifact.ArtifactMissing, match=r"python train\.py"):
+    with pytest.raises(manifest.ArtifactMissing, match=r"python train\.py"):
         artifact.load(tmp_path)

@@ -60,10 +60,14 @@ def test_the_default_run_shows_what_early_exits_are_about(tmp_path: Path) -> Non
 
     saved = artifact.load(tmp_path / "run" / "artifact")
     data = ImageDataModule(
-        DemoImages(), saved.preprocessing, Augmentation(), 0, split=Split.load(saved.split_file)
+        DemoImages(),
+        saved.manifest.preprocessing,
+        Augmentation(),
+        0,
+        split=Split.load(saved.manifest.split_file),
     )
     # Blur of sigma 1.8 at 224 px, scaled to the demo's resolution.
-    blur = Distortion("gaussian_blur", 1.8 * saved.preprocessing.input_size / 224)
+    blur = Distortion("gaussian_blur", 1.8 * saved.manifest.preprocessing.input_size / 224)
     final = {}
     for distortion in (None, blur):
         logits, labels = record(saved.network, data.evaluation_dataloader("test", distortion))

@@ -86,8 +86,8 @@ def test_a_run_leaves_what_the_contract_says(tracked: Path) -> None:
     assert metrics["images_per_s"] > 0
     assert metrics["seconds"] > 0
     saved = artifact.load(tracked / "artifact")
-    assert saved.manifest["split"]["sizes"] == {"train": 80, "val": 10, "test": 10}
-    assert saved.manifest["temperatures"]["per_exit"] == metrics["temperatures"]["per_exit"]
+    assert saved.manifest.content["split"]["sizes"] == {"train": 80, "val": 10, "test": 10}
+    assert list(saved.manifest.temperatures.per_exit) == metrics["temperatures"]["per_exit"]
     assert (tracked / "config.yaml").is_file()
     assert (tracked / "checkpoints" / "last.ckpt").is_file()
     for part in ("val", "test"):
@@ -111,10 +111,10 @@ def test_metrics_are_those_of_the_artifact_on_the_test_split(tracked: Path) -> N
     saved = artifact.load(tracked / "artifact")
     source = DemoImages(10)
     index = {sample_id: i for i, sample_id in enumerate(source.sample_ids)}
-    tested = [index[sample_id] for sample_id in Split.load(saved.split_file).test]
+    tested = [index[sample_id] for sample_id in Split.load(saved.manifest.split_file).test]
     right = np.zeros(3)
     for i in tested:
-        x = torch.from_numpy(saved.preprocessing(source.read(i, 64)))
+        x = torch.from_numpy(saved.manifest.preprocessing(source.read(i, 64)))
         right += (saved.network(x[None])[:, 0].argmax(-1) == source.labels[i]).numpy()
     accuracy = json.loads((tracked / "metrics.json").read_text())["test"]["accuracy"]
     assert accuracy == pytest.approx(right / len(tested))

@@ -2,10 +2,11 @@
 
 import ctypes
 import platform
-from pathlib import Path
 from typing import NamedTuple
 
 import torch
+
+from eenn.provenance import processor
 
 # glibc's mallopt parameters, from malloc.h.
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
@@ -35,7 +36,7 @@ def prepare(accelerator: str) -> Machine:
     threads = f"{cores} threads" if cores > 1 else "1 thread"
     allocator = "allocator keeps freed memory" if keep_freed_memory() else "the system's allocator"
     settings = f"CPU, {threads}: channels-last, fp32, {allocator}"
-    return Machine(f"{_processor()}, {threads}", "32-true", settings)
+    return Machine(f"{processor()}, {threads}", "32-true", settings)
 
 
 def keep_freed_memory() -> bool:
@@ -50,11 +51,3 @@ def keep_freed_memory() -> bool:
     # Large blocks by mmap would be returned when freed, so there must be none.
     settings = ((_M_MMAP_MAX, 0), (_M_TRIM_THRESHOLD, 2**31 - 1), (_M_TOP_PAD, 256 * 2**20))
     return all(mallopt(parameter, value) == 1 for parameter, value in settings)
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.split(": ", 1)[1] for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
