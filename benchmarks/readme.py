@@ -12,7 +12,7 @@ from typing import Any
 
 from eenn.calibration import Temperatures
 from eenn.files import write_file
-from eenn.reports import exit_rows
+from eenn.reports.tables import exit_rows
 from eenn.runs import table
 
 ROOT = Path(__file__).parents[1]

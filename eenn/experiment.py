@@ -16,7 +16,8 @@ from eenn.data.datamodule import ImageDataModule
 from eenn.files import write_file
 from eenn.models.early_exit import Architecture
 from eenn.recording import record
-from eenn.reports import exit_metrics, exit_rows, reliability_figure, save_figure, write_csv
+from eenn.reports.figures import reliability_figure, save_figure
+from eenn.reports.tables import exit_metrics, exit_rows, write_csv
 from eenn.runs import ARTIFACT, LAST_CHECKPOINT, METRICS, table
 from eenn.tracking import publish
 from eenn.training.callbacks import StayingEarlyStopping, TemperatureScaling, Throughput
@@ -120,7 +121,7 @@ def run_training(
         "test": test,
         "test_samples": len(labels),
         "temperatures": asdict(temperatures),
-        "exits": saved.manifest["exits"],
+        "exits": saved.manifest.exits,
         "head": architecture.head,
         "input_size": architecture.input_size,
         "epochs": fit.current_epoch,
@@ -128,7 +129,7 @@ def run_training(
         "images_per_s": throughput.images_per_s,
         **provenance,
     }
-    rows = exit_rows(test, temperatures, saved.manifest["exits"])
+    rows = exit_rows(test, temperatures, saved.manifest.exits)
     figures = {
         f"reliability_{part}": reliability_figure(part_logits, part_labels, temperatures)
         for part, part_logits, part_labels in (

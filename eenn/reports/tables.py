@@ -1,4 +1,4 @@
-"""From recorded logits to tables and figures."""
+"""From results to tables: rows of printable values, and CSV files."""
 
 import csv
 import io
@@ -6,23 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import numpy as np
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from eenn.calibration import (
-    ReliabilityBins,
-    Temperatures,
-    ece,
-    ece_if_calibrated,
-    nll,
-    probabilities,
-    reliability_bins,
-)
+from eenn.calibration import Temperatures, ece, ece_if_calibrated, nll, probabilities
 from eenn.files import write_file
-
-matplotlib.use("Agg")
 
 
 def exit_metrics(
@@ -74,43 +62,6 @@ def exit_rows(
     ]
 
 
-def reliability_figure(
-    logits: NDArray[np.float32], labels: NDArray[np.int64], temperatures: Temperatures
-) -> Figure:
-    """Confidence against accuracy for every exit, before and after its temperature.
-
-    The area of a marker grows with the share of samples in its bin.
-
-    Args:
-        logits: raw, (exits, samples, classes).
-        labels: class indices, (samples,).
-    """
-    exits = len(logits)
-    columns = min(exits, 3)
-    rows = -(-exits // columns)
-    figure = Figure(figsize=(3.1 * columns, 3.1 * rows + 0.5), layout="constrained")
-    axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
-    for k, (z, t) in enumerate(zip(logits, temperatures.per_exit, strict=True)):
-        axis = axes.flat[k]
-        axis.plot([0, 1], [0, 1], color="0.6", linewidth=1, linestyle="--")
-        for temperature, colour, marker, label in (
-            (1.0, "#d55e00", "o", "uncalibrated"),
-            (t, "#0072b2", "s", "temperature"),
-        ):
-            bins = reliability_bins(probabilities(z, temperature), labels)
-            axis.plot(bins.confidence, bins.accuracy, color=colour, linewidth=1)
-            _markers(axis, bins, colour, marker, label)
-        axis.set_title(f"exit {k + 1}, T = {t:.2f}", fontsize=10)
-        axis.set(xlim=(0, 1), ylim=(0, 1), aspect="equal")
-    for unused in axes.flat[exits:]:
-        unused.set_axis_off()
-    figure.supxlabel("confidence", fontsize=10)
-    figure.supylabel("accuracy", fontsize=10)
-    handles, names = axes.flat[0].get_legend_handles_labels()
-    figure.legend(handles, names, loc="outside upper center", ncols=2, frameon=False)
-    return figure
-
-
 def write_csv(path: Path, rows: Sequence[dict[str, str]]) -> None:
     """Write rows with the same keys as a CSV table."""
     text = io.StringIO()
@@ -119,16 +70,3 @@ def write_csv(path: Path, rows: Sequence[dict[str, str]]) -> None:
     writer.writerows(rows)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_file(path, text.getvalue())
-
-
-def save_figure(figure: Figure, path: Path) -> None:
-    """Write a figure as PNG."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=150)
-
-
-def _markers(axis: Any, bins: ReliabilityBins, colour: str, marker: str, label: str) -> None:
-    size = 8 + 150 * bins.count / bins.count.sum()
-    axis.scatter(
-        bins.confidence, bins.accuracy, size, colour, marker=marker, label=label, alpha=0.7
-    )

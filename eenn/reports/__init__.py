@@ -1,0 +1,1 @@
+"""Reports: tables, figures and one page, from results that are already there."""

@@ -1,0 +1,63 @@
+"""From results to figures: colour-blind safe, and legible in black and white."""
+
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from eenn.calibration import ReliabilityBins, Temperatures, probabilities, reliability_bins
+
+matplotlib.use("Agg")
+
+
+def reliability_figure(
+    logits: NDArray[np.float32], labels: NDArray[np.int64], temperatures: Temperatures
+) -> Figure:
+    """Confidence against accuracy for every exit, before and after its temperature.
+
+    The area of a marker grows with the share of samples in its bin.
+
+    Args:
+        logits: raw, (exits, samples, classes).
+        labels: class indices, (samples,).
+    """
+    exits = len(logits)
+    columns = min(exits, 3)
+    rows = -(-exits // columns)
+    figure = Figure(figsize=(3.1 * columns, 3.1 * rows + 0.5), layout="constrained")
+    axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+    for k, (z, t) in enumerate(zip(logits, temperatures.per_exit, strict=True)):
+        axis = axes.flat[k]
+        axis.plot([0, 1], [0, 1], color="0.6", linewidth=1, linestyle="--")
+        for temperature, colour, marker, label in (
+            (1.0, "#d55e00", "o", "uncalibrated"),
+            (t, "#0072b2", "s", "temperature"),
+        ):
+            bins = reliability_bins(probabilities(z, temperature), labels)
+            axis.plot(bins.confidence, bins.accuracy, color=colour, linewidth=1)
+            _markers(axis, bins, colour, marker, label)
+        axis.set_title(f"exit {k + 1}, T = {t:.2f}", fontsize=10)
+        axis.set(xlim=(0, 1), ylim=(0, 1), aspect="equal")
+    for unused in axes.flat[exits:]:
+        unused.set_axis_off()
+    figure.supxlabel("confidence", fontsize=10)
+    figure.supylabel("accuracy", fontsize=10)
+    handles, names = axes.flat[0].get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside upper center", ncols=2, frameon=False)
+    return figure
+
+
+def save_figure(figure: Figure, path: Path) -> None:
+    """Write a figure in the format of the path's suffix, PNG or PDF."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=150)
+
+
+def _markers(axis: Any, bins: ReliabilityBins, colour: str, marker: str, label: str) -> None:
+    size = 8 + 150 * bins.count / bins.count.sum()
+    axis.scatter(
+        bins.confidence, bins.accuracy, size, colour, marker=marker, label=label, alpha=0.7
+    )
