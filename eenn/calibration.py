@@ -43,8 +43,13 @@ def probabilities(logits: ArrayLike, temperature: ArrayLike = 1.0) -> Floats:
 
 def nll(logits: ArrayLike, labels: ArrayLike, temperature: float = 1.0) -> float:
     """Mean negative log-likelihood in nats of one exit's logits (samples, classes)."""
+    return float(nll_per_sample(logits, labels, temperature).mean())
+
+
+def nll_per_sample(logits: ArrayLike, labels: ArrayLike, temperature: float = 1.0) -> Floats:
+    """Negative log-likelihood in nats of every sample, (samples,)."""
     log_probs = log_softmax(np.asarray(logits, np.float64) / temperature, axis=-1)
-    return float(-np.take_along_axis(log_probs, np.asarray(labels)[:, None], -1).mean())
+    return np.asarray(-np.take_along_axis(log_probs, np.asarray(labels)[:, None], -1)[:, 0])
 
 
 def fit_temperature(logits: ArrayLike, labels: ArrayLike) -> float:
@@ -106,7 +111,13 @@ def ece(probs: ArrayLike, labels: ArrayLike, bins: int = 15) -> float:
     Mean gap between confidence and accuracy over `bins` equal bins, weighted by their samples
     (Naeini et al., AAAI 2015).
     """
-    return _gap(reliability_bins(probs, labels, bins))
+    p = np.asarray(probs)
+    return ece_of(p.max(-1), p.argmax(-1) == np.asarray(labels), bins)
+
+
+def ece_of(confidence: ArrayLike, correct: ArrayLike, bins: int = 15) -> float:
+    """The same from confidences and whether the answers were right, both (samples,)."""
+    return _gap(_bins(np.asarray(confidence), np.asarray(correct), bins))
 
 
 def ece_if_calibrated(
