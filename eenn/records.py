@@ -1,0 +1,151 @@
+"""Exit records: the raw logits of every exit for one split at one distortion, as a file.
+
+One safetensors file with a JSON header, written whole or not at all. NumPy only.
+"""
+
+import hashlib
+import json
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors.numpy
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+
+from eenn.errors import EennError
+from eenn.files import write_file
+
+log = logging.getLogger(__name__)
+
+SCHEMA_VERSION = 1
+
+
+class RecordsDamaged(EennError):
+    """A records file that is not what was written."""
+
+
+class RecordsForeign(EennError):
+    """A whole records file, but of another network, split or distortion than asked for."""
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What was recorded. Records are the same exactly if their origins are."""
+
+    artifact_id: str
+    split: str
+    split_hash: str
+    distortion: str
+    level: float
+    input_size: int
+
+
+@dataclass(frozen=True, eq=False)
+class ExitRecords:
+    """Raw logits float32 (exits, samples, classes), labels int (samples,), and their origin.
+
+    Temperatures are applied on reading.
+
+    Raises:
+        EennError: shapes that do not fit each other, or logits that are not finite.
+    """
+
+    logits: NDArray[np.float32]
+    labels: NDArray[np.int64]
+    sample_ids: tuple[str, ...]
+    origin: Origin
+
+    def __post_init__(self) -> None:
+        shape, samples = self.logits.shape, len(self.sample_ids)
+        if len(shape) != 3 or shape[1] != samples or self.labels.shape != (samples,):
+            raise EennError(
+                f"records: logits {shape}, labels {self.labels.shape}, {samples} sample ids; "
+                "allowed are (exits, samples, classes), (samples,) and as many ids"
+            )
+        if not np.isfinite(self.logits).all():
+            raise EennError("records: logits that are not finite numbers; check the network")
+
+    def save(self, path: Path) -> None:
+        """Write the records to `path`."""
+        tensors: dict[str, NDArray[Any]] = {
+            "logits": np.ascontiguousarray(self.logits),
+            "labels": np.ascontiguousarray(self.labels),
+        }
+        header = {
+            "schema_version": SCHEMA_VERSION,
+            "origin": asdict(self.origin),
+            "sample_ids": self.sample_ids,
+        }
+        text = json.dumps(header)
+        metadata = {"eenn": text, "sha256": _digest(text, tensors)}
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_file(path, safetensors.numpy.save(tensors, metadata))
+
+    @classmethod
+    def load(cls, path: Path, origin: Origin) -> "ExitRecords":
+        """Read the records of `origin`.
+
+        Raises:
+            RecordsDamaged: the file is cut short or was changed after it was written.
+            RecordsForeign: the file has another origin or schema version.
+            OSError: there is no such file.
+        """
+        path.stat()
+        try:
+            with safe_open(path, framework="numpy") as file:
+                metadata = file.metadata()
+                tensors = {name: file.get_tensor(name) for name in ("logits", "labels")}
+            text = metadata["eenn"]
+            intact = metadata["sha256"] == _digest(text, tensors)
+        except (SafetensorError, KeyError, TypeError) as error:
+            raise RecordsDamaged(f"{path} is no whole records file") from error
+        if not intact:
+            raise RecordsDamaged(f"{path} was changed after it was written")
+        header: dict[str, Any] = json.loads(text)
+        if header["schema_version"] != SCHEMA_VERSION:
+            raise RecordsForeign(
+                f"{path} has schema version {header['schema_version']}, this eenn reads "
+                f"{SCHEMA_VERSION}"
+            )
+        if header["origin"] != asdict(origin):
+            raise RecordsForeign(f"{path} holds records of {header['origin']}, not of {origin}")
+        return cls(tensors["logits"], tensors["labels"], tuple(header["sample_ids"]), origin)
+
+
+@dataclass(frozen=True)
+class RecordCache:
+    """Records below one directory, one file per origin, so that no pass is made twice."""
+
+    directory: Path
+
+    def fetch(self, origin: Origin, make: Callable[[], ExitRecords]) -> ExitRecords:
+        """The records of `origin`: from their file, or made and saved if there is no sound one."""
+        path = self.path(origin)
+        try:
+            return ExitRecords.load(path, origin)
+        except FileNotFoundError:
+            pass
+        except (RecordsDamaged, RecordsForeign) as error:
+            log.warning("%s; recording again", error)
+        records = make()
+        records.save(path)
+        return records
+
+    def path(self, origin: Origin) -> Path:
+        """The file of `origin`."""
+        # The digest tells apart what the readable part of the name does not.
+        digest = hashlib.sha256(json.dumps(asdict(origin)).encode()).hexdigest()[:8]
+        name = f"{origin.split}-{origin.distortion}-{origin.level:g}-{digest}.safetensors"
+        return self.directory / origin.artifact_id[:12] / name
+
+
+def _digest(header: str, tensors: Mapping[str, NDArray[Any]]) -> str:
+    digest = hashlib.sha256(header.encode())
+    for name, tensor in tensors.items():
+        digest.update(f"{name} {tensor.dtype} {tensor.shape}".encode())
+        digest.update(np.ascontiguousarray(tensor).data)
+    return digest.hexdigest()
