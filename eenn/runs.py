@@ -17,7 +17,10 @@ from eenn.errors import EennError
 from eenn.files import write_file
 
 OUTPUTS = Path("outputs")
-CONFIG, METRICS, ARTIFACT = "config.yaml", "metrics.json", "artifact"
+CONFIG, ARTIFACT = "config.yaml", "artifact"
+MANIFEST = "manifest.json"
+# What a training and an evaluation write last.
+RESULTS = METRICS, SUMMARY = "metrics.json", "summary.json"
 LAST_CHECKPOINT = Path("checkpoints/last.ckpt")
 
 # How torchrun, SLURM, LSF and Lightning's own launcher number processes.
@@ -69,7 +72,8 @@ def claim(directory: Path, config: str, resume: str | None, overrides: list[str]
     if not is_first_process():
         return
     if resume is None:
-        if any((directory / kept).exists() for kept in (LAST_CHECKPOINT, ARTIFACT, METRICS)):
+        kept = (LAST_CHECKPOINT, ARTIFACT, *RESULTS)
+        if any((directory / name).exists() for name in kept):
             raise EennError(
                 f"{directory} holds a run; go on with resume={directory}, or choose another"
             )
@@ -88,22 +92,41 @@ def with_file(root: Path, file: str | Path) -> list[Path]:
     return [path.parents[len(Path(file).parts) - 1] for path in found]
 
 
+def find_artifact(given: str) -> Path:
+    """The directory of an artifact: `latest` for the newest that a training run wrote, or a path.
+
+    A run's own directory stands for its artifact.
+
+    Raises:
+        EennError: there is none.
+    """
+    if given == "latest":
+        found = with_file(OUTPUTS / "train", Path(ARTIFACT) / MANIFEST)
+        if not found:
+            raise EennError(
+                f"artifact=latest: none under {OUTPUTS / 'train'}; train one with `python train.py`"
+            )
+        return found[-1] / ARTIFACT
+    path = Path(given)
+    return path / ARTIFACT if (path / ARTIFACT / MANIFEST).exists() else path
+
+
 def comparison(sweep: Path) -> tuple[str, list[str]]:
     """One table over the finished jobs below `sweep`, and the names of the unfinished ones.
 
-    The table says what was varied, test accuracy of every exit in %, and the training rate.
+    The table says what was varied, and of a training test accuracy of every exit in % and the
+    training rate, of an evaluation the numbers of its points.
     """
     jobs = sorted((d for d in sweep.iterdir() if d.name.isdigit()), key=lambda d: int(d.name))
-    finished = {job.name: json.loads((job / METRICS).read_text()) for job in jobs if _finished(job)}
-    branches = max((len(run["test"]["accuracy"]) - 1 for run in finished.values()), default=0)
-    rows = []
-    for name, run in finished.items():
-        *inner, final = (f"{100 * accuracy:.1f}" for accuracy in run["test"]["accuracy"])
-        inner += [""] * (branches - len(inner))
-        exits = {f"exit {k}": accuracy for k, accuracy in enumerate(inner, 1)}
-        varied = " ".join(run["overrides"])
-        rate = f"{run['images_per_s']:.0f}"
-        rows.append({"job": name, "varied": varied, **exits, "final": final, "images/s": rate})
+    finished = {job.name: _result(job) for job in jobs if _finished(job)}
+    exits = max(
+        (len(run["test"]["accuracy"]) for run in finished.values() if "test" in run), default=0
+    )
+    rows = [
+        {"job": name, "varied": " ".join(run["overrides"]), **columns}
+        for name, run in finished.items()
+        for columns in ([_trained(run, exits)] if "test" in run else map(_evaluated, run["points"]))
+    ]
     return table(rows), [job.name for job in jobs if job.name not in finished]
 
 
@@ -114,5 +137,28 @@ def table(rows: Iterable[dict[str, Any]]) -> str:
     )
 
 
+def _trained(run: dict[str, Any], exits: int) -> dict[str, str]:
+    *inner, final = (f"{100 * accuracy:.1f}" for accuracy in run["test"]["accuracy"])
+    inner += [""] * (exits - 1 - len(inner))
+    columns = {f"exit {k}": accuracy for k, accuracy in enumerate(inner, 1)}
+    return {**columns, "final": final, "images/s": f"{run['images_per_s']:.0f}"}
+
+
+def _evaluated(point: dict[str, Any]) -> dict[str, str]:
+    return {
+        "policy": point["policy"],
+        "accuracy %": f"{100 * point['accuracy']:.1f}",
+        "edge %": f"{100 * point['edge_probability']:.1f}",
+        "MMACs": f"{point['macs'] / 1e6:.1f}",
+        "latency ms": f"{point['latency_ms']:.1f}",
+    }
+
+
+def _result(directory: Path) -> dict[str, Any]:
+    file = next(directory / name for name in RESULTS if (directory / name).exists())
+    content: dict[str, Any] = json.loads(file.read_text())
+    return content
+
+
 def _finished(directory: Path) -> bool:
-    return (directory / METRICS).exists()
+    return any((directory / name).exists() for name in RESULTS)

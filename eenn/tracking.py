@@ -1,36 +1,44 @@
 """Experiment tracking; the only module that imports wandb. Offline unless WANDB_MODE says not."""
 
 import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import wandb
 from matplotlib.figure import Figure
-from pytorch_lightning.loggers import CSVLogger, Logger, WandbLogger
+
+from eenn.grid import Results, Row
+
+if TYPE_CHECKING:
+    from pytorch_lightning.loggers import CSVLogger, Logger, WandbLogger
 
 
-def wandb_logger(directory: Path, name: str, group: str | None, project: str) -> WandbLogger:
+def wandb_logger(directory: Path, name: str, group: str | None, project: str) -> "WandbLogger":
     """A W&B run that writes below `directory`; going on in the same directory continues the run."""
-    os.environ.setdefault("WANDB_SILENT", "true")
-    identity = "-".join(directory.parts[-3:])
+    # Lightning takes seconds to import, and an evaluation has no use for it.
+    from pytorch_lightning.loggers import WandbLogger
+
+    _offline_by_default()
     return WandbLogger(
         project=project,
         name=name,
         group=group,
-        id="".join(c if c.isalnum() or c in "-_" else "-" for c in identity),
+        id=_run_id(directory),
         save_dir=directory,
-        mode=os.environ.get("WANDB_MODE", "offline"),
         resume="allow",
     )
 
 
-def csv_logger(directory: Path, name: str, group: str | None) -> CSVLogger:
+def csv_logger(directory: Path, name: str, group: str | None) -> "CSVLogger":
     """Metrics as `logs/version_0/metrics.csv` in `directory`; a resumed run adds version 1."""
+    from pytorch_lightning.loggers import CSVLogger
+
     return CSVLogger(directory, name="logs")
 
 
 def publish(
-    logger: Logger,
+    logger: "Logger",
     rows: list[dict[str, str]],
     summary: dict[str, Any],
     figures: dict[str, Figure],
@@ -40,11 +48,12 @@ def publish(
 
     Other loggers hold no such things; the run directory has them all.
     """
+    from pytorch_lightning.loggers import WandbLogger
+
     if not isinstance(logger, WandbLogger):
         return
     run = logger.experiment
-    columns: list[str | int] = list(rows[0])
-    run.log({"exits": wandb.Table(columns, [list(row.values()) for row in rows])})
+    run.log({"exits": _table(rows)})
     run.log({name: wandb.Image(figure) for name, figure in figures.items()})
     run.summary.update(summary)
     model = wandb.Artifact(f"eenn-{run.id}", type="model")
@@ -52,7 +61,60 @@ def publish(
     run.log_artifact(model)
 
 
+def publish_evaluation(
+    directory: Path,
+    name: str,
+    group: str | None,
+    project: str | None,
+    settings: Mapping[str, Any],
+    results: Results,
+    headline: Sequence[Row],
+    figures: Sequence[Path],
+) -> None:
+    """Put an evaluation's tables, headline and figures into a W&B run of its own, and end it.
+
+    Args:
+        project: W&B's; None does nothing.
+        headline: rows whose numbers become the run's summary, under `BRANCHES/LEVEL/POLICY/`.
+        figures: image files.
+    """
+    if project is None:
+        return
+    _offline_by_default()
+    run = wandb.init(
+        project=project,
+        name=name,
+        group=group,
+        job_type="evaluation",
+        id=_run_id(directory),
+        dir=directory,
+        config=dict(settings),
+    )
+    tables = {"points": results.points, "exits": results.exits, "quality": results.quality}
+    run.log({name: _table(rows) for name, rows in tables.items()})
+    run.log({file.stem: wandb.Image(str(file)) for file in figures})
+    for row in headline:
+        at = f"{row['branches']} branches/level {row['level']:g}/{row['policy']} {row['p_tar']:g}"
+        numbers = {k: v for k, v in row.items() if isinstance(v, float)}
+        run.summary.update({f"{at}/{key}": value for key, value in numbers.items()})
+    run.finish()
+
+
 def finish() -> None:
     """End the process's W&B run, if there is one, so that the next job of a sweep gets its own."""
     if wandb.run is not None:
         wandb.finish()
+
+
+def _run_id(directory: Path) -> str:
+    identity = "-".join(directory.parts[-3:])
+    return "".join(c if c.isalnum() or c in "-_" else "-" for c in identity)
+
+
+def _offline_by_default() -> None:
+    os.environ.setdefault("WANDB_SILENT", "true")
+    os.environ.setdefault("WANDB_MODE", "offline")
+
+
+def _table(rows: Sequence[Mapping[str, Any]]) -> wandb.Table:
+    return wandb.Table(list(rows[0]), [list(row.values()) for row in rows])

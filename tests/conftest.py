@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def write_images() -> Callable[..., Path]:
     """A function that writes `root/CLASS/N.jpg`, distinct noise images, N counted from zero."""
 

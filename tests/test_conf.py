@@ -1,13 +1,17 @@
 """The configuration: every file composes, and every value reaches a constructor that takes it."""
 
 import inspect
+from dataclasses import fields
 from typing import Any
 
 import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
+from eenn.costs import Link
 from eenn.data.augmentation import Augmentation
+from eenn.data.distortions import Distortion
+from eenn.policies import POLICIES, make_policy
 from eenn.training.module import EarlyExitModule
 from train import CONF
 
@@ -17,14 +21,27 @@ CHOICES = [
     if group.is_dir()
     for file in sorted(group.glob("*.yaml"))
 ]
+OF_EVALUATION = ("policy=", "link=", "experiment=edge_analysis", "experiment=blur_committee")
+EVALUATIONS = [choice for choice in CHOICES if choice.startswith(OF_EVALUATION)]
 
 
-def composed(*overrides: str) -> Any:
+def composed(*overrides: str, script: str = "train") -> Any:
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        return compose("train", list(overrides))
+        return compose(script, list(overrides))
 
 
-@pytest.mark.parametrize("choice", CHOICES)
+@pytest.mark.parametrize("choice", EVALUATIONS)
+def test_every_evaluation_file_composes_to_what_the_constructors_take(choice: str) -> None:
+    config: Any = OmegaConf.to_container(composed(choice, script="evaluate"), resolve=True)
+    name, own = config["policy"].pop("name"), config["policy"]
+    make_policy(name, {"p_tar": 0.8, "weights": (1.0,), **own})
+    assert set(own) <= {field.name for field in fields(POLICIES[name])}
+    Link(**config["link"])
+    Distortion(config["distortion"]["kind"], 1.0)
+    assert set(config["compare"]) <= set(POLICIES)
+
+
+@pytest.mark.parametrize("choice", [c for c in CHOICES if c not in EVALUATIONS])
 def test_every_file_composes_to_what_the_constructors_take(choice: str) -> None:
     config = composed(choice, "data.root=somewhere" if choice == "data=folder" else "seed=0")
     Augmentation(**config.data.augmentation)

@@ -1,0 +1,326 @@
+"""Every number of an evaluation, from records alone: exits, and points of a grid of settings.
+
+A point is a policy at a setting over a set of active branches. Rows are flat dictionaries: a
+quantity, and with `_low` and `_high` behind its name the 95 % interval. NumPy only.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from eenn.calibration import (
+    Temperatures,
+    ece,
+    ece_if_calibrated,
+    ece_of,
+    nll,
+    nll_per_sample,
+    probabilities,
+)
+from eenn.costs import CostModel
+from eenn.decisions import Decisions, check_active, decide, oracle
+from eenn.errors import EennError
+from eenn.metrics import (
+    Resamples,
+    aurc,
+    bootstrap_statistic,
+    brier_score,
+    failure_auroc,
+    missed_deadline,
+    outage,
+    wilson_interval,
+)
+from eenn.policies import POLICIES, ExitProbs, make_policy
+from eenn.records import ExitRecords
+
+Row = dict[str, Any]
+TEMPERATURES = ("per_exit", "shared", "none")
+ORACLE, LAST_EXIT_ONLY, EDGE_ONLY = "oracle (no policy)", "last exit only", "edge only"
+BATCHES = 1000  # drawn for an outage or a missed deadline
+# How the settings of every policy are sampled where all of them are compared.
+TRADEOFF_P_TAR = (0.0, 0.2, 0.3, 0.4, 0.5, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 0.98, 1.0)
+
+
+@dataclass(frozen=True)
+class Results:
+    """Rows of an evaluation, by table; every row begins with the network and the level."""
+
+    points: list[Row]
+    exits: list[Row]
+    quality: list[Row]
+    tradeoff: list[Row]
+
+
+@dataclass(frozen=True)
+class Service:
+    """What the user asks of the answers, for inference outage and missed deadlines.
+
+    Args:
+        deadline_ms: of the mean latency of a batch.
+        batch_size: images that are judged together.
+    """
+
+    deadline_ms: float
+    batch_size: int
+
+
+@dataclass(frozen=True)
+class Case:
+    """One network on one split at one level, and what its answers cost.
+
+    Args:
+        outputs: every exit's calibrated probabilities, in order.
+        labels: int (samples,).
+    """
+
+    outputs: Sequence[ExitProbs]
+    labels: NDArray[np.int64]
+    costs: CostModel
+    service: Service
+
+
+def exit_outputs(
+    records: ExitRecords, temperatures: Temperatures, temperature: str = "per_exit"
+) -> list[ExitProbs]:
+    """Calibrated probabilities of every exit.
+
+    Args:
+        temperature: `per_exit`, `shared` or `none`.
+    """
+    if temperature not in TEMPERATURES:
+        raise EennError(f"temperature={temperature}: allowed are {', '.join(TEMPERATURES)}")
+    exits = len(records.logits)
+    chosen = {
+        "per_exit": temperatures.per_exit,
+        "shared": exits * (temperatures.shared,),
+        "none": exits * (1.0,),
+    }[temperature]
+    return [
+        ExitProbs(exit, probabilities(logits, t))
+        for exit, (logits, t) in enumerate(zip(records.logits, chosen, strict=True))
+    ]
+
+
+def point(case: Case, decisions: Decisions, p_tar: float) -> Row:
+    """Accuracy, edge probability, confidence, MACs, latency and bytes of one point.
+
+    Args:
+        p_tar: what the accuracy on the edge is held against for the inference outage; where it is
+            no number there is no outage either.
+    """
+    correct = decisions.label == case.labels
+    n, on_edge = len(correct), decisions.on_edge
+    edge_n = int(on_edge.sum())
+    latency_ms, batch_size = case.costs.latency_ms(decisions), case.service.batch_size
+    row = {
+        "n": n,
+        **_share("accuracy", int(correct.sum()), n),
+        **_share("edge_probability", edge_n, n),
+        "edge_n": edge_n,
+        **_share("edge_accuracy", int(correct[on_edge].sum()), edge_n),
+        **_mean("confidence", decisions.confidence),
+        **_mean("macs", case.costs.answer_macs(decisions)),
+        "edge_macs": float(case.costs.macs.edge(decisions).mean()),
+        **_mean("latency_ms", latency_ms),
+        "sent_bytes": float(case.costs.sent_bytes(decisions).mean()),
+        "outage": np.nan,
+    }
+    if np.isfinite(p_tar):
+        row["outage"] = outage(correct, on_edge, p_tar, batch_size, BATCHES).share
+    missed = missed_deadline(latency_ms, case.service.deadline_ms, batch_size, BATCHES)
+    return {**row, "missed_deadline": missed.share}
+
+
+def exits_taken(case: Case, decisions: Decisions) -> list[Row]:
+    """One row per exit: how many samples it answered, how confidently and how rightly."""
+    correct = decisions.label == case.labels
+    rows, left, n = [], 0, len(correct)
+    for exit in range(len(case.outputs)):
+        here = decisions.taken == exit
+        count = int(here.sum())
+        left += count
+        rows.append(
+            {
+                "exit": exit + 1,
+                "n": n,
+                "exit_n": count,
+                **_share("exit_share", count, n),
+                "left_by_here": left / n,
+                **_mean("confidence", decisions.confidence, here),
+                **_share("accuracy", int(correct[here].sum()), count),
+            }
+        )
+    return rows
+
+
+def exit_quality(records: ExitRecords, temperatures: Temperatures) -> list[Row]:
+    """One row per exit, as if it answered everything: accuracy, calibration, failure prediction.
+
+    `_raw` are the numbers before the temperature. `ece_if_calibrated` is what a perfectly
+    calibrated model with the same confidences would show on as many samples.
+    """
+    rows = []
+    labels = records.labels
+    for exit, (logits, t) in enumerate(zip(records.logits, temperatures.per_exit, strict=True)):
+        raw, probs = probabilities(logits), probabilities(logits, t)
+        prediction, confidence = probs.argmax(-1), probs.max(-1)
+        correct = prediction == labels
+        of_label = np.take_along_axis(probs, labels[:, None], -1)[:, 0]
+        low, high = _interval(ece_of, confidence, correct)
+        auroc_low, auroc_high = _interval(failure_auroc, confidence, correct)
+        aurc_low, aurc_high = _interval(aurc, confidence, correct)
+        squares = (probs**2).sum(-1) - 2 * of_label + 1  # the Brier score of each sample
+        rows.append(
+            {
+                "exit": exit + 1,
+                "n": len(labels),
+                "temperature": t,
+                **_share("accuracy", int(correct.sum()), len(labels)),
+                "nll_raw": nll(logits, labels),
+                **_mean("nll", nll_per_sample(logits, labels, t)),
+                "brier_raw": brier_score(raw, labels),
+                **_mean("brier", squares),
+                "ece_raw": ece(raw, labels),
+                "ece": ece(probs, labels),
+                "ece_low": low,
+                "ece_high": high,
+                "ece_if_calibrated": ece_if_calibrated(probs, draws=200)[0],
+                "failure_auroc": failure_auroc(confidence, correct),
+                "failure_auroc_low": auroc_low,
+                "failure_auroc_high": auroc_high,
+                "aurc": aurc(confidence, correct),
+                "aurc_low": aurc_low,
+                "aurc_high": aurc_high,
+            }
+        )
+    return rows
+
+
+def grid(
+    case: Case,
+    policies: Mapping[str, Mapping[str, Any]],
+    p_tars: Sequence[float],
+    actives: Sequence[tuple[int, ...]],
+) -> tuple[list[Row], list[Row]]:
+    """Rows of all points, and rows of the exits at every point.
+
+    The baselines come with them: the last exit alone, the edge alone (the last active branch
+    answers what the others leave), and the oracle as a bound.
+
+    Args:
+        policies: settings by name of policy.
+        p_tars: thresholds; a policy without one has a single point.
+        actives: sets of active branches, counted from 0.
+    """
+    points: list[Row] = []
+    by_exit: list[Row] = []
+
+    def add(name: str, p_tar: float, decisions: Decisions) -> None:
+        setting = {
+            "policy": name,
+            "p_tar": p_tar,
+            "active": " ".join(str(branch + 1) for branch in decisions.active),
+        }
+        points.append({**setting, **point(case, decisions, p_tar)})
+        by_exit.extend({**setting, **row} for row in exits_taken(case, decisions))
+
+    for name, settings in policies.items():
+        for p_tar in p_tars if _has_threshold(name) else [np.nan]:
+            policy = make_policy(name, {**settings, "p_tar": p_tar})
+            for active in actives:
+                if active:
+                    add(name, p_tar, decide(policy, case.outputs, active))
+    always = make_policy("confidence", {"p_tar": 0.0})
+    add(LAST_EXIT_ONLY, np.nan, decide(always, case.outputs, ()))
+    largest = max(actives, key=len, default=())
+    if largest:
+        for p_tar in p_tars:
+            policy = make_policy("confidence", {"p_tar": p_tar})
+            add(EDGE_ONLY, p_tar, decide(policy, case.outputs, largest, cloud=False))
+        add(ORACLE, np.nan, oracle(case.outputs, case.labels, largest))
+    return points, by_exit
+
+
+def one_point(
+    case: Case,
+    name: str,
+    settings: Mapping[str, Any],
+    p_tar: float,
+    active: tuple[int, ...],
+) -> Row:
+    """The row of a single policy at a single threshold."""
+    rows, _ = grid(case, {name: settings}, [p_tar], [active])
+    return rows[0]
+
+
+def tradeoff(
+    case: Case,
+    weights: tuple[float, ...],
+    active: tuple[int, ...],
+) -> list[Row]:
+    """Rows of every policy over its settings, with the bounds and baselines of `grid`.
+
+    Args:
+        weights: of the committee, one per branch.
+    """
+    policies: dict[str, dict[str, Any]] = {name: {"weights": weights} for name in POLICIES}
+    patience = policies.pop("patience")
+    rows, _ = grid(case, policies, TRADEOFF_P_TAR, [active])
+    for agree in range(1, len(active) + 1):
+        settings = {"patience": {**patience, "agree": agree}}
+        more, _ = grid(case, settings, [], [active])
+        rows += [row for row in more if row["policy"] == "patience"]
+    return rows
+
+
+def active_sets(
+    active: Sequence[int | Sequence[int]] | int | None, branches: int
+) -> list[tuple[int, ...]]:
+    """Sets of active branches counted from 0, from what users write, counted from 1.
+
+    Args:
+        active: None for the first 1, 2, ... branches; a number for so many first branches; or a
+            list of such numbers and of lists of branches, as in `[2, [3, 5]]`.
+
+    Raises:
+        EennError: a branch that the network does not have.
+    """
+    if active is None:
+        return [tuple(range(count)) for count in range(1, branches + 1)]
+    sets = []
+    for entry in [active] if isinstance(active, int) else active:
+        chosen = tuple(range(entry)) if isinstance(entry, int) else tuple(b - 1 for b in entry)
+        sets.append(check_active(chosen, branches))
+    return sets
+
+
+def _interval(statistic: Callable[..., float], *arrays: NDArray[Any]) -> tuple[float, float]:
+    return bootstrap_statistic(statistic, *arrays, resamples=300)
+
+
+def _has_threshold(policy: str) -> bool:
+    # An unknown name is for make_policy to refuse.
+    return policy not in POLICIES or "p_tar" in {f.name for f in fields(POLICIES[policy])}
+
+
+def _share(name: str, successes: int, n: int) -> Row:
+    low, high = wilson_interval(successes, n)
+    share = successes / n if n else np.nan
+    return {name: share, f"{name}_low": float(low), f"{name}_high": float(high)}
+
+
+def _mean(name: str, values: NDArray[np.float64], where: NDArray[np.bool_] | None = None) -> Row:
+    chosen = values if where is None else values[where]
+    low, high = _resamples(len(values)).mean_interval(values, where)
+    mean = float(chosen.mean()) if len(chosen) else np.nan
+    return {name: mean, f"{name}_low": low, f"{name}_high": high}
+
+
+@lru_cache(maxsize=2)
+def _resamples(samples: int) -> Resamples:
+    """The same for every quantity and point, so that their differences are not chance."""
+    return Resamples(samples)

@@ -1,0 +1,253 @@
+"""Figures of an evaluation: every quantity against thresholds, levels and costs.
+
+They take the rows of `eenn.grid`, each with the keys `branches`, `seed`, `level` on top. Where
+several networks differ in nothing but their seed, a curve is their mean and its bars are their
+range; otherwise the bars are the 95 % interval. Colour-blind safe, and every line has its own
+marker and dash, so that it reads in black and white.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import cycle
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from eenn.costs import Profile
+from eenn.grid import EDGE_ONLY, LAST_EXIT_ONLY, ORACLE, Row
+
+# Okabe and Ito's palette without its yellow, which is lost on white.
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#000000", "#56b4e9", "#e69f00")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+DASHES: tuple[Any, ...] = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)), (0, (1, 1)))
+
+QUANTITIES = {
+    "accuracy": ("accuracy, %", 100.0),
+    "edge_probability": ("edge probability, %", 100.0),
+    "macs": ("mean MACs to the answer, millions", 1e-6),
+    "latency_ms": ("expected latency, ms", 1.0),
+    "confidence": ("mean confidence", 1.0),
+    "outage": ("inference outage, % of batches", 100.0),
+    "missed_deadline": ("missed deadline, % of batches", 100.0),
+    "ece": ("ECE, %", 100.0),
+    "failure_auroc": ("AUROC of confidence", 1.0),
+}
+
+
+def against_p_tar(rows: Sequence[Row], quantity: str) -> Figure:
+    """A quantity against p_tar, a line per active branches, a panel per network ([A] Fig. 4).
+
+    A grey line is the last exit alone.
+    """
+    networks = sorted({row["branches"] for row in rows if row["branches"]})
+    figure, panels = _panels(len(networks))
+    for axis, branches in zip(panels, networks, strict=True):
+        own = [row for row in rows if row["branches"] == branches]
+        lines = _lines(
+            (row for row in own if row["policy"] not in (LAST_EXIT_ONLY, EDGE_ONLY, ORACLE)),
+            lambda row: f"branch {row['active']}".replace("branch 1 ", "branches 1 "),
+        )
+        _draw(axis, lines, "p_tar", quantity)
+        _baseline(axis, [row for row in own if row["policy"] == LAST_EXIT_ONLY], quantity)
+        _label(axis, "threshold p_tar", quantity, f"{branches} branches")
+    return _finish(figure, panels)
+
+
+def confidence_by_exit(rows: Sequence[Row]) -> Figure:
+    """Mean confidence of what leaves at each exit, all branches active, against p_tar ([A] Fig. 5).
+
+    An exit where no sample left has no point.
+    """
+    networks = sorted({row["branches"] for row in rows if row["branches"]})
+    figure, panels = _panels(len(networks))
+    for axis, branches in zip(panels, networks, strict=True):
+        own = [
+            row
+            for row in rows
+            if row["branches"] == branches and len(row["active"].split()) == branches
+        ]
+        lines = _lines(
+            (row for row in own if row["policy"] not in (LAST_EXIT_ONLY, EDGE_ONLY, ORACLE)),
+            lambda row: f"exit {row['exit']}",
+        )
+        _draw(axis, lines, "p_tar", "confidence")
+        ends = axis.get_xlim()
+        axis.plot(ends, ends, color="0.6", linewidth=0.8, zorder=0)
+        axis.set_xlim(ends)
+        _label(axis, "threshold p_tar", "confidence", f"{branches} branches")
+    return _finish(figure, panels)
+
+
+def against_level(rows: Sequence[Row], quantity: str, distortion: str) -> Figure:
+    """A quantity against the distortion's level, a line per policy and threshold ([B] Fig. 3 to 5).
+
+    A panel per network with branches; the conventional network, where there is one, is in all.
+    """
+    networks = sorted({row["branches"] for row in rows if row["branches"]})
+    conventional = [row for row in rows if not row["branches"]]
+    figure, panels = _panels(len(networks))
+    for axis, branches in zip(panels, networks, strict=True):
+        own = [
+            row
+            for row in rows
+            if row["branches"] == branches
+            and row["policy"] not in (LAST_EXIT_ONLY, EDGE_ONLY, ORACLE)
+            and len(row["active"].split()) == branches
+        ]
+        lines = _lines(own, lambda row: f"{row['policy'].replace('_', ' ')}, {row['p_tar']:g}")
+        if quantity != "edge_probability":
+            lines["conventional network"] = conventional
+        _draw(axis, lines, "level", quantity)
+        _label(axis, f"{distortion.replace('_', ' ')}, level", quantity, f"{branches} branches")
+    return _finish(figure, panels)
+
+
+def quality_against_level(rows: Sequence[Row], distortion: str, branches: int) -> Figure:
+    """ECE and failure-prediction AUROC of every exit of one network against the level."""
+    figure, panels = _panels(2)
+    own = [row for row in rows if row["branches"] == branches]
+    for axis, quantity in zip(panels, ("ece", "failure_auroc"), strict=True):
+        _draw(axis, _lines(own, lambda row: f"exit {row['exit']}"), "level", quantity)
+        _label(axis, f"{distortion.replace('_', ' ')}, level", quantity, f"{branches} branches")
+    return _finish(figure, panels)
+
+
+def tradeoff_figure(rows: Sequence[Row], branches: int) -> Figure:
+    """Accuracy against mean MACs and against edge probability for all policies of one network.
+
+    The oracle sees the labels: it is a bound, not a policy.
+    """
+    figure, panels = _panels(2, width=4.4, height=4.0)
+    own = [row for row in rows if row["branches"] == branches]
+    for axis, x in zip(panels, ("macs", "edge_probability"), strict=True):
+        scale = QUANTITIES[x][1]
+        named = defaultdict(list)
+        for row in own:
+            named[row["policy"]].append(row)
+        bounds = {name: named.pop(name) for name in (LAST_EXIT_ONLY, EDGE_ONLY, ORACLE)}
+        del bounds[EDGE_ONLY]
+        for (name, points), style in zip(sorted(named.items()), _styles(), strict=False):
+            points.sort(key=lambda row: row[x])
+            line = [[row[x] * scale for row in points], [100 * row["accuracy"] for row in points]]
+            axis.plot(*line, label=name.replace("_", " "), markersize=4, linewidth=1.2, **style)
+        for (name, points), marker in zip(bounds.items(), ("*", "p"), strict=True):
+            at = points[0][x] * scale, 100 * points[0]["accuracy"]
+            axis.plot(*at, marker, color="0.35", markersize=12, label=name, linestyle="none")
+        best = 100 * bounds[ORACLE][0]["accuracy"]
+        # Below lie settings that nobody would choose.
+        axis.set_ylim(100 * bounds[LAST_EXIT_ONLY][0]["accuracy"] - 20, best + 2)
+        axis.set(xlabel=QUANTITIES[x][0], ylabel="accuracy, %")
+        axis.grid(color="0.92")
+    figure.suptitle(f"{branches} branches, all active", fontsize=11)
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False, fontsize=9)
+    return figure
+
+
+def exit_times(profiles: Mapping[int, Profile]) -> Figure:
+    """Processing time to every exit with all branches active, one image ([A] Fig. 6, left).
+
+    Bars are the sum of the medians of the parts; whiskers the sums of their 5th and 95th
+    percentiles, which is wider than the percentiles of the sum.
+
+    Args:
+        profiles: by number of branches.
+    """
+    networks = sorted(profiles)
+    figure, panels = _panels(len(networks))
+    for axis, branches in zip(panels, networks, strict=True):
+        p5, p50, p95 = (
+            np.cumsum(np.add(profiles[branches].segments[q], profiles[branches].heads[q]))
+            for q in ("p5", "p50", "p95")
+        )
+        exits = np.arange(1, len(p50) + 1)
+        axis.bar(exits, p50, color="#56b4e9", edgecolor="0.2", linewidth=0.8)
+        axis.errorbar(exits, p50, [p50 - p5, p95 - p50], fmt="none", ecolor="0.2", capsize=3)
+        axis.set(xlabel="exit", ylabel="processing time, ms", xticks=exits)
+        axis.set_title(f"{branches} branches", fontsize=10)
+    return figure
+
+
+def _lines(rows: Iterable[Row], name: Callable[[Row], str]) -> dict[str, list[Row]]:
+    lines = defaultdict(list)
+    for row in rows:
+        lines[name(row)].append(row)
+    return dict(lines)
+
+
+def _draw(axis: Axes, lines: Mapping[str, Sequence[Row]], x: str, quantity: str) -> None:
+    scale = QUANTITIES[quantity][1]
+    for (name, rows), style in zip(lines.items(), _styles(), strict=False):
+        at: dict[float, list[Row]] = defaultdict(list)
+        for row in rows:
+            if np.isfinite(row[quantity]):
+                at[row[x]].append(row)
+        xs = sorted(at)
+        points = np.array([_spread(at[value], quantity) for value in xs]).reshape(-1, 3) * scale
+        middle, low, high = points.T
+        axis.errorbar(
+            xs, middle, [middle - low, high - middle],
+            label=name, capsize=2, markersize=4.5, linewidth=1.3, elinewidth=0.8, **style,
+        )  # fmt: skip
+
+
+def _spread(rows: Sequence[Row], quantity: str) -> tuple[float, float, float]:
+    """Middle, low and high: over seeds where there are several, else the interval."""
+    values = [row[quantity] for row in rows]
+    middle = float(np.mean(values))
+    if len(values) > 1:
+        return middle, min(values), max(values)
+    return (
+        middle,
+        min(rows[0].get(f"{quantity}_low", middle), middle),
+        max(rows[0].get(f"{quantity}_high", middle), middle),
+    )
+
+
+def _baseline(axis: Axes, rows: Sequence[Row], quantity: str) -> None:
+    if rows and quantity in ("accuracy", "macs", "latency_ms"):
+        value = np.mean([row[quantity] for row in rows]) * QUANTITIES[quantity][1]
+        axis.axhline(value, color="0.5", linewidth=1.5, zorder=0, label=LAST_EXIT_ONLY)
+
+
+def _panels(count: int, width: float = 3.4, height: float = 3.2) -> tuple[Figure, list[Axes]]:
+    columns = min(count, 2) if count != 3 else 3
+    rows = -(-count // columns)
+    size = (max(width * columns, 4.4), height * rows + 0.9)
+    figure = Figure(figsize=size, layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False)
+    for unused in axes.flat[count:]:
+        unused.set_axis_off()
+    return figure, list(axes.flat[:count])
+
+
+def _label(axis: Axes, x: str, quantity: str, title: str) -> None:
+    axis.set(xlabel=x, ylabel=QUANTITIES[quantity][0])
+    axis.set_title(title, fontsize=10)
+    axis.grid(color="0.92")
+    if quantity in ("outage", "missed_deadline"):
+        axis.set_ylim(-2, 102)
+
+
+def _finish(figure: Figure, panels: Sequence[Axes]) -> Figure:
+    """One legend for all panels, of every line that one of them has."""
+    entries: dict[str, Any] = {}
+    for axis in panels:
+        for handle, label in zip(*axis.get_legend_handles_labels(), strict=True):
+            entries.setdefault(label, handle)
+    figure.legend(
+        list(entries.values()),
+        list(entries),
+        loc="outside lower center",
+        ncols=3,
+        frameon=False,
+        fontsize=9,
+    )
+    return figure
+
+
+def _styles() -> Iterable[dict[str, Any]]:
+    for colour, marker, dash in zip(cycle(COLOURS), cycle(MARKERS), cycle(DASHES), strict=False):
+        yield {"color": colour, "marker": marker, "linestyle": dash}

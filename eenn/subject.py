@@ -1,0 +1,103 @@
+"""An artifact under evaluation: its records and its profile, measured only where they are missing.
+
+Both are kept under outputs/records/ARTIFACT/, where later runs find them. torch is imported only
+where one is missing.
+"""
+
+from collections.abc import Callable
+from functools import cached_property
+from typing import Any
+
+from eenn.costs import Profile
+from eenn.data.datasets import ImageSource
+from eenn.data.splits import SPLIT_NAMES, Split
+from eenn.errors import EennError
+from eenn.manifest import Manifest
+from eenn.provenance import processor
+from eenn.records import ExitRecords, Origin, RecordCache
+from eenn.runs import OUTPUTS
+
+RECORDS = OUTPUTS / "records"
+PRISTINE = "none"
+
+
+class Subject:
+    """An artifact and the images it was trained on.
+
+    Args:
+        title: name of the data set.
+        open_source: gives the images that the artifact's split was drawn from.
+    """
+
+    def __init__(
+        self, manifest: Manifest, title: str, open_source: Callable[[], ImageSource]
+    ) -> None:
+        self.manifest, self.title, self._open_source = manifest, title, open_source
+        self.branches = len(manifest.exits) - 1
+        self.split = Split.load(manifest.split_file)
+
+    def records(self, split: str, distortion: str, level: float) -> ExitRecords:
+        """Logits of one split at one level of a distortion; level 0 of any kind is the same."""
+        if split not in SPLIT_NAMES:
+            raise EennError(f"split={split}: allowed are {', '.join(SPLIT_NAMES)}")
+        origin = Origin(
+            artifact_id=self.manifest.id,
+            split=split,
+            split_hash=self.split.hash,
+            distortion=distortion if level else PRISTINE,
+            level=float(level),
+            input_size=self.manifest.preprocessing.input_size,
+        )
+        return RecordCache(RECORDS).fetch(origin, lambda: self._record(origin))
+
+    def profile(self) -> Profile:
+        """Milliseconds of every segment and head on this machine."""
+        path = RECORDS / self.manifest.id[:12] / "profile.json"
+        if path.exists():
+            known = Profile.load(path)
+            if (known.artifact_id, known.hardware) == (self.manifest.id, processor()):
+                return known
+        from eenn.profiling import profile
+
+        size = self.manifest.preprocessing.input_size
+        measured = profile(self._network, self.manifest.id, size, processor())
+        measured.save(path)
+        return measured
+
+    @cached_property
+    def _network(self) -> Any:
+        from eenn import artifact
+
+        return artifact.load(self.manifest.path).network
+
+    @cached_property
+    def _data(self) -> Any:
+        from eenn.data.augmentation import Augmentation
+        from eenn.data.datamodule import ImageDataModule
+
+        source = self._open_source()
+        if source.classes != self.manifest.classes:
+            raise EennError(
+                f"the images have {len(source.classes)} classes and {self.manifest.path} has "
+                f"{len(self.manifest.classes)}, or others; give images=PATH of the images it was "
+                "trained on"
+            )
+        preprocessing = self.manifest.preprocessing
+        return ImageDataModule(
+            source, preprocessing, Augmentation(), self.split.seed, split=self.split
+        )
+
+    def _record(self, origin: Origin) -> ExitRecords:
+        import torch
+
+        from eenn.data.distortions import Distortion
+        from eenn.recording import record
+        from eenn.training.hardware import prepare
+
+        prepare("auto")
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        distortion = Distortion(origin.distortion, origin.level) if origin.level else None
+        batches = self._data.evaluation_dataloader(origin.split, distortion)
+        title = f"{self.branches} branches, {origin.split}, {origin.distortion} {origin.level:g}"
+        logits, labels = record(self._network, batches, device, title)
+        return ExitRecords(logits, labels, getattr(self.split, origin.split), origin)

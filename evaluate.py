@@ -1,0 +1,97 @@
+"""Evaluate artifacts: `python evaluate.py`, or a sweep: `... -m p_tar=0.7,0.8 active=1,2,3`.
+
+Reads conf/evaluate.yaml, writes outputs/evaluate/NAME/TIMESTAMP/.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+
+from eenn.cli import one_line_errors
+from eenn.costs import Link
+from eenn.data.datasets import FolderImages, ImageSource
+from eenn.errors import EennError
+from eenn.evaluation import Plan, run_evaluation
+from eenn.fitting import Goal
+from eenn.grid import Service
+from eenn.manifest import read_manifest
+from eenn.provenance import processor, provenance
+from eenn.runs import CONFIG, claim, find_artifact
+from eenn.subject import Subject
+from train import CONF
+
+
+@hydra.main(version_base="1.3", config_path=str(CONF), config_name="evaluate")
+def main(config: DictConfig) -> None:
+    hydra_config = HydraConfig.get()
+    sweeping = hydra_config.mode is RunMode.MULTIRUN
+    overrides = list(hydra_config.overrides.task)
+    with one_line_errors(f"{hydra_config.job.num} {overrides}" if sweeping else None):
+        directory = Path(hydra_config.runtime.output_dir)
+        group = directory.parent.name if sweeping else None
+        settings: Any = OmegaConf.to_container(config, resolve=True)
+        settings |= {"overrides": overrides, "group": group}
+        claim(directory, OmegaConf.to_yaml(settings), None, overrides)
+        evaluate(settings, directory)
+
+
+def evaluate(settings: dict[str, Any], directory: Path) -> None:
+    subjects = [open_subject(path, settings["images"]) for path in settings["artifacts"]]
+    name, *own = settings["policy"].items()
+    policies = {name[1]: dict(own)} | {other: {} for other in settings["compare"]}
+    fit = settings["fit"]
+    plan = Plan(
+        split=settings["split"],
+        policies=policies,
+        p_tars=as_list(settings["p_tar"]),
+        active=settings["active"],
+        distortion=settings["distortion"]["kind"],
+        levels=as_list(settings["distortion"]["level"]),
+        temperature=settings["temperature"],
+        link=Link(**settings["link"]),
+        service=Service(settings["deadline_ms"], settings["batch_size"]),
+        goal=Goal(**fit) if fit else None,
+    )
+    titles = dict.fromkeys(subject.title for subject in subjects)
+    seeds = dict.fromkeys(str(subject.split.seed) for subject in subjects)
+    origin = provenance(", ".join(seeds), ", ".join(titles), f"{processor()}, 1 thread")
+    run_evaluation(
+        directory,
+        subjects,
+        plan,
+        settings["name"],
+        settings["group"],
+        settings["logger"].get("project"),
+        settings,
+        {**origin, "overrides": settings["overrides"]},
+    )
+
+
+def open_subject(path: str, images: str | None) -> Subject:
+    """The artifact at `path` with the images of its training run, or those in `images`."""
+    manifest = read_manifest(find_artifact(path))
+    trained = manifest.path.parent / CONFIG
+    if images is None and not trained.exists():
+        raise EennError(
+            f"{manifest.path} lies outside its training run, so where its images are is not known; "
+            "give images=PATH, the folder of class folders it was trained on"
+        )
+    known = OmegaConf.load(trained).data if trained.exists() else None
+
+    def open_source() -> ImageSource:
+        return FolderImages(images) if images else hydra.utils.instantiate(known.source)
+
+    return Subject(manifest, known.title if known and not images else str(images), open_source)
+
+
+def as_list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+if __name__ == "__main__":
+    with one_line_errors():
+        main()

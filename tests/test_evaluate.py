@@ -1,0 +1,320 @@
+"""evaluate.py as its users run it: what it leaves behind, passes it saves, sweeps and mistakes."""
+
+import csv
+import json
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from playwright.sync_api import Page
+
+import eenn.profiling
+import eenn.recording
+import evaluate
+from eenn import artifact
+from eenn.cli import one_line_errors
+from eenn.data.datasets import FolderImages
+from eenn.data.splits import Split, split_samples
+from eenn.models.early_exit import Architecture
+from eenn.preprocess import Preprocessing
+from tests.wandb_file import items, records
+
+pytest_plugins = ["tests.browser"]
+PREPROCESSING = Preprocessing(32, 36)
+
+
+def make_run(directory: Path, images: Path, branches: int, seed: int = 0) -> Path:
+    """What a training leaves for an evaluation, with random weights."""
+    source = FolderImages(images)
+    names = [source.classes[label] for label in source.labels]
+    split = split_samples(source.sample_ids, names, source.content_hashes, seed)
+    architecture = Architecture.place(len(source.classes), branches, "linear", 0.35, 32)
+    torch.manual_seed(seed)
+    network = architecture.build().eval()
+    # Spread the logits, or no confidence would ever reach a threshold.
+    x = torch.stack([torch.from_numpy(PREPROCESSING(source.read(i, 36))) for i in range(16)])
+    with torch.inference_mode():
+        logits = network(x)
+    for head, own in zip(network.heads, logits, strict=True):
+        *_, last = (m for m in head.modules() if isinstance(m, torch.nn.Linear))
+        scale = 3 / own.std(dim=0).mean()
+        last.bias.data = scale * (last.bias.data - own.mean(dim=0))
+        last.weight.data *= scale
+    artifact.save(
+        directory / "artifact",
+        network,
+        architecture=architecture,
+        classes=source.classes,
+        preprocessing=PREPROCESSING,
+        temperatures={"per_exit": [1.3, 0.8, 1.1, 0.9][: branches + 1], "shared": 1.0},
+        validation_accuracy=[0.2, 0.3, 0.4, 0.5][: branches + 1],
+        split={"hash": split.hash, "seed": seed, "sizes": split.sizes},
+        split_json=split.to_json(),
+    )
+    settings = {
+        "title": "noise",
+        "source": {"_target_": "eenn.data.datasets.FolderImages", "root": str(images)},
+    }
+    (directory / "config.yaml").write_text(yaml.safe_dump({"data": settings}))
+    return directory
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory, write_images: Callable[..., Path]) -> Path:
+    return write_images(tmp_path_factory.mktemp("images") / "all", ant=60, bee=60, cat=60, dog=60)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory, images: Path) -> Path:
+    """A folder in which a network with three branches was trained."""
+    root = tmp_path_factory.mktemp("trained")
+    make_run(root / "outputs" / "train" / "noise" / "1", images, branches=3)
+    return root
+
+
+@pytest.fixture
+def passes(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The titles of all passes of a network that are made from here on."""
+    made: list[str] = []
+    real = eenn.recording.record
+
+    def counted(*arguments: Any) -> Any:
+        made.append(arguments[-1])
+        return real(*arguments)
+
+    monkeypatch.setattr(eenn.recording, "record", counted)
+    return made
+
+
+def run_in(place: Path, *overrides: str) -> Path:
+    """Runs evaluate.py in `place` and in this process; returns the directory it wrote to."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["evaluate.py", *overrides])
+        patch.setenv("WANDB_DATA_DIR", str(place))
+        patch.chdir(place)
+        with one_line_errors():
+            evaluate.main()
+    return max((place / "outputs" / "evaluate").glob("*/*"), key=lambda path: path.stat().st_mtime)
+
+
+def rows(directory: Path, table: str) -> list[dict[str, str]]:
+    with (directory / "tables" / f"{table}.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture(scope="module")
+def evaluated(trained: Path) -> Path:
+    """The run directory of the default evaluation, tracked by W&B."""
+    return run_in(trained)
+
+
+def test_the_default_evaluation_leaves_tables_figures_and_a_page(evaluated: Path) -> None:
+    assert {file.stem for file in (evaluated / "tables").iterdir()} == {
+        "points", "exits", "quality", "tradeoff",
+    }  # fmt: skip
+    figures = {file.name for file in (evaluated / "figures").iterdir()}
+    assert {"edge_probability.png", "edge_probability.pdf", "tradeoff_3.png"} <= figures
+    page = (evaluated / "report.html").read_text()
+    assert page.count("<img") == len(figures) / 2
+    summary = json.loads((evaluated / "summary.json").read_text())
+    assert {"data", "seed", "hardware", "git_commit", "date", "torch"} <= set(summary)
+    assert summary["data"] == "noise"
+
+
+def test_a_point_is_what_a_loop_over_single_images_finds(
+    evaluated: Path, trained: Path, images: Path
+) -> None:
+    saved = artifact.load(trained / "outputs" / "train" / "noise" / "1" / "artifact")
+    manifest, source = saved.manifest, FolderImages(images)
+    label_of = dict(zip(source.sample_ids, source.labels, strict=True))
+    index = {sample_id: i for i, sample_id in enumerate(source.sample_ids)}
+    p_tar, active, macs = 0.8, (0, 1), []
+    right = early = 0
+    test = Split.load(manifest.split_file).test
+    for sample_id in test:
+        x = torch.from_numpy(PREPROCESSING(source.read(index[sample_id], 36)))[None]
+        seen: list[tuple[float, int]] = []
+        cost = manifest.exits[0]["macs"]
+        for k, (logits, _) in enumerate(saved.network.steps(x)):
+            if k:
+                cost += manifest.exits[k]["macs"] - manifest.exits[k - 1]["macs"]
+            if k not in (*active, 3):
+                continue
+            cost += manifest.exits[k]["head_macs"]
+            probs = torch.softmax(
+                logits[0].detach().double() / manifest.temperatures.per_exit[k], -1
+            )
+            seen.append((float(probs.max()), int(probs.argmax())))
+            if seen[-1][0] >= p_tar:
+                early += k < 3
+                right += seen[-1][1] == label_of[sample_id]
+                break
+        else:
+            right += max(seen)[1] == label_of[sample_id]
+        macs.append(cost)
+    (row,) = (
+        row
+        for row in rows(evaluated, "points")
+        if (row["policy"], row["p_tar"], row["active"]) == ("confidence", "0.8", "1 2")
+    )
+    assert 0 < early < len(test)
+    assert int(row["n"]) == len(test)
+    assert float(row["accuracy"]) == pytest.approx(right / len(test), rel=1e-5)
+    assert float(row["edge_probability"]) == pytest.approx(early / len(test), rel=1e-5)
+    assert float(row["macs"]) == pytest.approx(np.mean(macs), rel=1e-5)
+    assert float(row["accuracy_low"]) < float(row["accuracy"]) < float(row["accuracy_high"])
+
+
+def test_it_is_tracked_by_wandb_without_an_account(evaluated: Path) -> None:
+    (file,) = (evaluated / "wandb").glob("offline-run-*/*.wandb")
+    logged = {key.split("/")[0] for record in records(file) for key in items(record.history.item)}
+    assert {"points", "exits", "quality", "edge_probability", "tradeoff_3"} <= logged
+
+
+def test_jobs_share_records_and_a_second_sweep_makes_no_pass(
+    trained: Path, passes: list[str], monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    sweep = ("-m", "p_tar=0.5,0.9", "active=1,3", "distortion.level=0,0.7", "logger=csv")
+    directory = run_in(trained, *sweep)
+    assert len(passes) <= 2
+    assert any("0.7" in title for title in passes)
+    assert sorted(int(job.name) for job in directory.iterdir() if job.is_dir()) == list(range(8))
+    table = capsys.readouterr().out
+    assert len(re.findall(r"p_tar=0\.[59] active=[13] distortion\.level=0", table)) >= 8
+
+    passes.clear()
+    for room, name in ((eenn.recording, "record"), (eenn.profiling, "profile")):
+        monkeypatch.setattr(room, name, lambda *_: pytest.fail("a pass of the network"))
+    again = run_in(trained, *sweep)
+    for job in range(8):
+        assert rows(again / str(job), "points") == rows(directory / str(job), "points")
+
+
+def test_another_artifact_split_or_level_gets_records_of_its_own(
+    tmp_path: Path, images: Path, passes: list[str]
+) -> None:
+    few = ("p_tar=0.8", "logger=csv")
+    make_run(tmp_path / "outputs" / "train" / "noise" / "1", images, branches=1)
+    for expected, overrides in enumerate(
+        ((), ("split=val",), ("distortion.level=0.5",), ("distortion.level=0.50001",)), 1
+    ):
+        run_in(tmp_path, *few, *overrides)
+        assert len(passes) == expected
+    # The same run, trained again: latest is another artifact now.
+    make_run(tmp_path / "outputs" / "train" / "noise" / "2", images, branches=1, seed=1)
+    run_in(tmp_path, *few)
+    assert len(passes) == 5
+
+
+def test_an_interrupted_evaluation_goes_on_at_the_level_where_it_stopped(
+    tmp_path: Path, images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_run(tmp_path / "outputs" / "train" / "noise" / "1", images, branches=1)
+    settings = ("p_tar=0.8", "distortion.level=[0,0.5,1]", "logger=csv")
+    real, made = eenn.recording.record, list[str]()
+
+    def interrupted(*arguments: Any) -> Any:
+        if len(made) == 2:
+            raise KeyboardInterrupt
+        made.append(arguments[-1])
+        return real(*arguments)
+
+    monkeypatch.setattr(eenn.recording, "record", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run_in(tmp_path, *settings)
+    monkeypatch.setattr(eenn.recording, "record", lambda *a: made.append(a[-1]) or real(*a))
+    run_in(tmp_path, *settings)
+    assert [title.split()[-1] for title in made] == ["0", "0.5", "1"]
+
+
+def test_a_damaged_record_is_named_rebuilt_and_never_trusted(
+    tmp_path: Path, images: Path, passes: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_run(tmp_path / "outputs" / "train" / "noise" / "1", images, branches=1)
+    before = rows(run_in(tmp_path, "p_tar=0.8", "logger=csv"), "points")
+    (file,) = tmp_path.glob("outputs/records/*/*.safetensors")
+    content = bytearray(file.read_bytes())
+    content[-3] ^= 1
+    file.write_bytes(content)
+    after = rows(run_in(tmp_path, "p_tar=0.8", "logger=csv"), "points")
+    assert str(file.relative_to(tmp_path)) in capsys.readouterr().out
+    assert len(passes) == 2
+    assert after == before
+
+
+def test_a_fitted_threshold_is_reported_on_the_test_split(
+    trained: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    directory = run_in(trained, "fit={goal: macs, limit: 5e5}", "p_tar=0.8", "logger=csv")
+    (fitted,) = json.loads((directory / "summary.json").read_text())["thresholds"]
+    (row,) = (row for row in rows(directory, "points") if "macs" in row["policy"])
+    assert float(row["p_tar"]) == pytest.approx(fitted["p_tar"])
+    assert row["n"] == rows(directory, "points")[0]["n"]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (("artifact=nowhere",), "nowhere holds no artifact"),
+        (("split=everything",), "allowed are train, val, test"),
+        (("p_tar=1.2",), "p_tar=1.2: allowed is 0 to 1"),
+        (("active=4",), "allowed is an ascending choice of 1, 2, 3"),
+        (("active=[[2,1]]",), "ascending choice"),
+        (("temperature=warm",), "allowed are per_exit, shared, none"),
+        (("policy=luck",), "confidence"),
+        (("compare=[luck]",), "allowed are confidence"),
+        (("policy.fallback_to=cloud",), "allowed are most_confident, last_exit"),
+        (("distortion.level=-1",), "allowed is 0 (none) or more"),
+        (("distortion.kind=fog", "distortion.level=1"), "gaussian_blur"),
+        (("link.bandwidth_mbps=0",), "bandwidth above 0"),
+        (("batch_size=0",), "batch_size=0: allowed is 1 or more"),
+        (("fit={goal: luck, limit: 1}",), "allowed are accuracy_drop, macs"),
+        (("fit={goal: macs, limit: 1}",), "cheapest"),
+        (("images=nowhere",), "one folder per class"),
+        (("p_target=0.8",), "p_tar"),
+    ],
+)
+def test_a_mistake_is_one_clear_line(
+    overrides: tuple[str, ...], said: str, trained: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    if overrides[0].startswith("images="):
+        overrides += ("distortion.level=0.123",)
+    with pytest.raises(SystemExit) as ended:
+        run_in(trained, *overrides, "logger=csv")
+    assert ended.value.code == 1
+    *_, line = capfd.readouterr().err.strip().splitlines()
+    assert line.startswith("error: ")
+    assert said in line, line
+
+
+def test_an_artifact_that_was_moved_asks_where_its_images_are(
+    trained: Path, images: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    moved = tmp_path / "moved"
+    (trained / "outputs" / "train" / "noise" / "1" / "artifact").rename(moved)
+    try:
+        with pytest.raises(SystemExit):
+            run_in(tmp_path, f"artifact={moved}", "logger=csv")
+        assert "give images=PATH" in capfd.readouterr().err
+        directory = run_in(tmp_path, f"artifact={moved}", f"images={images}", "logger=csv")
+        assert rows(directory, "points")
+    finally:
+        moved.rename(trained / "outputs" / "train" / "noise" / "1" / "artifact")
+
+
+@pytest.mark.slow
+def test_the_page_works_in_a_browser(evaluated: Path, open_page: Callable[[Path], Page]) -> None:
+    page = open_page(evaluated / "report.html")
+    widths = page.eval_on_selector_all("img", "all => all.map(image => image.naturalWidth)")
+    assert widths
+    assert all(width > 0 for width in widths)
+    column = page.locator("th", has_text="accuracy %").first
+    column.get_by_role("button").click()
+    cells = page.locator("table").first.locator("tbody tr").all_inner_texts()
+    assert len(cells) == len(rows(evaluated, "points"))
