@@ -128,6 +128,7 @@ class Profile:
     Args:
         segments: {"p5": [...], "p50": [...], "p95": [...]}, one number per segment.
         heads: the same, one number per head.
+        to_exit: the same of the time to each exit with all branches active.
         repeats: measurements of each.
         threads: of the device while measuring.
     """
@@ -139,6 +140,7 @@ class Profile:
     date: str
     segments: dict[str, list[float]]
     heads: dict[str, list[float]]
+    to_exit: dict[str, list[float]]
 
     @property
     def median(self) -> Costs:

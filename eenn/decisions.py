@@ -67,8 +67,7 @@ def decide(
         taken[leaving] = exit
         undecided &= ~leaving
     settle(undecided, policy.fallback(seen))
-    on_edge = taken < branches if cloud else np.ones(samples, bool)
-    return Decisions(taken, label, confidence, active, on_edge)
+    return Decisions(taken, label, confidence, active, on_edge=taken < branches)
 
 
 def oracle(

@@ -122,10 +122,12 @@ def point(case: Case, decisions: Decisions, p_tar: float) -> Row:
         **_share("edge_probability", edge_n, n),
         "edge_n": edge_n,
         **_share("edge_accuracy", int(correct[on_edge].sum()), edge_n),
-        **_mean("confidence", decisions.confidence),
-        **_mean("macs", case.costs.answer_macs(decisions)),
+        **_means(
+            confidence=decisions.confidence,
+            macs=case.costs.answer_macs(decisions),
+            latency_ms=latency_ms,
+        ),
         "edge_macs": float(case.costs.macs.edge(decisions).mean()),
-        **_mean("latency_ms", latency_ms),
         "sent_bytes": float(case.costs.sent_bytes(decisions).mean()),
         "outage": np.nan,
     }
@@ -137,21 +139,23 @@ def point(case: Case, decisions: Decisions, p_tar: float) -> Row:
 
 def exits_taken(case: Case, decisions: Decisions) -> list[Row]:
     """One row per exit: how many samples it answered, how confidently and how rightly."""
-    correct = decisions.label == case.labels
-    rows, left, n = [], 0, len(correct)
-    for exit in range(len(case.outputs)):
-        here = decisions.taken == exit
-        count = int(here.sum())
-        left += count
+    correct, confidence = decisions.label == case.labels, decisions.confidence
+    here = decisions.taken == np.arange(len(case.outputs))[:, None]
+    lows, highs = _resamples(len(correct)).mean_interval(confidence, here)
+    rows, n = [], len(correct)
+    for exit, (taken, low, high) in enumerate(zip(here, lows, highs, strict=True), 1):
+        count = int(taken.sum())
         rows.append(
             {
-                "exit": exit + 1,
+                "exit": exit,
                 "n": n,
                 "exit_n": count,
                 **_share("exit_share", count, n),
-                "left_by_here": left / n,
-                **_mean("confidence", decisions.confidence, here),
-                **_share("accuracy", int(correct[here].sum()), count),
+                "left_by_here": float(here[:exit].sum() / n),
+                "confidence": float(confidence[taken].mean()) if count else np.nan,
+                "confidence_low": float(low),
+                "confidence_high": float(high),
+                **_share("accuracy", int(correct[taken].sum()), count),
             }
         )
     return rows
@@ -181,9 +185,8 @@ def exit_quality(records: ExitRecords, temperatures: Temperatures) -> list[Row]:
                 "temperature": t,
                 **_share("accuracy", int(correct.sum()), len(labels)),
                 "nll_raw": nll(logits, labels),
-                **_mean("nll", nll_per_sample(logits, labels, t)),
                 "brier_raw": brier_score(raw, labels),
-                **_mean("brier", squares),
+                **_means(nll=nll_per_sample(logits, labels, t), brier=squares),
                 "ece_raw": ece(raw, labels),
                 "ece": ece(probs, labels),
                 "ece_low": low,
@@ -313,11 +316,14 @@ def _share(name: str, successes: int, n: int) -> Row:
     return {name: share, f"{name}_low": float(low), f"{name}_high": float(high)}
 
 
-def _mean(name: str, values: NDArray[np.float64], where: NDArray[np.bool_] | None = None) -> Row:
-    chosen = values if where is None else values[where]
-    low, high = _resamples(len(values)).mean_interval(values, where)
-    mean = float(chosen.mean()) if len(chosen) else np.nan
-    return {name: mean, f"{name}_low": low, f"{name}_high": high}
+def _means(**values: NDArray[np.float64]) -> Row:
+    """Mean and interval of each quantity."""
+    stacked = np.stack(list(values.values()))
+    lows, highs = _resamples(stacked.shape[1]).mean_interval(stacked)
+    row: Row = {}
+    for name, mean, low, high in zip(values, stacked.mean(1), lows, highs, strict=True):
+        row |= {name: float(mean), f"{name}_low": float(low), f"{name}_high": float(high)}
+    return row
 
 
 @lru_cache(maxsize=2)

@@ -75,31 +75,37 @@ class Resamples:
         )
 
     def mean_interval(
-        self, values: ArrayLike, where: ArrayLike | None = None, level: float = 0.95
-    ) -> tuple[float, float]:
-        """Low and high end of the percentile interval of the mean of `values`, (samples,).
+        self, values: ArrayLike, where: ArrayLike = True, level: float = 0.95
+    ) -> tuple[Floats, Floats]:
+        """Low and high ends of the percentile intervals of means of `values`, (..., samples).
 
-        From Efron, Annals of Statistics 1979. NaN if there is no sample.
+        From Efron, Annals of Statistics 1979. NaN where there is no sample.
 
         Args:
-            where: the samples that the mean is over, bool; then their number varies between
-                resamples as it would between test sets, and resamples without any are left out.
+            where: the samples that a mean is over, bool, broadcasts with `values`. Their number
+                then varies between resamples as it would between test sets, and resamples without
+                any are left out.
 
         Raises:
             EennError: a level outside (0, 1).
         """
         _check_level(level)
-        sample = np.asarray(values, np.float64)
-        if not sample.size or (where is not None and not np.any(where)):
-            return math.nan, math.nan
+        sample, inside = np.broadcast_arrays(np.asarray(values, np.float64), where)
+        shape, samples = sample.shape[:-1], sample.shape[-1]
+        rows = math.prod(shape)
+        sample, inside = sample.reshape(rows, samples), inside.reshape(rows, samples)
+        size = inside.sum(-1, keepdims=True)
+        centre = np.where(inside, sample, 0).sum(-1, keepdims=True) / np.maximum(size, 1)
         # Deviations from the mean, as float32 would lose those of large values.
-        centre = sample.mean() if where is None else sample[np.asarray(where)].mean()
-        inside = np.ones(len(sample), bool) if where is None else np.asarray(where, bool)
-        deviation = np.where(inside, sample - centre, 0).astype(np.float32)
-        drawn = self.counts @ inside.astype(np.float32)
-        sums = (self.counts @ deviation)[drawn > 0]
-        low, high = _central(sums.astype(np.float64) / drawn[drawn > 0], level)
-        return centre + low, centre + high
+        deviations = np.where(inside, sample - centre, 0).astype(np.float32)
+        ends = np.full((2, len(sample)), np.nan)
+        sums = (self.counts @ deviations.T).astype(np.float64)
+        drawn = np.full_like(sums, samples) if inside.all() else self.counts @ inside.T.astype("f4")
+        for row in np.flatnonzero(size[:, 0]):
+            some = drawn[:, row] > 0
+            means = sums[some, row] / drawn[some, row]
+            ends[:, row] = centre[row] + np.array(_central(means, level))
+        return ends[0].reshape(shape), ends[1].reshape(shape)
 
 
 def bootstrap_statistic(

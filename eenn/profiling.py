@@ -31,6 +31,7 @@ def profile(
     image = torch.randn(1, 3, input_size, input_size).to(memory_format=torch.channels_last)
     try:
         with torch.inference_mode():
+            # Warm-up passes count from below zero: they write rows that are written again.
             for repeat in tqdm(range(-WARM_UP, repeats), "profile", unit="pass", disable=None):
                 x = image
                 for k, (segment, head) in enumerate(
@@ -48,6 +49,7 @@ def profile(
         date=datetime.now().date().isoformat(),
         segments=_percentiles(segments),
         heads=_percentiles(heads),
+        to_exit=_percentiles(np.cumsum(segments + heads, axis=1)),
     )
 
 

@@ -258,7 +258,7 @@ def test_tighter_deadlines_and_slower_samples_never_mean_fewer_misses(
 
 
 @pytest.mark.parametrize("draw", [
-    lambda **given: metrics.Resamples(30, **given).mean_interval(np.arange(30.0)),
+    lambda seed: float(metrics.Resamples(30, 1000, seed).mean_interval(np.arange(30.0))[0]),
     lambda **given: metrics.bootstrap_statistic(np.mean, np.arange(30.0), **given),
     lambda seed: metrics.outage(np.arange(30) > 9, np.arange(30) > 4, 0.7, 8, 300, seed),
     lambda seed: metrics.missed_deadline(np.arange(30), 15, 8, 300, seed),

@@ -106,7 +106,7 @@ def against_level(rows: Sequence[Row], quantity: str, distortion: str) -> Figure
 
 def quality_against_level(rows: Sequence[Row], distortion: str, branches: int) -> Figure:
     """ECE and failure-prediction AUROC of every exit of one network against the level."""
-    figure, panels = _panels(2)
+    figure, panels = _panels(2, sharey=False)
     own = [row for row in rows if row["branches"] == branches]
     for axis, quantity in zip(panels, ("ece", "failure_auroc"), strict=True):
         _draw(axis, _lines(own, lambda row: f"exit {row['exit']}"), "level", quantity)
@@ -149,8 +149,7 @@ def tradeoff_figure(rows: Sequence[Row], branches: int) -> Figure:
 def exit_times(profiles: Mapping[int, Profile]) -> Figure:
     """Processing time to every exit with all branches active, one image ([A] Fig. 6, left).
 
-    Bars are the sum of the medians of the parts; whiskers the sums of their 5th and 95th
-    percentiles, which is wider than the percentiles of the sum.
+    Bars are medians, whiskers the 5th and 95th percentile.
 
     Args:
         profiles: by number of branches.
@@ -158,10 +157,7 @@ def exit_times(profiles: Mapping[int, Profile]) -> Figure:
     networks = sorted(profiles)
     figure, panels = _panels(len(networks))
     for axis, branches in zip(panels, networks, strict=True):
-        p5, p50, p95 = (
-            np.cumsum(np.add(profiles[branches].segments[q], profiles[branches].heads[q]))
-            for q in ("p5", "p50", "p95")
-        )
+        p5, p50, p95 = (np.array(profiles[branches].to_exit[q]) for q in ("p5", "p50", "p95"))
         exits = np.arange(1, len(p50) + 1)
         axis.bar(exits, p50, color="#56b4e9", edgecolor="0.2", linewidth=0.8)
         axis.errorbar(exits, p50, [p50 - p5, p95 - p50], fmt="none", ecolor="0.2", capsize=3)
@@ -212,12 +208,14 @@ def _baseline(axis: Axes, rows: Sequence[Row], quantity: str) -> None:
         axis.axhline(value, color="0.5", linewidth=1.5, zorder=0, label=LAST_EXIT_ONLY)
 
 
-def _panels(count: int, width: float = 3.4, height: float = 3.2) -> tuple[Figure, list[Axes]]:
+def _panels(
+    count: int, width: float = 3.4, height: float = 3.2, sharey: bool = True
+) -> tuple[Figure, list[Axes]]:
     columns = min(count, 2) if count != 3 else 3
     rows = -(-count // columns)
     size = (max(width * columns, 4.4), height * rows + 0.9)
     figure = Figure(figsize=size, layout="constrained")
-    axes = figure.subplots(rows, columns, squeeze=False)
+    axes = figure.subplots(rows, columns, squeeze=False, sharey=sharey)
     for unused in axes.flat[count:]:
         unused.set_axis_off()
     return figure, list(axes.flat[:count])
@@ -227,14 +225,17 @@ def _label(axis: Axes, x: str, quantity: str, title: str) -> None:
     axis.set(xlabel=x, ylabel=QUANTITIES[quantity][0])
     axis.set_title(title, fontsize=10)
     axis.grid(color="0.92")
-    if quantity in ("outage", "missed_deadline"):
+    if quantity in ("edge_probability", "outage", "missed_deadline"):
         axis.set_ylim(-2, 102)
 
 
 def _finish(figure: Figure, panels: Sequence[Axes]) -> Figure:
     """One legend for all panels, of every line that one of them has."""
     entries: dict[str, Any] = {}
+    alike = len({axis.get_ylabel() for axis in panels}) == 1
     for axis in panels:
+        if alike:
+            axis.label_outer()
         for handle, label in zip(*axis.get_legend_handles_labels(), strict=True):
             entries.setdefault(label, handle)
     figure.legend(

@@ -29,7 +29,7 @@ CAPTIONS = {
     "confidence": "Mean confidence of the images that leave at each exit. A calibrated exit stays "
     "above the threshold (grey line), and where no image left there is no point.",
     "exit_times": "Processing time to every exit with all branches active, one image on one CPU "
-    "thread: sums of medians, whiskers from sums of 5th and 95th percentiles.",
+    "thread: medians, whiskers at the 5th and 95th percentile.",
     "latency": "Expected time to the answer: measured stage times, and the link for offloaded "
     "images. Edge and cloud are both this machine.",
     "outage": "Share of random batches whose accuracy on the edge is below the threshold.",

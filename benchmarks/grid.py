@@ -1,0 +1,103 @@
+"""How fast a grid is evaluated from records, against running the network again for every point.
+
+    python -m benchmarks.grid
+
+Five thresholds x five sets of active branches on random records of 3,060 x 6 x 257 logits, the size
+of Caltech-256's test split. Every number of a point is computed, intervals and exits included. The
+network's time is measured on a few images between the repeats and scaled to the split. The memory
+is the peak of a process of its own, on 30,000 samples. Writes results/grid_speed.json.
+"""
+
+import json
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from eenn.calibration import Temperatures
+from eenn.costs import CostModel, Link, macs, payloads
+from eenn.files import write_file
+from eenn.grid import Case, Service, active_sets, exit_outputs, grid
+from eenn.models.early_exit import Architecture
+from eenn.provenance import processor, provenance
+from eenn.records import ExitRecords, Origin
+
+CLASSES, BRANCHES, SIZE = 257, 5, 224
+SAMPLES, MANY = 3_060, 30_000
+P_TARS = (0.7, 0.75, 0.8, 0.85, 0.9)
+IMAGES, REPEATS = 16, 5
+RESULT = Path("results/grid_speed.json")
+ARCHITECTURE = Architecture.place(CLASSES, BRANCHES, "conv", 1.0, SIZE)
+
+
+def random_records(samples: int) -> ExitRecords:
+    """Logits whose confidences spread over the thresholds."""
+    generator = np.random.default_rng(0)
+    logits = generator.standard_normal((BRANCHES + 1, samples, CLASSES), np.float32)
+    labels = generator.integers(CLASSES, size=samples)
+    strength = generator.uniform(0, 16, (BRANCHES + 1, samples)).astype(np.float32)
+    np.put_along_axis(logits, np.tile(labels, (BRANCHES + 1, 1))[..., None], strength[..., None], 2)
+    origin = Origin("benchmark", "test", "", "none", 0.0, SIZE)
+    return ExitRecords(logits, labels, tuple(map(str, range(samples))), origin)
+
+
+@cache
+def exits_table() -> list[dict[str, int]]:
+    return [vars(row) for row in ARCHITECTURE.exits()]
+
+
+def evaluate_grid(records: ExitRecords) -> int:
+    """All points from raw logits; returns their number."""
+    exits = exits_table()
+    per_part = macs(exits)
+    costs = CostModel(per_part, per_part, per_part, payloads(exits, SIZE), Link(94, 12.8))
+    outputs = exit_outputs(records, Temperatures((BRANCHES + 1) * (1.1,), 1.1))
+    case = Case(outputs, records.labels, costs, Service(20, 32))
+    points, _ = grid(case, {"confidence": {}}, P_TARS, active_sets(None, BRANCHES))
+    return sum(row["policy"] == "confidence" for row in points)
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    network, records = ARCHITECTURE.build().eval(), random_records(SAMPLES)
+    images = torch.randn(IMAGES, 3, SIZE, SIZE).to(memory_format=torch.channels_last)
+    grid_s, image_s = [], []
+    points = evaluate_grid(records)
+    for _ in range(REPEATS):
+        start = time.perf_counter()
+        evaluate_grid(records)
+        grid_s.append(time.perf_counter() - start)
+        start = time.perf_counter()
+        with torch.inference_mode():
+            network(images)
+        image_s.append((time.perf_counter() - start) / IMAGES)
+    again_s = statistics.median(image_s) * SAMPLES * points
+    measure = [sys.executable, "-m", "benchmarks.grid", "memory"]
+    peak = subprocess.run(measure, capture_output=True, text=True, check=True)
+    result = {
+        "points": points,
+        "samples": SAMPLES,
+        "grid_s": statistics.median(grid_s),
+        "network_again_s": again_s,
+        "ratio": again_s / statistics.median(grid_s),
+        "memory_samples": MANY,
+        "peak_memory_mib": float(peak.stdout),
+        **provenance(0, "random records", f"{processor()}, 1 thread"),
+    }
+    write_file(RESULT, json.dumps(result, indent=1))
+    print(json.dumps(result, indent=1))
+
+
+def peak_memory() -> None:
+    evaluate_grid(random_records(MANY))
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+
+
+if __name__ == "__main__":
+    peak_memory() if sys.argv[1:] == ["memory"] else main()
