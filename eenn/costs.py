@@ -161,7 +161,8 @@ class Profile:
         """
         try:
             profile = cls(**json.loads(path.read_bytes()))
-            if any(set(part) != {"p5", "p50", "p95"} for part in (profile.segments, profile.heads)):
+            measured = (profile.segments, profile.heads, profile.to_exit)
+            if any(set(part) != {"p5", "p50", "p95"} for part in measured):
                 raise ValueError("percentiles")
         except (ValueError, TypeError) as error:
             raise EennError(f"{path} is no profile; remove it to measure again") from error
