@@ -1,4 +1,5 @@
-# make demo: train on the embedded data. make test: lint, types and tests. Needs Python 3.11 and make.
+# make demo: train and evaluate on the embedded data. make test: lint, types and tests. Needs Python
+# 3.11 and make.
 PYTHON ?= python3.11
 BIN := .venv/bin
 
@@ -6,6 +7,7 @@ BIN := .venv/bin
 
 demo: .venv/ready
 	$(BIN)/python train.py
+	$(BIN)/python evaluate.py
 
 test: .venv/ready
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .

@@ -83,8 +83,9 @@ def run_evaluation(
         )
         for subject in subjects
     }
-    made = figures(results, profiles, calibrated, plan.distortion)
-    headline = _headline(results.points, next(iter(plan.policies)))
+    policy = next(iter(plan.policies))
+    made = figures(results, policy, profiles, calibrated, plan.distortion)
+    headline = _headline(results.points, policy)
     summary = {
         "points": headline,
         "thresholds": thresholds,
@@ -101,7 +102,8 @@ def run_evaluation(
         "temperature": plan.temperature,
         "link": f"{plan.link.bandwidth_mbps:g} Mbps, round trip {plan.link.rtt_ms:g} ms",
         "deadline": f"{plan.service.deadline_ms:g} ms, batches of {plan.service.batch_size}",
-        **{key: str(value) for key, value in provenance.items()},
+        **{key.replace("_", " "): str(value) for key, value in provenance.items()},
+        "overrides": " ".join(provenance["overrides"]) or "none",
     }
     pngs = write_report(directory, f"Evaluation: {name}", facts, results, made)
     write_file(directory / SUMMARY, json.dumps(summary, indent=1, default=asdict))

@@ -46,7 +46,7 @@ def against_p_tar(rows: Sequence[Row], quantity: str) -> Figure:
     for axis, branches in zip(panels, networks, strict=True):
         own = [row for row in rows if row["branches"] == branches]
         lines = _lines(
-            (row for row in own if row["policy"] not in (LAST_EXIT_ONLY, EDGE_ONLY, ORACLE)),
+            (row for row in own if row["policy"] != LAST_EXIT_ONLY),
             lambda row: f"branch {row['active']}".replace("branch 1 ", "branches 1 "),
         )
         _draw(axis, lines, "p_tar", quantity)
@@ -68,10 +68,7 @@ def confidence_by_exit(rows: Sequence[Row]) -> Figure:
             for row in rows
             if row["branches"] == branches and len(row["active"].split()) == branches
         ]
-        lines = _lines(
-            (row for row in own if row["policy"] not in (LAST_EXIT_ONLY, EDGE_ONLY, ORACLE)),
-            lambda row: f"exit {row['exit']}",
-        )
+        lines = _lines(own, lambda row: f"exit {row['exit']}")
         _draw(axis, lines, "p_tar", "confidence")
         ends = axis.get_xlim()
         axis.plot(ends, ends, color="0.6", linewidth=0.8, zorder=0)
@@ -97,7 +94,7 @@ def against_level(rows: Sequence[Row], quantity: str, distortion: str) -> Figure
             and len(row["active"].split()) == branches
         ]
         lines = _lines(own, lambda row: f"{row['policy'].replace('_', ' ')}, {row['p_tar']:g}")
-        if quantity != "edge_probability":
+        if conventional and quantity != "edge_probability":
             lines["conventional network"] = conventional
         _draw(axis, lines, "level", quantity)
         _label(axis, f"{distortion.replace('_', ' ')}, level", quantity, f"{branches} branches")

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from eenn.calibration import Temperatures
 from eenn.costs import Profile
 from eenn.files import write_file
-from eenn.grid import Results, Row
+from eenn.grid import LAST_EXIT_ONLY, Results, Row
 from eenn.records import ExitRecords
 from eenn.reports.curves import (
     against_level,
@@ -47,6 +47,7 @@ CAPTIONS = {
 
 def figures(
     results: Results,
+    policy: str,
     profiles: Mapping[int, Profile],
     calibrated: Mapping[int, tuple[ExitRecords, Temperatures]],
     distortion: str,
@@ -54,12 +55,15 @@ def figures(
     """Every figure that the results have the points for, by file name.
 
     Args:
-        profiles: by number of branches, as are
-        calibrated: records of the first level, and temperatures.
+        policy: the one whose curves against the threshold are drawn.
+        profiles: by number of branches.
+        calibrated: records of the first level, and temperatures, by number of branches.
     """
     points, networks = results.points, sorted(branches for branches in profiles if branches)
     first = min(row["level"] for row in points)
-    clean = [row for row in points if row["level"] == first]
+    clean = [
+        row for row in points if row["level"] == first and row["policy"] in (policy, LAST_EXIT_ONLY)
+    ]
     made: dict[str, Figure] = {}
     if networks and len({row["p_tar"] for row in clean if np.isfinite(row["p_tar"])}) > 1:
         for name, quantity in (
@@ -70,7 +74,7 @@ def figures(
             ("missed_deadline", "missed_deadline"),
         ):
             made[name] = against_p_tar(clean, quantity)
-        exits = [row for row in results.exits if row["level"] == first]
+        exits = [row for row in results.exits if row["level"] == first and row["policy"] == policy]
         made["confidence"] = confidence_by_exit(exits)
     if networks:
         made["exit_times"] = exit_times({branches: profiles[branches] for branches in networks})
