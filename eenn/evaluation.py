@@ -37,7 +37,7 @@ class Plan:
 
     Args:
         policies: settings by name of policy; the first is the one the summary speaks of.
-        p_tars: thresholds.
+        p_tars: thresholds, as in `eenn.grid.grid`.
         active: sets of active branches as in `eenn.grid.active_sets`.
         levels: of the distortion; 0 is none.
         temperature: `per_exit`, `shared` or `none`.
@@ -46,7 +46,7 @@ class Plan:
 
     split: str
     policies: Mapping[str, Mapping[str, Any]]
-    p_tars: Sequence[float]
+    p_tars: Sequence[float | Sequence[float]]
     active: Sequence[int | Sequence[int]] | int | None
     distortion: str
     levels: Sequence[float]
@@ -85,7 +85,7 @@ def run_evaluation(
     }
     policy = next(iter(plan.policies))
     made = figures(results, policy, profiles, calibrated, plan.distortion)
-    headline = _headline(results.points, policy)
+    headline = _headline(results.points, plan.active is not None)
     summary = {
         "points": headline,
         "thresholds": thresholds,
@@ -108,7 +108,9 @@ def run_evaluation(
     pngs = write_report(directory, f"Evaluation: {name}", facts, results, made)
     write_file(directory / SUMMARY, json.dumps(summary, indent=1, default=asdict))
     publish_evaluation(directory, name, group, project, settings, results, headline, pngs)
-    print(f"\n{table(point_rows(headline))}\n\nreport: {directory / 'report.html'}\n")
+    ends = {min(plan.levels), max(plan.levels)}
+    shown = point_rows([row for row in headline if row["level"] in ends])
+    print(f"\n{table(shown)}\n\nreport: {directory / 'report.html'}\n")
 
 
 def evaluate(subjects: Sequence[Subject], plan: Plan) -> tuple[Results, list[Row]]:
@@ -162,15 +164,21 @@ def _evaluate_one(subject: Subject, plan: Plan, results: Results) -> list[Row]:
     return fitted
 
 
-def _headline(points: Sequence[Row], policy: str) -> list[Row]:
-    """At every network and level: the policy with the most active branches, and the baselines."""
+def _headline(points: Sequence[Row], chosen: bool) -> list[Row]:
+    """Of every network and level the policies with the most active branches, and the last exit.
+
+    Args:
+        chosen: whether the user chose the sets of active branches; then all of them are in it.
+    """
     most = {row["branches"]: 0 for row in points}
     for row in points:
         most[row["branches"]] = max(most[row["branches"]], len(row["active"].split()))
     return [
         row
         for row in points
-        if len(row["active"].split()) in (0, most[row["branches"]])
-        and row["policy"] not in (EDGE_ONLY, ORACLE)
-        and (row["policy"].startswith(policy) or row["policy"] == LAST_EXIT_ONLY)
+        if row["policy"] == LAST_EXIT_ONLY
+        or (
+            (chosen or len(row["active"].split()) == most[row["branches"]])
+            and row["policy"] not in (EDGE_ONLY, ORACLE)
+        )
     ]

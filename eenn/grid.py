@@ -206,7 +206,7 @@ def exit_quality(records: ExitRecords, temperatures: Temperatures) -> list[Row]:
 def grid(
     case: Case,
     policies: Mapping[str, Mapping[str, Any]],
-    p_tars: Sequence[float],
+    p_tars: Sequence[float | Sequence[float]],
     actives: Sequence[tuple[int, ...]],
 ) -> tuple[list[Row], list[Row]]:
     """Rows of all points, and rows of the exits at every point.
@@ -216,13 +216,19 @@ def grid(
 
     Args:
         policies: settings by name of policy.
-        p_tars: thresholds; a policy without one has a single point.
+        p_tars: thresholds, each a number or one number per exit; a policy without one has a
+            single point.
         actives: sets of active branches, counted from 0.
     """
     points: list[Row] = []
     by_exit: list[Row] = []
 
-    def add(name: str, p_tar: float, decisions: Decisions) -> None:
+    def add(name: str, given: float | Sequence[float], decisions: Decisions) -> None:
+        p_tar = np.nan
+        if isinstance(given, Sequence):
+            name = f"{name} {' '.join(f'{threshold:g}' for threshold in given)}"
+        else:
+            p_tar = given
         setting = {
             "policy": name,
             "p_tar": p_tar,

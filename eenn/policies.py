@@ -346,6 +346,6 @@ def _most_confident(seen: Sequence[ExitProbs]) -> Answer:
     )
 
 
-def _check_share(name: str, value: float) -> None:
-    if not 0 <= value <= 1:
-        raise EennError(f"{name}={value}: allowed is 0 to 1")
+def _check_share(name: str, value: Any) -> None:
+    if not np.isscalar(value) or isinstance(value, str) or not 0 <= value <= 1:
+        raise EennError(f"{name}={value}: allowed is a number from 0 to 1")

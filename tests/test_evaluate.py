@@ -258,12 +258,29 @@ def test_a_fitted_threshold_is_reported_on_the_test_split(
     assert row["n"] == rows(directory, "points")[0]["n"]
 
 
+def test_thresholds_may_differ_between_exits(trained: Path) -> None:
+    alike, apart = (
+        rows(run_in(trained, f"p_tar=[[{thresholds}]]", "active=3", "logger=csv"), "exits")
+        for thresholds in ("0.8,0.8,0.8,0.8", "1,0.8,0,0.8")
+    )
+    usual = rows(run_in(trained, "p_tar=0.8", "active=3", "logger=csv"), "exits")
+    left, left_alike, left_apart = (
+        [int(row["exit_n"]) for row in table[:4]] for table in (usual, alike, apart)
+    )
+    assert left_alike == left
+    assert left_apart[0] <= left[0]
+    assert left_apart[3] == 0
+
+
 @pytest.mark.parametrize(
     ("overrides", "said"),
     [
+        (("p_tar=[[0.8,0.9]]",), "one for every exit"),
+        (("p_tar=[[0.8,0.8,0.8,0.8]]", "policy=margin"), "allowed is a number from 0 to 1"),
+        (("p_tar=high",), "allowed is a number from 0 to 1"),
         (("artifact=nowhere",), "nowhere holds no artifact"),
         (("split=everything",), "allowed are train, val, test"),
-        (("p_tar=1.2",), "p_tar=1.2: allowed is 0 to 1"),
+        (("p_tar=1.2",), "p_tar=1.2: allowed is a number"),
         (("active=4",), "allowed is an ascending choice of 1, 2, 3"),
         (("active=[[2,1]]",), "ascending choice"),
         (("temperature=warm",), "allowed are per_exit, shared, none"),

@@ -117,14 +117,13 @@ def tradeoff_figure(rows: Sequence[Row], branches: int) -> Figure:
     The oracle sees the labels: it is a bound, not a policy.
     """
     figure, panels = _panels(2, width=4.4, height=4.0)
-    own = [row for row in rows if row["branches"] == branches]
+    own = [row for row in rows if row["branches"] == branches and row["policy"] != EDGE_ONLY]
     for axis, x in zip(panels, ("macs", "edge_probability"), strict=True):
         scale = QUANTITIES[x][1]
         named = defaultdict(list)
         for row in own:
             named[row["policy"]].append(row)
-        bounds = {name: named.pop(name) for name in (LAST_EXIT_ONLY, EDGE_ONLY, ORACLE)}
-        del bounds[EDGE_ONLY]
+        bounds = {name: named.pop(name) for name in (LAST_EXIT_ONLY, ORACLE)}
         for (name, points), style in zip(sorted(named.items()), _styles(), strict=False):
             points.sort(key=lambda row: row[x])
             line = [[row[x] * scale for row in points], [100 * row["accuracy"] for row in points]]
