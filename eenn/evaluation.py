@@ -74,14 +74,15 @@ def run_evaluation(
         provenance: put into the summary and on the page as it is.
     """
     results, thresholds = evaluate(subjects, plan)
-    profiles = {subject.branches: subject.profile() for subject in subjects}
-    first_level = plan.levels[0]
+    # Where networks differ in their seed alone, the first stands for them.
+    first = {subject.branches: subject for subject in reversed(subjects)}
+    profiles = {branches: subject.profile() for branches, subject in first.items()}
     calibrated = {
-        subject.branches: (
-            subject.records(plan.split, plan.distortion, first_level),
+        branches: (
+            subject.records(plan.split, plan.distortion, plan.levels[0]),
             subject.manifest.temperatures,
         )
-        for subject in subjects
+        for branches, subject in first.items()
     }
     policy = next(iter(plan.policies))
     made = figures(results, policy, profiles, calibrated, plan.distortion)

@@ -223,18 +223,9 @@ def grid(
     points: list[Row] = []
     by_exit: list[Row] = []
 
-    def add(name: str, given: float | Sequence[float], decisions: Decisions) -> None:
-        p_tar = np.nan
-        if isinstance(given, Sequence):
-            name = f"{name} {' '.join(f'{threshold:g}' for threshold in given)}"
-        else:
-            p_tar = given
-        setting = {
-            "policy": name,
-            "p_tar": p_tar,
-            "active": " ".join(str(branch + 1) for branch in decisions.active),
-        }
-        points.append({**setting, **point(case, decisions, p_tar)})
+    def add(name: str, p_tar: float | Sequence[float], decisions: Decisions) -> None:
+        setting = _setting(name, p_tar, decisions)
+        points.append({**setting, **point(case, decisions, setting["p_tar"])})
         by_exit.extend({**setting, **row} for row in exits_taken(case, decisions))
 
     for name, settings in policies.items():
@@ -262,8 +253,8 @@ def one_point(
     active: tuple[int, ...],
 ) -> Row:
     """The row of a single policy at a single threshold."""
-    rows, _ = grid(case, {name: settings}, [p_tar], [active])
-    return rows[0]
+    decisions = decide(make_policy(name, {**settings, "p_tar": p_tar}), case.outputs, active)
+    return {**_setting(name, p_tar, decisions), **point(case, decisions, p_tar)}
 
 
 def tradeoff(
@@ -273,16 +264,17 @@ def tradeoff(
 ) -> list[Row]:
     """Rows of every policy over its settings, with the bounds and baselines of `grid`.
 
+    `setting` is p_tar, or how many exits have to agree.
+
     Args:
         weights: of the committee, one per branch.
     """
-    policies: dict[str, dict[str, Any]] = {name: {"weights": weights} for name in POLICIES}
-    patience = policies.pop("patience")
-    rows, _ = grid(case, policies, TRADEOFF_P_TAR, [active])
+    policies = {name: {"weights": weights} for name in POLICIES if name != "patience"}
+    found, _ = grid(case, policies, TRADEOFF_P_TAR, [active])
+    rows = [{"setting": row["p_tar"], **row} for row in found]
     for agree in range(1, len(active) + 1):
-        settings = {"patience": {**patience, "agree": agree}}
-        more, _ = grid(case, settings, [], [active])
-        rows += [row for row in more if row["policy"] == "patience"]
+        row = one_point(case, "patience", {"agree": agree}, np.nan, active)
+        rows.append({"setting": float(agree), **row})
     return rows
 
 
@@ -309,6 +301,13 @@ def active_sets(
 
 def _interval(statistic: Callable[..., float], *arrays: NDArray[Any]) -> tuple[float, float]:
     return bootstrap_statistic(statistic, *arrays, resamples=300)
+
+
+def _setting(name: str, p_tar: float | Sequence[float], decisions: Decisions) -> Row:
+    if isinstance(p_tar, Sequence):
+        name, p_tar = f"{name} {' '.join(f'{threshold:g}' for threshold in p_tar)}", np.nan
+    active = " ".join(str(branch + 1) for branch in decisions.active)
+    return {"policy": name, "p_tar": p_tar, "active": active}
 
 
 def _has_threshold(policy: str) -> bool:

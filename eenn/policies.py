@@ -346,6 +346,6 @@ def _most_confident(seen: Sequence[ExitProbs]) -> Answer:
     )
 
 
-def _check_share(name: str, value: Any) -> None:
-    if not np.isscalar(value) or isinstance(value, str) or not 0 <= value <= 1:
+def _check_share(name: str, value: object) -> None:
+    if not isinstance(value, int | float | np.floating) or not 0 <= value <= 1:
         raise EennError(f"{name}={value}: allowed is a number from 0 to 1")

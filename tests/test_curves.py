@@ -19,6 +19,7 @@ def row(branches: int, active: int, p_tar: float, value: float, **more: Any) -> 
         "level": 0.0,
         "policy": "confidence",
         "p_tar": p_tar,
+        "setting": p_tar,
         "active": " ".join(str(branch + 1) for branch in range(active)),
         "edge_probability": value,
         "edge_probability_low": value - 0.1,

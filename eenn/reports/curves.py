@@ -117,7 +117,9 @@ def tradeoff_figure(rows: Sequence[Row], branches: int) -> Figure:
     The oracle sees the labels: it is a bound, not a policy.
     """
     figure, panels = _panels(2, width=4.4, height=4.0)
-    own = [row for row in rows if row["branches"] == branches and row["policy"] != EDGE_ONLY]
+    own = _over_seeds(
+        row for row in rows if row["branches"] == branches and row["policy"] != EDGE_ONLY
+    )
     for axis, x in zip(panels, ("macs", "edge_probability"), strict=True):
         scale = QUANTITIES[x][1]
         named = defaultdict(list)
@@ -125,7 +127,7 @@ def tradeoff_figure(rows: Sequence[Row], branches: int) -> Figure:
             named[row["policy"]].append(row)
         bounds = {name: named.pop(name) for name in (LAST_EXIT_ONLY, ORACLE)}
         for (name, points), style in zip(sorted(named.items()), _styles(), strict=False):
-            points.sort(key=lambda row: row[x])
+            points = sorted(points, key=lambda row: row[x])
             line = [[row[x] * scale for row in points], [100 * row["accuracy"] for row in points]]
             axis.plot(*line, label=name.replace("_", " "), markersize=4, linewidth=1.2, **style)
         for (name, points), marker in zip(bounds.items(), ("*", "p"), strict=True):
@@ -196,6 +198,18 @@ def _spread(rows: Sequence[Row], quantity: str) -> tuple[float, float, float]:
         min(rows[0].get(f"{quantity}_low", middle), middle),
         max(rows[0].get(f"{quantity}_high", middle), middle),
     )
+
+
+def _over_seeds(rows: Iterable[Row]) -> list[Row]:
+    """Mean accuracy, MACs and edge probability of every policy and setting."""
+    alike: dict[tuple[str, str], list[Row]] = defaultdict(list)
+    for row in rows:
+        alike[row["policy"], str(row["setting"])].append(row)
+    quantities = ("accuracy", "macs", "edge_probability")
+    return [
+        {**seeds[0], **{q: float(np.mean([row[q] for row in seeds])) for q in quantities}}
+        for seeds in alike.values()
+    ]
 
 
 def _baseline(axis: Axes, rows: Sequence[Row], quantity: str) -> None:
