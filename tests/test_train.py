@@ -237,6 +237,8 @@ FOLDER = ("logger=csv", "data=folder", "model.weights=null")
         ((*FEW, "loss_weights=0.5"), "allowed are ones, linspace"),
         ((*FEW, "seed=-1"), "allowed is 0 or more"),
         ((*FEW, "trainer.max_epochs=-5"), "trainer: .*max_epochs"),
+        ((*FEW, "optimiser.lr_heads=abc"), "lr_heads=abc: allowed is a number"),
+        ((*FEW, "data.batch_size=abc"), "batch_size=abc: allowed is a number"),
         (("brnches=3",), "Allowed here are"),
         (("model.heads=conv",), "head, width_mult, weights"),
         (("data=imagenet",), "caltech256"),

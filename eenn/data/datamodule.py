@@ -15,7 +15,7 @@ from eenn.data.augmentation import Augmentation
 from eenn.data.datasets import ImageSource
 from eenn.data.distortions import Distortion
 from eenn.data.splits import SPLIT_NAMES, Split, split_samples
-from eenn.errors import EennError
+from eenn.errors import EennError, require_numbers
 from eenn.preprocess import Preprocessing
 
 
@@ -124,6 +124,7 @@ class ImageDataModule(LightningDataModule):
         split: Split | None = None,
     ) -> None:
         super().__init__()
+        require_numbers(batch_size=batch_size, seed=seed)
         if batch_size < 2:
             raise EennError(f"data.batch_size={batch_size}: allowed is 2 or more (BatchNorm)")
         if seed < 0:

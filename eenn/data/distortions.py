@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
-from eenn.errors import EennError
+from eenn.errors import EennError, require_numbers
 
 Pixels = NDArray[np.uint8]
 
@@ -41,6 +41,7 @@ class Distortion:
     def __post_init__(self) -> None:
         if self.kind not in DISTORTIONS:
             raise EennError(f"distortion {self.kind!r}: allowed are {', '.join(DISTORTIONS)}")
+        require_numbers(level=self.level)
         if not 0 <= self.level < math.inf:
             raise EennError(f"distortion level {self.level}: allowed is 0 (none) or more")
 

@@ -11,7 +11,7 @@ from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, OneCycleLR
 from torchmetrics import MetricCollection
 from torchmetrics.classification import MulticlassAccuracy
 
-from eenn.errors import EennError
+from eenn.errors import EennError, require_numbers
 from eenn.models.early_exit import EarlyExitNet
 from eenn.training.losses import EarlyExitLoss
 
@@ -48,6 +48,9 @@ class EarlyExitModule(LightningModule):
         super().__init__()
         if schedule not in SCHEDULES:
             raise EennError(f"optimiser.schedule={schedule}: allowed are {', '.join(SCHEDULES)}")
+        require_numbers(
+            lr_backbone=lr_backbone, lr_heads=lr_heads, weight_decay=weight_decay, seed=seed
+        )
         if min(lr_backbone, lr_heads) <= 0:
             raise EennError(f"lr_backbone={lr_backbone}, lr_heads={lr_heads}: must be positive")
         self.network = network
