@@ -14,8 +14,9 @@ from omegaconf import DictConfig, OmegaConf
 from eenn.cli import one_line_errors
 from eenn.costs import Link
 from eenn.data.datasets import FolderImages, ImageSource
+from eenn.data.distortions import Distortion
 from eenn.errors import EennError
-from eenn.evaluation import Plan, run_evaluation
+from eenn.evaluation import Plan, Run, run_evaluation
 from eenn.fitting import Goal
 from eenn.grid import Service
 from eenn.manifest import read_manifest
@@ -40,52 +41,71 @@ def main(config: DictConfig) -> None:
 
 
 def evaluate(settings: dict[str, Any], directory: Path) -> None:
-    subjects = [open_subject(path, settings["images"]) for path in settings["artifacts"]]
-    name, *own = settings["policy"].items()
-    policies = {name[1]: dict(own)} | {other: {} for other in settings["compare"]}
-    fit = settings["fit"]
+    subjects = [open_subject(path, settings["images"]) for path in as_list(settings["artifacts"])]
+    policy, fit = settings["policy"], settings["fit"]
+    policies = {policy.pop("name"): policy}
+    for name in as_list(settings["compare"]):
+        if name in policies:
+            raise EennError(f"compare={name}: it is evaluated already; leave it out")
+        policies[name] = policy_settings(name)
     plan = Plan(
         split=settings["split"],
         policies=policies,
         p_tars=as_list(settings["p_tar"]),
         active=settings["active"],
-        distortion=settings["distortion"]["kind"],
+        distortion=Distortion(settings["distortion"]["kind"], 0).kind,
         levels=as_list(settings["distortion"]["level"]),
         temperature=settings["temperature"],
         link=Link(**settings["link"]),
         service=Service(settings["deadline_ms"], settings["batch_size"]),
-        goal=Goal(**fit) if fit else None,
+        goal=Goal(**fit) if fit["goal"] else None,
     )
     titles = dict.fromkeys(subject.title for subject in subjects)
     seeds = dict.fromkeys(str(subject.split.seed) for subject in subjects)
     origin = provenance(", ".join(seeds), ", ".join(titles), f"{processor()}, 1 thread")
-    run_evaluation(
+    run = Run(
         directory,
-        subjects,
-        plan,
         settings["name"],
         settings["group"],
         settings["logger"].get("project"),
         settings,
         {**origin, "overrides": settings["overrides"]},
     )
+    run_evaluation(run, subjects, plan)
+
+
+def policy_settings(name: str) -> dict[str, Any]:
+    """What conf/policy/NAME.yaml says."""
+    file = CONF / "policy" / f"{name}.yaml"
+    if not file.exists():
+        allowed = ", ".join(sorted(other.stem for other in file.parent.glob("*.yaml")))
+        raise EennError(f"compare={name}: allowed are {allowed}")
+    settings: Any = OmegaConf.to_container(OmegaConf.load(file))
+    del settings["name"]
+    return dict(settings)
 
 
 def open_subject(path: str, images: str | None) -> Subject:
     """The artifact at `path` with the images of its training run, or those in `images`."""
     manifest = read_manifest(find_artifact(path))
     trained = manifest.path.parent / CONFIG
-    if images is None and not trained.exists():
+    if images is not None:
+        folder = FolderImages(images)
+        subject = Subject(manifest, images, lambda: folder)
+        subject.check_images()
+        return subject
+    if not trained.exists():
         raise EennError(
             f"{manifest.path} lies outside its training run, so where its images are is not known; "
             "give images=PATH, the folder of class folders it was trained on"
         )
-    known = OmegaConf.load(trained).data if trained.exists() else None
+    data = OmegaConf.load(trained).data
 
     def open_source() -> ImageSource:
-        return FolderImages(images) if images else hydra.utils.instantiate(known.source)
+        source: ImageSource = hydra.utils.instantiate(data.source)
+        return source
 
-    return Subject(manifest, known.title if known and not images else str(images), open_source)
+    return Subject(manifest, data.title, open_source)
 
 
 def as_list(value: Any) -> list[Any]:

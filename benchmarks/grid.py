@@ -20,10 +20,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from eenn.calibration import Temperatures
 from eenn.costs import CostModel, Link, macs, payloads
 from eenn.files import write_file
-from eenn.grid import Case, Service, active_sets, exit_outputs, grid
+from eenn.grid import Case, Service, active_sets, exit_outputs, exit_quality, grid
 from eenn.models.early_exit import Architecture
 from eenn.provenance import processor, provenance
 from eenn.records import ExitRecords, Origin
@@ -57,7 +56,7 @@ def evaluate_grid(records: ExitRecords) -> int:
     exits = exits_table()
     per_part = macs(exits)
     costs = CostModel(per_part, per_part, per_part, payloads(exits, SIZE), Link(94, 12.8))
-    outputs = exit_outputs(records, Temperatures((BRANCHES + 1) * (1.1,), 1.1))
+    outputs = exit_outputs(records, (BRANCHES + 1) * (1.1,))
     case = Case(outputs, records.labels, costs, Service(20, 32))
     points, _ = grid(case, {"confidence": {}}, P_TARS, active_sets(None, BRANCHES))
     return sum(row["policy"] == "confidence" for row in points)
@@ -95,7 +94,9 @@ def main() -> None:
 
 
 def peak_memory() -> None:
-    evaluate_grid(random_records(MANY))
+    records = random_records(MANY)
+    evaluate_grid(records)
+    exit_quality(records, (BRANCHES + 1) * (1.1,))
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eenn.decisions import Decisions
-from eenn.errors import EennError
+from eenn.errors import EennError, require_numbers
 from eenn.files import write_file
 
 Floats = NDArray[np.float64]
@@ -78,6 +78,7 @@ class Link:
     rtt_ms: float
 
     def __post_init__(self) -> None:
+        require_numbers(bandwidth_mbps=self.bandwidth_mbps, rtt_ms=self.rtt_ms)
         if not 0 < self.bandwidth_mbps < math.inf or not 0 <= self.rtt_ms < math.inf:
             raise EennError(
                 f"link of {self.bandwidth_mbps} Mbps and {self.rtt_ms} ms: allowed are a bandwidth "

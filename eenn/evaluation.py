@@ -1,14 +1,18 @@
 """An evaluation: records of every artifact and level, then every table and figure from those."""
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from matplotlib.figure import Figure
+
 from eenn.costs import CostModel, Link, macs, payloads
+from eenn.errors import EennError, require_numbers
 from eenn.files import write_file
-from eenn.fitting import Goal, fit_p_tar
+from eenn.fitting import Goal, fit_p_tar, observed_risk
 from eenn.grid import (
     EDGE_ONLY,
     LAST_EXIT_ONLY,
@@ -17,7 +21,9 @@ from eenn.grid import (
     Results,
     Row,
     Service,
+    Threshold,
     active_sets,
+    choose_temperatures,
     exit_outputs,
     exit_quality,
     grid,
@@ -25,7 +31,8 @@ from eenn.grid import (
     tradeoff,
 )
 from eenn.records import ExitRecords
-from eenn.reports.evaluation import figures, point_rows, write_report
+from eenn.reports.evaluation import figures, point_rows, reliability, write_report
+from eenn.reports.figures import reliability_figure
 from eenn.runs import SUMMARY, table
 from eenn.subject import Subject
 from eenn.tracking import publish_evaluation
@@ -36,17 +43,20 @@ class Plan:
     """What an evaluation computes.
 
     Args:
-        policies: settings by name of policy; the first is the one the summary speaks of.
+        policies: settings by name of policy; curves against the threshold are the first one's.
         p_tars: thresholds, as in `eenn.grid.grid`.
-        active: sets of active branches as in `eenn.grid.active_sets`.
-        levels: of the distortion; 0 is none.
+        active: sets of active branches, as in `eenn.grid.active_sets`.
+        levels: of the distortion; 0 is none. What is drawn at one level is drawn at the first.
         temperature: `per_exit`, `shared` or `none`.
-        goal: what a threshold is fitted to on the validation split, or None; see `fit_p_tar`.
+        goal: what a threshold is fitted to on the validation split at level 0, or None.
+
+    Raises:
+        EennError: nothing to compute, a level twice, or a fit reported on what it was fitted to.
     """
 
     split: str
     policies: Mapping[str, Mapping[str, Any]]
-    p_tars: Sequence[float | Sequence[float]]
+    p_tars: Sequence[Threshold]
     active: Sequence[int | Sequence[int]] | int | None
     distortion: str
     levels: Sequence[float]
@@ -55,96 +65,150 @@ class Plan:
     service: Service
     goal: Goal | None
 
+    def __post_init__(self) -> None:
+        if not self.p_tars:
+            raise EennError("p_tar=[]: allowed is a number or a list of them")
+        for level in self.levels:
+            require_numbers(level=level)
+        if not self.levels or len(set(self.levels)) < len(self.levels):
+            raise EennError(
+                f"distortion.level={list(self.levels)}: allowed is a number, or a list of "
+                "different numbers"
+            )
+        if self.goal and self.split == "val":
+            raise EennError("fit with split=val: thresholds are fitted there; use split=test")
 
-def run_evaluation(
-    directory: Path,
-    subjects: Sequence[Subject],
-    plan: Plan,
-    name: str,
-    group: str | None,
-    project: str | None,
-    settings: Mapping[str, Any],
-    provenance: Mapping[str, Any],
-) -> None:
-    """Evaluate, then write tables, figures, `report.html` and `summary.json` into `directory`.
+
+@dataclass(frozen=True)
+class Run:
+    """Where an evaluation goes and what it is called.
 
     Args:
+        group: of the sweep that the run is a job of.
         project: W&B's; None leaves W&B out.
         settings: the configuration, for W&B.
         provenance: put into the summary and on the page as it is.
     """
+
+    directory: Path
+    name: str
+    group: str | None
+    project: str | None
+    settings: Mapping[str, Any]
+    provenance: Mapping[str, Any]
+
+
+def run_evaluation(run: Run, subjects: Sequence[Subject], plan: Plan) -> None:
+    """Evaluate; write tables, figures, `report.html` and `summary.json` into the run's directory.
+
+    Raises:
+        EennError: the same artifact twice.
+    """
     results, thresholds = evaluate(subjects, plan)
     # Where networks differ in their seed alone, the first stands for them.
-    first = {subject.branches: subject for subject in reversed(subjects)}
-    profiles = {branches: subject.profile() for branches, subject in first.items()}
-    calibrated = {
-        branches: (
-            subject.records(plan.split, plan.distortion, plan.levels[0]),
-            subject.manifest.temperatures,
-        )
-        for branches, subject in first.items()
-    }
+    named: dict[str, Subject] = {}
+    for network, subject in zip(network_names(subjects), subjects, strict=True):
+        named.setdefault(network, subject)
     policy = next(iter(plan.policies))
-    made = figures(results, policy, profiles, calibrated, plan.distortion)
+    profiles = {network: subject.profile for network, subject in named.items()}
+    made = figures(results, policy, profiles, plan.distortion, plan.service)
+    made += [
+        reliability(network, subject.split.seed, _reliability(subject, plan))
+        for network, subject in named.items()
+    ]
     headline = _headline(results.points, plan.active is not None)
+    shown = point_rows(headline)
     summary = {
         "points": headline,
+        "table": shown,
         "thresholds": thresholds,
-        "artifacts": [str(subject.manifest.path) for subject in subjects],
-        "artifact_ids": [subject.manifest.id for subject in subjects],
+        "artifacts": {s.manifest.id: str(s.manifest.path) for s in subjects},
         "split": plan.split,
+        "temperature": plan.temperature,
         "distortion": plan.distortion,
-        "profiles": {branches: profile.median for branches, profile in profiles.items()},
-        **provenance,
+        "link": asdict(plan.link),
+        **asdict(plan.service),
+        "median_ms": {name: asdict(profile.median) for name, profile in profiles.items()},
+        **run.provenance,
     }
+    levels = ", ".join(f"{level:g}" for level in plan.levels)
     facts = {
         "artifact": ", ".join(f"{s.manifest.path} ({s.manifest.id[:12]})" for s in subjects),
-        "images": f"{plan.split} split, {len(next(iter(calibrated.values()))[0].labels)} images",
-        "temperature": plan.temperature,
+        "images": f"{plan.split} split",
+        "distortion": f"{plan.distortion.replace('_', ' ')}, level {levels}",
+        "policy": policy.replace("_", " "),
+        "temperature": plan.temperature.replace("_", " "),
         "link": f"{plan.link.bandwidth_mbps:g} Mbps, round trip {plan.link.rtt_ms:g} ms",
         "deadline": f"{plan.service.deadline_ms:g} ms, batches of {plan.service.batch_size}",
-        **{key.replace("_", " "): str(value) for key, value in provenance.items()},
-        "overrides": " ".join(provenance["overrides"]) or "none",
+        **{key.replace("_", " "): str(value) for key, value in run.provenance.items()},
+        "overrides": " ".join(run.provenance["overrides"]) or "none",
     }
-    pngs = write_report(directory, f"Evaluation: {name}", facts, results, made)
-    write_file(directory / SUMMARY, json.dumps(summary, indent=1, default=asdict))
-    publish_evaluation(directory, name, group, project, settings, results, headline, pngs)
-    ends = {min(plan.levels), max(plan.levels)}
-    shown = point_rows([row for row in headline if row["level"] in ends])
-    print(f"\n{table(shown)}\n\nreport: {directory / 'report.html'}\n")
+    title = f"Evaluation: {run.name}"
+    pngs = write_report(run.directory, title, facts, results, thresholds, made)
+    write_file(run.directory / SUMMARY, json.dumps(_without_nan(summary), indent=1))
+    ends = {f"{level:g}" for level in (min(plan.levels), max(plan.levels))}
+    print(f"\n{table(row for row in shown if row.get('level', '0') in ends or len(ends) == 1)}\n")
+    print(f"report: {run.directory / 'report.html'}\n")
+    if run.project:
+        publish_evaluation(
+            run.directory, run.name, run.group, run.project, run.settings, results, headline, pngs
+        )
+
+
+def network_names(subjects: Sequence[Subject]) -> list[str]:
+    """A name for every artifact, the same for those that differ in nothing but their seed."""
+    short = [f"{s.branches} branches" if s.branches else "conventional network" for s in subjects]
+    details: dict[str, set[str]] = {}
+    for name, subject in zip(short, subjects, strict=True):
+        details.setdefault(name, set()).add(subject.details)
+    return [
+        name if len(details[name]) == 1 else f"{name}, {subject.details}"
+        for name, subject in zip(short, subjects, strict=True)
+    ]
 
 
 def evaluate(subjects: Sequence[Subject], plan: Plan) -> tuple[Results, list[Row]]:
     """All rows of `plan` for all artifacts, and the fitted thresholds.
 
     The network runs at most once per artifact and level.
+
+    Raises:
+        EennError: the same artifact twice.
     """
+    ids = [subject.manifest.id for subject in subjects]
+    if not ids or len(set(ids)) < len(ids):
+        raise EennError(f"artifacts: {len(ids)} given; allowed are one or more different ones")
     results = Results([], [], [], [])
-    thresholds = [row for subject in subjects for row in _evaluate_one(subject, plan, results)]
+    thresholds: list[Row] = []
+    for name, subject in zip(network_names(subjects), subjects, strict=True):
+        network = {"network": name, "branches": subject.branches, "seed": subject.split.seed}
+        thresholds += _evaluate_one(subject, network, plan, results)
     return results, thresholds
 
 
-def _evaluate_one(subject: Subject, plan: Plan, results: Results) -> list[Row]:
+def _evaluate_one(subject: Subject, network: Row, plan: Plan, results: Results) -> list[Row]:
     """Add the rows of one artifact to `results`; returns its fitted thresholds."""
     manifest = subject.manifest
-    network = {"branches": subject.branches, "seed": subject.split.seed}
-    size, ms = manifest.preprocessing.input_size, subject.profile().median
+    size, ms = manifest.preprocessing.input_size, subject.profile.median
     costs = CostModel(macs(manifest.exits), ms, ms, payloads(manifest.exits, size), plan.link)
     weights = manifest.validation_accuracy[:-1]
     policies = {name: {"weights": weights, **own} for name, own in plan.policies.items()}
     actives = active_sets(plan.active, subject.branches) if subject.branches else []
     largest = max(actives, key=len, default=())
+    temperatures = choose_temperatures(
+        manifest.temperatures, subject.branches + 1, plan.temperature
+    )
 
     def case_of(records: ExitRecords) -> Case:
-        outputs = exit_outputs(records, manifest.temperatures, plan.temperature)
-        return Case(outputs, records.labels, costs, plan.service)
+        return Case(exit_outputs(records, temperatures), records.labels, costs, plan.service)
 
     fitted: list[Row] = []
-    if plan.goal and largest:
+    if plan.goal:
         validation = case_of(subject.records("val", plan.distortion, 0))
         fitted = [
-            {**network, **fit_p_tar(plan.goal, validation, name, own, largest)}
+            {**network, **fit_p_tar(plan.goal, validation, name, own, active)}
             for name, own in policies.items()
+            for active in actives
         ]
     for level in plan.levels:
         records = subject.records(plan.split, plan.distortion, level)
@@ -152,11 +216,14 @@ def _evaluate_one(subject: Subject, plan: Plan, results: Results) -> list[Row]:
         points, exits = grid(case, policies, plan.p_tars, actives)
         for threshold in fitted:
             name = threshold["policy"]
-            row = one_point(case, name, policies[name], threshold["p_tar"], largest)
+            active = tuple(int(branch) - 1 for branch in threshold["active"].split())
+            row = one_point(case, name, policies[name], threshold["p_tar"], active)
             points.append({**row, "policy": f"{name}, {plan.goal}"})
+            if plan.goal and plan.goal.goal == "risk" and level == 0:
+                threshold |= observed_risk(plan.goal, case, name, policies[name], threshold)
         results.points.extend({**at, **row} for row in points)
         results.exits.extend({**at, **row} for row in exits)
-        quality = exit_quality(records, manifest.temperatures)
+        quality = exit_quality(records, temperatures)
         results.quality.extend({**at, **row} for row in quality)
         # A job of a sweep is one point; curves over settings need more than that.
         if level == plan.levels[0] and largest and len(plan.p_tars) > 1:
@@ -165,21 +232,31 @@ def _evaluate_one(subject: Subject, plan: Plan, results: Results) -> list[Row]:
     return fitted
 
 
+def _reliability(subject: Subject, plan: Plan) -> Figure:
+    records = subject.records(plan.split, plan.distortion, plan.levels[0])
+    fitted = subject.manifest.temperatures
+    temperatures = choose_temperatures(fitted, subject.branches + 1, plan.temperature)
+    return reliability_figure(records.logits, records.labels, temperatures)
+
+
 def _headline(points: Sequence[Row], chosen: bool) -> list[Row]:
     """Of every network and level the policies with the most active branches, and the last exit.
 
     Args:
         chosen: whether the user chose the sets of active branches; then all of them are in it.
     """
-    most = {row["branches"]: 0 for row in points}
-    for row in points:
-        most[row["branches"]] = max(most[row["branches"]], len(row["active"].split()))
     return [
         row
         for row in points
         if row["policy"] == LAST_EXIT_ONLY
-        or (
-            (chosen or len(row["active"].split()) == most[row["branches"]])
-            and row["policy"] not in (EDGE_ONLY, ORACLE)
-        )
+        or ((chosen or row["most_active"]) and row["policy"] not in (EDGE_ONLY, ORACLE))
     ]
+
+
+def _without_nan(value: Any) -> Any:
+    """JSON has no NaN; what is no number is null."""
+    if isinstance(value, Mapping):
+        return {key: _without_nan(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(item) for item in value]
+    return None if isinstance(value, float) and math.isnan(value) else value

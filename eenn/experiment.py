@@ -131,7 +131,7 @@ def run_training(
     }
     rows = exit_rows(test, temperatures, saved.manifest.exits)
     figures = {
-        f"reliability_{part}": reliability_figure(part_logits, part_labels, temperatures)
+        f"reliability_{part}": reliability_figure(part_logits, part_labels, temperatures.per_exit)
         for part, part_logits, part_labels in (
             ("val", scaling.val_logits, scaling.val_labels),
             ("test", logits, labels),

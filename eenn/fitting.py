@@ -1,14 +1,14 @@
 """Fitting a policy's threshold on the validation split: to an accuracy, a budget or a risk."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from eenn.decisions import decide
-from eenn.errors import EennError
-from eenn.grid import Case, Row
+from eenn.errors import EennError, require_numbers
+from eenn.grid import Case, Row, has_threshold
 from eenn.policies import make_policy
 from eenn.thresholds import (
     P_VALUES,
@@ -32,7 +32,8 @@ class Goal:
             `macs` or `latency_ms`: the most accurate within a mean of `limit`; `risk`: the boldest
             for which P(answer wrong although the last exit is right) is at most `limit`, except
             with probability `delta`.
-        method: of the risk's test, `hoeffding_bentkus` or `clopper_pearson`.
+        method: of the risk's test: `hoeffding_bentkus`, or `clopper_pearson`, which is exact here
+            and bolder.
 
     The promise of `risk` is over validation samples that nothing else was fitted to. Early stopping
     and temperatures have seen them too, so it is exact only for a validation split of its own.
@@ -43,10 +44,11 @@ class Goal:
 
     goal: str
     limit: float
-    delta: float = 0.1
-    method: str = "hoeffding_bentkus"
+    delta: float
+    method: str
 
     def __post_init__(self) -> None:
+        require_numbers(limit=self.limit, delta=self.delta)
         if self.goal not in GOALS:
             raise EennError(f"fit.goal={self.goal}: allowed are {', '.join(GOALS)}")
         if self.method not in P_VALUES:
@@ -61,14 +63,14 @@ def fit_p_tar(
 ) -> Row:
     """The threshold of the policy `name` that meets the goal on these validation samples.
 
-    With it come accuracy and mean cost there, and of a risk its upper confidence bound.
+    With it come accuracy and mean cost there.
 
     Raises:
         EennError: no threshold does, or the policy has none.
     """
-    made = [make_policy(name, {**settings, "p_tar": p_tar}) for p_tar in CANDIDATES]
-    if not hasattr(made[0], "p_tar"):
+    if not has_threshold(name):
         raise EennError(f"fit: {name} has no threshold p_tar; leave fit or the policy out")
+    made = [make_policy(name, {**settings, "p_tar": p_tar}) for p_tar in CANDIDATES]
     decisions = [decide(policy, case.outputs, active) for policy in made]
     correct = np.stack([decision.label == case.labels for decision in decisions])
     reference = case.outputs[-1].prediction == case.labels
@@ -92,16 +94,24 @@ def fit_p_tar(
         index = most_accurate_within(accuracy, cost, goal.limit)
     fitted = {
         "policy": name,
-        "active": [branch + 1 for branch in active],
+        "active": " ".join(str(branch + 1) for branch in active),
         "p_tar": float(CANDIDATES[index]),
-        **asdict(goal),
+        "goal": goal.goal,
+        "limit": goal.limit,
         "validation_n": lost.shape[1],
         "validation_accuracy": float(accuracy[index]),
         "validation_latency_ms" if by_latency else "validation_macs": float(cost[index]),
     }
-    if goal.goal == "risk":
-        risk = lost[index].mean()
-        fitted["risk_upper_bound"] = float(
-            risk_upper_bound(risk, lost.shape[1], goal.delta, goal.method)
-        )
-    return fitted
+    return fitted | ({"delta": goal.delta, "method": goal.method} if goal.goal == "risk" else {})
+
+
+def observed_risk(
+    goal: Goal, case: Case, name: str, settings: Mapping[str, Any], fitted: Row
+) -> Row:
+    """Risk of a fitted threshold on samples it was not fitted to, and its upper bound."""
+    active = tuple(int(branch) - 1 for branch in fitted["active"].split())
+    policy = make_policy(name, {**settings, "p_tar": fitted["p_tar"]})
+    wrong = decide(policy, case.outputs, active).label != case.labels
+    risk = float((wrong & (case.outputs[-1].prediction == case.labels)).mean())
+    bound = risk_upper_bound(risk, len(case.labels), goal.delta, goal.method)
+    return {"test_risk": risk, "test_risk_upper_bound": float(bound)}

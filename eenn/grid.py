@@ -23,7 +23,7 @@ from eenn.calibration import (
 )
 from eenn.costs import CostModel
 from eenn.decisions import Decisions, check_active, decide, oracle
-from eenn.errors import EennError
+from eenn.errors import EennError, require_numbers
 from eenn.metrics import (
     Resamples,
     aurc,
@@ -38,6 +38,7 @@ from eenn.policies import POLICIES, ExitProbs, make_policy
 from eenn.records import ExitRecords
 
 Row = dict[str, Any]
+Threshold = float | Sequence[float]
 TEMPERATURES = ("per_exit", "shared", "none")
 ORACLE, LAST_EXIT_ONLY, EDGE_ONLY = "oracle (no policy)", "last exit only", "edge only"
 BATCHES = 1000  # drawn for an outage or a missed deadline
@@ -67,6 +68,11 @@ class Service:
     deadline_ms: float
     batch_size: int
 
+    def __post_init__(self) -> None:
+        require_numbers(deadline_ms=self.deadline_ms, batch_size=self.batch_size)
+        if self.batch_size != int(self.batch_size):
+            raise EennError(f"batch_size={self.batch_size}: allowed is a whole number of images")
+
 
 @dataclass(frozen=True)
 class Case:
@@ -83,34 +89,35 @@ class Case:
     service: Service
 
 
-def exit_outputs(
-    records: ExitRecords, temperatures: Temperatures, temperature: str = "per_exit"
-) -> list[ExitProbs]:
-    """Calibrated probabilities of every exit.
+def choose_temperatures(fitted: Temperatures, exits: int, choice: str) -> tuple[float, ...]:
+    """One temperature per exit.
 
     Args:
-        temperature: `per_exit`, `shared` or `none`.
+        choice: `per_exit`, `shared` or `none`, which is 1.
     """
-    if temperature not in TEMPERATURES:
-        raise EennError(f"temperature={temperature}: allowed are {', '.join(TEMPERATURES)}")
-    exits = len(records.logits)
-    chosen = {
-        "per_exit": temperatures.per_exit,
-        "shared": exits * (temperatures.shared,),
+    if choice not in TEMPERATURES:
+        raise EennError(f"temperature={choice}: allowed are {', '.join(TEMPERATURES)}")
+    return {
+        "per_exit": fitted.per_exit,
+        "shared": exits * (fitted.shared,),
         "none": exits * (1.0,),
-    }[temperature]
+    }[choice]
+
+
+def exit_outputs(records: ExitRecords, temperatures: Sequence[float]) -> list[ExitProbs]:
+    """Calibrated probabilities of every exit."""
     return [
         ExitProbs(exit, probabilities(logits, t))
-        for exit, (logits, t) in enumerate(zip(records.logits, chosen, strict=True))
+        for exit, (logits, t) in enumerate(zip(records.logits, temperatures, strict=True))
     ]
 
 
-def point(case: Case, decisions: Decisions, p_tar: float) -> Row:
+def point(case: Case, decisions: Decisions, promised: float) -> Row:
     """Accuracy, edge probability, confidence, MACs, latency and bytes of one point.
 
     Args:
-        p_tar: what the accuracy on the edge is held against for the inference outage; where it is
-            no number there is no outage either.
+        promised: what the accuracy on the edge is held against for the inference outage; NaN
+            where nothing is promised, and there is no outage either.
     """
     correct = decisions.label == case.labels
     n, on_edge = len(correct), decisions.on_edge
@@ -131,14 +138,17 @@ def point(case: Case, decisions: Decisions, p_tar: float) -> Row:
         "sent_bytes": float(case.costs.sent_bytes(decisions).mean()),
         "outage": np.nan,
     }
-    if np.isfinite(p_tar):
-        row["outage"] = outage(correct, on_edge, p_tar, batch_size, BATCHES).share
+    if np.isfinite(promised):
+        row["outage"] = outage(correct, on_edge, promised, batch_size, BATCHES).share
     missed = missed_deadline(latency_ms, case.service.deadline_ms, batch_size, BATCHES)
     return {**row, "missed_deadline": missed.share}
 
 
 def exits_taken(case: Case, decisions: Decisions) -> list[Row]:
-    """One row per exit: how many samples it answered, how confidently and how rightly."""
+    """One row per exit: how many samples stopped there, how confident and right their answers are.
+
+    At the last exit that includes the answers of the fallback, which may be an earlier exit's.
+    """
     correct, confidence = decisions.label == case.labels, decisions.confidence
     here = decisions.taken == np.arange(len(case.outputs))[:, None]
     lows, highs = _resamples(len(correct)).mean_interval(confidence, here)
@@ -161,7 +171,7 @@ def exits_taken(case: Case, decisions: Decisions) -> list[Row]:
     return rows
 
 
-def exit_quality(records: ExitRecords, temperatures: Temperatures) -> list[Row]:
+def exit_quality(records: ExitRecords, temperatures: Sequence[float]) -> list[Row]:
     """One row per exit, as if it answered everything: accuracy, calibration, failure prediction.
 
     `_raw` are the numbers before the temperature. `ece_if_calibrated` is what a perfectly
@@ -169,7 +179,7 @@ def exit_quality(records: ExitRecords, temperatures: Temperatures) -> list[Row]:
     """
     rows = []
     labels = records.labels
-    for exit, (logits, t) in enumerate(zip(records.logits, temperatures.per_exit, strict=True)):
+    for exit, (logits, t) in enumerate(zip(records.logits, temperatures, strict=True)):
         raw, probs = probabilities(logits), probabilities(logits, t)
         prediction, confidence = probs.argmax(-1), probs.max(-1)
         correct = prediction == labels
@@ -189,7 +199,7 @@ def exit_quality(records: ExitRecords, temperatures: Temperatures) -> list[Row]:
                 **_means(nll=nll_per_sample(logits, labels, t), brier=squares),
                 "ece_raw": ece(raw, labels),
                 "ece": ece(probs, labels),
-                "ece_low": low,
+                "ece_low": max(0.0, low),
                 "ece_high": high,
                 "ece_if_calibrated": ece_if_calibrated(probs, draws=200)[0],
                 "failure_auroc": failure_auroc(confidence, correct),
@@ -206,7 +216,7 @@ def exit_quality(records: ExitRecords, temperatures: Temperatures) -> list[Row]:
 def grid(
     case: Case,
     policies: Mapping[str, Mapping[str, Any]],
-    p_tars: Sequence[float | Sequence[float]],
+    p_tars: Sequence[Threshold],
     actives: Sequence[tuple[int, ...]],
 ) -> tuple[list[Row], list[Row]]:
     """Rows of all points, and rows of the exits at every point.
@@ -222,39 +232,37 @@ def grid(
     """
     points: list[Row] = []
     by_exit: list[Row] = []
+    largest = max(actives, key=len, default=())
 
-    def add(name: str, p_tar: float | Sequence[float], decisions: Decisions) -> None:
-        setting = _setting(name, p_tar, decisions)
-        points.append({**setting, **point(case, decisions, setting["p_tar"])})
+    def add(
+        name: str, decisions: Decisions, p_tar: Threshold = np.nan, promised: float = np.nan
+    ) -> None:
+        setting = _setting(name, p_tar, decisions.active, decisions.active == largest)
+        points.append({**setting, **point(case, decisions, promised)})
         by_exit.extend({**setting, **row} for row in exits_taken(case, decisions))
 
     for name, settings in policies.items():
-        for p_tar in p_tars if _has_threshold(name) else [np.nan]:
+        for p_tar in p_tars if has_threshold(name) else [np.nan]:
             policy = make_policy(name, {**settings, "p_tar": p_tar})
-            for active in actives:
-                if active:
-                    add(name, p_tar, decide(policy, case.outputs, active))
+            for active in filter(None, actives):
+                decisions = decide(policy, case.outputs, active)
+                add(name, decisions, p_tar, policy.promised_accuracy)
     always = make_policy("confidence", {"p_tar": 0.0})
-    add(LAST_EXIT_ONLY, np.nan, decide(always, case.outputs, ()))
-    largest = max(actives, key=len, default=())
+    add(LAST_EXIT_ONLY, decide(always, case.outputs, ()))
     if largest:
         for p_tar in p_tars:
-            policy = make_policy("confidence", {"p_tar": p_tar})
-            add(EDGE_ONLY, p_tar, decide(policy, case.outputs, largest, cloud=False))
-        add(ORACLE, np.nan, oracle(case.outputs, case.labels, largest))
+            policy = make_policy("confidence", {"p_tar": p_tar, "fallback_to": "last_exit"})
+            add(EDGE_ONLY, decide(policy, case.outputs, largest, cloud=False), p_tar)
+        add(ORACLE, oracle(case.outputs, case.labels, largest))
     return points, by_exit
 
 
 def one_point(
-    case: Case,
-    name: str,
-    settings: Mapping[str, Any],
-    p_tar: float,
-    active: tuple[int, ...],
+    case: Case, name: str, settings: Mapping[str, Any], p_tar: Threshold, active: tuple[int, ...]
 ) -> Row:
-    """The row of a single policy at a single threshold."""
+    """The row of a single policy at a single threshold, which promises no accuracy."""
     decisions = decide(make_policy(name, {**settings, "p_tar": p_tar}), case.outputs, active)
-    return {**_setting(name, p_tar, decisions), **point(case, decisions, p_tar)}
+    return {**_setting(name, p_tar, active, most_active=True), **point(case, decisions, np.nan)}
 
 
 def tradeoff(
@@ -294,6 +302,11 @@ def active_sets(
         return [tuple(range(count)) for count in range(1, branches + 1)]
     sets = []
     for entry in [active] if isinstance(active, int) else active:
+        if isinstance(entry, bool | str) or not isinstance(entry, int | Sequence):
+            raise EennError(
+                f"active={active}: allowed are null, a number of branches, or a list of numbers "
+                "and of lists of branches, as in [2, [3, 5]]"
+            )
         chosen = tuple(range(entry)) if isinstance(entry, int) else tuple(b - 1 for b in entry)
         sets.append(check_active(chosen, branches))
     return sets
@@ -303,16 +316,22 @@ def _interval(statistic: Callable[..., float], *arrays: NDArray[Any]) -> tuple[f
     return bootstrap_statistic(statistic, *arrays, resamples=300)
 
 
-def _setting(name: str, p_tar: float | Sequence[float], decisions: Decisions) -> Row:
-    if isinstance(p_tar, Sequence):
-        name, p_tar = f"{name} {' '.join(f'{threshold:g}' for threshold in p_tar)}", np.nan
-    active = " ".join(str(branch + 1) for branch in decisions.active)
-    return {"policy": name, "p_tar": p_tar, "active": active}
-
-
-def _has_threshold(policy: str) -> bool:
+def has_threshold(policy: str) -> bool:
+    """Whether the policy of that name has a p_tar."""
     # An unknown name is for make_policy to refuse.
     return policy not in POLICIES or "p_tar" in {f.name for f in fields(POLICIES[policy])}
+
+
+def _setting(name: str, p_tar: Threshold, active: tuple[int, ...], most_active: bool) -> Row:
+    """`p_tar` is NaN where there is none, or where `thresholds` lists one per exit."""
+    several = isinstance(p_tar, Sequence)
+    return {
+        "policy": name,
+        "p_tar": np.nan if several else p_tar,
+        "thresholds": " ".join(f"{t:g}" for t in p_tar) if isinstance(p_tar, Sequence) else "",
+        "active": " ".join(str(branch + 1) for branch in active),
+        "most_active": most_active,
+    }
 
 
 def _share(name: str, successes: int, n: int) -> Row:

@@ -79,7 +79,7 @@ class Resamples:
     ) -> tuple[Floats, Floats]:
         """Low and high ends of the percentile intervals of means of `values`, (..., samples).
 
-        From Efron, Annals of Statistics 1979. NaN where there is no sample.
+        From Efron, Annals of Statistics 1979. NaN where there are fewer than two samples.
 
         Args:
             where: the samples that a mean is over, bool, broadcasts with `values`. Their number
@@ -101,7 +101,8 @@ class Resamples:
         ends = np.full((2, len(sample)), np.nan)
         sums = (self.counts @ deviations.T).astype(np.float64)
         drawn = np.full_like(sums, samples) if inside.all() else self.counts @ inside.T.astype("f4")
-        for row in np.flatnonzero(size[:, 0]):
+        # One sample says nothing of how far another would be from it.
+        for row in np.flatnonzero(size[:, 0] > 1):
             some = drawn[:, row] > 0
             means = sums[some, row] / drawn[some, row]
             ends[:, row] = centre[row] + np.array(_central(means, level))
@@ -119,7 +120,8 @@ def bootstrap_statistic(
 
     Rows of all arrays, (samples, ...), are resampled together. Resamples for which the statistic
     is NaN, as the AUROC of samples that are all right, are left out; NaN if none remains. A biased
-    statistic, as the ECE of few samples, is more biased in the resamples, and so is its interval.
+    statistic, as the ECE of few samples, is more biased in the resamples: the interval is moved by
+    how far their mean lies from the statistic of the samples themselves.
 
     Raises:
         EennError: arrays of different lengths or none, a level outside (0, 1), or fewer than one
@@ -142,7 +144,11 @@ def bootstrap_statistic(
         for rows in portion
     ]
     defined = np.array([value for value in found if not math.isnan(value)])
-    return _central(defined, level) if defined.size else (math.nan, math.nan)
+    if not defined.size:
+        return math.nan, math.nan
+    low, high = _central(defined, level)
+    bias = defined.mean() - statistic(*arrays)
+    return low - bias, high - bias
 
 
 def brier_score(probs: ArrayLike, labels: ArrayLike) -> float:

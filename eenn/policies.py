@@ -106,6 +106,11 @@ class Policy(ABC):
             EennError: settings that do not fit it.
         """
 
+    @property
+    def promised_accuracy(self) -> float:
+        """The least accuracy among accepted samples if probabilities are calibrated, else NaN."""
+        return math.nan
+
     @abstractmethod
     def accept(self, seen: Sequence[ExitProbs], last: bool) -> Bools:
         """Which samples leave at the newest of the exits in `seen`, bool (samples,).
@@ -155,6 +160,10 @@ class Confidence(Policy):
                 "one number, or one for every exit"
             )
 
+    @property
+    def promised_accuracy(self) -> float:
+        return float(np.min(self.p_tar))
+
     def accept(self, seen: Sequence[ExitProbs], last: bool) -> Bools:
         newest, thresholds = seen[-1], np.asarray(self.p_tar)
         return newest.confidence >= (thresholds[newest.exit] if thresholds.ndim else thresholds)
@@ -185,8 +194,10 @@ class Patience(Policy):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.agree < 1:
-            raise EennError(f"policy.agree={self.agree}: allowed is 1 or more exits")
+        if not isinstance(self.agree, int) or self.agree < 1:
+            raise EennError(
+                f"policy.agree={self.agree}: allowed is a whole number of exits, 1 or more"
+            )
 
     def accept(self, seen: Sequence[ExitProbs], last: bool) -> Bools:
         newest = seen[-1].prediction
@@ -259,6 +270,10 @@ class Committee(_Committee):
 
     as_printed: bool = False
 
+    @property
+    def promised_accuracy(self) -> float:
+        return math.nan if self.as_printed else self.p_tar
+
     def mean(self, members: Sequence[ExitProbs], weights: Sequence[float]) -> Floats:
         total = weights[0] * members[0].probs
         for weight, member in zip(weights[1:], members[1:], strict=True):
@@ -270,6 +285,10 @@ class Committee(_Committee):
 @dataclass(frozen=True, kw_only=True)
 class GeometricCommittee(_Committee):
     """The geometric mean instead, normalised: one branch that excludes a class has a veto."""
+
+    @property
+    def promised_accuracy(self) -> float:
+        return self.p_tar
 
     def mean(self, members: Sequence[ExitProbs], weights: Sequence[float]) -> Floats:
         # The smallest number keeps a class that every branch excludes from being 0 / 0.
@@ -347,5 +366,5 @@ def _most_confident(seen: Sequence[ExitProbs]) -> Answer:
 
 
 def _check_share(name: str, value: object) -> None:
-    if not isinstance(value, int | float | np.floating) or not 0 <= value <= 1:
-        raise EennError(f"{name}={value}: allowed is a number from 0 to 1")
+    if not isinstance(value, int | float | np.number) or not 0 <= value <= 1:
+        raise EennError(f"{name}={value}: allowed is 0 to 1")

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import safetensors.numpy
+from filelock import FileLock
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
@@ -118,29 +119,34 @@ class ExitRecords:
 
 @dataclass(frozen=True)
 class RecordCache:
-    """Records below one directory, one file per origin, so that no pass is made twice."""
+    """Records in one directory, one file per origin, so that no pass is made twice."""
 
     directory: Path
 
     def fetch(self, origin: Origin, make: Callable[[], ExitRecords]) -> ExitRecords:
-        """The records of `origin`: from their file, or made and saved if there is no sound one."""
+        """The records of `origin`: from their file, or made and saved if there is no sound one.
+
+        Of several processes that want the same ones, one makes them and the others wait.
+        """
         path = self.path(origin)
-        try:
-            return ExitRecords.load(path, origin)
-        except FileNotFoundError:
-            pass
-        except (RecordsDamaged, RecordsForeign) as error:
-            log.warning("%s; recording again", error)
-        records = make()
-        records.save(path)
-        return records
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(path.with_suffix(".lock")):
+            try:
+                return ExitRecords.load(path, origin)
+            except FileNotFoundError:
+                pass
+            except (RecordsDamaged, RecordsForeign) as error:
+                log.warning("%s; recording again", error)
+            records = make()
+            records.save(path)
+            return records
 
     def path(self, origin: Origin) -> Path:
         """The file of `origin`."""
         # The digest tells apart what the readable part of the name does not.
         digest = hashlib.sha256(json.dumps(asdict(origin)).encode()).hexdigest()[:8]
         name = f"{origin.split}-{origin.distortion}-{origin.level:g}-{digest}.safetensors"
-        return self.directory / origin.artifact_id[:12] / name
+        return self.directory / name
 
 
 def _digest(header: str, tensors: Mapping[str, NDArray[Any]]) -> str:

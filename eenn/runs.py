@@ -115,7 +115,7 @@ def comparison(sweep: Path) -> tuple[str, list[str]]:
     """One table over the finished jobs below `sweep`, and the names of the unfinished ones.
 
     The table says what was varied, and of a training test accuracy of every exit in % and the
-    training rate, of an evaluation the numbers of its points.
+    training rate, of an evaluation the table it printed.
     """
     jobs = sorted((d for d in sweep.iterdir() if d.name.isdigit()), key=lambda d: int(d.name))
     finished = {job.name: _result(job) for job in jobs if _finished(job)}
@@ -125,7 +125,7 @@ def comparison(sweep: Path) -> tuple[str, list[str]]:
     rows = [
         {"job": name, "varied": " ".join(run["overrides"]), **columns}
         for name, run in finished.items()
-        for columns in ([_trained(run, exits)] if "test" in run else map(_evaluated, run["points"]))
+        for columns in ([_trained(run, exits)] if "test" in run else run["table"])
     ]
     return table(rows), [job.name for job in jobs if job.name not in finished]
 
@@ -142,16 +142,6 @@ def _trained(run: dict[str, Any], exits: int) -> dict[str, str]:
     inner += [""] * (exits - 1 - len(inner))
     columns = {f"exit {k}": accuracy for k, accuracy in enumerate(inner, 1)}
     return {**columns, "final": final, "images/s": f"{run['images_per_s']:.0f}"}
-
-
-def _evaluated(point: dict[str, Any]) -> dict[str, str]:
-    return {
-        "policy": point["policy"],
-        "accuracy %": f"{100 * point['accuracy']:.1f}",
-        "edge %": f"{100 * point['edge_probability']:.1f}",
-        "MMACs": f"{point['macs'] / 1e6:.1f}",
-        "latency ms": f"{point['latency_ms']:.1f}",
-    }
 
 
 def _result(directory: Path) -> dict[str, Any]:

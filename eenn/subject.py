@@ -8,6 +8,8 @@ from collections.abc import Callable
 from functools import cached_property
 from typing import Any
 
+from filelock import FileLock
+
 from eenn.costs import Profile
 from eenn.data.datasets import ImageSource
 from eenn.data.splits import SPLIT_NAMES, Split
@@ -34,7 +36,19 @@ class Subject:
     ) -> None:
         self.manifest, self.title, self._open_source = manifest, title, open_source
         self.branches = len(manifest.exits) - 1
-        self.split = Split.load(manifest.split_file)
+        files = {name: manifest.verified(name) for name in manifest.content["files"]}
+        self.split = Split.from_json(files["split.json"])
+        self._kept = RECORDS / manifest.id[:12]
+
+    @property
+    def details(self) -> str:
+        """What tells networks with the same number of branches apart, apart from their seed."""
+        made = self.manifest.content["architecture"]
+        after = ", ".join(str(block) for block in made["positions"])
+        return (
+            f"{made['head']} heads after {after or 'none'}, width {made['width_mult']:g}, "
+            f"{made['input_size']} px, {self.title}"
+        )
 
     def records(self, split: str, distortion: str, level: float) -> ExitRecords:
         """Logits of one split at one level of a distortion; level 0 of any kind is the same."""
@@ -48,21 +62,32 @@ class Subject:
             level=float(level),
             input_size=self.manifest.preprocessing.input_size,
         )
-        return RecordCache(RECORDS).fetch(origin, lambda: self._record(origin))
+        return RecordCache(self._kept).fetch(origin, lambda: self._record(origin))
 
+    @cached_property
     def profile(self) -> Profile:
         """Milliseconds of every segment and head on this machine."""
-        path = RECORDS / self.manifest.id[:12] / "profile.json"
-        if path.exists():
-            known = Profile.load(path)
-            if (known.artifact_id, known.hardware) == (self.manifest.id, processor()):
-                return known
-        from eenn.profiling import profile
+        path = self._kept / "profile.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(path.with_suffix(".lock")):
+            if path.exists():
+                known = Profile.load(path)
+                if (known.artifact_id, known.hardware) == (self.manifest.id, processor()):
+                    return known
+            from eenn.profiling import profile
 
-        size = self.manifest.preprocessing.input_size
-        measured = profile(self._network, self.manifest.id, size, processor())
-        measured.save(path)
-        return measured
+            size = self.manifest.preprocessing.input_size
+            measured = profile(self._network, self.manifest.id, size, processor())
+            measured.save(path)
+            return measured
+
+    def check_images(self) -> None:
+        """Open the images.
+
+        Raises:
+            EennError: they are not those that the artifact was trained on.
+        """
+        assert self._data
 
     @cached_property
     def _network(self) -> Any:

@@ -1,5 +1,6 @@
 """Experiment tracking; the only module that imports wandb. Offline unless WANDB_MODE says not."""
 
+import math
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -75,7 +76,7 @@ def publish_evaluation(
 
     Args:
         project: W&B's; None does nothing.
-        headline: rows whose numbers become the run's summary, under `BRANCHES/LEVEL/POLICY/`.
+        headline: rows whose numbers become the run's summary, under network and setting.
         figures: image files.
     """
     if project is None:
@@ -90,20 +91,31 @@ def publish_evaluation(
         dir=directory,
         config=dict(settings),
     )
-    tables = {"points": results.points, "exits": results.exits, "quality": results.quality}
-    run.log({name: _table(rows) for name, rows in tables.items()})
-    run.log({file.stem: wandb.Image(str(file)) for file in figures})
-    for row in headline:
-        at = f"{row['branches']} branches/level {row['level']:g}/{row['policy']} {row['p_tar']:g}"
-        numbers = {k: v for k, v in row.items() if isinstance(v, float)}
-        run.summary.update({f"{at}/{key}": value for key, value in numbers.items()})
-    run.finish()
+    try:
+        tables = {"points": results.points, "exits": results.exits, "quality": results.quality}
+        if results.tradeoff:
+            tables["tradeoff"] = results.tradeoff
+        run.log({name: _table(rows) for name, rows in tables.items()})
+        run.log({file.stem: wandb.Image(str(file)) for file in figures})
+        for row in headline:
+            numbers = {k: v for k, v in row.items() if isinstance(v, float)}
+            run.summary.update({f"{_setting(row)}/{key}": value for key, value in numbers.items()})
+    finally:
+        run.finish()
 
 
 def finish() -> None:
     """End the process's W&B run, if there is one, so that the next job of a sweep gets its own."""
     if wandb.run is not None:
         wandb.finish()
+
+
+def _setting(row: Row) -> str:
+    """What tells a row from all others of an evaluation."""
+    threshold = row["thresholds"] or ("" if math.isnan(row["p_tar"]) else f"{row['p_tar']:g}")
+    policy = " ".join(filter(None, (row["policy"], threshold)))
+    where = f"{row['network']}, seed {row['seed']}/level {row['level']:g}"
+    return f"{where}/{policy}" + (f", branches {row['active']}" if row["active"] else "")
 
 
 def _run_id(directory: Path) -> str:

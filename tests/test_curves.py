@@ -14,8 +14,11 @@ from eenn.reports import curves
 
 def row(branches: int, active: int, p_tar: float, value: float, **more: Any) -> dict[str, Any]:
     return {
+        "network": f"{branches} branches",
         "branches": branches,
         "seed": 0,
+        "thresholds": "",
+        "most_active": active == branches,
         "level": 0.0,
         "policy": "confidence",
         "p_tar": p_tar,
@@ -116,7 +119,7 @@ def test_the_tradeoff_names_the_oracle_and_draws_every_policy() -> None:
         for policy in ("confidence", "margin", LAST_EXIT_ONLY, ORACLE)
         for p_tar in (0.5, 1.0)
     ]
-    figure = curves.tradeoff_figure(rows, 2)
+    figure = curves.tradeoff_figure(rows, "2 branches")
     left, right = panels(figure)
     (legend,) = figure.legends
     assert {text.get_text() for text in legend.get_texts()} >= {"confidence", "margin", ORACLE}
@@ -127,6 +130,6 @@ def test_the_tradeoff_names_the_oracle_and_draws_every_policy() -> None:
 def test_exit_times_are_the_profiles() -> None:
     times = {"p5": [1.0, 2.0], "p50": [2.0, 3.0], "p95": [4.0, 9.0]}
     profile = Profile("id", "cpu", 1, 50, "2026-01-01", times, times, times)
-    (axis,) = panels(curves.exit_times({1: profile}))
+    (axis,) = panels(curves.exit_times({"1 branch": profile}))
     assert [patch.get_height() for patch in axis.patches] == pytest.approx([2, 3])
     assert axis.get_ylabel() == "processing time, ms"

@@ -113,11 +113,12 @@ def test_rows_are_resampled_together() -> None:
 
 
 def test_resamples_without_a_statistic_are_left_out() -> None:
-    def lowest(values: Floats) -> float:
-        return math.nan if values.min() < 1 else float(values.min())
+    def failing_at_3(values: Floats) -> float:
+        return math.nan if (values == 3).sum() > 1 else float(values.min())
 
-    assert metrics.bootstrap_statistic(lowest, np.array([0.0, 1.0, 1.0])) == (1, 1)
-    assert np.isnan(metrics.bootstrap_statistic(lowest, np.zeros(3))).all()
+    values = np.array([1.0, 1.0, 1.0, 3.0])
+    assert metrics.bootstrap_statistic(failing_at_3, values) == (1, 1)
+    assert np.isnan(metrics.bootstrap_statistic(lambda _: math.nan, np.zeros(3))).all()
 
 
 @pytest.mark.parametrize("classes", [2, 5])

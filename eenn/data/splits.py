@@ -41,7 +41,12 @@ class Split:
     @classmethod
     def load(cls, path: Path) -> "Split":
         """Read a split that was written from `to_json`."""
-        content = json.loads(path.read_text())
+        return cls.from_json(path.read_text())
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> "Split":
+        """The split that `to_json` wrote as `text`."""
+        content = json.loads(text)
         return cls(content["seed"], *(tuple(content[name]) for name in SPLIT_NAMES))
 
 

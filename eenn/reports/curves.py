@@ -1,7 +1,7 @@
 """Figures of an evaluation: every quantity against thresholds, levels and costs.
 
-They take the rows of `eenn.grid`, each with the keys `branches`, `seed`, `level` on top. Where
-several networks differ in nothing but their seed, a curve is their mean and its bars are their
+They take the rows of `eenn.grid`, each with the keys `network`, `branches`, `seed`, `level` on top.
+A network is one panel. Where it has several seeds, a curve is their mean and its bars are their
 range; otherwise the bars are the 95 % interval. Colour-blind safe, and every line has its own
 marker and dash, so that it reads in black and white.
 """
@@ -20,8 +20,9 @@ from eenn.grid import EDGE_ONLY, LAST_EXIT_ONLY, ORACLE, Row
 
 # Okabe and Ito's palette without its yellow, which is lost on white.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#000000", "#56b4e9", "#e69f00")
-MARKERS = ("o", "s", "^", "D", "v", "P", "X")
-DASHES: tuple[Any, ...] = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)), (0, (1, 1)))
+# Numbers without a common divisor, so that a style comes again only after their product.
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<")
+DASHES: tuple[Any, ...] = ("-", "--", "-.", ":", (0, (3, 1, 1, 1)))
 
 QUANTITIES = {
     "accuracy": ("accuracy, %", 100.0),
@@ -41,17 +42,14 @@ def against_p_tar(rows: Sequence[Row], quantity: str) -> Figure:
 
     A grey line is the last exit alone.
     """
-    networks = sorted({row["branches"] for row in rows if row["branches"]})
+    networks = _networks(rows)
     figure, panels = _panels(len(networks))
-    for axis, branches in zip(panels, networks, strict=True):
-        own = [row for row in rows if row["branches"] == branches]
-        lines = _lines(
-            (row for row in own if row["policy"] != LAST_EXIT_ONLY),
-            lambda row: f"branch {row['active']}".replace("branch 1 ", "branches 1 "),
-        )
+    for axis, network in zip(panels, networks, strict=True):
+        own = [row for row in rows if row["network"] == network]
+        lines = _lines((row for row in own if row["policy"] != LAST_EXIT_ONLY), _branches)
         _draw(axis, lines, "p_tar", quantity)
         _baseline(axis, [row for row in own if row["policy"] == LAST_EXIT_ONLY], quantity)
-        _label(axis, "threshold p_tar", quantity, f"{branches} branches")
+        _label(axis, "threshold p_tar", quantity, network)
     return _finish(figure, panels)
 
 
@@ -60,20 +58,16 @@ def confidence_by_exit(rows: Sequence[Row]) -> Figure:
 
     An exit where no sample left has no point.
     """
-    networks = sorted({row["branches"] for row in rows if row["branches"]})
+    networks = _networks(rows)
     figure, panels = _panels(len(networks))
-    for axis, branches in zip(panels, networks, strict=True):
-        own = [
-            row
-            for row in rows
-            if row["branches"] == branches and len(row["active"].split()) == branches
-        ]
+    for axis, network in zip(panels, networks, strict=True):
+        own = [row for row in rows if row["network"] == network and row["most_active"]]
         lines = _lines(own, lambda row: f"exit {row['exit']}")
         _draw(axis, lines, "p_tar", "confidence")
         ends = axis.get_xlim()
         axis.plot(ends, ends, color="0.6", linewidth=0.8, zorder=0)
         axis.set_xlim(ends)
-        _label(axis, "threshold p_tar", "confidence", f"{branches} branches")
+        _label(axis, "threshold p_tar", "confidence", _title(own))
     return _finish(figure, panels)
 
 
@@ -82,43 +76,43 @@ def against_level(rows: Sequence[Row], quantity: str, distortion: str) -> Figure
 
     A panel per network with branches; the conventional network, where there is one, is in all.
     """
-    networks = sorted({row["branches"] for row in rows if row["branches"]})
+    networks = _networks(rows)
     conventional = [row for row in rows if not row["branches"]]
     figure, panels = _panels(len(networks))
-    for axis, branches in zip(panels, networks, strict=True):
+    for axis, network in zip(panels, networks, strict=True):
         own = [
             row
             for row in rows
-            if row["branches"] == branches
+            if row["network"] == network
+            and row["most_active"]
             and row["policy"] not in (LAST_EXIT_ONLY, EDGE_ONLY, ORACLE)
-            and len(row["active"].split()) == branches
         ]
-        lines = _lines(own, lambda row: f"{row['policy'].replace('_', ' ')}, {row['p_tar']:g}")
+        lines = _lines(own, _policy)
         if conventional and quantity != "edge_probability":
             lines["conventional network"] = conventional
         _draw(axis, lines, "level", quantity)
-        _label(axis, f"{distortion.replace('_', ' ')}, level", quantity, f"{branches} branches")
+        _label(axis, f"{distortion.replace('_', ' ')}, level", quantity, _title(own))
     return _finish(figure, panels)
 
 
-def quality_against_level(rows: Sequence[Row], distortion: str, branches: int) -> Figure:
+def quality_against_level(rows: Sequence[Row], distortion: str, network: str) -> Figure:
     """ECE and failure-prediction AUROC of every exit of one network against the level."""
     figure, panels = _panels(2, sharey=False)
-    own = [row for row in rows if row["branches"] == branches]
+    own = [row for row in rows if row["network"] == network]
     for axis, quantity in zip(panels, ("ece", "failure_auroc"), strict=True):
         _draw(axis, _lines(own, lambda row: f"exit {row['exit']}"), "level", quantity)
-        _label(axis, f"{distortion.replace('_', ' ')}, level", quantity, f"{branches} branches")
+        _label(axis, f"{distortion.replace('_', ' ')}, level", quantity, network)
     return _finish(figure, panels)
 
 
-def tradeoff_figure(rows: Sequence[Row], branches: int) -> Figure:
+def tradeoff_figure(rows: Sequence[Row], network: str) -> Figure:
     """Accuracy against mean MACs and against edge probability for all policies of one network.
 
     The oracle sees the labels: it is a bound, not a policy.
     """
     figure, panels = _panels(2, width=4.4, height=4.0)
     own = _over_seeds(
-        row for row in rows if row["branches"] == branches and row["policy"] != EDGE_ONLY
+        row for row in rows if row["network"] == network and row["policy"] != EDGE_ONLY
     )
     for axis, x in zip(panels, ("macs", "edge_probability"), strict=True):
         scale = QUANTITIES[x][1]
@@ -127,7 +121,7 @@ def tradeoff_figure(rows: Sequence[Row], branches: int) -> Figure:
             named[row["policy"]].append(row)
         bounds = {name: named.pop(name) for name in (LAST_EXIT_ONLY, ORACLE)}
         for (name, points), style in zip(sorted(named.items()), _styles(), strict=False):
-            points = sorted(points, key=lambda row: row[x])
+            points = sorted(points, key=lambda row: row["setting"])
             line = [[row[x] * scale for row in points], [100 * row["accuracy"] for row in points]]
             axis.plot(*line, label=name.replace("_", " "), markersize=4, linewidth=1.2, **style)
         for (name, points), marker in zip(bounds.items(), ("*", "p"), strict=True):
@@ -138,30 +132,50 @@ def tradeoff_figure(rows: Sequence[Row], branches: int) -> Figure:
         axis.set_ylim(100 * bounds[LAST_EXIT_ONLY][0]["accuracy"] - 20, best + 2)
         axis.set(xlabel=QUANTITIES[x][0], ylabel="accuracy, %")
         axis.grid(color="0.92")
-    figure.suptitle(f"{branches} branches, all active", fontsize=11)
+    figure.suptitle(_title([row for row in own if row["active"]]), fontsize=11)
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False, fontsize=9)
     return figure
 
 
-def exit_times(profiles: Mapping[int, Profile]) -> Figure:
+def exit_times(profiles: Mapping[str, Profile]) -> Figure:
     """Processing time to every exit with all branches active, one image ([A] Fig. 6, left).
 
     Bars are medians, whiskers the 5th and 95th percentile.
 
     Args:
-        profiles: by number of branches.
+        profiles: by network.
     """
-    networks = sorted(profiles)
-    figure, panels = _panels(len(networks))
-    for axis, branches in zip(panels, networks, strict=True):
-        p5, p50, p95 = (np.array(profiles[branches].to_exit[q]) for q in ("p5", "p50", "p95"))
+    figure, panels = _panels(len(profiles))
+    for axis, (network, profile) in zip(panels, profiles.items(), strict=True):
+        p5, p50, p95 = (np.array(profile.to_exit[q]) for q in ("p5", "p50", "p95"))
         exits = np.arange(1, len(p50) + 1)
         axis.bar(exits, p50, color="#56b4e9", edgecolor="0.2", linewidth=0.8)
         axis.errorbar(exits, p50, [p50 - p5, p95 - p50], fmt="none", ecolor="0.2", capsize=3)
         axis.set(xlabel="exit", ylabel="processing time, ms", xticks=exits)
-        axis.set_title(f"{branches} branches", fontsize=10)
+        axis.set_title(network, fontsize=10)
     return figure
+
+
+def _networks(rows: Iterable[Row]) -> list[str]:
+    """Networks with branches, in their order."""
+    return list(dict.fromkeys(row["network"] for row in rows if row["branches"]))
+
+
+def _branches(row: Row) -> str:
+    return f"branch{'es' if ' ' in row['active'] else ''} {row['active']}"
+
+
+def _policy(row: Row) -> str:
+    thresholds = row["thresholds"] or (f"{row['p_tar']:g}" if np.isfinite(row["p_tar"]) else "")
+    return ", ".join(filter(None, (row["policy"].replace("_", " "), thresholds)))
+
+
+def _title(rows: Sequence[Row]) -> str:
+    """The network of the rows, and its active branches unless all of them are."""
+    row = rows[0]
+    all_active = len(row["active"].split()) == row["branches"]
+    return row["network"] if all_active else f"{row['network']}, {_branches(row)} active"
 
 
 def _lines(rows: Iterable[Row], name: Callable[[Row], str]) -> dict[str, list[Row]]:

@@ -1,16 +1,16 @@
 """What an evaluation leaves behind: tables/*.csv, figures/*.png and *.pdf, and report.html."""
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from matplotlib.figure import Figure
 
-from eenn.calibration import Temperatures
 from eenn.costs import Profile
 from eenn.files import write_file
-from eenn.grid import LAST_EXIT_ONLY, Results, Row
-from eenn.records import ExitRecords
+from eenn.grid import LAST_EXIT_ONLY, Results, Row, Service
 from eenn.reports.curves import (
     against_level,
     against_p_tar,
@@ -19,77 +19,123 @@ from eenn.reports.curves import (
     quality_against_level,
     tradeoff_figure,
 )
-from eenn.reports.figures import reliability_figure, save_figure
+from eenn.reports.figures import save_figure
 from eenn.reports.page import Section, report_page
 from eenn.reports.tables import write_csv
 
-CAPTIONS = {
-    "edge_probability": "Share of images answered on the edge against the threshold.",
-    "accuracy": "Accuracy of all answers, from the edge and from the cloud, against the threshold.",
-    "confidence": "Mean confidence of the images that leave at each exit. A calibrated exit stays "
-    "above the threshold (grey line), and where no image left there is no point.",
-    "exit_times": "Processing time to every exit with all branches active, one image on one CPU "
-    "thread: medians, whiskers at the 5th and 95th percentile.",
-    "latency": "Expected time to the answer: measured stage times, and the link for offloaded "
-    "images. Edge and cloud are both this machine.",
-    "outage": "Share of random batches whose accuracy on the edge is below the threshold.",
-    "missed_deadline": "Share of random batches whose mean latency exceeds the deadline.",
-    "level_accuracy": "Accuracy of all answers against the distortion.",
-    "level_edge_probability": "Share of images answered on the edge against the distortion.",
-    "level_macs": "Mean MACs until the answer, heads included, against the distortion.",
-    "tradeoff": "Every policy over its settings. The oracle takes the first exit that is right: it "
-    "sees the labels and is a bound, not a policy.",
-    "reliability": "Accuracy against confidence before and after temperature scaling; the area of "
-    "a marker is its share of the images.",
-    "quality": "Calibration error and how well confidence tells right answers from wrong ones.",
-}
+
+class Drawn(NamedTuple):
+    """A figure with its file's name, its heading on the page and what it shows."""
+
+    name: str
+    heading: str
+    caption: str
+    figure: Figure
 
 
 def figures(
     results: Results,
     policy: str,
-    profiles: Mapping[int, Profile],
-    calibrated: Mapping[int, tuple[ExitRecords, Temperatures]],
+    profiles: Mapping[str, Profile],
     distortion: str,
-) -> dict[str, Figure]:
-    """Every figure that the results have the points for, by file name.
+    service: Service,
+) -> list[Drawn]:
+    """Every figure that the results have the points for.
 
     Args:
         policy: the one whose curves against the threshold are drawn.
-        profiles: by number of branches.
-        calibrated: records of the first level, and temperatures, by number of branches.
+        profiles: by network.
     """
-    points, networks = results.points, sorted(branches for branches in profiles if branches)
-    first = min(row["level"] for row in points)
-    clean = [
-        row for row in points if row["level"] == first and row["policy"] in (policy, LAST_EXIT_ONLY)
-    ]
-    made: dict[str, Figure] = {}
-    if networks and len({row["p_tar"] for row in clean if np.isfinite(row["p_tar"])}) > 1:
-        for name, quantity in (
-            ("edge_probability", "edge_probability"),
-            ("accuracy", "accuracy"),
-            ("latency", "latency_ms"),
-            ("outage", "outage"),
-            ("missed_deadline", "missed_deadline"),
+    points, made = results.points, []
+    first = points[0]["level"]
+    networks = list(dict.fromkeys(row["network"] for row in points if row["branches"]))
+    where = f"{policy.replace('_', ' ')}, {distortion.replace('_', ' ')} level {first:g}"
+    clean = [row for row in points if row["level"] == first]
+    curve = [row for row in clean if row["policy"] in (policy, LAST_EXIT_ONLY)]
+    if networks and len({row["p_tar"] for row in curve if np.isfinite(row["p_tar"])}) > 1:
+        batches = f"batches of {service.batch_size}"
+        for quantity, heading, caption in (
+            ("edge_probability", "Edge probability", "Share of images answered on the edge."),
+            ("accuracy", "Accuracy", "Accuracy of all answers, from the edge and from the cloud."),
+            (
+                "latency_ms",
+                "Expected latency",
+                "Mean time to the answer from median stage times, the link for offloaded images "
+                "included; the intervals are over images alone. Edge and cloud are both this "
+                "machine.",
+            ),
+            (
+                "outage",
+                "Inference outage",
+                f"Share of random {batches} whose accuracy on the edge is below the threshold.",
+            ),
+            (
+                "missed_deadline",
+                "Missed deadline",
+                f"Share of random {batches} whose mean latency is above {service.deadline_ms:g} ms,"
+                " at median stage times.",
+            ),
         ):
-            made[name] = against_p_tar(clean, quantity)
-        exits = [row for row in results.exits if row["level"] == first and row["policy"] == policy]
-        made["confidence"] = confidence_by_exit(exits)
+            if any(np.isfinite(row[quantity]) for row in curve):
+                figure = against_p_tar(curve, quantity)
+                made.append(Drawn(quantity, heading, f"{caption} {where}. {BARS}", figure))
+        taken = [row for row in results.exits if row["level"] == first and row["policy"] == policy]
+        made.append(
+            Drawn(
+                "confidence",
+                "Confidence by exit",
+                "Mean confidence of the answers of images that stopped at each exit. Those that a "
+                "branch accepted lie above the threshold (grey) by construction; the last exit "
+                "also holds what nobody accepted. Where no image stopped there is no point. "
+                f"{where}. {BARS}",
+                confidence_by_exit(taken),
+            )
+        )
     if networks:
-        made["exit_times"] = exit_times({branches: profiles[branches] for branches in networks})
+        own = {network: profiles[network] for network in networks}
+        caption = (
+            "Processing time to every exit with all branches active, one image on one CPU thread, "
+            "eager PyTorch: medians, whiskers at the 5th and 95th percentile."
+        )
+        made.append(Drawn("exit_times", "Time to every exit", caption, exit_times(own)))
     if networks and len({row["level"] for row in points}) > 1:
-        for quantity in ("accuracy", "edge_probability", "macs"):
-            made[f"level_{quantity}"] = against_level(points, quantity, distortion)
-        for branches in networks:
-            figure = quality_against_level(results.quality, distortion, branches)
-            made[f"quality_{branches}"] = figure
-    for branches in sorted({row["branches"] for row in results.tradeoff}):
-        made[f"tradeoff_{branches}"] = tradeoff_figure(results.tradeoff, branches)
-    for branches, (records, temperatures) in sorted(calibrated.items()):
-        figure = reliability_figure(records.logits, records.labels, temperatures)
-        made[f"reliability_{branches}"] = figure
+        for quantity, heading in (
+            ("accuracy", "Accuracy"),
+            ("edge_probability", "Edge probability"),
+            ("macs", "MACs"),
+        ):
+            figure = against_level(points, quantity, distortion)
+            caption = f"{heading} of every policy and threshold at every level. {BARS}"
+            name, heading = f"level_{quantity}", f"{heading} against the distortion"
+            made.append(Drawn(name, heading, caption, figure))
+        for network in networks:
+            figure = quality_against_level(results.quality, distortion, network)
+            caption = (
+                "Calibration error, and how well confidence tells right answers from wrong ones. "
+                + BARS
+            )
+            name, heading = f"quality_{_slug(network)}", f"Quality of the exits, {network}"
+            made.append(Drawn(name, heading, caption, figure))
+    for network in dict.fromkeys(row["network"] for row in results.tradeoff):
+        caption = (
+            f"Every policy over its settings, {distortion.replace('_', ' ')} level {first:g}; what "
+            "lies more than 20 points below the last exit is cut off. The oracle takes the first "
+            "exit that is right: it sees the labels, and bounds the accuracy of rules that pick an "
+            "exit, not of committees."
+        )
+        figure = tradeoff_figure(results.tradeoff, network)
+        name, heading = f"tradeoff_{_slug(network)}", f"Trade-off, {network}"
+        made.append(Drawn(name, heading, caption, figure))
     return made
+
+
+def reliability(network: str, seed: int, figure: Figure) -> Drawn:
+    """The reliability diagrams of one network."""
+    caption = (
+        "Accuracy against confidence before and after temperature scaling, at the first level; the "
+        f"area of a marker is its share of the images. Seed {seed}."
+    )
+    return Drawn(f"reliability_{_slug(network)}", f"Reliability, {network}", caption, figure)
 
 
 def write_report(
@@ -97,43 +143,62 @@ def write_report(
     title: str,
     facts: Mapping[str, str],
     results: Results,
-    made: Mapping[str, Figure],
+    thresholds: Sequence[Row],
+    made: Sequence[Drawn],
 ) -> list[Path]:
     """Write the tables, the figures and the page that shows them all; returns the PNG files."""
-    tables = {
-        name: rows
-        for name in ("points", "exits", "quality", "tradeoff")
-        if (rows := getattr(results, name))
-    }
-    for name, rows in tables.items():
-        write_csv(directory / "tables" / f"{name}.csv", [_raw(row) for row in rows])
-    pngs = {name: directory / "figures" / f"{name}.png" for name in made}
-    for name, figure in made.items():
-        save_figure(figure, pngs[name])
-        save_figure(figure, pngs[name].with_suffix(".pdf"))
+    for name in ("points", "exits", "quality", "tradeoff"):
+        if rows := getattr(results, name):
+            write_csv(directory / "tables" / f"{name}.csv", [_raw(row) for row in rows])
+    pngs = []
+    for drawn in made:
+        pngs.append(directory / "figures" / f"{drawn.name}.png")
+        save_figure(drawn.figure, pngs[-1])
+        save_figure(drawn.figure, pngs[-1].with_suffix(".pdf"))
     sections = [
         Section("Settings", POINTS_TEXT, point_rows(results.points)),
         *(
-            Section(_heading(name), figure=file.read_bytes(), caption=CAPTIONS[_kind(name)])
-            for name, file in pngs.items()
+            Section(drawn.heading, figure=file.read_bytes(), caption=drawn.caption)
+            for drawn, file in zip(made, pngs, strict=True)
         ),
-        Section("Exits", EXITS_TEXT, quality_rows(results.quality)),
+        Section("Who stopped where", EXITS_TEXT, exit_rows(results.exits)),
+        Section("Quality of the exits", QUALITY_TEXT, quality_rows(results.quality)),
     ]
+    if thresholds:
+        rows = [_raw(row) for row in thresholds]
+        sections.insert(1, Section("Fitted thresholds", THRESHOLDS_TEXT, rows))
+    if results.tradeoff:
+        rows = [
+            {"setting": f"{row['setting']:g}", **printed}
+            for row, printed in zip(results.tradeoff, point_rows(results.tradeoff), strict=True)
+        ]
+        sections.append(Section("Every policy", TRADEOFF_TEXT, rows))
     write_file(directory / "report.html", report_page(title, facts, sections))
-    return list(pngs.values())
+    return pngs
 
 
+BARS = "Bars: 95 % interval, or the range where several seeds are one curve."
 POINTS_TEXT = (
     "Each row is a policy at a threshold over a set of active branches. Intervals are 95 %: Wilson "
-    'for shares, bootstrap over images for means. "Last exit only" runs no branch; "edge only" '
-    "lets the last active branch answer whatever is left; the oracle sees the labels: a bound."
+    "for shares, bootstrap over images for means; a latency is a sum of median stage times and the "
+    'link. "Last exit only" runs no branch; "edge only" lets the last active branch answer '
+    "whatever is left; the oracle sees the labels. Outage: where a threshold promises an accuracy."
 )
 EXITS_TEXT = (
+    "How many images stopped at each exit, and how confident and right their answers are. At the "
+    "last exit that includes the answers of the fallback, which may be an earlier exit's."
+)
+QUALITY_TEXT = (
     'Every exit as if it answered all images. "ECE % if calibrated" is what a perfectly calibrated '
     'model with the same confidences would show on as many images. NLL in nats; "raw" is before '
     "temperature scaling; AUROC: of confidence as a detector of right answers; AURC: area under "
     "the risk-coverage curve."
 )
+THRESHOLDS_TEXT = (
+    "Fitted on the validation split without distortion. A test risk is the share of test images "
+    "answered wrongly although the last exit is right, with its upper confidence bound at delta."
+)
+TRADEOFF_TEXT = "Every policy over its settings: p_tar, or how many exits in a row have to agree."
 
 
 def point_rows(points: Sequence[Row]) -> list[dict[str, str]]:
@@ -142,11 +207,11 @@ def point_rows(points: Sequence[Row]) -> list[dict[str, str]]:
     for row in points:
         rows.append(
             {
-                "branches": str(row["branches"]),
+                "network": row["network"],
                 "seed": str(row["seed"]),
                 "level": f"{row['level']:g}",
                 "policy": row["policy"].replace("_", " "),
-                "p_tar": _number(row["p_tar"], "g"),
+                "p_tar": row["thresholds"] or _number(row["p_tar"], "g"),
                 "active": row["active"],
                 "n": str(row["n"]),
                 "accuracy %": _with_interval(row, "accuracy", 100),
@@ -162,13 +227,36 @@ def point_rows(points: Sequence[Row]) -> list[dict[str, str]]:
     return _varying(rows, ("seed", "level"))
 
 
+def exit_rows(exits: Sequence[Row]) -> list[dict[str, str]]:
+    """Who stopped where as printable rows."""
+    rows = []
+    for row in exits:
+        rows.append(
+            {
+                "network": row["network"],
+                "seed": str(row["seed"]),
+                "level": f"{row['level']:g}",
+                "policy": row["policy"].replace("_", " "),
+                "p_tar": row["thresholds"] or _number(row["p_tar"], "g"),
+                "active": row["active"],
+                "exit": str(row["exit"]),
+                "n": str(row["exit_n"]),
+                "stopped here %": _with_interval(row, "exit_share", 100),
+                "stopped by here %": f"{100 * row['left_by_here']:.1f}",
+                "confidence": _with_interval(row, "confidence", 1, 3),
+                "accuracy %": _with_interval(row, "accuracy", 100),
+            }
+        )
+    return _varying(rows, ("seed", "level"))
+
+
 def quality_rows(quality: Sequence[Row]) -> list[dict[str, str]]:
     """Accuracy, calibration and failure prediction of the exits as printable rows."""
     rows = []
     for row in quality:
         rows.append(
             {
-                "branches": str(row["branches"]),
+                "network": row["network"],
                 "seed": str(row["seed"]),
                 "level": f"{row['level']:g}",
                 "exit": str(row["exit"]),
@@ -212,14 +300,5 @@ def _with_interval(row: Row, name: str, scale: float, digits: int = 1) -> str:
     return f"{value:.{digits}f} ({low:.{digits}f}-{high:.{digits}f})"
 
 
-def _kind(name: str) -> str:
-    return name.rstrip("0123456789").rstrip("_")
-
-
-def _heading(name: str) -> str:
-    kind = _kind(name)
-    network = name[len(kind) + 1 :]
-    readable = kind.replace("level_", "").replace("_", " ").replace("macs", "MACs")
-    against = " against the distortion" if kind.startswith("level_") else ""
-    branches = f", {network} branches" if network else ""
-    return readable[0].upper() + readable[1:] + against + branches
+def _slug(network: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "_", network.lower()).strip("_")

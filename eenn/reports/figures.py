@@ -1,5 +1,6 @@
 """From results to figures: colour-blind safe, and legible in black and white."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,13 +9,13 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from eenn.calibration import ReliabilityBins, Temperatures, probabilities, reliability_bins
+from eenn.calibration import ReliabilityBins, probabilities, reliability_bins
 
 matplotlib.use("Agg")
 
 
 def reliability_figure(
-    logits: NDArray[np.float32], labels: NDArray[np.int64], temperatures: Temperatures
+    logits: NDArray[np.float32], labels: NDArray[np.int64], temperatures: Sequence[float]
 ) -> Figure:
     """Confidence against accuracy for every exit, before and after its temperature.
 
@@ -23,13 +24,14 @@ def reliability_figure(
     Args:
         logits: raw, (exits, samples, classes).
         labels: class indices, (samples,).
+        temperatures: one per exit.
     """
     exits = len(logits)
     columns = min(exits, 3)
     rows = -(-exits // columns)
     figure = Figure(figsize=(3.1 * columns, 3.1 * rows + 0.5), layout="constrained")
     axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
-    for k, (z, t) in enumerate(zip(logits, temperatures.per_exit, strict=True)):
+    for k, (z, t) in enumerate(zip(logits, temperatures, strict=True)):
         axis = axes.flat[k]
         axis.plot([0, 1], [0, 1], color="0.6", linewidth=1, linestyle="--")
         for temperature, colour, marker, label in (
