@@ -2,9 +2,11 @@
 
 import socket
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from eenn.costs import Link
 from eenn.offload.link import EmulatedLink, Outage
 from tests.test_link import FAST, connect, connected, exchange_ms, linked, receive
 
@@ -19,6 +21,18 @@ def test_a_stall_delays_what_is_sent_and_loses_nothing() -> None:
         client.settimeout(10)
         assert receive(client, 1) == b"\0"
         assert exchange_ms(client, 500_000, 500_000) < 1_000
+
+
+def test_a_stall_does_not_end_in_a_burst() -> None:
+    with connected(Link(40, 1)) as (link, client), ThreadPoolExecutor() as pool:
+        link.set("stall")
+        sending = pool.submit(exchange_ms, client, 1_000_000)
+        time.sleep(0.1)
+        start = time.perf_counter()
+        link.set("up")
+        sending.result()
+        # 0.2 s at that rate, but for what was on its way already.
+        assert time.perf_counter() - start > 0.17
 
 
 def test_dropped_connections_never_answer_and_new_ones_do_afterwards() -> None:
