@@ -154,6 +154,7 @@ def exit_times(profiles: Mapping[str, Profile]) -> Figure:
         axis.errorbar(exits, p50, [p50 - p5, p95 - p50], fmt="none", ecolor="0.2", capsize=3)
         axis.set(xlabel="exit", ylabel="processing time, ms", xticks=exits)
         axis.set_title(network, fontsize=10)
+        axis.label_outer()
     return figure
 
 

@@ -1,0 +1,199 @@
+"""How fast the edge's stages are: against one session, eager PyTorch, int8; and from a cold start.
+
+    python -m benchmarks.edge
+
+MobileNetV2 at 224 pixels with 257 classes, five branches and random weights; one image, one thread.
+Variants take turns, and medians count, of the thread's CPU time: that is what a neighbour on a busy
+machine changes least, and on an idle one it is the latency. A cold start is a process of its own,
+by the wall clock. Writes results/edge_speed.json.
+"""
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from eenn import artifact
+from eenn.files import write_file
+from eenn.models.early_exit import Architecture, EarlyExitNet
+from eenn.offload.edge import EdgeRuntime, LocalCloud
+from eenn.offload.export import export, whole_graph
+from eenn.offload.graphs import Graphs, cloud_name, open_session, stage_name
+from eenn.policies import Confidence
+from eenn.preprocess import Preprocessing
+from eenn.provenance import processor, provenance
+
+CLASSES, SIZE, POSITIONS = 257, 224, (2, 5, 10, 13, 16)
+BRANCHES = len(POSITIONS)
+ROUNDS, REPEATS, STARTS = 30, 5, 7
+RESULT = Path("results/edge_speed.json")
+Images = NDArray[np.float32]
+
+# Ratio of two variants, and what it should be.
+RATIOS = (
+    ("chain", "one session, all exits", "at most 1.10"),
+    ("PyTorch, eager stages", "chain", "at least 4"),
+    ("chain", "chain, int8", "at least 1.8"),
+    ("edge runtime", "one session", ""),
+)
+
+FIRST_ANSWER = """
+import sys, time
+start = time.perf_counter()
+from eenn.offload.edge import EdgeRuntime
+from eenn.policies import Confidence
+imported = time.perf_counter()
+runtime = EdgeRuntime(sys.argv[1], Confidence(p_tar=1.0), range(int(sys.argv[3])))
+loaded = time.perf_counter()
+runtime.classify_file(sys.argv[2])
+answered = time.perf_counter()
+(peak,) = (line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM"))
+print(1e3 * (imported - start), 1e3 * (loaded - imported), 1e3 * (answered - loaded),
+      1e3 * time.process_time(), int(peak) / 1024)
+"""
+
+
+def make_artifact(path: Path) -> EarlyExitNet:
+    """An artifact of the full-size network, with its exported graphs."""
+    torch.manual_seed(0)
+    architecture = Architecture(CLASSES, POSITIONS, input_size=SIZE)
+    network = architecture.build().eval()
+    artifact.save(
+        path,
+        network,
+        architecture=architecture,
+        classes=tuple(f"class {label}" for label in range(CLASSES)),
+        preprocessing=Preprocessing(SIZE, SIZE * 8 // 7),
+        temperatures={"per_exit": [1.0] * (BRANCHES + 1), "shared": 1.0},
+        validation_accuracy=[0.0] * (BRANCHES + 1),
+        split={"hash": "0" * 64, "seed": 0, "sizes": {}},
+        split_json="{}",
+    )
+    images = np.random.default_rng(0).normal(size=(16, 3, SIZE, SIZE)).astype(np.float32)
+    export(path, np.split(images, 4), images[:4])
+    return network
+
+
+def make_variants(path: Path, network: EarlyExitNet) -> dict[str, Callable[[Images], object]]:
+    """What is measured: functions of one image, every exit computed and none taken."""
+    graphs = Graphs.read(path)
+
+    def one_session(precision: str) -> Callable[[Images], object]:
+        session = graphs.session(cloud_name(0), precision, 1)
+        return lambda x: session.run(None, {"features": x})
+
+    def chain(precision: str) -> Callable[[Images], object]:
+        names = [*(stage_name(k, k + 1) for k in range(BRANCHES)), cloud_name(BRANCHES)]
+        sessions = [graphs.session(name, precision, 1) for name in names]
+
+        def run(x: Images) -> None:
+            for session in sessions:
+                x = session.run(None, {"features": x})[-1]
+
+        return run
+
+    def eager(x: Images) -> None:
+        image = torch.from_numpy(x).to(memory_format=torch.channels_last)
+        with torch.inference_mode():
+            for _ in network.steps(image):
+                pass
+
+    whole = whole_graph(artifact.load(path).network, SIZE).SerializeToString()
+    whole_session = open_session(whole, 1)
+    logits = [f"logits_{k + 1}" for k in range(BRANCHES + 1)]
+    runtimes = {
+        precision: EdgeRuntime(
+            path, Confidence(p_tar=1.0), range(BRANCHES), LocalCloud(path, precision), precision
+        )
+        for precision in ("fp32", "int8")
+    }
+    return {
+        "one session": one_session("fp32"),
+        "one session, all exits": lambda x: whole_session.run(logits, {"features_0": x}),
+        "chain": chain("fp32"),
+        "edge runtime": runtimes["fp32"].classify,
+        "one session, int8": one_session("int8"),
+        "chain, int8": chain("int8"),
+        "edge runtime, int8": runtimes["int8"].classify,
+        "PyTorch, eager stages": eager,
+    }
+
+
+def measure(variants: dict[str, Callable[[Images], object]]) -> dict[str, float]:
+    """Median milliseconds of CPU time of every variant."""
+    image = np.random.default_rng(1).normal(size=(1, 3, SIZE, SIZE)).astype(np.float32)
+    ms: dict[str, list[float]] = {name: [] for name in variants}
+    for _ in range(ROUNDS):
+        for name, variant in variants.items():
+            # The one before has filled the caches with its own weights.
+            variant(image)
+            for _ in range(REPEATS):
+                start = time.thread_time()
+                variant(image)
+                ms[name].append(1e3 * (time.thread_time() - start))
+    return {name: round(statistics.median(values), 3) for name, values in ms.items()}
+
+
+def cold_starts(path: Path, file: Path) -> dict[str, float]:
+    """Medians over fresh processes, from their start to an answer for one image file."""
+    rows = []
+    for _ in range(STARTS):
+        command = [sys.executable, "-c", FIRST_ANSWER, str(path), str(file), str(BRANCHES)]
+        start = time.perf_counter()
+        run = subprocess.run(command, capture_output=True, text=True, check=True)
+        rows.append([1e3 * (time.perf_counter() - start), *map(float, run.stdout.split())])
+    names = ("total_ms", "import_ms", "load_ms", "first_image_ms", "cpu_ms", "peak_resident_mb")
+    columns = zip(names, zip(*rows, strict=True), strict=True)
+    return {name: round(statistics.median(values), 1) for name, values in columns}
+
+
+def main() -> None:
+    argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None).parse_args()
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as scratch:
+        path, file = Path(scratch) / "artifact", Path(scratch) / "image.jpg"
+        network = make_artifact(path)
+        pixels = np.random.default_rng(0).integers(0, 256, (24, 30, 3), np.uint8)
+        Image.fromarray(pixels).resize((300, 240), Image.Resampling.BICUBIC).save(file)
+        ms = measure(make_variants(path, network))
+        cold = cold_starts(path, file)
+    ratios = {f"{one} / {other}": round(ms[one] / ms[other], 3) for one, other, _ in RATIOS}
+    result = {
+        "ms": ms,
+        "ratios": ratios,
+        "cold_start": cold,
+        "clock": "CPU time of the one thread; cold starts by the wall clock",
+        "rounds": ROUNDS,
+        "repeats": REPEATS,
+        "input_size": SIZE,
+        "classes": CLASSES,
+        "positions": POSITIONS,
+        "onnxruntime": version("onnxruntime"),
+        **provenance(0, "random pixels", processor()),
+    }
+    RESULT.parent.mkdir(exist_ok=True)
+    write_file(RESULT, json.dumps(result, indent=1) + "\n")
+    for name, value in ms.items():
+        print(f"{name:24} {value:7.2f} ms")
+    for (ratio, value), (*_, target) in zip(ratios.items(), RATIOS, strict=True):
+        print(f"{ratio}: {value:.2f}" + (f" (target: {target})" if target else ""))
+    print(
+        f"process start to first answer: {cold['total_ms']:.0f} ms (target: under 1000), import "
+        f"{cold['import_ms']:.0f}, load {cold['load_ms']:.0f}, image {cold['first_image_ms']:.0f}; "
+        f"{cold['peak_resident_mb']:.0f} MB resident (target: under 200)\nwrote {RESULT}"
+    )
+
+
+if __name__ == "__main__":
+    main()

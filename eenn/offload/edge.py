@@ -1,0 +1,289 @@
+"""The edge: an artifact's exported stages, run until an exit accepts, and the cloud for the rest.
+
+Exits and answers are those of `eenn.decisions.decide` on records of the same images. No torch.
+"""
+
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from os import PathLike
+from pathlib import Path
+from typing import BinaryIO, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from onnxruntime import InferenceSession
+
+from eenn.calibration import probabilities
+from eenn.decisions import check_active
+from eenn.errors import EennError
+from eenn.offload.errors import OffloadError
+from eenn.offload.graphs import (
+    FEATURES,
+    LOGITS,
+    NEXT_FEATURES,
+    Graphs,
+    cloud_name,
+    stage_name,
+)
+from eenn.policies import Answer, Bools, ExitProbs, Policy
+
+Floats = NDArray[np.float32]
+
+
+class Cloud(Protocol):
+    """Whoever runs the rest of the network."""
+
+    def infer(self, features: Floats, split_point: int, deadline: float | None) -> Floats:
+        """Raw logits of the last exit, (N, classes), finite.
+
+        Args:
+            features: after `split_point` segments, (N, C, H, W); the images for split point 0.
+            deadline: `time.monotonic()` seconds by which this returns or raises; None if never.
+
+        Raises:
+            OffloadError: there is no answer, and why.
+        """
+        ...
+
+
+class LocalCloud:
+    """The cloud's part on this machine, for a device that runs the whole network itself.
+
+    Raises:
+        EennError: see `Graphs.read`.
+    """
+
+    def __init__(self, artifact_dir: str | Path, precision: str = "fp32", threads: int = 1) -> None:
+        self._graphs = Graphs.read(artifact_dir)
+        self._precision, self._threads = precision, threads
+        self._sessions: dict[int, InferenceSession] = {}
+
+    def infer(
+        self,
+        features: Floats,
+        split_point: int,
+        deadline: float | None,  # noqa: ARG002 (computing is not stopped by it)
+    ) -> Floats:
+        """See `Cloud`."""
+        if split_point not in self._sessions:
+            name = cloud_name(split_point)
+            session = self._graphs.session(name, self._precision, self._threads)
+            self._sessions[split_point] = session
+        (logits,) = self._sessions[split_point].run([LOGITS], {FEATURES: features})
+        return np.asarray(logits)
+
+
+@dataclass(frozen=True)
+class Result:
+    """The answer for one image, and how it came about.
+
+    Args:
+        label: the answer, an index into the manifest's classes; `class_name` is its name.
+        confidence: the probability that the answer was given.
+        exit: at which computing stopped, counted from 0.
+        on_edge: it was answered without the cloud.
+        failure: why the cloud, although asked, did not answer (`OffloadError.cause`), or empty.
+        confidences: of every exit that was evaluated, in their order.
+        stages_ms: of every stage that was run, its decision included, for the whole batch.
+        cloud_ms: asking the cloud, for the whole batch; 0 if it was not asked.
+        preprocess_ms: from the image's file to the network's input; 0 for arrays.
+    """
+
+    label: int
+    class_name: str
+    confidence: float
+    exit: int
+    on_edge: bool
+    failure: str
+    confidences: tuple[float, ...]
+    stages_ms: tuple[float, ...]
+    cloud_ms: float = 0.0
+    preprocess_ms: float = 0.0
+
+    @property
+    def degraded(self) -> bool:
+        """The edge answered in place of a cloud that failed."""
+        return bool(self.failure)
+
+    @property
+    def latency_ms(self) -> float:
+        """From the image to the answer."""
+        return self.preprocess_ms + sum(self.stages_ms) + self.cloud_ms
+
+
+class _Stage(NamedTuple):
+    """The segments up to an active branch, and its head."""
+
+    branch: int
+    session: InferenceSession
+
+
+class EdgeRuntime:
+    """Classifies images on this machine, and asks the cloud where no active branch accepts.
+
+    `failures` counts images that the cloud did not answer, by cause.
+
+    Args:
+        active: the branches to evaluate, counted from 0, ascending.
+        cloud: runs the rest of the network; without one the last active branch has to answer.
+        threads: of every stage; stages take turns.
+        deadline_ms: until which an answer must be there, from the call on: when the cloud has none
+            by then, the edge answers.
+
+    Raises:
+        EennError: a choice of branches or a policy that does not fit the network; nobody to
+            answer; no such precision; see `Graphs.read` and `Graphs.session`.
+    """
+
+    def __init__(
+        self,
+        artifact_dir: str | Path,
+        policy: Policy,
+        active: Sequence[int],
+        cloud: Cloud | None = None,
+        precision: str = "fp32",
+        threads: int = 1,
+        deadline_ms: float | None = None,
+    ) -> None:
+        graphs = Graphs.read(artifact_dir)
+        self.manifest = graphs.manifest
+        self.branches = len(self.manifest.exits) - 1
+        self.active = check_active(active, self.branches)
+        policy.check(self.branches)
+        if not self.active and cloud is None:
+            raise EennError("no active branch and no cloud: nobody answers; activate a branch")
+        self.policy, self.cloud, self.deadline_ms = policy, cloud, deadline_ms
+        self.failures: Counter[str] = Counter()
+        self._preprocessing = self.manifest.preprocessing
+        self._temperatures = self.manifest.temperatures.per_exit
+        self._classes = self.manifest.classes
+        ends = [branch + 1 for branch in self.active]
+        self.split_point = ends[-1] if ends else 0
+        self._stages = [
+            _Stage(
+                stop - 1,
+                graphs.session(stage_name(start, stop), precision, threads),
+            )
+            for start, stop in pairwise([0, *ends])
+        ]
+
+    def classify_file(self, file: str | PathLike[str] | BinaryIO) -> Result:
+        """The answer for an image file.
+
+        Raises:
+            UnreadableImage: it is not one.
+            OffloadError: see `classify`.
+        """
+        start = time.perf_counter()
+        image = self._preprocessing(self._preprocessing.read(file))
+        preprocess_ms = 1e3 * (time.perf_counter() - start)
+        (result,) = self.classify(image[None])
+        return replace(result, preprocess_ms=preprocess_ms)
+
+    def classify(self, images: Floats) -> list[Result]:
+        """The answers for a batch of preprocessed images, in its order.
+
+        Images that leave are dropped from the batch; those that remain are offloaded together.
+
+        Args:
+            images: float32 (N, 3, H, W).
+
+        Raises:
+            EennError: images of another shape or type, or that are not finite.
+            OffloadError: the cloud failed, and there is no active branch to answer instead.
+        """
+        size = self._preprocessing.input_size
+        if images.dtype != np.float32 or images.shape[1:] != (3, size, size):
+            raise EennError(
+                f"images of {images.dtype} {images.shape}; allowed is float32 "
+                f"(N, 3, {size}, {size}), as the preprocessing gives them"
+            )
+        deadline = None if self.deadline_ms is None else time.monotonic() + self.deadline_ms / 1e3
+        batch = _Batch(images)
+        for stage in self._stages:
+            if batch.is_settled:
+                break
+            start = time.perf_counter()
+            logits, batch.features = stage.session.run(_OUTPUTS, {FEATURES: batch.features})
+            accepted = self._look(batch, stage.branch, logits)
+            batch.stages_ms.append(_ms_since(start))
+            if accepted.any():
+                self._settle(batch, accepted, self.policy.answer(batch.seen))
+        if self.cloud is not None and not batch.is_settled:
+            self._offload(batch, self.cloud, deadline)
+        if not batch.is_settled:
+            everyone = np.ones(len(batch.left), bool)
+            self._settle(batch, everyone, self.policy.fallback(batch.seen))
+        return [batch.results[sample] for sample in range(len(images))]
+
+    def _offload(self, batch: "_Batch", cloud: Cloud, deadline: float | None) -> None:
+        """Ask the cloud, and settle what the last exit then accepts."""
+        start = time.perf_counter()
+        try:
+            logits = cloud.infer(batch.features, self.split_point, deadline)
+        except OffloadError as error:
+            self.failures[error.cause] += len(batch.left)
+            if not batch.seen:
+                raise
+            batch.failure, batch.cloud_ms = error.cause, _ms_since(start)
+            return
+        accepted = self._look(batch, self.branches, logits)
+        batch.cloud_ms = _ms_since(start)
+        if accepted.any():
+            self._settle(batch, accepted, self.policy.answer(batch.seen))
+
+    def _look(self, batch: "_Batch", exit: int, logits: Floats) -> Bools:
+        """Which of the samples left are accepted at an exit."""
+        batch.seen.append(ExitProbs(exit, probabilities(logits, self._temperatures[exit])))
+        return self.policy.accept(batch.seen, exit == self.split_point - 1)
+
+    def _settle(self, batch: "_Batch", who: Bools, answer: Answer) -> None:
+        """Note the newest exit's answer for the samples `who` of those left, and drop them."""
+        exit = batch.seen[-1].exit
+        confidences = np.stack([seen.confidence for seen in batch.seen], axis=1)
+        for row in np.flatnonzero(who):
+            label = int(answer.label[row])
+            batch.results[int(batch.left[row])] = Result(
+                label=label,
+                class_name=self._classes[label],
+                confidence=float(answer.confidence[row]),
+                exit=exit,
+                on_edge=exit < self.branches,
+                failure=batch.failure,
+                confidences=tuple(confidences[row].tolist()),
+                stages_ms=tuple(batch.stages_ms),
+                cloud_ms=batch.cloud_ms,
+            )
+        batch.keep(~who)
+
+
+class _Batch:
+    """A batch on its way: the samples that are left, what is known of them, and results so far."""
+
+    def __init__(self, images: Floats) -> None:
+        self.left = np.arange(len(images))
+        self.features = images
+        self.seen: list[ExitProbs] = []
+        self.stages_ms: list[float] = []
+        self.cloud_ms, self.failure = 0.0, ""
+        self.results: dict[int, Result] = {}
+
+    @property
+    def is_settled(self) -> bool:
+        """Every image has its answer."""
+        return not len(self.left)
+
+    def keep(self, who: Bools) -> None:
+        """Drop the other samples."""
+        self.left, self.features = self.left[who], self.features[who]
+        self.seen = [ExitProbs(seen.exit, seen.probs[who]) for seen in self.seen]
+
+
+def _ms_since(start: float) -> float:
+    return 1e3 * (time.perf_counter() - start)
+
+
+_OUTPUTS = [LOGITS, NEXT_FEATURES]

@@ -1,0 +1,288 @@
+"""From an artifact to ONNX graphs: a stage for every run of segments, a cloud part for every cut.
+
+The network is exported once, and every graph is cut out of that one, so that any edge part and the
+cloud part behind it are the same operations as the whole. int8 is static, from ranges that are
+measured once on the whole: a cut that is quantised on both sides is then quantised the same.
+"""
+
+import copy
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import NamedTuple
+
+import numpy as np
+import onnx
+import torch
+from numpy.typing import NDArray
+from onnx import ModelProto, NodeProto, helper, numpy_helper
+from onnx.utils import Extractor
+from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_static
+from torch import Tensor, nn
+
+from eenn import artifact
+from eenn.errors import EennError
+from eenn.files import new_directory, write_file
+from eenn.models.early_exit import EarlyExitNet
+from eenn.offload import graphs
+from eenn.offload.graphs import FEATURES, LOGITS, NEXT_FEATURES, Graph, Graphs
+
+Images = NDArray[np.float32]
+
+# Of fp32 graphs from PyTorch: rounding, in another order of additions.
+MAX_RELATIVE_DIFFERENCE = 1e-4
+
+
+def export(artifact_dir: str | Path, calibration: Iterable[Images], images: Images) -> Graphs:
+    """Write the graphs of an artifact to its folder `onnx`, whole or not at all.
+
+    The artifact's manifest and id stay as they are.
+
+    Args:
+        calibration: batches (N, 3, H, W) of preprocessed training images; some hundred in all show
+            the ranges for int8.
+        images: preprocessed real images (N, 3, H, W); every graph is held against PyTorch on them.
+
+    Raises:
+        EennError: the folder exists; no images; an fp32 graph that differs from PyTorch by more
+            than MAX_RELATIVE_DIFFERENCE; see `artifact.load`.
+    """
+    loaded = artifact.load(artifact_dir)
+    size = loaded.manifest.preprocessing.input_size
+    with new_directory(loaded.manifest.path / graphs.FOLDER) as directory:
+        truth = _outputs(loaded.network, _checked(images, size))
+        batches = [_checked(batch, size) for batch in calibration]
+        if not batches:
+            raise EennError("no images to calibrate int8 with; give some of the training images")
+        whole = whole_graph(loaded.network, size)
+        cutter = Extractor(whole)
+        rows = []
+        with TemporaryDirectory() as scratch:
+            quantiser = _Quantiser(whole, batches, Path(scratch))
+            for cut in _cuts(len(loaded.network.segments)):
+                fp32 = cutter.extract_model([cut.input], list(cut.outputs))
+                for precision, model in (("fp32", fp32), ("int8", quantiser(fp32))):
+                    content = _finished(model, cut).SerializeToString()
+                    row = _row(cut, precision, content, truth)
+                    write_file(directory / row.file, content)
+                    rows.append(row)
+        result = Graphs(loaded.manifest, tuple(rows))
+        write_file(directory / graphs.INDEX, result.to_json())
+    return result
+
+
+def whole_graph(network: EarlyExitNet, input_size: int) -> ModelProto:
+    """The whole network as one graph, from `features_0` to `logits_k` and `features_k` of exit k,
+    counted from 1; the batch is free and batch norms are folded.
+
+    The network is left in evaluation mode and in contiguous memory format.
+    """
+    # Channels last would be exported, too, as index arithmetic around every pooling.
+    steps = _Steps(network.to(memory_format=torch.contiguous_format)).eval()
+    program = torch.onnx.export(
+        steps,
+        (torch.zeros(2, 3, input_size, input_size),),
+        input_names=[_features(0)],
+        output_names=[
+            name
+            for k in range(len(network.segments))
+            for name in (_logits(k + 1), _features(k + 1))
+        ],
+        dynamic_shapes=({0: torch.export.Dim("batch")},),
+        dynamo=True,
+        verbose=False,
+    )
+    assert program is not None
+    return _with_plain_nodes(program.model_proto)
+
+
+class _Steps(nn.Module):
+    """Logits and features of every exit, as one tuple."""
+
+    def __init__(self, network: EarlyExitNet) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        return tuple(tensor for step in self.network.steps(images) for tensor in step)
+
+
+class _Cut(NamedTuple):
+    """A graph to cut out: its name, and what its tensors are called in the whole graph."""
+
+    name: str
+    input: str
+    outputs: Mapping[str, str]
+
+
+def _features(k: int) -> str:
+    return f"features_{k}"
+
+
+def _logits(k: int) -> str:
+    return f"logits_{k}"
+
+
+def _cuts(exits: int) -> Iterator[_Cut]:
+    for stop in range(1, exits):
+        outputs = {_logits(stop): LOGITS, _features(stop): NEXT_FEATURES}
+        for start in range(stop):
+            yield _Cut(graphs.stage_name(start, stop), _features(start), outputs)
+    for split_point in range(exits):
+        outputs = {_logits(exits): LOGITS}
+        yield _Cut(graphs.cloud_name(split_point), _features(split_point), outputs)
+
+
+def _with_plain_nodes(model: ModelProto) -> ModelProto:
+    """The same without operations for which ONNX Runtime has no int8, and without the paths of
+    source files that PyTorch notes in every node.
+
+    Batch norms behind a convolution are folded by PyTorch's exporter. Those at the start of a head
+    become 1x1 convolutions, as the next one pads with zeros, and its bias could not carry them.
+    """
+    tensors = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+    nodes, weights = [], list(model.graph.initializer)
+    for node in model.graph.node:
+        if node.op_type == "BatchNormalization":
+            node, own = _as_convolution(node, tensors)
+            weights += own
+        elif node.op_type == "ReduceMean" and sorted(tensors[node.input[1]] % 4) == [2, 3]:
+            node = helper.make_node(
+                "GlobalAveragePool", node.input[:1], node.output, name=node.name
+            )
+        del node.metadata_props[:]
+        nodes.append(node)
+    used = {name for node in nodes for name in node.input}
+    weights = [weight for weight in weights if weight.name in used]
+    for value in (*model.graph.input, *model.graph.output, *model.graph.value_info, *weights):
+        del value.metadata_props[:]
+    graph = helper.make_graph(
+        nodes, "eenn", model.graph.input, model.graph.output, weights,
+        value_info=model.graph.value_info,
+    )  # fmt: skip
+    return helper.make_model(graph, opset_imports=model.opset_import, ir_version=model.ir_version)
+
+
+def _as_convolution(
+    node: NodeProto, tensors: Mapping[str, NDArray[np.float32]]
+) -> tuple[NodeProto, list[onnx.TensorProto]]:
+    (epsilon,) = (a.f for a in node.attribute if a.name == "epsilon")
+    scale, shift, mean, variance = (tensors[name].astype(np.float64) for name in node.input[1:])
+    weight = scale / np.sqrt(variance + epsilon)
+    bias = shift - mean * weight
+    values = {"weight": weight.reshape(-1, 1, 1, 1), "bias": bias}
+    weights = [
+        numpy_helper.from_array(value.astype(np.float32), f"{node.output[0]}.{name}")
+        for name, value in values.items()
+    ]
+    inputs = [node.input[0], *(weight.name for weight in weights)]
+    convolution = helper.make_node("Conv", inputs, node.output, node.name, group=len(scale))
+    return convolution, weights
+
+
+class _Quantiser:
+    """Turns fp32 graphs that were cut out of `whole` into int8.
+
+    Weights are int8 per channel, activations uint8, which is what CPUs multiply fastest. The first
+    convolution and the depthwise one behind it stay as they are: few and wide channels on the
+    largest map, they lose most of the accuracy in int8 and gain no time.
+    """
+
+    def __init__(self, whole: ModelProto, batches: Iterable[Images], scratch: Path) -> None:
+        self._ranges, self._file = scratch / "ranges.json", scratch / "quantised.onnx"
+        convolutions = [node.name for node in whole.graph.node if node.op_type == "Conv"]
+        self._left_out = convolutions[:2]
+        self._quantise(whole, _Reader(batches))
+
+    def __call__(self, model: ModelProto) -> ModelProto:
+        return self._quantise(model, None)
+
+    def _quantise(self, model: ModelProto, reader: CalibrationDataReader | None) -> ModelProto:
+        # The quantiser moves the weights of what it is given to a file that it then removes.
+        model = copy.deepcopy(model)
+        # Says that shapes are inferred and batch norms folded, which it would warn about.
+        helper.set_model_props(model, {"onnx.quant.pre_process": "onnxruntime.quant"})
+        quantize_static(
+            model,
+            self._file,
+            reader,
+            per_channel=True,
+            activation_type=QuantType.QUInt8,
+            weight_type=QuantType.QInt8,
+            nodes_to_exclude=self._left_out,
+            calibration_cache_path=self._ranges,
+        )
+        return onnx.load(self._file)
+
+
+class _Reader(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime has no types
+    def __init__(self, batches: Iterable[Images]) -> None:
+        self._batches = iter(batches)
+
+    def get_next(self) -> dict[str, Images] | None:
+        batch = next(self._batches, None)
+        return None if batch is None else {_features(0): batch}
+
+
+def _finished(model: ModelProto, cut: _Cut) -> ModelProto:
+    """The model with the graph's own names for its inputs and outputs."""
+    names = {cut.input: FEATURES, **cut.outputs}
+    for node in model.graph.node:
+        node.input[:] = [names.get(name, name) for name in node.input]
+        node.output[:] = [names.get(name, name) for name in node.output]
+    for value in (*model.graph.input, *model.graph.output):
+        value.name = names[value.name]
+    del model.graph.value_info[:]
+    model.graph.name, model.producer_name = cut.name, "eenn"
+    return model
+
+
+def _outputs(network: EarlyExitNet, images: Images) -> dict[str, Images]:
+    """PyTorch's values of every tensor at which graphs are cut, by name."""
+    values = {_features(0): images}
+    with torch.inference_mode():
+        for k, (logits, features) in enumerate(network.steps(torch.from_numpy(images)), 1):
+            values[_logits(k)], values[_features(k)] = logits.numpy(), features.numpy()
+    return values
+
+
+def _row(cut: _Cut, precision: str, content: bytes, truth: Mapping[str, Images]) -> Graph:
+    """The graph's row in the index, after it was held against PyTorch."""
+    session = graphs.open_session(content, threads=1)
+    images = truth[cut.input]
+    values = session.run(list(cut.outputs.values()), {FEATURES: images})
+    own = dict(zip(cut.outputs, values, strict=True))
+    difference = max(_relative_difference(own[name], truth[name]) for name in cut.outputs)
+    if precision == "fp32" and not difference <= MAX_RELATIVE_DIFFERENCE:
+        raise EennError(
+            f"graph {cut.name} differs from PyTorch by {difference:.1e} of the largest value, "
+            f"allowed is {MAX_RELATIVE_DIFFERENCE:g}; nothing was written; try other versions of "
+            "torch and onnxruntime"
+        )
+    (logits,) = (name for name, role in cut.outputs.items() if role == LOGITS)
+    same = own[logits].argmax(-1) == truth[logits].argmax(-1)
+    return Graph(
+        cut.name,
+        precision,
+        {value.name: tuple(value.shape[1:]) for value in session.get_inputs()},
+        {value.name: tuple(value.shape[1:]) for value in session.get_outputs()},
+        len(content),
+        hashlib.sha256(content).hexdigest(),
+        len(images),
+        difference,
+        float(same.mean()),
+    )
+
+
+def _relative_difference(own: Images, truth: Images) -> float:
+    return float(np.abs(own - truth).max() / np.abs(truth).max())
+
+
+def _checked(images: Images, size: int) -> Images:
+    if images.dtype != np.float32 or not len(images) or images.shape[1:] != (3, size, size):
+        raise EennError(
+            f"images to export with: {images.dtype} {images.shape}; allowed is float32 "
+            f"(N, 3, {size}, {size}) with at least one image, as the preprocessing gives them"
+        )
+    return images
