@@ -1,7 +1,7 @@
 """Builds the README's tables from the result files in results/: `make results`.
 
 A block between `<!-- generated: NAME -->` and `<!-- end -->` belongs to the function of that name.
-Result files are the `metrics.json` of runs, and what the benchmarks wrote.
+Result files are the `metrics.json` and `summary.json` of runs, and what the benchmarks wrote.
 """
 
 import json
@@ -12,6 +12,7 @@ from typing import Any
 
 from eenn.calibration import Temperatures
 from eenn.files import write_file
+from eenn.grid import LAST_EXIT_ONLY
 from eenn.reports.tables import exit_rows
 from eenn.runs import table
 
@@ -75,8 +76,95 @@ def speed() -> str:
     return f"{table(rows)}\n\nBatch {run['batch']} at {run['input_size']} px. {_where(run)}"
 
 
+def edge_analysis() -> str:
+    """Networks with 2 to 5 branches at p_tar 0.8, against their last exit and a net without any."""
+    run = _run("edge_analysis")
+    conventional = next(row for row in run["points"] if not row["branches"])
+    rows = []
+    for row in run["points"]:
+        if row["p_tar"] == 0.8 and row["policy"] == "confidence":
+            alone = _last_exit_only(run, row)
+            rows.append(
+                {
+                    "branches": str(row["branches"]),
+                    "accuracy %": _interval(row, "accuracy", 100),
+                    "last exit only": _interval(alone, "accuracy", 100),
+                    "conventional": _interval(conventional, "accuracy", 100),
+                    "edge %": _interval(row, "edge_probability", 100),
+                    "edge accuracy %": _interval(row, "edge_accuracy", 100),
+                    "MMACs": _interval(row, "macs", 1e-6),
+                    "latency ms": _interval(row, "latency_ms", 1),
+                    "of last exit only": f"{row['latency_ms'] / alone['latency_ms']:.2f}",
+                }
+            )
+    return f"{table(rows)}\n\np_tar 0.8, all branches active. {_evaluated(run)}"
+
+
+def fallback() -> str:
+    """Who answers for images that no exit accepts, five branches."""
+    runs = {name: _run(f"fallback-{name}") for name in ("most_confident", "last_exit")}
+    rows = [
+        {
+            "p_tar": f"{row['p_tar']:g}",
+            **{
+                f"`{name}`, %": _interval(other, "accuracy", 100)
+                for name, run in runs.items()
+                for other in run["points"]
+                if (other["policy"], other["p_tar"]) == ("confidence", row["p_tar"])
+            },
+            "last exit only, %": _interval(
+                _last_exit_only(runs["last_exit"], row), "accuracy", 100
+            ),
+        }
+        for row in runs["last_exit"]["points"]
+        if row["policy"] == "confidence"
+    ]
+    return f"{table(rows)}\n\nFive branches, all active. {_evaluated(runs['last_exit'])}"
+
+
+def blur() -> str:
+    """Early exits, committee and conventional network on blurred images, p_tar 0.8."""
+    run = _run("blur_committee")
+    rows = []
+    for row in run["points"]:
+        if row["branches"] and row["p_tar"] == 0.8 and row["level"] in (0, 0.5, 1, 1.5, 1.8):
+            conventional = next(
+                other
+                for other in run["points"]
+                if not other["branches"] and other["level"] == row["level"]
+            )
+            rows.append(
+                {
+                    "branches": str(row["branches"]),
+                    "sigma": f"{row['level']:g}",
+                    "policy": row["policy"],
+                    "accuracy %": _interval(row, "accuracy", 100),
+                    "conventional": _interval(conventional, "accuracy", 100),
+                    "edge %": _interval(row, "edge_probability", 100),
+                    "edge accuracy %": _interval(row, "edge_accuracy", 100),
+                    "MMACs": _interval(row, "macs", 1e-6),
+                }
+            )
+    return f"{table(rows)}\n\np_tar 0.8, all branches active. {_evaluated(run)}"
+
+
+def grid_speed() -> str:
+    """A grid from records against running the network again."""
+    run = _run("grid_speed")
+    rows = [
+        {"": "from records", "s": f"{run['grid_s']:.2f}"},
+        {"": "network again for every point", "s": f"{run['network_again_s']:.0f}"},
+        {"": "ratio", "s": f"{run['ratio']:.0f}"},
+    ]
+    return (
+        f"{table(rows)}\n\n{run['points']} points on {run['samples']:,} samples; peak memory with "
+        f"{run['memory_samples']:,}: {run['peak_memory_mib']:.0f} MiB. {_where(run)}"
+    )
+
+
 BLOCKS: dict[str, Callable[[], str]] = {
-    f.__name__: f for f in (headline, heads, branches, demo, speed)
+    f.__name__: f
+    for f in (headline, heads, branches, demo, speed, edge_analysis, fallback, blur, grid_speed)
 }
 
 
@@ -111,6 +199,25 @@ def _origin(*runs: dict[str, Any]) -> str:
         _distinct(runs, key) for key in ("test_samples", "epochs", "input_size")
     )
     return f"Test split, {samples} images; {epochs} epochs at {size} px. {_where(*runs)}"
+
+
+def _last_exit_only(run: dict[str, Any], like: dict[str, Any]) -> dict[str, Any]:
+    """The row of the same network at the same level with no active branch."""
+    return next(
+        row
+        for row in run["points"]
+        if row["policy"] == LAST_EXIT_ONLY
+        and (row["branches"], row["level"]) == (like["branches"], like["level"])
+    )
+
+
+def _interval(row: dict[str, Any], name: str, scale: float) -> str:
+    low, high = (row[f"{name}_{end}"] * scale for end in ("low", "high"))
+    return f"{row[name] * scale:.1f} ({low:.1f}-{high:.1f})"
+
+
+def _evaluated(run: dict[str, Any]) -> str:
+    return f"{run['split'].title()} split, {run['points'][0]['n']} images. {_where(run)}"
 
 
 def _where(*runs: dict[str, Any]) -> str:

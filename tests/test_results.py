@@ -49,3 +49,12 @@ def test_conv_heads_are_better_where_it_counts_and_worse_nowhere() -> None:
         r["exits"][-1]["macs"] + sum(e["head_macs"] for e in r["exits"]) for r in (conv, linear)
     ]
     assert macs[0] <= 1.03 * macs[1]
+
+
+def test_a_grid_from_records_is_quick_and_small() -> None:
+    measured = run("grid_speed")
+    assert (measured["points"], measured["samples"]) == (25, 3060)
+    assert measured["grid_s"] <= 0.5
+    assert measured["ratio"] >= 100
+    assert measured["memory_samples"] == 30_000
+    assert measured["peak_memory_mib"] < 2048
