@@ -161,7 +161,7 @@ def write_report(
             Section(drawn.heading, figure=file.read_bytes(), caption=drawn.caption)
             for drawn, file in zip(made, pngs, strict=True)
         ),
-        Section("Who stopped where", EXITS_TEXT, exit_rows(results.exits)),
+        Section("Who stopped where", EXITS_TEXT, taken_rows(results.exits)),
         Section("Quality of the exits", QUALITY_TEXT, quality_rows(results.quality)),
     ]
     if thresholds:
@@ -207,12 +207,7 @@ def point_rows(points: Sequence[Row]) -> list[dict[str, str]]:
     for row in points:
         rows.append(
             {
-                "network": row["network"],
-                "seed": str(row["seed"]),
-                "level": f"{row['level']:g}",
-                "policy": row["policy"].replace("_", " "),
-                "p_tar": row["thresholds"] or _number(row["p_tar"], "g"),
-                "active": row["active"],
+                **_setting(row),
                 "n": str(row["n"]),
                 "accuracy %": _with_interval(row, "accuracy", 100),
                 "edge %": _with_interval(row, "edge_probability", 100),
@@ -227,18 +222,13 @@ def point_rows(points: Sequence[Row]) -> list[dict[str, str]]:
     return _varying(rows, ("seed", "level"))
 
 
-def exit_rows(exits: Sequence[Row]) -> list[dict[str, str]]:
+def taken_rows(exits: Sequence[Row]) -> list[dict[str, str]]:
     """Who stopped where as printable rows."""
     rows = []
     for row in exits:
         rows.append(
             {
-                "network": row["network"],
-                "seed": str(row["seed"]),
-                "level": f"{row['level']:g}",
-                "policy": row["policy"].replace("_", " "),
-                "p_tar": row["thresholds"] or _number(row["p_tar"], "g"),
-                "active": row["active"],
+                **_setting(row),
                 "exit": str(row["exit"]),
                 "n": str(row["exit_n"]),
                 "stopped here %": _with_interval(row, "exit_share", 100),
@@ -248,6 +238,18 @@ def exit_rows(exits: Sequence[Row]) -> list[dict[str, str]]:
             }
         )
     return _varying(rows, ("seed", "level"))
+
+
+def _setting(row: Row) -> dict[str, str]:
+    """What tells a point from all others."""
+    return {
+        "network": row["network"],
+        "seed": str(row["seed"]),
+        "level": f"{row['level']:g}",
+        "policy": row["policy"].replace("_", " "),
+        "p_tar": row["thresholds"] or _number(row["p_tar"], "g"),
+        "active": row["active"],
+    }
 
 
 def quality_rows(quality: Sequence[Row]) -> list[dict[str, str]]:
