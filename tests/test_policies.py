@@ -207,7 +207,7 @@ def test_a_policy_takes_its_own_settings_from_those_of_all(name: str) -> None:
         *((name, {"fallback_to": "none"}, "allowed are most_confident, last") for name in POLICIES),
         ("confidence", {"p_tar": (0.5, -0.1)}, "p_tar=-0.1: allowed is 0 to 1"),
         ("window", {"low": -1}, "low=-1: allowed is 0 to 1"),
-        ("patience", {"agree": 0}, "policy.agree=0: allowed is 1 or more"),
+        ("patience", {"agree": 0}, "policy.agree=0: allowed is a whole number of exits"),
         ("committee", {"weights": (0.5, -0.5)}, "weights .*: allowed are numbers from 0 up"),
         ("geometric_committee", {"weights": (math.nan,)}, "allowed are numbers from 0 up"),
         ("committee", {"weights": (math.inf,)}, "allowed are numbers from 0 up"),
