@@ -1,14 +1,13 @@
 """Calibration: temperatures, and how far confidences are from the truth (NLL, ECE, reliability).
 
-NumPy and SciPy only; logits are raw, float (..., samples, classes), labels int (samples,).
+NumPy, and SciPy where temperatures are fitted, so that the edge does without it. Logits are raw,
+float (..., samples, classes), labels int (samples,).
 """
 
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.optimize import brentq
-from scipy.special import log_softmax, softmax
 
 from eenn.errors import EennError
 
@@ -38,7 +37,7 @@ class ReliabilityBins:
 def probabilities(logits: ArrayLike, temperature: ArrayLike = 1.0) -> Floats:
     """Calibrated probabilities, the shape of `logits`; `temperature` is one or one per exit."""
     scaled = np.asarray(logits, np.float64) / _against(temperature, np.ndim(logits))
-    return np.asarray(softmax(scaled, axis=-1))
+    return np.exp(_log_softmax(scaled))
 
 
 def nll(logits: ArrayLike, labels: ArrayLike, temperature: float = 1.0) -> float:
@@ -48,7 +47,7 @@ def nll(logits: ArrayLike, labels: ArrayLike, temperature: float = 1.0) -> float
 
 def nll_per_sample(logits: ArrayLike, labels: ArrayLike, temperature: float = 1.0) -> Floats:
     """Negative log-likelihood in nats of every sample, (samples,)."""
-    log_probs = log_softmax(np.asarray(logits, np.float64) / temperature, axis=-1)
+    log_probs = _log_softmax(np.asarray(logits, np.float64) / temperature)
     return np.asarray(-np.take_along_axis(log_probs, np.asarray(labels)[:, None], -1)[:, 0])
 
 
@@ -62,6 +61,8 @@ def fit_temperature(logits: ArrayLike, labels: ArrayLike) -> float:
     Raises:
         EennError: logits that are not finite, or no samples.
     """
+    from scipy.optimize import brentq
+
     z = np.asarray(logits, np.float64)
     if z.size == 0 or not np.isfinite(z).all():
         raise EennError(
@@ -72,7 +73,7 @@ def fit_temperature(logits: ArrayLike, labels: ArrayLike) -> float:
 
     def slope(inverse: float) -> float:
         """Derivative of the NLL with respect to 1/T."""
-        return float(((softmax(inverse * z, axis=-1) * z).sum(-1) - right).mean())
+        return float(((probabilities(inverse * z) * z).sum(-1) - right).mean())
 
     low, high = 1 / MAX_TEMPERATURE, 1 / MIN_TEMPERATURE
     if slope(low) >= 0 and slope(high) <= 0:
@@ -140,6 +141,11 @@ def ece_if_calibrated(
 def _against(temperature: ArrayLike, ndim: int) -> Floats:
     t = np.asarray(temperature, np.float64)
     return t.reshape(t.shape + (1,) * (ndim - t.ndim)) if t.ndim else t
+
+
+def _log_softmax(z: Floats) -> Floats:
+    shifted = z - z.max(axis=-1, keepdims=True)
+    return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True)))
 
 
 def _bins(confidence: Floats, correct: NDArray[np.bool_], bins: int) -> ReliabilityBins:
