@@ -7,8 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import hydra
-from hydra.core.hydra_config import HydraConfig
-from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from eenn.cli import one_line_errors
@@ -21,22 +19,14 @@ from eenn.fitting import Goal
 from eenn.grid import Service
 from eenn.manifest import read_manifest
 from eenn.provenance import processor, provenance
-from eenn.runs import CONFIG, claim, find_artifact
+from eenn.runs import CONFIG, find_artifact
 from eenn.subject import Subject
-from train import CONF
+from train import CONF, claimed_job
 
 
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="evaluate")
 def main(config: DictConfig) -> None:
-    hydra_config = HydraConfig.get()
-    sweeping = hydra_config.mode is RunMode.MULTIRUN
-    overrides = list(hydra_config.overrides.task)
-    with one_line_errors(f"{hydra_config.job.num} {overrides}" if sweeping else None):
-        directory = Path(hydra_config.runtime.output_dir)
-        group = directory.parent.name if sweeping else None
-        settings: Any = OmegaConf.to_container(config, resolve=True)
-        settings |= {"overrides": overrides, "group": group}
-        claim(directory, OmegaConf.to_yaml(settings), None, overrides)
+    with claimed_job(config) as (settings, directory):
         evaluate(settings, directory)
 
 

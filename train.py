@@ -3,7 +3,8 @@
 Reads conf/train.yaml, writes outputs/train/NAME/TIMESTAMP/.
 """
 
-import io
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -32,20 +33,33 @@ class CompareRuns(Callback):
             raise SystemExit(f"error: jobs without a result: {', '.join(unfinished)}")
 
 
-@hydra.main(version_base="1.3", config_path=str(CONF), config_name="train")
-def main(config: DictConfig) -> None:
+@contextmanager
+def claimed_job(config: DictConfig) -> Iterator[tuple[dict[str, Any], Path]]:
+    """Settings and directory of this Hydra job, claimed; a user's mistake ends it with one line.
+
+    To the settings come the overrides and the name of the sweep, which groups its runs.
+    """
     hydra_config = HydraConfig.get()
     sweeping = hydra_config.mode is RunMode.MULTIRUN
     overrides = list(hydra_config.overrides.task)
     with one_line_errors(f"{hydra_config.job.num} {overrides}" if sweeping else None):
         directory = Path(hydra_config.runtime.output_dir)
-        group = directory.parent.name if sweeping else None
-        values: Any = OmegaConf.to_container(config, resolve=True)
-        values |= {"overrides": overrides, "group": group}
-        settings = OmegaConf.to_yaml(values)
-        claim(directory, settings, config.resume, overrides)
+        settings: Any = OmegaConf.to_container(config, resolve=True)
+        settings |= {
+            "overrides": overrides,
+            "group": directory.parent.name if sweeping else None,
+        }
+        claim(directory, OmegaConf.to_yaml(settings), settings.get("resume"), overrides)
+        yield settings, directory
+
+
+@hydra.main(version_base="1.3", config_path=str(CONF), config_name="train")
+def main(config: DictConfig) -> None:
+    with claimed_job(config) as (settings, directory):
         resumed = config.resume is not None
-        train(OmegaConf.load(directory / CONFIG if resumed else io.StringIO(settings)), directory)
+        train(
+            OmegaConf.load(directory / CONFIG) if resumed else OmegaConf.create(settings), directory
+        )
 
 
 def train(config: Any, directory: Path) -> None:
