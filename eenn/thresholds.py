@@ -25,31 +25,31 @@ ROUNDING = 1e-9
 HALVINGS = 52
 
 
-def most_accurate_within(accuracy: ArrayLike, cost: ArrayLike, budget: float) -> int:
-    """Index of the most accurate candidate that costs at most `budget`; of equals the cheapest.
+def most_accurate_within(accuracy: ArrayLike, cost: ArrayLike, limit: float) -> int:
+    """Index of the most accurate candidate that costs at most `limit`; of equals the cheapest.
 
     Args:
         accuracy: of every candidate, (candidates,).
-        cost: mean cost of every candidate, in the unit of `budget` (MACs, milliseconds).
+        cost: mean cost of every candidate, in the unit of `limit` (MACs, milliseconds).
 
     Raises:
         EennError: nothing is that cheap, or the results are no two arrays of numbers alike.
     """
     accuracies, costs = _results(accuracy, cost)
     best_first = np.lexsort((costs, -accuracies))
-    fit = best_first[costs[best_first] <= budget]
+    fit = best_first[costs[best_first] <= limit]
     if not len(fit):
         raise EennError(
-            f"no candidate costs {budget:.6g} or less, the cheapest costs {costs.min():.6g}; "
-            "raise the budget or add bolder thresholds"
+            f"no candidate costs {limit:.6g} or less, the cheapest costs {costs.min():.6g}; "
+            "raise the limit"
         )
     return int(fit[0])
 
 
 def cheapest_within_drop(
-    accuracy: ArrayLike, cost: ArrayLike, reference_accuracy: float, max_drop: float
+    accuracy: ArrayLike, cost: ArrayLike, reference_accuracy: float, limit: float
 ) -> int:
-    """Index of the cheapest candidate that loses at most `max_drop` of the reference accuracy.
+    """Index of the cheapest candidate that loses at most `limit` of the reference accuracy.
 
     Of equally cheap ones it is the most accurate.
 
@@ -57,22 +57,22 @@ def cheapest_within_drop(
         accuracy: of every candidate, (candidates,).
         cost: mean cost of every candidate, (candidates,).
         reference_accuracy: what the drop is counted from, such as the last exit's.
-        max_drop: in [0, 1), 0.01 for one percentage point.
+        limit: in [0, 1), 0.01 for one percentage point.
 
     Raises:
-        EennError: nothing is that accurate, `max_drop` is out of range, or the results are no two
+        EennError: nothing is that accurate, `limit` is out of range, or the results are no two
             arrays of numbers alike.
     """
     accuracies, costs = _results(accuracy, cost)
-    if not 0 <= max_drop < 1:
-        raise EennError(f"max_drop={max_drop}: allowed is [0, 1), as 0.01 for one percentage point")
-    lowest = reference_accuracy - max_drop
+    if not 0 <= limit < 1:
+        raise EennError(f"limit={limit}: allowed is [0, 1), as 0.01 for one percentage point")
+    lowest = reference_accuracy - limit
     cheapest_first = np.lexsort((-accuracies, costs))
     fit = cheapest_first[accuracies[cheapest_first] >= lowest - ROUNDING]
     if not len(fit):
         raise EennError(
             f"no candidate has an accuracy of {lowest:.6g}, the best has {accuracies.max():.6g}; "
-            "raise max_drop or add more cautious thresholds"
+            "raise the limit, or let what no exit accepts fall back to the last exit"
         )
     return int(fit[0])
 

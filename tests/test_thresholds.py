@@ -54,23 +54,23 @@ def test_nothing_within_the_budget_is_more_accurate(
 @quick
 @given(results, st.sampled_from([0.6, 0.75, 0.9]), st.sampled_from([0.0, 0.1, 0.2]))
 def test_nothing_within_the_drop_is_cheaper(
-    candidates: list[tuple[float, int]], reference: float, max_drop: float
+    candidates: list[tuple[float, int]], reference: float, limit: float
 ) -> None:
     accuracy, cost = zip(*candidates, strict=True)
     # In whole hundredths, where differences are exact.
-    lowest = round(100 * reference) - round(100 * max_drop)
+    lowest = round(100 * reference) - round(100 * limit)
     good = [i for i in range(len(candidates)) if round(100 * accuracy[i]) >= lowest]
     if good:
         expected = min(good, key=lambda i: (cost[i], -accuracy[i], i))
-        assert cheapest_within_drop(accuracy, cost, reference, max_drop) == expected
+        assert cheapest_within_drop(accuracy, cost, reference, limit) == expected
     else:
         with pytest.raises(EennError, match=f"the best has {max(accuracy)}"):
-            cheapest_within_drop(accuracy, cost, reference, max_drop)
+            cheapest_within_drop(accuracy, cost, reference, limit)
 
 
 def test_a_drop_of_just_what_is_allowed_is_allowed() -> None:
     assert 0.8 - 0.1 > 0.7  # in floats
-    assert cheapest_within_drop([0.8, 0.7], [2, 1], reference_accuracy=0.8, max_drop=0.1) == 1
+    assert cheapest_within_drop([0.8, 0.7], [2, 1], reference_accuracy=0.8, limit=0.1) == 1
 
 
 @pytest.mark.parametrize(
@@ -83,10 +83,10 @@ def test_results_that_cannot_be_compared_are_refused(accuracy: Any, cost: Any) -
         cheapest_within_drop(accuracy, cost, 0.5, 0.1)
 
 
-@pytest.mark.parametrize("max_drop", [-0.1, 1, np.nan])
-def test_a_drop_is_a_share(max_drop: float) -> None:
+@pytest.mark.parametrize("limit", [-0.1, 1, np.nan])
+def test_a_drop_is_a_share(limit: float) -> None:
     with pytest.raises(EennError, match=r"\[0, 1\)"):
-        cheapest_within_drop([0.5], [1], 0.5, max_drop)
+        cheapest_within_drop([0.5], [1], 0.5, limit)
 
 
 def test_p_values_are_those_of_the_formulas() -> None:
