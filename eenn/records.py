@@ -7,7 +7,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +49,8 @@ class Origin:
 class ExitRecords:
     """Raw logits float32 (exits, samples, classes), labels int (samples,), and their origin.
 
-    Temperatures are applied on reading.
+    Temperatures are applied on reading. `made` says with what and when, which does not tell records
+    apart.
 
     Raises:
         EennError: shapes that do not fit each other, or logits that are not finite.
@@ -59,6 +60,7 @@ class ExitRecords:
     labels: NDArray[np.int64]
     sample_ids: tuple[str, ...]
     origin: Origin
+    made: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         shape, samples = self.logits.shape, len(self.sample_ids)
@@ -80,6 +82,7 @@ class ExitRecords:
             "schema_version": SCHEMA_VERSION,
             "origin": asdict(self.origin),
             "sample_ids": self.sample_ids,
+            "made": self.made,
         }
         text = json.dumps(header)
         metadata = {"eenn": text, "sha256": _digest(text, tensors)}
@@ -114,7 +117,8 @@ class ExitRecords:
             )
         if header["origin"] != asdict(origin):
             raise RecordsForeign(f"{path} holds records of {header['origin']}, not of {origin}")
-        return cls(tensors["logits"], tensors["labels"], tuple(header["sample_ids"]), origin)
+        sample_ids, made = tuple(header["sample_ids"]), header.get("made", {})
+        return cls(tensors["logits"], tensors["labels"], sample_ids, origin, made)
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ where one is missing.
 """
 
 from collections.abc import Callable
+from datetime import datetime
 from functools import cached_property
 from typing import Any
 
@@ -119,10 +120,11 @@ class Subject:
         from eenn.recording import record
         from eenn.training.hardware import prepare
 
-        prepare("auto")
+        machine = prepare("auto")
         device = "cuda" if torch.cuda.is_available() else "cpu"
         distortion = Distortion(origin.distortion, origin.level) if origin.level else None
         batches = self._data.evaluation_dataloader(origin.split, distortion)
         title = f"{self.branches} branches, {origin.split}, {origin.distortion} {origin.level:g}"
         logits, labels = record(self._network, batches, device, title)
-        return ExitRecords(logits, labels, getattr(self.split, origin.split), origin)
+        made = {"device": machine.hardware, "date": datetime.now().isoformat(timespec="seconds")}
+        return ExitRecords(logits, labels, getattr(self.split, origin.split), origin, made)

@@ -51,6 +51,7 @@ def records(draw: st.DrawFn) -> ExitRecords:
         draw(arrays(np.int64, shape[1])),
         tuple(draw(texts) for _ in range(shape[1])),
         origin,
+        draw(st.dictionaries(texts, texts, max_size=2)),
     )
 
 
@@ -61,7 +62,8 @@ def small(origin: Origin = ORIGIN, shift: float = 0) -> ExitRecords:
 
 def same(first: ExitRecords, second: ExitRecords) -> bool:
     arrays_of = [(r.logits, r.labels) for r in (first, second)]
-    return (first.sample_ids, first.origin) == (second.sample_ids, second.origin) and all(
+    facts = [(r.sample_ids, r.origin, r.made) for r in (first, second)]
+    return facts[0] == facts[1] and all(
         (a.dtype, a.shape, a.tobytes()) == (b.dtype, b.shape, b.tobytes())
         for a, b in zip(*arrays_of, strict=True)
     )
@@ -96,6 +98,7 @@ def test_the_file_is_plain_safetensors(tmp_path: Path) -> None:
         "schema_version": 1,
         "origin": asdict(ORIGIN),
         "sample_ids": list(saved.sample_ids),
+        "made": {},
     }
 
 
