@@ -22,9 +22,10 @@ import torch
 
 from eenn.costs import CostModel, Link, macs, payloads
 from eenn.files import write_file
-from eenn.grid import Case, Service, active_sets, exit_outputs, exit_quality, grid
+from eenn.grid import Case, Service, active_sets, exit_outputs, grid
 from eenn.models.early_exit import Architecture
 from eenn.provenance import processor, provenance
+from eenn.quality import exit_quality
 from eenn.records import ExitRecords, Origin
 
 CLASSES, BRANCHES, SIZE = 257, 5, 224

@@ -19,17 +19,17 @@ from eenn.grid import (
     ORACLE,
     Case,
     Results,
-    Row,
     Service,
     Threshold,
     active_sets,
     choose_temperatures,
     exit_outputs,
-    exit_quality,
     grid,
     one_point,
     tradeoff,
 )
+from eenn.intervals import Row
+from eenn.quality import exit_quality
 from eenn.records import ExitRecords
 from eenn.reports.evaluation import figures, point_rows, reliability, write_report
 from eenn.reports.figures import reliability_figure
@@ -113,8 +113,11 @@ def run_evaluation(run: Run, subjects: Sequence[Subject], plan: Plan) -> None:
     profiles = {network: subject.profile for network, subject in named.items()}
     made = figures(results, policy, profiles, plan.distortion, plan.service)
     made += [
-        reliability(network, subject.split.seed, _reliability(subject, plan))
+        reliability(
+            network, subject.split.seed, plan.distortion, level, _reliability(subject, plan, level)
+        )
         for network, subject in named.items()
+        for level in plan.levels
     ]
     headline = _headline(results.points, plan.active is not None)
     shown = point_rows(headline)
@@ -232,8 +235,8 @@ def _evaluate_one(subject: Subject, network: Row, plan: Plan, results: Results) 
     return fitted
 
 
-def _reliability(subject: Subject, plan: Plan) -> Figure:
-    records = subject.records(plan.split, plan.distortion, plan.levels[0])
+def _reliability(subject: Subject, plan: Plan, level: float) -> Figure:
+    records = subject.records(plan.split, plan.distortion, level)
     fitted = subject.manifest.temperatures
     temperatures = choose_temperatures(fitted, subject.branches + 1, plan.temperature)
     return reliability_figure(records.logits, records.labels, temperatures)

@@ -8,7 +8,8 @@ import numpy as np
 
 from eenn.decisions import decide
 from eenn.errors import EennError, require_numbers
-from eenn.grid import Case, Row, has_threshold
+from eenn.grid import Case, has_threshold
+from eenn.intervals import Row
 from eenn.policies import make_policy
 from eenn.thresholds import (
     P_VALUES,

@@ -1,43 +1,25 @@
-"""Every number of an evaluation, from records alone: exits, and points of a grid of settings.
+"""The points of a grid of settings, from records alone, and who stopped where at each of them.
 
-A point is a policy at a setting over a set of active branches. Rows are flat dictionaries: a
-quantity, and with `_low` and `_high` behind its name the 95 % interval. NumPy only.
+A point is a policy at a setting over a set of active branches. Rows are flat dictionaries of
+quantities and their intervals.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from eenn.calibration import (
-    Temperatures,
-    ece,
-    ece_if_calibrated,
-    ece_of,
-    nll,
-    nll_per_sample,
-    probabilities,
-)
+from eenn.calibration import Temperatures, probabilities
 from eenn.costs import CostModel
 from eenn.decisions import Decisions, check_active, decide, oracle
 from eenn.errors import EennError, require_numbers
-from eenn.metrics import (
-    Resamples,
-    aurc,
-    bootstrap_statistic,
-    brier_score,
-    failure_auroc,
-    missed_deadline,
-    outage,
-    wilson_interval,
-)
+from eenn.intervals import Row, means, resamples, share, share_of_batches
+from eenn.metrics import BatchShare, missed_deadline, outage
 from eenn.policies import POLICIES, ExitProbs, make_policy
 from eenn.records import ExitRecords
 
-Row = dict[str, Any]
 Threshold = float | Sequence[float]
 TEMPERATURES = ("per_exit", "shared", "none")
 ORACLE, LAST_EXIT_ONLY, EDGE_ONLY = "oracle (no policy)", "last exit only", "edge only"
@@ -123,25 +105,26 @@ def point(case: Case, decisions: Decisions, promised: float) -> Row:
     n, on_edge = len(correct), decisions.on_edge
     edge_n = int(on_edge.sum())
     latency_ms, batch_size = case.costs.latency_ms(decisions), case.service.batch_size
-    row = {
+    failed = BatchShare(np.nan, 0)
+    if np.isfinite(promised):
+        failed = outage(correct, on_edge, promised, batch_size, BATCHES)
+    missed = missed_deadline(latency_ms, case.service.deadline_ms, batch_size, BATCHES)
+    return {
         "n": n,
-        **_share("accuracy", int(correct.sum()), n),
-        **_share("edge_probability", edge_n, n),
+        **share("accuracy", int(correct.sum()), n),
+        **share("edge_probability", edge_n, n),
         "edge_n": edge_n,
-        **_share("edge_accuracy", int(correct[on_edge].sum()), edge_n),
-        **_means(
+        **share("edge_accuracy", int(correct[on_edge].sum()), edge_n),
+        **means(
             confidence=decisions.confidence,
             macs=case.costs.answer_macs(decisions),
+            edge_macs=case.costs.macs.edge(decisions),
             latency_ms=latency_ms,
+            sent_bytes=case.costs.sent_bytes(decisions),
         ),
-        "edge_macs": float(case.costs.macs.edge(decisions).mean()),
-        "sent_bytes": float(case.costs.sent_bytes(decisions).mean()),
-        "outage": np.nan,
+        **share_of_batches("outage", failed),
+        **share_of_batches("missed_deadline", missed),
     }
-    if np.isfinite(promised):
-        row["outage"] = outage(correct, on_edge, promised, batch_size, BATCHES).share
-    missed = missed_deadline(latency_ms, case.service.deadline_ms, batch_size, BATCHES)
-    return {**row, "missed_deadline": missed.share}
 
 
 def exits_taken(case: Case, decisions: Decisions) -> list[Row]:
@@ -151,7 +134,7 @@ def exits_taken(case: Case, decisions: Decisions) -> list[Row]:
     """
     correct, confidence = decisions.label == case.labels, decisions.confidence
     here = decisions.taken == np.arange(len(case.outputs))[:, None]
-    lows, highs = _resamples(len(correct)).mean_interval(confidence, here)
+    lows, highs = resamples(len(correct)).mean_interval(confidence, here)
     rows, n = [], len(correct)
     for exit, (taken, low, high) in enumerate(zip(here, lows, highs, strict=True), 1):
         count = int(taken.sum())
@@ -160,54 +143,12 @@ def exits_taken(case: Case, decisions: Decisions) -> list[Row]:
                 "exit": exit,
                 "n": n,
                 "exit_n": count,
-                **_share("exit_share", count, n),
+                **share("exit_share", count, n),
                 "left_by_here": float(here[:exit].sum() / n),
                 "confidence": float(confidence[taken].mean()) if count else np.nan,
                 "confidence_low": float(low),
                 "confidence_high": float(high),
-                **_share("accuracy", int(correct[taken].sum()), count),
-            }
-        )
-    return rows
-
-
-def exit_quality(records: ExitRecords, temperatures: Sequence[float]) -> list[Row]:
-    """One row per exit, as if it answered everything: accuracy, calibration, failure prediction.
-
-    `_raw` are the numbers before the temperature. `ece_if_calibrated` is what a perfectly
-    calibrated model with the same confidences would show on as many samples.
-    """
-    rows = []
-    labels = records.labels
-    for exit, (logits, t) in enumerate(zip(records.logits, temperatures, strict=True)):
-        raw, probs = probabilities(logits), probabilities(logits, t)
-        prediction, confidence = probs.argmax(-1), probs.max(-1)
-        correct = prediction == labels
-        of_label = np.take_along_axis(probs, labels[:, None], -1)[:, 0]
-        low, high = _interval(ece_of, confidence, correct)
-        auroc_low, auroc_high = _interval(failure_auroc, confidence, correct)
-        aurc_low, aurc_high = _interval(aurc, confidence, correct)
-        squares = (probs**2).sum(-1) - 2 * of_label + 1  # the Brier score of each sample
-        rows.append(
-            {
-                "exit": exit + 1,
-                "n": len(labels),
-                "temperature": t,
-                **_share("accuracy", int(correct.sum()), len(labels)),
-                "nll_raw": nll(logits, labels),
-                "brier_raw": brier_score(raw, labels),
-                **_means(nll=nll_per_sample(logits, labels, t), brier=squares),
-                "ece_raw": ece(raw, labels),
-                "ece": ece(probs, labels),
-                "ece_low": max(0.0, low),
-                "ece_high": high,
-                "ece_if_calibrated": ece_if_calibrated(probs, draws=200)[0],
-                "failure_auroc": failure_auroc(confidence, correct),
-                "failure_auroc_low": auroc_low,
-                "failure_auroc_high": auroc_high,
-                "aurc": aurc(confidence, correct),
-                "aurc_low": aurc_low,
-                "aurc_high": aurc_high,
+                **share("accuracy", int(correct[taken].sum()), count),
             }
         )
     return rows
@@ -312,10 +253,6 @@ def active_sets(
     return sets
 
 
-def _interval(statistic: Callable[..., float], *arrays: NDArray[Any]) -> tuple[float, float]:
-    return bootstrap_statistic(statistic, *arrays, resamples=300)
-
-
 def has_threshold(policy: str) -> bool:
     """Whether the policy of that name has a p_tar."""
     # An unknown name is for make_policy to refuse.
@@ -332,25 +269,3 @@ def _setting(name: str, p_tar: Threshold, active: tuple[int, ...], most_active: 
         "active": " ".join(str(branch + 1) for branch in active),
         "most_active": most_active,
     }
-
-
-def _share(name: str, successes: int, n: int) -> Row:
-    low, high = wilson_interval(successes, n)
-    share = successes / n if n else np.nan
-    return {name: share, f"{name}_low": float(low), f"{name}_high": float(high)}
-
-
-def _means(**values: NDArray[np.float64]) -> Row:
-    """Mean and interval of each quantity."""
-    stacked = np.stack(list(values.values()))
-    lows, highs = _resamples(stacked.shape[1]).mean_interval(stacked)
-    row: Row = {}
-    for name, mean, low, high in zip(values, stacked.mean(1), lows, highs, strict=True):
-        row |= {name: float(mean), f"{name}_low": float(low), f"{name}_high": float(high)}
-    return row
-
-
-@lru_cache(maxsize=2)
-def _resamples(samples: int) -> Resamples:
-    """The same for every quantity and point, so that their differences are not chance."""
-    return Resamples(samples)

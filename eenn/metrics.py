@@ -151,17 +151,15 @@ def bootstrap_statistic(
     return low - bias, high - bias
 
 
-def brier_score(probs: ArrayLike, labels: ArrayLike) -> float:
-    """Brier score of one exit's probabilities (samples, classes), in [0, 2].
+def brier_per_sample(probs: ArrayLike, labels: ArrayLike) -> Floats:
+    """Brier score of each sample's probabilities (samples, classes), in [0, 2].
 
     The squared differences to the one-hot label are summed over the classes, as in Brier's own
-    definition (Monthly Weather Review 1950), and averaged over the samples.
+    definition (Monthly Weather Review 1950).
     """
     difference = np.array(probs, np.float64)
-    if not len(difference):
-        return math.nan
     difference[np.arange(len(difference)), np.asarray(labels)] -= 1
-    return float(np.square(difference).sum(-1).mean())
+    return np.asarray(np.square(difference).sum(-1))
 
 
 def failure_auroc(confidence: ArrayLike, correct: ArrayLike) -> float:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import wandb
 from matplotlib.figure import Figure
 
-from eenn.grid import Results, Row
+from eenn.grid import Results
+from eenn.intervals import Row
 
 if TYPE_CHECKING:
     from pytorch_lightning.loggers import CSVLogger, Logger, WandbLogger

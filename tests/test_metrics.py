@@ -126,7 +126,7 @@ def test_brier_score_is_a_plain_loops_and_scikit_learns(classes: int) -> None:
     generator = np.random.default_rng(classes)
     probs = generator.dirichlet(np.ones(classes), 100)
     labels = generator.integers(classes, size=100)
-    found = metrics.brier_score(probs, labels)
+    found = metrics.brier_per_sample(probs, labels).mean()
     cells = np.ndindex(100, classes)
     squares = [(probs[sample, c] - (labels[sample] == c)) ** 2 for sample, c in cells]
     assert found == pytest.approx(sum(squares) / 100, rel=1e-12)
@@ -280,7 +280,7 @@ def test_numbers_of_nothing_are_nan_and_an_idle_edge_is_no_outage() -> None:
     assert np.isnan(metrics.Resamples(0).mean_interval([])).all()
     assert np.isnan(metrics.Resamples(3).mean_interval(np.ones(3), np.zeros(3, bool))).all()
     assert np.isnan(metrics.bootstrap_statistic(np.mean, np.empty(0))).all()
-    assert math.isnan(metrics.brier_score(np.empty((0, 3)), np.empty(0, int)))
+    assert metrics.brier_per_sample(np.empty((0, 3)), np.empty(0, int)).size == 0
     assert math.isnan(metrics.aurc([], []))
     assert [curve.size for curve in metrics.risk_coverage([], [])] == [0, 0]
     for correct in ([], [True, True], [False]):

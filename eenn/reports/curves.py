@@ -16,7 +16,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from eenn.costs import Profile
-from eenn.grid import EDGE_ONLY, LAST_EXIT_ONLY, ORACLE, Row
+from eenn.grid import EDGE_ONLY, LAST_EXIT_ONLY, ORACLE
+from eenn.intervals import Row, with_interval
 
 # Okabe and Ito's palette without its yellow, which is lost on white.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#000000", "#56b4e9", "#e69f00")
@@ -122,11 +123,16 @@ def tradeoff_figure(rows: Sequence[Row], network: str) -> Figure:
         bounds = {name: named.pop(name) for name in (LAST_EXIT_ONLY, ORACLE)}
         for (name, points), style in zip(sorted(named.items()), _styles(), strict=False):
             points = sorted(points, key=lambda row: row["setting"])
-            line = [[row[x] * scale for row in points], [100 * row["accuracy"] for row in points]]
-            axis.plot(*line, label=name.replace("_", " "), markersize=4, linewidth=1.2, **style)
+            xs, _ = _ends(points, x, scale)
+            ys, bars = _ends(points, "accuracy", 100)
+            axis.errorbar(
+                xs, ys, bars, label=name.replace("_", " "), markersize=4, linewidth=1.2,
+                elinewidth=0.5, **style,
+            )  # fmt: skip
         for (name, points), marker in zip(bounds.items(), ("*", "p"), strict=True):
-            at = points[0][x] * scale, 100 * points[0]["accuracy"]
-            axis.plot(*at, marker, color="0.35", markersize=12, label=name, linestyle="none")
+            xs, _ = _ends(points[:1], x, scale)
+            ys, bars = _ends(points[:1], "accuracy", 100)
+            axis.errorbar(xs, ys, bars, fmt=marker, color="0.35", markersize=12, label=name)
         best = 100 * bounds[ORACLE][0]["accuracy"]
         # Below lie settings that nobody would choose.
         axis.set_ylim(100 * bounds[LAST_EXIT_ONLY][0]["accuracy"] - 20, best + 2)
@@ -216,15 +222,24 @@ def _spread(rows: Sequence[Row], quantity: str) -> tuple[float, float, float]:
 
 
 def _over_seeds(rows: Iterable[Row]) -> list[Row]:
-    """Mean accuracy, MACs and edge probability of every policy and setting."""
+    """Accuracy, MACs and edge probability of every policy and setting, with their spread."""
     alike: dict[tuple[str, str], list[Row]] = defaultdict(list)
     for row in rows:
         alike[row["policy"], str(row["setting"])].append(row)
-    quantities = ("accuracy", "macs", "edge_probability")
-    return [
-        {**seeds[0], **{q: float(np.mean([row[q] for row in seeds])) for q in quantities}}
-        for seeds in alike.values()
-    ]
+    merged = []
+    for seeds in alike.values():
+        row = dict(seeds[0])
+        for quantity in ("accuracy", "macs", "edge_probability"):
+            row |= with_interval(quantity, *_spread(seeds, quantity))
+        merged.append(row)
+    return merged
+
+
+def _ends(points: Sequence[Row], quantity: str, scale: float) -> tuple[Any, Any]:
+    """The values of a quantity, and its bars' lengths below and above them."""
+    spread = np.array([_spread([row], quantity) for row in points]).reshape(-1, 3) * scale
+    middle, low, high = spread.T
+    return middle, [middle - low, high - middle]
 
 
 def _baseline(axis: Axes, rows: Sequence[Row], quantity: str) -> None:

@@ -10,7 +10,8 @@ from matplotlib.figure import Figure
 
 from eenn.costs import Profile
 from eenn.files import write_file
-from eenn.grid import LAST_EXIT_ONLY, Results, Row, Service
+from eenn.grid import LAST_EXIT_ONLY, Results, Service
+from eenn.intervals import Row
 from eenn.reports.curves import (
     against_level,
     against_p_tar,
@@ -129,13 +130,14 @@ def figures(
     return made
 
 
-def reliability(network: str, seed: int, figure: Figure) -> Drawn:
-    """The reliability diagrams of one network."""
+def reliability(network: str, seed: int, distortion: str, level: float, figure: Figure) -> Drawn:
+    """The reliability diagrams of one network at one level."""
     caption = (
-        "Accuracy against confidence before and after temperature scaling, at the first level; the "
-        f"area of a marker is its share of the images. Seed {seed}."
+        "Accuracy against confidence before and after temperature scaling; the area of a marker is "
+        f"its share of the images. Seed {seed}."
     )
-    return Drawn(f"reliability_{_slug(network)}", f"Reliability, {network}", caption, figure)
+    heading = f"Reliability, {network}, {distortion.replace('_', ' ')} level {level:g}"
+    return Drawn(_slug(heading), heading, caption, figure)
 
 
 def write_report(
@@ -182,7 +184,8 @@ POINTS_TEXT = (
     "Each row is a policy at a threshold over a set of active branches. Intervals are 95 %: Wilson "
     "for shares, bootstrap over images for means; a latency is a sum of median stage times and the "
     'link. "Last exit only" runs no branch; "edge only" lets the last active branch answer '
-    "whatever is left; the oracle sees the labels. Outage: where a threshold promises an accuracy."
+    "whatever is left; the oracle sees the labels. Outage: where a threshold promises an accuracy; "
+    "its interval and that of missed deadlines are those of drawing batches, not of the test set."
 )
 EXITS_TEXT = (
     "How many images stopped at each exit, and how confident and right their answers are. At the "
@@ -214,9 +217,9 @@ def point_rows(points: Sequence[Row]) -> list[dict[str, str]]:
                 "edge accuracy %": _with_interval(row, "edge_accuracy", 100),
                 "MMACs": _with_interval(row, "macs", 1e-6),
                 "latency ms": _with_interval(row, "latency_ms", 1),
-                "kB sent": f"{row['sent_bytes'] / 1e3:.1f}",
-                "outage %": _number(100 * row["outage"], ".1f"),
-                "missed deadline %": _number(100 * row["missed_deadline"], ".1f"),
+                "kB sent": _with_interval(row, "sent_bytes", 1e-3),
+                "outage %": _with_interval(row, "outage", 100),
+                "missed deadline %": _with_interval(row, "missed_deadline", 100),
             }
         )
     return _varying(rows, ("seed", "level"))
@@ -265,14 +268,16 @@ def quality_rows(quality: Sequence[Row]) -> list[dict[str, str]]:
                 "n": str(row["n"]),
                 "accuracy %": _with_interval(row, "accuracy", 100),
                 "T": f"{row['temperature']:.3f}",
-                "NLL raw": f"{row['nll_raw']:.3f}",
+                "NLL raw": _with_interval(row, "nll_raw", 1, 3),
                 "NLL": _with_interval(row, "nll", 1, 3),
-                "Brier raw": f"{row['brier_raw']:.3f}",
+                "Brier raw": _with_interval(row, "brier_raw", 1, 3),
                 "Brier": _with_interval(row, "brier", 1, 3),
-                "ECE % raw": f"{100 * row['ece_raw']:.1f}",
+                "ECE % raw": _with_interval(row, "ece_raw", 100),
                 "ECE %": _with_interval(row, "ece", 100),
                 "ECE % if calibrated": f"{100 * row['ece_if_calibrated']:.1f}",
+                "AUROC raw": _with_interval(row, "failure_auroc_raw", 1, 3),
                 "AUROC": _with_interval(row, "failure_auroc", 1, 3),
+                "AURC raw": _with_interval(row, "aurc_raw", 1, 3),
                 "AURC": _with_interval(row, "aurc", 1, 3),
             }
         )
