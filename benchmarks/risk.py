@@ -1,0 +1,90 @@
+"""Whether a fitted threshold keeps its promise of risk on the records of a real network.
+
+    python -m benchmarks.risk --artifact DIR
+
+The validation and test records of the artifact together are the population, so its risk at every
+threshold is known exactly. 400 validation sets are drawn from it with replacement, as large as the
+real one, a threshold is fitted to each by the code of `fit.goal=risk`, and it is counted how often
+the population's risk there is above the limit. Writes results/risk.json.
+"""
+
+import argparse
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from eenn.costs import CostModel, Link, macs, payloads
+from eenn.decisions import decide
+from eenn.files import write_file
+from eenn.fitting import CANDIDATES, Goal, fit_p_tar
+from eenn.grid import Case, Service, exit_outputs
+from eenn.policies import make_policy
+from eenn.provenance import processor, provenance
+from eenn.thresholds import P_VALUES
+from evaluate import open_subject
+
+DRAWS, LIMIT, DELTA = 400, 0.03, 0.1
+POLICY = {"fallback_to": "last_exit"}
+RESULT = Path("results/risk.json")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="fitted thresholds against their promise")
+    parser.add_argument("--artifact", required=True, help="directory of an artifact, or latest")
+    subject = open_subject(parser.parse_args().artifact, None)
+    manifest, active = subject.manifest, tuple(range(subject.branches))
+    validation, test = (subject.records(split, "none", 0) for split in ("val", "test"))
+    logits = np.concatenate([validation.logits, test.logits], axis=1)
+    labels = np.concatenate([validation.labels, test.labels])
+    part_macs = macs(manifest.exits)
+    sizes = payloads(manifest.exits, manifest.preprocessing.input_size)
+    costs = CostModel(part_macs, part_macs, part_macs, sizes, Link(94, 12.8))
+
+    def case_of(rows: slice | np.ndarray) -> Case:
+        n = len(labels[rows])
+        ids = tuple(map(str, range(n)))
+        drawn = replace(validation, logits=logits[:, rows], labels=labels[rows], sample_ids=ids)
+        outputs = exit_outputs(drawn, manifest.temperatures.per_exit)
+        return Case(outputs, drawn.labels, costs, Service(20, 32))
+
+    risks = population_risks(case_of(slice(None)), active)
+    generator = np.random.default_rng(0)
+    n = len(validation.labels)
+    draws = [case_of(generator.integers(len(labels), size=n)) for _ in range(DRAWS)]
+    methods = {}
+    for method in P_VALUES:
+        goal = Goal("risk", LIMIT, DELTA, method)
+        chosen = [fit_p_tar(goal, draw, "confidence", POLICY, active)["p_tar"] for draw in draws]
+        methods[method] = {
+            "violations": sum(risks[p_tar] > LIMIT for p_tar in chosen),
+            "median_p_tar": float(np.median(chosen)),
+        }
+    result = {
+        "draws": DRAWS,
+        "limit": LIMIT,
+        "delta": DELTA,
+        "validation_n": n,
+        "population_n": len(labels),
+        "lowest_p_tar_within_limit": min(p for p, risk in risks.items() if risk <= LIMIT),
+        "methods": methods,
+        **provenance(subject.split.seed, subject.title, processor()),
+    }
+    write_file(RESULT, json.dumps(result, indent=1))
+    print(json.dumps(result, indent=1))
+
+
+def population_risks(case: Case, active: tuple[int, ...]) -> dict[float, float]:
+    """P(answer wrong although the last exit is right) at every candidate threshold."""
+    reference = case.outputs[-1].prediction == case.labels
+    risks = {}
+    for p_tar in CANDIDATES.tolist():
+        policy = make_policy("confidence", {**POLICY, "p_tar": p_tar})
+        wrong = decide(policy, case.outputs, active).label != case.labels
+        risks[p_tar] = float((wrong & reference).mean())
+    return risks
+
+
+if __name__ == "__main__":
+    main()
