@@ -4,15 +4,17 @@ Both are kept under outputs/records/ARTIFACT/, where later runs find them. torch
 where one is missing.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 from filelock import FileLock
 
 from eenn.costs import Profile
-from eenn.data.datasets import ImageSource
+from eenn.data.datasets import ImageSource, Photo
+from eenn.data.distortions import seed_of
 from eenn.data.splits import SPLIT_NAMES, Split
 from eenn.errors import EennError
 from eenn.manifest import Manifest
@@ -81,6 +83,22 @@ class Subject:
             measured = profile(self._network, self.manifest.id, size, processor())
             measured.save(path)
             return measured
+
+    def photos(self, split: str, count: int | None = None) -> Iterator[Photo]:
+        """The images of a split as files, in its order.
+
+        Args:
+            count: of images, spread evenly over the split, which is sorted by class; None for all.
+        """
+        source, samples = self._data.source, self._data.indices[split]
+        count = len(samples) if count is None else min(count, len(samples))
+        for sample in samples[np.arange(count) * len(samples) // count]:
+            yield Photo(
+                source.sample_ids[sample],
+                int(source.labels[sample]),
+                source.file(sample),
+                seed_of(source.content_hashes[sample]),
+            )
 
     def check_images(self) -> None:
         """Open the images.

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from eenn.data.augmentation import Augmentation
 from eenn.data.datasets import ImageSource
-from eenn.data.distortions import Distortion
+from eenn.data.distortions import Distortion, seed_of
 from eenn.data.splits import SPLIT_NAMES, Split, split_samples
 from eenn.errors import EennError, require_numbers
 from eenn.preprocess import Preprocessing
@@ -72,7 +72,7 @@ class EvaluationImages(Dataset[tuple[Tensor, int]]):
         pixels = self.preprocessing.crop(image)
         if self.distortion is None:
             return pixels
-        return self.distortion(pixels, int(self.source.content_hashes[sample][:15], 16))
+        return self.distortion(pixels, seed_of(self.source.content_hashes[sample]))
 
 
 class EpochSampler(Sampler[tuple[int, int]]):

@@ -10,7 +10,7 @@ import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,19 @@ IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".t
 CALTECH256_CLASSES, CALTECH256_IMAGES = 257, 30_607  # clutter is a class
 
 
+class Photo(NamedTuple):
+    """One image as a device has it: the camera's file, and the truth about it.
+
+    Args:
+        noise_seed: of its distortions.
+    """
+
+    sample_id: str
+    label: int
+    file: bytes
+    noise_seed: int
+
+
 class ImageSource(Protocol):
     """A labelled collection of images, in a fixed order."""
 
@@ -35,6 +48,9 @@ class ImageSource(Protocol):
 
     def read(self, index: int, shorter_side: int) -> Image.Image:
         """The RGB image at `index`, with a shorter side of at least `shorter_side` if it had it."""
+
+    def file(self, index: int) -> bytes:
+        """The image at `index` as the file that a camera would have stored."""
 
 
 class FolderImages:
@@ -92,6 +108,10 @@ class FolderImages:
     def read(self, index: int, shorter_side: int) -> Image.Image:
         """The RGB image at `index`, decoded at reduced scale where `shorter_side` allows it."""
         return read_image(self.root / self.sample_ids[index], shorter_side)
+
+    def file(self, index: int) -> bytes:
+        """The image's own file."""
+        return (self.root / self.sample_ids[index]).read_bytes()
 
 
 def caltech256(root: str | Path, on_error: str = "raise") -> FolderImages:

@@ -8,6 +8,7 @@ a texture of single pixels, which blur destroys.
 
 import colorsys
 import hashlib
+import io
 from itertools import product
 
 import numpy as np
@@ -145,3 +146,9 @@ class DemoImages:
     def read(self, index: int, shorter_side: int) -> Image.Image:
         """The image of a sample: RGB, size x size, whatever `shorter_side` would do."""
         return Image.fromarray(self._pixels[index])
+
+    def file(self, index: int) -> bytes:
+        """The image as a PNG file, which loses nothing."""
+        file = io.BytesIO()
+        self.read(index, 0).save(file, "png")
+        return file.getvalue()

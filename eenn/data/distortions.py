@@ -27,6 +27,11 @@ DISTORTIONS: dict[str, Callable[[Pixels, float, np.random.Generator], Pixels]] =
 }
 
 
+def seed_of(content_hash: str) -> int:
+    """The seed of one image's noise, from the hexadecimal hash of its content."""
+    return int(content_hash[:15], 16)
+
+
 @dataclass(frozen=True)
 class Distortion:
     """One kind at one level; level 0 returns the image untouched.

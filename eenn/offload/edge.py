@@ -52,13 +52,22 @@ class Cloud(Protocol):
 class LocalCloud:
     """The cloud's part on this machine, for a device that runs the whole network itself.
 
+    Args:
+        slowdown: as of `EdgeRuntime`.
+
     Raises:
         EennError: see `Graphs.read`.
     """
 
-    def __init__(self, artifact_dir: str | Path, precision: str = "fp32", threads: int = 1) -> None:
+    def __init__(
+        self,
+        artifact_dir: str | Path,
+        precision: str = "fp32",
+        threads: int = 1,
+        slowdown: float = 1.0,
+    ) -> None:
         self._graphs = Graphs.read(artifact_dir)
-        self._precision, self._threads = precision, threads
+        self._precision, self._threads, self._slowdown = precision, threads, slowdown
         self._sessions: dict[int, InferenceSession] = {}
 
     def infer(
@@ -72,7 +81,9 @@ class LocalCloud:
             name = cloud_name(split_point)
             session = self._graphs.session(name, self._precision, self._threads)
             self._sessions[split_point] = session
+        start = time.perf_counter()
         (logits,) = self._sessions[split_point].run([LOGITS], {FEATURES: features})
+        stretched_ms(start, self._slowdown)
         return np.asarray(logits)
 
 
@@ -132,6 +143,8 @@ class EdgeRuntime:
         threads: of every stage; stages take turns.
         deadline_ms: until which an answer must be there, from the call on: when the cloud has none
             by then, the edge answers.
+        slowdown: stands for a device that computes so many times slower: preprocessing and every
+            stage then take so many times as long.
 
     Raises:
         EennError: a choice of branches or a policy that does not fit the network; nobody to
@@ -147,6 +160,7 @@ class EdgeRuntime:
         precision: str = "fp32",
         threads: int = 1,
         deadline_ms: float | None = None,
+        slowdown: float = 1.0,
     ) -> None:
         graphs = Graphs.read(artifact_dir)
         self.manifest = graphs.manifest
@@ -156,6 +170,7 @@ class EdgeRuntime:
         if not self.active and cloud is None:
             raise EennError("no active branch and no cloud: nobody answers; activate a branch")
         self.policy, self.cloud, self.deadline_ms = policy, cloud, deadline_ms
+        self.slowdown = slowdown
         self.failures: Counter[str] = Counter()
         self._preprocessing = self.manifest.preprocessing
         self._temperatures = self.manifest.temperatures.per_exit
@@ -179,7 +194,7 @@ class EdgeRuntime:
         """
         start = time.perf_counter()
         image = self._preprocessing(self._preprocessing.read(file))
-        preprocess_ms = 1e3 * (time.perf_counter() - start)
+        preprocess_ms = stretched_ms(start, self.slowdown)
         (result,) = self.classify(image[None])
         return replace(result, preprocess_ms=preprocess_ms)
 
@@ -209,7 +224,7 @@ class EdgeRuntime:
             start = time.perf_counter()
             logits, batch.features = stage.session.run(_OUTPUTS, {FEATURES: batch.features})
             accepted = self._look(batch, stage.branch, logits)
-            batch.stages_ms.append(_ms_since(start))
+            batch.stages_ms.append(stretched_ms(start, self.slowdown))
             if accepted.any():
                 self._settle(batch, accepted, self.policy.answer(batch.seen))
         if self.cloud is not None and not batch.is_settled:
@@ -280,6 +295,17 @@ class _Batch:
         """Drop the other samples."""
         self.left, self.features = self.left[who], self.features[who]
         self.seen = [ExitProbs(seen.exit, seen.probs[who]) for seen in self.seen]
+
+
+def stretched_ms(start: float, slowdown: float) -> float:
+    """Milliseconds since `start`, of `time.perf_counter()`, after waiting as a slower device would.
+
+    Args:
+        slowdown: how many times as long everything since `start` is to take.
+    """
+    if slowdown > 1:
+        time.sleep((slowdown - 1) * (time.perf_counter() - start))
+    return _ms_since(start)
 
 
 def _ms_since(start: float) -> float:

@@ -1,0 +1,221 @@
+"""Photographs through edge and cloud one by one, for every way to answer: times, bytes, answers.
+
+The ways are early exits over some active branches at a threshold, and baselines that offload
+nothing or everything. They take turns, a block of photographs each, so that whatever else the
+machine does meets all of them alike.
+"""
+
+import io
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from eenn.calibration import probabilities
+from eenn.data.datasets import Photo
+from eenn.data.distortions import Distortion
+from eenn.errors import EennError
+from eenn.intervals import Row
+from eenn.manifest import Manifest
+from eenn.offload.client import Exchange, HttpCloud
+from eenn.offload.edge import EdgeRuntime, stretched_ms
+from eenn.policies import ExitProbs
+from eenn.preprocess import Preprocessing
+
+CLOUD_ONLY, WHOLE_ON_EDGE = "cloud only", "whole network on the edge"
+BLOCK, WARM_UP = 25, 3  # photographs
+JPEG_QUALITY = 85  # of a crop that is sent as an image
+
+Pixels = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one photograph.
+
+    Args:
+        label: the answer, an index into the classes.
+        exit: at which computing stopped, counted from 1.
+        failure: why the cloud did not answer, or empty.
+        edge_ms: preprocessing, stages and heads on the edge.
+        cloud_ms: from the question to the reply, both ways on the link included; 0 if not asked.
+        server_ms: of these, in the cloud's queue and model as it says; NaN if it does not say.
+        sent_bytes: of HTTP requests; `received_bytes` of their replies.
+    """
+
+    label: int
+    confidence: float
+    exit: int
+    on_edge: bool
+    failure: str
+    edge_ms: float
+    cloud_ms: float
+    server_ms: float
+    sent_bytes: int
+    received_bytes: int
+
+    @property
+    def latency_ms(self) -> float:
+        """From the photograph to the answer."""
+        return self.edge_ms + self.cloud_ms
+
+
+class Way(ABC):
+    """One way to answer.
+
+    Args:
+        setting: what tells it from the others, in every row; see `eenn.grid`.
+    """
+
+    def __init__(self, setting: Row) -> None:
+        self.setting = setting
+
+    @abstractmethod
+    def answer(self, photo: Photo, distortion: Distortion) -> Outcome:
+        """The answer for one photograph, measured."""
+
+
+class ByEdge(Way):
+    """An edge runtime, with or without a cloud behind it.
+
+    Args:
+        cloud: the one that the runtime asks, if that is over a network.
+        on_edge: everything is answered on the edge, whatever the runtime calls it.
+    """
+
+    def __init__(
+        self, setting: Row, runtime: EdgeRuntime, cloud: HttpCloud | None, on_edge: bool = False
+    ) -> None:
+        super().__init__(setting)
+        self._runtime, self._cloud, self._on_edge = runtime, cloud, on_edge
+        self._preprocessing = runtime.manifest.preprocessing
+
+    def answer(self, photo: Photo, distortion: Distortion) -> Outcome:
+        start = time.perf_counter()
+        pixels = _crop(self._preprocessing, photo)
+        crop_ms = stretched_ms(start, self._runtime.slowdown)
+        pixels = distortion(pixels, photo.noise_seed)
+        start = time.perf_counter()
+        image = self._preprocessing.normalise(pixels)
+        normalise_ms = stretched_ms(start, self._runtime.slowdown)
+        (result,) = self._runtime.classify(image[None])
+        asked = self._cloud is not None and (result.failure or not result.on_edge)
+        exchange = self._cloud.last if self._cloud is not None and asked else Exchange()
+        edge_ms = crop_ms + normalise_ms + sum(result.stages_ms)
+        return Outcome(
+            label=result.label,
+            confidence=result.confidence,
+            exit=result.exit + 1,
+            on_edge=result.on_edge or self._on_edge,
+            failure=result.failure,
+            # What is answered by the rest of the network on this machine is the edge's work.
+            edge_ms=edge_ms + (result.cloud_ms if self._on_edge else 0.0),
+            cloud_ms=0.0 if self._on_edge else result.cloud_ms,
+            **_of(exchange),
+        )
+
+
+class ByCloud(Way):
+    """The image itself is sent: its file, or the network's crop of it as JPEG.
+
+    Args:
+        manifest: of the network in the cloud.
+        crop: whether the crop is sent.
+        slowdown: of the edge, which makes the crop.
+    """
+
+    def __init__(
+        self, setting: Row, manifest: Manifest, cloud: HttpCloud, crop: bool, slowdown: float
+    ) -> None:
+        super().__init__(setting)
+        self._preprocessing, self._cloud = manifest.preprocessing, cloud
+        self._exits, self._temperature = len(manifest.exits), manifest.temperatures.per_exit[-1]
+        self._crop, self._slowdown = crop, slowdown
+
+    def answer(self, photo: Photo, distortion: Distortion) -> Outcome:
+        file, edge_ms = photo.file, 0.0
+        if self._crop:
+            start = time.perf_counter()
+            pixels = _crop(self._preprocessing, photo)
+            edge_ms = stretched_ms(start, self._slowdown)
+            pixels = distortion(pixels, photo.noise_seed)
+            start = time.perf_counter()
+            file = _jpeg(pixels)
+            edge_ms += stretched_ms(start, self._slowdown)
+        start = time.perf_counter()
+        logits = self._cloud.infer_files([file], None, cropped=self._crop)
+        cloud_ms = 1e3 * (time.perf_counter() - start)
+        last = ExitProbs(self._exits - 1, probabilities(logits, self._temperature))
+        return Outcome(
+            label=int(last.prediction[0]),
+            confidence=float(last.confidence[0]),
+            exit=self._exits,
+            on_edge=False,
+            failure="",
+            edge_ms=edge_ms,
+            cloud_ms=cloud_ms,
+            **_of(self._cloud.last),
+        )
+
+
+def run(
+    ways: Sequence[Way], photos: Sequence[Photo], distortion: Distortion
+) -> Iterator[list[Row]]:
+    """Rows of every way and photograph at one distortion, block by block.
+
+    Raises:
+        EennError: no photographs.
+        OffloadError: the cloud failed where nobody else can answer.
+    """
+    if not photos:
+        raise EennError("no photographs to measure with; raise limit")
+    for way in ways:
+        for photo in photos[:WARM_UP]:
+            way.answer(photo, distortion)
+    for block in range(0, len(photos), BLOCK):
+        rows = []
+        # Each starts a block in turn.
+        turn = block // BLOCK % len(ways)
+        for way in (*ways[turn:], *ways[:turn]):
+            for photo in photos[block : block + BLOCK]:
+                outcome = way.answer(photo, distortion)
+                rows.append(
+                    {
+                        **way.setting,
+                        "level": float(distortion.level),
+                        "image": photo.sample_id,
+                        "truth": photo.label,
+                        **asdict(outcome),
+                        "latency_ms": outcome.latency_ms,
+                    }
+                )
+        yield rows
+
+
+def _crop(preprocessing: Preprocessing, photo: Photo) -> Pixels:
+    return preprocessing.crop(preprocessing.read(io.BytesIO(photo.file)))
+
+
+def _jpeg(pixels: Pixels) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "jpeg", quality=JPEG_QUALITY)
+    return file.getvalue()
+
+
+class _Traffic(NamedTuple):
+    sent_bytes: int
+    received_bytes: int
+    server_ms: float
+
+
+def _of(exchange: Exchange) -> dict[str, int | float]:
+    return _Traffic(
+        exchange.sent_bytes,
+        exchange.received_bytes,
+        exchange.server_queue_ms + exchange.server_model_ms,
+    )._asdict()

@@ -1,0 +1,228 @@
+"""The planner: what every choice of branches, threshold and payload would take, from measured parts.
+
+The parts are times of stages and of the cloud, bytes of requests, and the link; how many images
+leave where is known from exit records. So a device's best choice is found without trying them all.
+"""
+
+import io
+import statistics
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import chain, combinations, pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from eenn.calibration import probabilities
+from eenn.costs import Link, split_point
+from eenn.data.datasets import Photo
+from eenn.decisions import Decisions, decide
+from eenn.errors import EennError
+from eenn.intervals import Row
+from eenn.offload.client import Exchange, HttpCloud
+from eenn.offload.graphs import FEATURES, LOGITS, NEXT_FEATURES, Graphs, stage_name
+from eenn.policies import ExitProbs, Policy
+
+IMAGE = "image"
+REPEATS = 7
+# What no link of ours is faster than; where time does not grow with bytes, that is what is found.
+MAX_MBPS = 1e5
+
+
+@dataclass(frozen=True)
+class Times:
+    """Medians in milliseconds for one image, as the device and the cloud take them.
+
+    Args:
+        preprocess_ms: from the photograph to the network's input.
+        stage_ms: from one split point to a later one, the later one's head and decision included.
+        requests: by split point and payload; IMAGE is the photograph's file, at split point 0.
+        link: between the two, as measured; its round trip holds what HTTP and its server take.
+    """
+
+    preprocess_ms: float
+    stage_ms: Mapping[tuple[int, int], float]
+    requests: Mapping[tuple[int, str], "RequestCost"]
+    link: Link
+
+    def latency_ms(self, decisions: Decisions, payload: str) -> float:
+        """Mean over the samples of these decisions, with features sent in the format `payload`."""
+        ends = [0, *(branch + 1 for branch in decisions.active)]
+        edge_ms = np.cumsum([self.stage_ms[step] for step in pairwise(ends)])
+        until = {branch: float(ms) for branch, ms in zip(decisions.active, edge_ms, strict=True)}
+        on_edge = sum(ms * float((decisions.taken == exit).mean()) for exit, ms in until.items())
+        offloaded = float((~decisions.on_edge).mean())
+        request = self.requests[ends[-1], payload]
+        away = (
+            (float(edge_ms[-1]) if until else 0.0)
+            + request.codec_ms
+            + self.link.latency_ms(request.sent_bytes)
+            + request.cloud_ms
+        )
+        before = 0.0 if payload == IMAGE else self.preprocess_ms
+        return before + on_edge + offloaded * away
+
+    def with_edge(self, slowdown: float) -> "Times":
+        """The same for an edge that computes `slowdown` times slower."""
+        return replace(
+            self,
+            preprocess_ms=slowdown * self.preprocess_ms,
+            stage_ms={step: slowdown * ms for step, ms in self.stage_ms.items()},
+        )
+
+
+@dataclass(frozen=True)
+class RequestCost:
+    """A request for one image: its bytes, the cloud's milliseconds for it, and those of packing it
+    and unpacking the reply."""
+
+    sent_bytes: int
+    cloud_ms: float
+    codec_ms: float
+
+
+def measure(
+    graphs: Graphs, photos: Sequence[Photo], clouds: Mapping[str, HttpCloud], precision: str
+) -> Times:
+    """Run every stage, and every rest of the network in the cloud, on these photographs.
+
+    Args:
+        clouds: the same cloud, by the format that each sends features in.
+        precision: of the edge's stages.
+
+    Raises:
+        OffloadError: the cloud failed.
+    """
+    branches = len(graphs.manifest.exits) - 1
+    preprocessing = graphs.manifest.preprocessing
+    preprocess_ms, images = [], []
+    for photo in photos:
+        for _ in range(REPEATS):
+            begin = time.perf_counter()
+            image = preprocessing(preprocessing.read(io.BytesIO(photo.file)))
+            preprocess_ms.append(1e3 * (time.perf_counter() - begin))
+        images.append(image[None])
+    features: dict[int, list[NDArray[np.float32]]] = {0: images}
+    stage_ms = {}
+    for start in range(branches):
+        for stop in range(start + 1, branches + 1):
+            session = graphs.session(stage_name(start, stop), precision, threads=1)
+            taken, out = [], []
+            for image in features[start]:
+                for _ in range(REPEATS):
+                    begin = time.perf_counter()
+                    logits, after = session.run([LOGITS, NEXT_FEATURES], {FEATURES: image})
+                    assert ExitProbs(stop - 1, probabilities(logits)).confidence.size
+                    taken.append(1e3 * (time.perf_counter() - begin))
+                out.append(after)
+            stage_ms[start, stop] = statistics.median(taken)
+            features.setdefault(stop, out)
+    requests, waits = {}, []
+    for cut in range(branches + 1):
+        for payload, cloud in clouds.items():
+            ask = partial(_ask_features, cloud, features[cut], cut)
+            requests[cut, payload], wait_ms = _measure_requests(ask)
+            waits.append(wait_ms)
+    cloud = next(iter(clouds.values()))
+    ask = partial(_ask_images, cloud, [photo.file for photo in photos])
+    requests[0, IMAGE], wait_ms = _measure_requests(ask)
+    sizes = [request.sent_bytes for request in requests.values()]
+    link = fit_link(sizes, [*waits, wait_ms])
+    return Times(statistics.median(preprocess_ms), stage_ms, requests, link)
+
+
+def _ask_features(
+    cloud: HttpCloud, features: Sequence[NDArray[np.float32]], cut: int
+) -> Iterator[Exchange]:
+    for image in features:
+        cloud.infer(image, cut, None)
+        yield cloud.last
+
+
+def _ask_images(cloud: HttpCloud, files: Sequence[bytes]) -> Iterator[Exchange]:
+    for file in files:
+        cloud.infer_files([file], None)
+        yield cloud.last
+
+
+def _measure_requests(ask: Callable[[], Iterable[Exchange]]) -> tuple[RequestCost, float]:
+    """Medians of a request's parts, and of what is left for the link."""
+    done = [exchange for _ in range(REPEATS) for exchange in ask()]
+    cloud_ms = [e.server_queue_ms + e.server_model_ms for e in done]
+    cost = RequestCost(
+        round(statistics.median(e.sent_bytes for e in done)),
+        statistics.median(cloud_ms),
+        statistics.median(e.encode_ms + e.decode_ms for e in done),
+    )
+    on_link = (e.wait_ms - ms for e, ms in zip(done, cloud_ms, strict=True))
+    return cost, statistics.median(on_link)
+
+
+def fit_link(request_bytes: Sequence[float], wait_ms: Sequence[float]) -> Link:
+    """The link whose times come closest to those measured: a line through time over bytes."""
+    ms_per_byte, rtt_ms = np.polyfit(request_bytes, wait_ms, 1)
+    bandwidth = min(8e-3 / ms_per_byte, MAX_MBPS) if ms_per_byte > 0 else MAX_MBPS
+    return Link(float(bandwidth), max(float(rtt_ms), 0.0))
+
+
+def plan(
+    times: Times,
+    outputs: Sequence[ExitProbs],
+    labels: NDArray[np.int64],
+    policies: Mapping[float, Policy],
+) -> list[Row]:
+    """A row for every set of active branches, threshold and payload: latency, accuracy, bytes.
+
+    The network is cut after the last active branch. Accuracy is that of unrounded features.
+
+    Args:
+        outputs: calibrated probabilities of every exit on samples like those to come.
+        policies: by p_tar.
+    """
+    branches = range(len(outputs) - 1)
+    sets = chain.from_iterable(combinations(branches, size) for size in range(len(outputs)))
+    rows = []
+    for active in sets:
+        for p_tar, policy in list(policies.items())[: None if active else 1]:
+            decisions = decide(policy, outputs, active)
+            cut = split_point(decisions)
+            for payload in (payload for at, payload in times.requests if at == cut):
+                sent = times.requests[cut, payload].sent_bytes
+                rows.append(
+                    {
+                        "active": " ".join(str(branch + 1) for branch in active),
+                        "split_point": cut,
+                        "p_tar": p_tar if active else np.nan,
+                        "payload": payload,
+                        "latency_ms": times.latency_ms(decisions, payload),
+                        "accuracy": float((decisions.label == labels).mean()),
+                        "edge_probability": float(decisions.on_edge.mean()),
+                        "sent_bytes": sent * float((~decisions.on_edge).mean()),
+                    }
+                )
+    return rows
+
+
+def best(rows: Sequence[Row], min_accuracy: float = 0.0, deadline_ms: float = np.inf) -> Row:
+    """The most accurate row within the deadline, if there is one, else the fastest; of those that
+    are accurate enough.
+
+    Raises:
+        EennError: none is.
+    """
+    within = [
+        row
+        for row in rows
+        if row["accuracy"] >= min_accuracy and row["latency_ms"] <= deadline_ms
+    ]
+    if not within:
+        raise EennError(
+            f"no plan reaches an accuracy of {min_accuracy:.4g} within {deadline_ms:g} ms; the "
+            f"most accurate reaches {max(row['accuracy'] for row in rows):.4g}, the fastest takes "
+            f"{min(row['latency_ms'] for row in rows):.3g} ms"
+        )
+    if np.isfinite(deadline_ms):
+        return max(within, key=lambda row: (row["accuracy"], -row["latency_ms"]))
+    return min(within, key=lambda row: (row["latency_ms"], -row["accuracy"]))
