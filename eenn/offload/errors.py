@@ -2,11 +2,12 @@
 
     OffloadError
       BadRequest        request: cannot be built, or is not one
-      CloudUnreachable  refused, reset, dns, tls
-      CloudTimeout      connect, read, deadline
-      CloudRefused      artifact, token, request (4xx)
+      CloudUnreachable  refused, reset, dns, tls, network (no way there),
+                        breaker (not asked: it failed too often)
+      CloudTimeout      connect, read (and 408), deadline
+      CloudRefused      artifact (409), token (401, 403), request (other 4xx)
       CloudOverloaded   overloaded (429, 503)
-      CloudBroken       server, truncated (5xx, a reply cut short)
+      CloudBroken       server (other 5xx), truncated (a reply cut short)
         BadReply        garbage: the reply is not one
 
 After each class stand the causes it is raised with; a cause is the label of a counter.
@@ -43,10 +44,11 @@ class CloudRefused(OffloadError):
 
 
 class CloudOverloaded(OffloadError):
-    """The cloud has more requests than it can take."""
+    """The cloud has more requests than it can take; it may say when to ask again."""
 
-    def __init__(self, message: str, cause: str = "overloaded") -> None:
+    def __init__(self, message: str, cause: str = "overloaded", retry_after_s: float = 0.0) -> None:
         super().__init__(message, cause)
+        self.retry_after_s = retry_after_s
 
 
 class CloudBroken(OffloadError):

@@ -1,0 +1,124 @@
+"""A circuit breaker: while the cloud keeps failing it is left alone, but for a probe now and then.
+
+closed     calls go through; after `threshold` failures in a row it opens
+open       calls fail at once, until a pause is over
+half-open  one call, the probe, goes through: its success closes the circuit, its failure
+           opens it for a pause twice as long
+"""
+
+import random
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from threading import Lock
+from typing import Literal
+
+from eenn.errors import EennError
+from eenn.offload.errors import CloudUnreachable, OffloadError
+
+State = Literal["closed", "open", "half-open"]
+
+# The cloud works and refuses what it was asked.
+OF_THE_QUESTION = frozenset({"request"})
+
+
+class CircuitBreaker:
+    """Counts failures, and says whether a call may be made. Threads may share it.
+
+    Args:
+        threshold: failures in a row that open the circuit.
+        pause_s: of the first opening, at most; the actual pause is drawn between half of that and
+            all of it, so that devices that lost the cloud together do not return together.
+        max_pause_s: what the doubling ends at.
+        seed: of the drawing.
+        clock: seconds that never go back.
+
+    Raises:
+        EennError: a threshold below 1, or pauses that are not positive and ascending.
+    """
+
+    def __init__(
+        self,
+        threshold: int = 5,
+        pause_s: float = 1.0,
+        max_pause_s: float = 30.0,
+        seed: int = 0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        if threshold < 1 or not 0 < pause_s <= max_pause_s:
+            raise EennError(
+                f"threshold={threshold}, pause_s={pause_s}, max_pause_s={max_pause_s}: allowed "
+                "are a threshold of 1 or more and 0 < pause_s <= max_pause_s"
+            )
+        self._threshold, self._pause_s, self._max_pause_s = threshold, pause_s, max_pause_s
+        self._clock, self._random, self._lock = clock, random.Random(seed), Lock()
+        self._failures = 0  # in a row
+        self._openings = 0  # in a row, without a success between
+        self._open_until = 0.0  # and is half-open then
+        self._last_failure = ""
+        # A call that began before the circuit last opened or closed tells nothing of it since.
+        self._era = 0
+        self._probing = False
+
+    @property
+    def state(self) -> State:
+        """What the next call meets."""
+        with self._lock:
+            return self._state()
+
+    @contextmanager
+    def call(self) -> Iterator[None]:
+        """To be entered for every call; OffloadErrors that leave it are failures of the cloud.
+
+        Not so those with a cause in OF_THE_QUESTION; and what else leaves it tells nothing.
+
+        Raises:
+            CloudUnreachable: the circuit is open, or is being probed already.
+        """
+        era = self._enter()
+        failure: str | None = None
+        try:
+            yield
+            failure = ""
+        except OffloadError as error:
+            failure = "" if error.cause in OF_THE_QUESTION else error.cause
+            raise
+        finally:
+            self._leave(era, failure)
+
+    def _enter(self) -> int:
+        with self._lock:
+            if self._state() == "open":
+                wait_s = max(self._open_until - self._clock(), 0)
+                when = "once the probe has succeeded" if self._probing else f"in {wait_s:.1f} s"
+                raise CloudUnreachable(
+                    f"the cloud failed {self._failures} times in a row, the last time by "
+                    f"{self._last_failure}; it is asked again {when}",
+                    "breaker",
+                )
+            self._probing = self._openings > 0
+            return self._era
+
+    def _leave(self, era: int, failure: str | None) -> None:
+        with self._lock:
+            if era != self._era:
+                return
+            self._probing = False
+            if failure:
+                self._failures, self._last_failure = self._failures + 1, failure
+                if self._openings or self._failures >= self._threshold:
+                    self._open()
+            elif failure is not None:
+                self._era += self._openings > 0
+                self._failures = self._openings = 0
+
+    def _open(self) -> None:
+        pause_s = min(self._pause_s * 2.0**self._openings, self._max_pause_s)
+        self._open_until = self._clock() + pause_s * self._random.uniform(0.5, 1)
+        self._openings += 1
+        self._era += 1
+
+    def _state(self) -> State:
+        if not self._openings:
+            return "closed"
+        return "open" if self._probing or self._clock() < self._open_until else "half-open"

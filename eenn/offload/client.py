@@ -1,0 +1,293 @@
+"""The cloud over HTTP: Open Inference Protocol V2, as edge and benchmarks ask it.
+
+A question is asked again, after a random pause, where that may help and time is left: inference
+changes nothing, so that asking twice is safe. A cloud that keeps failing is left alone for a while.
+"""
+
+import json
+import math
+import random
+import re
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Self, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from eenn.errors import EennError
+from eenn.offload.breaker import CircuitBreaker
+from eenn.offload.errors import (
+    BadReply,
+    CloudBroken,
+    CloudOverloaded,
+    CloudRefused,
+    CloudTimeout,
+    OffloadError,
+)
+from eenn.offload.graphs import FEATURES, LOGITS
+from eenn.offload.transport import Ask, Effort, Reply, Transport
+from eenn.offload.wire import (
+    ARTIFACT,
+    IMAGE,
+    IMAGE_MODEL,
+    VERSION_DIGITS,
+    Parameter,
+    Precision,
+    Request,
+    Tensor,
+    decode_response,
+    encode_request,
+    model_name,
+    pack,
+)
+
+Floats = NDArray[np.float32]
+
+# More than the logits of one sample take, and than what stands before them.
+SAMPLE_BYTES = 2**18
+# Pauses before asking again are drawn from 0 to this, doubled with every try.
+BACKOFF_S = 0.05
+# Causes that may be gone when the cloud is asked again at once. Where the reply is wrong rather
+# than missing, asking again would only add to the load.
+TRANSIENT = frozenset({"refused", "reset", "network", "connect", "read", "truncated", "overloaded"})
+# A longer wait that the cloud asks for is a failure, also where there is no deadline.
+MAX_RETRY_AFTER_S = 5.0
+
+
+@dataclass
+class Exchange(Effort):
+    """What the newest question of a thread took, answered or not.
+
+    Args:
+        sent_bytes: of HTTP: lines, headers and bodies of all tries, without what TLS, TCP and IP
+            add. `received_bytes` likewise.
+        connections: that were opened for it; 0 if a kept one served.
+        tries: requests that were sent, or begun.
+        encode_ms: from features or files to the request's body; `decode_ms` from the reply's.
+        wait_ms: between the two: connections, transfers, the cloud, pauses between tries.
+        server_queue_ms: of the last try, as the cloud says; NaN if it does not. `server_model_ms`
+            likewise.
+    """
+
+    encode_ms: float = 0.0
+    decode_ms: float = 0.0
+    wait_ms: float = 0.0
+    server_queue_ms: float = math.nan
+    server_model_ms: float = math.nan
+
+
+class HttpCloud:
+    """A cloud at a URL, as `eenn.offload.edge.Cloud`. Threads may share it.
+
+    To be closed after use, or used in a `with` block.
+
+    Args:
+        url: http:// or https://, a host, and maybe a port and a path.
+        artifact_id: of the manifest of the artifact that the edge runs; a cloud that has it not
+            refuses.
+        precision: of the features that are sent.
+        compress: requests with zstd.
+        token: is sent as bearer token.
+        ca_file: certificates (PEM) that are trusted instead of the system's.
+        connect_timeout_ms: for the look-up of the name, the connection and the TLS handshake.
+        read_timeout_ms: for sending a request and receiving the whole reply.
+        retries: how often a question is asked again at most.
+        seed: of the pauses before that.
+        breaker: one of its own if None.
+
+    Raises:
+        EennError: a URL, token, timeouts or number of retries that cannot be used, or no zstandard
+            to compress with.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        artifact_id: str,
+        *,
+        precision: Precision = "fp32",
+        compress: bool = False,
+        token: str | None = None,
+        ca_file: str | None = None,
+        connect_timeout_ms: float = 1_000.0,
+        read_timeout_ms: float = 5_000.0,
+        retries: int = 1,
+        seed: int = 0,
+        breaker: CircuitBreaker | None = None,
+    ) -> None:
+        if precision not in _PRECISIONS or retries < 0:
+            raise EennError(
+                f"precision={precision}, retries={retries}: allowed are {', '.join(_PRECISIONS)}, "
+                "and 0 or more"
+            )
+        if token is not None and not _TOKEN.fullmatch(token):
+            raise EennError("the token has characters that no bearer token has, or none at all")
+        # A device without zstandard learns it here, not from images that the edge had to answer.
+        encode_request(Request({FEATURES: np.zeros(1, np.float32)}), compress)
+        self.url = url
+        self._transport = Transport(url, ca_file, connect_timeout_ms, read_timeout_ms)
+        self._artifact_id, self._precision, self._compress = artifact_id, precision, compress
+        self._authorization = {"Authorization": f"Bearer {token}"} if token else {}
+        self._retries, self._random = retries, random.Random(seed)
+        self._breaker = breaker or CircuitBreaker(seed=seed)
+        self._newest = threading.local()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections that are kept for the next question."""
+        self._transport.close()
+
+    @property
+    def last(self) -> Exchange:
+        """What this thread's newest question took.
+
+        Raises:
+            AttributeError: it has asked nothing yet.
+        """
+        exchange: Exchange = self._newest.exchange
+        return exchange
+
+    def check(self, deadline: float | None = None) -> None:
+        """Find out whether the cloud can be asked: URL, certificate, token, artifact.
+
+        Raises:
+            OffloadError: it cannot, and why.
+        """
+        self._newest.exchange = exchange = Exchange()
+        path = f"/v2/models/{model_name(0)}"
+        reply = self._ask(Ask("GET", path, self._authorization), SAMPLE_BYTES, deadline, exchange)
+        try:
+            versions = [str(version) for version in json.loads(reply.body)["versions"]]
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            raise BadReply(
+                f"{self.url} answers {path} with something else; check the URL"
+            ) from error
+        own = self._artifact_id[:VERSION_DIGITS]
+        # Other servers of these models count their versions.
+        if own not in versions and any(len(version) == VERSION_DIGITS for version in versions):
+            raise CloudRefused(
+                f"{self.url} has artifacts {', '.join(versions)[:200]}, not {own}; start it with "
+                "the artifact of the edge",
+                "artifact",
+            )
+
+    def infer(self, features: Floats, split_point: int, deadline: float | None) -> Floats:
+        """See `eenn.offload.edge.Cloud`."""
+        start = time.perf_counter()
+        tensor, parameters = pack(features, self._precision)
+        return self._infer(model_name(split_point), FEATURES, tensor, parameters, deadline, start)
+
+    def infer_files(self, files: Sequence[bytes], deadline: float | None) -> Floats:
+        """Raw logits of the last exit, (N, classes), for image files that the cloud decodes.
+
+        Raises:
+            OffloadError: there is no answer, and why.
+        """
+        tensor = np.empty(len(files), object)
+        tensor[:] = files
+        return self._infer(IMAGE_MODEL, IMAGE, tensor, {}, deadline, time.perf_counter())
+
+    def _infer(
+        self,
+        model: str,
+        name: str,
+        tensor: Tensor,
+        parameters: dict[str, Parameter],
+        deadline: float | None,
+        start: float,
+    ) -> Floats:
+        self._newest.exchange = exchange = Exchange()
+        request = Request(
+            {name: tensor}, parameters | {ARTIFACT: self._artifact_id}, {LOGITS: True}
+        )
+        body, headers = encode_request(request, self._compress)
+        ask = Ask("POST", f"/v2/models/{model}/infer", headers | self._authorization, body)
+        max_bytes = (1 + len(tensor)) * SAMPLE_BYTES
+        encoded = time.perf_counter()
+        exchange.encode_ms = 1e3 * (encoded - start)
+        if deadline is not None and time.monotonic() >= deadline:
+            raise CloudTimeout("no time is left to ask the cloud", "deadline")
+        with self._breaker.call():
+            try:
+                reply = self._ask(ask, max_bytes, deadline, exchange)
+            finally:
+                waited = time.perf_counter()
+                exchange.wait_ms = 1e3 * (waited - encoded)
+            exchange.server_queue_ms, exchange.server_model_ms = _server_times(reply)
+            response = decode_response(reply.body, reply.headers, max_bytes)
+            logits = response.outputs.get(LOGITS)
+            if logits is None or logits.dtype != np.float32 or logits.shape[:-1] != (len(tensor),):
+                raise BadReply(f"the reply has no {LOGITS} FP32 ({len(tensor)}, classes)")
+            exchange.decode_ms = 1e3 * (time.perf_counter() - waited)
+            return logits
+
+    def _ask(self, ask: Ask, max_bytes: int, deadline: float | None, exchange: Exchange) -> Reply:
+        """The reply with status 200, of the last of several tries if need be."""
+        retries = 0
+        while True:
+            try:
+                reply = self._transport.exchange(ask, max_bytes, deadline, exchange)
+                if reply.status == 200:
+                    return reply
+                raise _refusal(reply)
+            except OffloadError as error:
+                pause_s = self._random.uniform(0, BACKOFF_S * 2**retries)
+                asked_s = error.retry_after_s if isinstance(error, CloudOverloaded) else 0.0
+                pause_s = asked_s + self._random.uniform(0, BACKOFF_S * 2**retries)
+                too_late = deadline is not None and time.monotonic() + pause_s >= deadline
+                too_long = asked_s > MAX_RETRY_AFTER_S
+                if error.cause not in TRANSIENT or retries == self._retries or too_late or too_long:
+                    raise
+            retries += 1
+            time.sleep(pause_s)
+
+
+def _refusal(reply: Reply) -> OffloadError:
+    """What a reply with another status than 200 says."""
+    status = reply.status
+    said = f"the cloud answers {status}: {_error_text(reply.body)}"
+    if status in (429, 503):
+        return CloudOverloaded(said, retry_after_s=_retry_after_s(reply))
+    if status >= 500:
+        return CloudBroken(said, "server")
+    if status == 408:
+        return CloudTimeout(said, "read")
+    if status >= 400:
+        return CloudRefused(said, _CAUSES.get(status, "request"))
+    return BadReply(f"{said}; it is none of this protocol, so check the URL")
+
+
+def _error_text(body: bytes) -> str:
+    """The message in `{"error": "..."}`, or what is there instead, short and printable."""
+    try:
+        text = str(json.loads(body)["error"])
+    except (ValueError, KeyError, TypeError, RecursionError):
+        text = body[:800].decode(errors="replace")
+    return "".join(letter if letter.isprintable() else " " for letter in text[:200])
+
+
+def _retry_after_s(reply: Reply) -> float:
+    """0 if the cloud names none; infinite if it does in another form than seconds."""
+    seconds = reply.headers.get("retry-after", "0")
+    return float(seconds) if re.fullmatch(r"[0-9]{1,9}", seconds) else math.inf
+
+
+def _server_times(reply: Reply) -> tuple[float, float]:
+    """Milliseconds in the queue and in the model; NaN where the cloud does not say."""
+    entries = _SERVER_TIMING.findall(reply.headers.get("server-timing", ""))
+    times = {name.lower(): float(ms) for name, ms in entries}
+    return times.get("queue", math.nan), times.get("model", math.nan)
+
+
+_PRECISIONS = get_args(Precision)
+_TOKEN = re.compile(r"[!-~]+")
+_CAUSES = {401: "token", 403: "token", 409: "artifact"}
+_SERVER_TIMING = re.compile(r"([\w-]+)\s*;\s*dur\s*=\s*\"?([0-9]+(?:\.[0-9]+)?)")

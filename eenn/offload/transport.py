@@ -1,0 +1,207 @@
+"""HTTP exchanges with one server over kept connections, each within its time and its size.
+
+Connecting is one phase and the exchange on the connection another, each with a moment at which it
+is over. Nothing comes from the environment: no proxies, no .netrc. Redirects are not followed,
+content is not decompressed, and a reply that is longer than allowed is not read to its end.
+"""
+
+import ssl
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from http.client import HTTPException
+from typing import NamedTuple
+
+from urllib3.connection import HTTPConnection
+from urllib3.exceptions import HTTPError, LocationParseError, ProtocolError
+from urllib3.response import HTTPResponse
+from urllib3.util import parse_url
+
+from eenn.errors import EennError
+from eenn.offload.errors import BadReply, CloudBroken, CloudUnreachable
+from eenn.offload.sockets import Limit, LimitedSocket, Traffic, connect, tls_context
+
+PIECE_BYTES = 65_536
+
+
+class Ask(NamedTuple):
+    """An HTTP request; `path` is below that of the URL."""
+
+    method: str
+    path: str
+    headers: Mapping[str, str]
+    body: bytes | None = None
+
+
+class Reply(NamedTuple):
+    """Status, headers by their names in lower case, and the body as it was sent."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+@dataclass
+class Effort(Traffic):
+    """What it took to get a reply: bytes of HTTP (request and status lines, headers and bodies),
+    new connections, and requests that were begun."""
+
+    connections: int = 0
+    tries: int = 0
+
+
+class Transport:
+    """Exchanges with one server. Threads may share it: every exchange has a connection to itself.
+
+    Args:
+        url: http:// or https://, a host, and maybe a port and a path.
+        ca_file: certificates (PEM) that are trusted instead of the system's.
+        connect_timeout_ms: for the look-up of the name, the connection and the TLS handshake.
+        read_timeout_ms: for sending a request and receiving the whole reply.
+
+    Raises:
+        EennError: a URL of another form, a `ca_file` that cannot be read, timeouts that are not
+            positive.
+    """
+
+    def __init__(
+        self, url: str, ca_file: str | None, connect_timeout_ms: float, read_timeout_ms: float
+    ) -> None:
+        if not (connect_timeout_ms > 0 and read_timeout_ms > 0):
+            raise EennError(
+                f"connect_timeout_ms={connect_timeout_ms}, read_timeout_ms={read_timeout_ms}: "
+                "allowed is more than 0"
+            )
+        try:
+            parts = parse_url(url)
+        except LocationParseError as error:
+            raise EennError(f"{url} is no URL; {_FORM}") from error
+        superfluous = parts.auth or parts.query or parts.fragment
+        if parts.scheme not in _PORTS or not parts.host or superfluous:
+            raise EennError(f"{url} is not the URL of a cloud; {_FORM}")
+        self._host, self._port = parts.host.strip("[]"), parts.port or _PORTS[parts.scheme]
+        self._netloc, self._path = parts.netloc or "", (parts.path or "").rstrip("/")
+        self._tls = tls_context(ca_file) if parts.scheme == "https" else None
+        self._connect_timeout_s = connect_timeout_ms / 1e3
+        self._read_timeout_s = read_timeout_ms / 1e3
+        self._idle: list[HTTPConnection] = []
+
+    def close(self) -> None:
+        """Close the connections that are kept for the next exchange."""
+        with suppress(IndexError):
+            while True:
+                self._idle.pop().close()
+
+    def exchange(self, ask: Ask, max_bytes: int, deadline: float | None, effort: Effort) -> Reply:
+        """The server's reply, whatever its status.
+
+        A kept connection that turns out to be dead is replaced, and the request sent again: only
+        for requests that may be repeated.
+
+        Args:
+            max_bytes: of the reply's body.
+            deadline: `time.monotonic()` seconds by which this returns or raises; None if never.
+            effort: is added to.
+
+        Raises:
+            CloudUnreachable, CloudTimeout, CloudBroken, BadReply: see `eenn.offload.errors`.
+        """
+        kept = self._kept()
+        if kept:
+            with suppress(CloudUnreachable):
+                return self._exchange_on(kept, ask, max_bytes, deadline, effort)
+        limit = Limit.of("connect", "no connection", self._connect_timeout_s, deadline)
+        fresh = HTTPConnection(self._host, self._port)
+        fresh.sock = connect(self._host, self._port, self._tls, limit)
+        effort.connections += 1
+        return self._exchange_on(fresh, ask, max_bytes, deadline, effort)
+
+    def _kept(self) -> HTTPConnection | None:
+        with suppress(IndexError):
+            while True:
+                connection = self._idle.pop()
+                if connection.is_connected:
+                    return connection
+                connection.close()
+        return None
+
+    def _exchange_on(
+        self,
+        connection: HTTPConnection,
+        ask: Ask,
+        max_bytes: int,
+        deadline: float | None,
+        effort: Effort,
+    ) -> Reply:
+        socket = connection.sock
+        assert isinstance(socket, LimitedSocket)
+        try:
+            socket.limit = Limit.of("read", "no whole reply", self._read_timeout_s, deadline)
+            socket.traffic = effort
+            effort.tries += 1
+            with _translated():
+                reply = self._converse(connection, ask, max_bytes)
+        except BaseException:
+            connection.close()
+            # Those that were kept beside it may have died with it.
+            self.close()
+            raise
+        if connection.sock:
+            self._idle.append(connection)
+        return reply
+
+    def _converse(self, connection: HTTPConnection, ask: Ask, max_bytes: int) -> Reply:
+        headers = {"Host": self._netloc, **ask.headers}
+        # A server that refuses may have answered and closed before it has read everything.
+        with suppress(ConnectionError):
+            connection.request(
+                ask.method,
+                self._path + ask.path,
+                ask.body,
+                headers,
+                preload_content=False,
+                decode_content=False,
+            )
+        with connection.getresponse() as response:
+            body = _body(response, max_bytes)
+        return Reply(
+            response.status,
+            {name.lower(): value for name, value in response.headers.items()},
+            body,
+        )
+
+
+def _body(response: HTTPResponse, max_bytes: int) -> bytes:
+    declared = response.headers.get("Content-Length", "0")
+    if not (declared.isascii() and declared.isdigit()):
+        raise BadReply(f"the reply's Content-Length is {declared[:40]!r}, no number of bytes")
+    body = bytearray()
+    # One piece may hold more than is allowed, a long number of digits more than int() takes.
+    if len(declared) < 20 and int(declared) <= max_bytes:
+        while piece := response.read(PIECE_BYTES):
+            body += piece
+            if len(body) > max_bytes:
+                break
+        else:
+            return bytes(body)
+    raise BadReply(f"the reply is longer than the {max_bytes} bytes that any answer takes")
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except (ConnectionError, ssl.SSLEOFError) as error:
+        raise CloudUnreachable(f"the connection broke: {error}", "reset") from error
+    except ssl.SSLError as error:
+        raise CloudUnreachable(f"TLS broke: {error}", "tls") from error
+    except OSError as error:
+        raise CloudUnreachable(f"no way to the cloud: {error}", "network") from error
+    except ProtocolError as error:
+        raise CloudBroken(f"the reply was cut short: {error}", "truncated") from error
+    except (HTTPException, HTTPError) as error:
+        raise BadReply(f"the reply is no HTTP: {error!r}") from error
+
+
+_FORM = "allowed is http://HOST:PORT or https://HOST:PORT, maybe with a path"
+_PORTS = {"http": 80, "https": 443}
