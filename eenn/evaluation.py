@@ -1,7 +1,5 @@
 """An evaluation: records of every artifact and level, then every table and figure from those."""
 
-import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,7 +9,7 @@ from matplotlib.figure import Figure
 
 from eenn.costs import CostModel, Link, macs, payloads
 from eenn.errors import EennError, require_numbers
-from eenn.files import write_file
+from eenn.files import write_json
 from eenn.fitting import Goal, fit_p_tar, observed_risk
 from eenn.grid import (
     EDGE_ONLY,
@@ -35,7 +33,7 @@ from eenn.reports.evaluation import figures, point_rows, reliability, write_repo
 from eenn.reports.figures import reliability_figure
 from eenn.runs import SUMMARY, table
 from eenn.subject import Subject
-from eenn.tracking import publish_evaluation
+from eenn.tracking import publish_tables
 
 
 @dataclass(frozen=True)
@@ -148,14 +146,15 @@ def run_evaluation(run: Run, subjects: Sequence[Subject], plan: Plan) -> None:
     }
     title = f"Evaluation: {run.name}"
     pngs = write_report(run.directory, title, facts, results, thresholds, made)
-    write_file(run.directory / SUMMARY, json.dumps(_without_nan(summary), indent=1))
+    write_json(run.directory / SUMMARY, summary)
     ends = {f"{level:g}" for level in (min(plan.levels), max(plan.levels))}
     print(f"\n{table(row for row in shown if row.get('level', '0') in ends or len(ends) == 1)}\n")
     print(f"report: {run.directory / 'report.html'}\n")
     if run.project:
-        publish_evaluation(
-            run.directory, run.name, run.group, run.project, run.settings, results, headline, pngs
-        )
+        publish_tables(
+            run.directory, run.name, run.group, run.project, run.settings, vars(results), headline,
+            pngs,
+        )  # fmt: skip
 
 
 def network_names(subjects: Sequence[Subject]) -> list[str]:
@@ -254,12 +253,3 @@ def _headline(points: Sequence[Row], chosen: bool) -> list[Row]:
         if row["policy"] == LAST_EXIT_ONLY
         or ((chosen or row["most_active"]) and row["policy"] not in (EDGE_ONLY, ORACLE))
     ]
-
-
-def _without_nan(value: Any) -> Any:
-    """JSON has no NaN; what is no number is null."""
-    if isinstance(value, Mapping):
-        return {key: _without_nan(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_without_nan(item) for item in value]
-    return None if isinstance(value, float) and math.isnan(value) else value

@@ -1,11 +1,14 @@
 """Writing files so that a crash leaves the old content or the new, never half of it."""
 
+import json
+import math
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from eenn.errors import EennError
 
@@ -24,6 +27,11 @@ def write_file(path: Path, content: str | bytes) -> None:
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a value as JSON, which has no NaN: numbers that are none become null."""
+    write_file(path, json.dumps(_without_nan(value), indent=1))
 
 
 @contextmanager
@@ -49,6 +57,14 @@ def new_directory(path: Path) -> Iterator[Path]:
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _without_nan(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(item) for item in value]
+    return None if isinstance(value, float) and math.isnan(value) else value
 
 
 def _umask() -> int:

@@ -23,6 +23,8 @@ from eenn.records import ExitRecords
 Threshold = float | Sequence[float]
 TEMPERATURES = ("per_exit", "shared", "none")
 ORACLE, LAST_EXIT_ONLY, EDGE_ONLY = "oracle (no policy)", "last exit only", "edge only"
+# Baselines of an offloading benchmark.
+CLOUD_ONLY, WHOLE_ON_EDGE = "cloud only", "whole network on the edge"
 BATCHES = 1000  # drawn for an outage or a missed deadline
 # How the settings of every policy are sampled where all of them are compared.
 TRADEOFF_P_TAR = (0.0, 0.2, 0.3, 0.4, 0.5, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 0.98, 1.0)
@@ -178,7 +180,7 @@ def grid(
     def add(
         name: str, decisions: Decisions, p_tar: Threshold = np.nan, promised: float = np.nan
     ) -> None:
-        setting = _setting(name, p_tar, decisions.active, decisions.active == largest)
+        setting = setting_of(name, p_tar, decisions.active, decisions.active == largest)
         points.append({**setting, **point(case, decisions, promised)})
         by_exit.extend({**setting, **row} for row in exits_taken(case, decisions))
 
@@ -203,7 +205,7 @@ def one_point(
 ) -> Row:
     """The row of a single policy at a single threshold, which promises no accuracy."""
     decisions = decide(make_policy(name, {**settings, "p_tar": p_tar}), case.outputs, active)
-    return {**_setting(name, p_tar, active, most_active=True), **point(case, decisions, np.nan)}
+    return {**setting_of(name, p_tar, active, most_active=True), **point(case, decisions, np.nan)}
 
 
 def tradeoff(
@@ -259,8 +261,11 @@ def has_threshold(policy: str) -> bool:
     return policy not in POLICIES or "p_tar" in {f.name for f in fields(POLICIES[policy])}
 
 
-def _setting(name: str, p_tar: Threshold, active: tuple[int, ...], most_active: bool) -> Row:
-    """`p_tar` is NaN where there is none, or where `thresholds` lists one per exit."""
+def setting_of(name: str, p_tar: Threshold, active: tuple[int, ...], most_active: bool) -> Row:
+    """What tells a point from all others.
+
+    `p_tar` is NaN where there is none, or where `thresholds` lists one per exit.
+    """
     several = isinstance(p_tar, Sequence)
     return {
         "policy": name,

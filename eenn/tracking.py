@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import wandb
 from matplotlib.figure import Figure
 
-from eenn.grid import Results
 from eenn.intervals import Row
 
 if TYPE_CHECKING:
@@ -63,40 +62,35 @@ def publish(
     run.log_artifact(model)
 
 
-def publish_evaluation(
+def publish_tables(
     directory: Path,
     name: str,
     group: str | None,
-    project: str | None,
+    project: str,
     settings: Mapping[str, Any],
-    results: Results,
+    tables: Mapping[str, Sequence[Row]],
     headline: Sequence[Row],
     figures: Sequence[Path],
 ) -> None:
-    """Put an evaluation's tables, headline and figures into a W&B run of its own, and end it.
+    """Put tables, headline and figures into a W&B run of its own, and end it.
 
     Args:
-        project: W&B's; None does nothing.
+        project: W&B's.
+        tables: rows with the same keys, by name; those without rows are left out.
         headline: rows whose numbers become the run's summary, under network and setting.
         figures: image files.
     """
-    if project is None:
-        return
     _offline_by_default()
     run = wandb.init(
         project=project,
         name=name,
         group=group,
-        job_type="evaluation",
         id=_run_id(directory),
         dir=directory,
         config=dict(settings),
     )
     try:
-        tables = {"points": results.points, "exits": results.exits, "quality": results.quality}
-        if results.tradeoff:
-            tables["tradeoff"] = results.tradeoff
-        run.log({name: _table(rows) for name, rows in tables.items()})
+        run.log({name: _table(rows) for name, rows in tables.items() if rows})
         run.log({file.stem: wandb.Image(str(file)) for file in figures})
         for row in headline:
             numbers = {k: v for k, v in row.items() if isinstance(v, float)}

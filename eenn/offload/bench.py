@@ -9,7 +9,7 @@ import io
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -27,11 +27,26 @@ from eenn.offload.edge import EdgeRuntime, stretched_ms
 from eenn.policies import ExitProbs
 from eenn.preprocess import Preprocessing
 
-CLOUD_ONLY, WHOLE_ON_EDGE = "cloud only", "whole network on the edge"
 BLOCK, WARM_UP = 25, 3  # photographs
 JPEG_QUALITY = 85  # of a crop that is sent as an image
 
 Pixels = NDArray[np.uint8]
+
+
+class Traffic(NamedTuple):
+    """What went over the link for one photograph.
+
+    Args:
+        sent_bytes: of HTTP requests; `received_bytes` of their replies.
+        server_ms: in the cloud's queue and model, as it says; NaN if it does not say.
+    """
+
+    sent_bytes: int
+    received_bytes: int
+    server_ms: float
+
+
+NO_TRAFFIC = Traffic(0, 0, 0.0)
 
 
 @dataclass(frozen=True)
@@ -44,8 +59,6 @@ class Outcome:
         failure: why the cloud did not answer, or empty.
         edge_ms: preprocessing, stages and heads on the edge.
         cloud_ms: from the question to the reply, both ways on the link included; 0 if not asked.
-        server_ms: of these, in the cloud's queue and model as it says; NaN if it does not say.
-        sent_bytes: of HTTP requests; `received_bytes` of their replies.
     """
 
     label: int
@@ -55,9 +68,7 @@ class Outcome:
     failure: str
     edge_ms: float
     cloud_ms: float
-    server_ms: float
-    sent_bytes: int
-    received_bytes: int
+    traffic: Traffic
 
     @property
     def latency_ms(self) -> float:
@@ -92,20 +103,20 @@ class ByEdge(Way):
         self, setting: Row, runtime: EdgeRuntime, cloud: HttpCloud | None, on_edge: bool = False
     ) -> None:
         super().__init__(setting)
-        self._runtime, self._cloud, self._on_edge = runtime, cloud, on_edge
+        self.runtime, self._cloud, self._on_edge = runtime, cloud, on_edge
         self._preprocessing = runtime.manifest.preprocessing
 
     def answer(self, photo: Photo, distortion: Distortion) -> Outcome:
         start = time.perf_counter()
         pixels = _crop(self._preprocessing, photo)
-        crop_ms = stretched_ms(start, self._runtime.slowdown)
+        crop_ms = stretched_ms(start, self.runtime.slowdown)
         pixels = distortion(pixels, photo.noise_seed)
         start = time.perf_counter()
         image = self._preprocessing.normalise(pixels)
-        normalise_ms = stretched_ms(start, self._runtime.slowdown)
-        (result,) = self._runtime.classify(image[None])
+        normalise_ms = stretched_ms(start, self.runtime.slowdown)
+        (result,) = self.runtime.classify(image[None])
         asked = self._cloud is not None and (result.failure or not result.on_edge)
-        exchange = self._cloud.last if self._cloud is not None and asked else Exchange()
+        traffic = _traffic(self._cloud.last) if self._cloud is not None and asked else NO_TRAFFIC
         edge_ms = crop_ms + normalise_ms + sum(result.stages_ms)
         return Outcome(
             label=result.label,
@@ -116,7 +127,7 @@ class ByEdge(Way):
             # What is answered by the rest of the network on this machine is the edge's work.
             edge_ms=edge_ms + (result.cloud_ms if self._on_edge else 0.0),
             cloud_ms=0.0 if self._on_edge else result.cloud_ms,
-            **_of(exchange),
+            traffic=traffic,
         )
 
 
@@ -159,14 +170,14 @@ class ByCloud(Way):
             failure="",
             edge_ms=edge_ms,
             cloud_ms=cloud_ms,
-            **_of(self._cloud.last),
+            traffic=_traffic(self._cloud.last),
         )
 
 
-def run(
+def measure(
     ways: Sequence[Way], photos: Sequence[Photo], distortion: Distortion
-) -> Iterator[list[Row]]:
-    """Rows of every way and photograph at one distortion, block by block.
+) -> Iterator[list[tuple[Way, Row]]]:
+    """Rows of one distortion, one for every way and photograph, block by block.
 
     Raises:
         EennError: no photographs.
@@ -178,23 +189,25 @@ def run(
         for photo in photos[:WARM_UP]:
             way.answer(photo, distortion)
     for block in range(0, len(photos), BLOCK):
-        rows = []
-        # Each starts a block in turn.
         turn = block // BLOCK % len(ways)
-        for way in (*ways[turn:], *ways[:turn]):
-            for photo in photos[block : block + BLOCK]:
-                outcome = way.answer(photo, distortion)
-                rows.append(
-                    {
-                        **way.setting,
-                        "level": float(distortion.level),
-                        "image": photo.sample_id,
-                        "truth": photo.label,
-                        **asdict(outcome),
-                        "latency_ms": outcome.latency_ms,
-                    }
-                )
-        yield rows
+        yield [
+            (way, _row(way, photo, distortion))
+            for way in (*ways[turn:], *ways[:turn])
+            for photo in photos[block : block + BLOCK]
+        ]
+
+
+def _row(way: Way, photo: Photo, distortion: Distortion) -> Row:
+    outcome = way.answer(photo, distortion)
+    return {
+        **way.setting,
+        "level": float(distortion.level),
+        "image": photo.sample_id,
+        "truth": photo.label,
+        **{name: value for name, value in vars(outcome).items() if name != "traffic"},
+        **outcome.traffic._asdict(),
+        "latency_ms": outcome.latency_ms,
+    }
 
 
 def _crop(preprocessing: Preprocessing, photo: Photo) -> Pixels:
@@ -207,15 +220,6 @@ def _jpeg(pixels: Pixels) -> bytes:
     return file.getvalue()
 
 
-class _Traffic(NamedTuple):
-    sent_bytes: int
-    received_bytes: int
-    server_ms: float
-
-
-def _of(exchange: Exchange) -> dict[str, int | float]:
-    return _Traffic(
-        exchange.sent_bytes,
-        exchange.received_bytes,
-        exchange.server_queue_ms + exchange.server_model_ms,
-    )._asdict()
+def _traffic(exchange: Exchange) -> Traffic:
+    server_ms = exchange.server_queue_ms + exchange.server_model_ms
+    return Traffic(exchange.sent_bytes, exchange.received_bytes, server_ms)

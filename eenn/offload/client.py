@@ -31,6 +31,7 @@ from eenn.offload.graphs import FEATURES, LOGITS
 from eenn.offload.transport import Ask, Effort, Reply, Transport
 from eenn.offload.wire import (
     ARTIFACT,
+    CROPPED,
     IMAGE,
     IMAGE_MODEL,
     VERSION_DIGITS,
@@ -185,15 +186,21 @@ class HttpCloud:
         tensor, parameters = pack(features, self._precision)
         return self._infer(model_name(split_point), FEATURES, tensor, parameters, deadline, start)
 
-    def infer_files(self, files: Sequence[bytes], deadline: float | None) -> Floats:
+    def infer_files(
+        self, files: Sequence[bytes], deadline: float | None, cropped: bool = False
+    ) -> Floats:
         """Raw logits of the last exit, (N, classes), for image files that the cloud decodes.
+
+        Args:
+            cropped: they are the preprocessing's crop already.
 
         Raises:
             OffloadError: there is no answer, and why.
         """
         tensor = np.empty(len(files), object)
         tensor[:] = files
-        return self._infer(IMAGE_MODEL, IMAGE, tensor, {}, deadline, time.perf_counter())
+        parameters: dict[str, Parameter] = {CROPPED: True} if cropped else {}
+        return self._infer(IMAGE_MODEL, IMAGE, tensor, parameters, deadline, time.perf_counter())
 
     def _infer(
         self,

@@ -1,4 +1,4 @@
-"""The planner: what every choice of branches, threshold and payload would take, from measured parts.
+"""The planner: what any choice of branches, threshold and payload would take, from measured parts.
 
 The parts are times of stages and of the cloud, bytes of requests, and the link; how many images
 leave where is known from exit records. So a device's best choice is found without trying them all.
@@ -11,24 +11,32 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain, combinations, pairwise
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from onnxruntime import InferenceSession
 
 from eenn.calibration import probabilities
 from eenn.costs import Link, split_point
 from eenn.data.datasets import Photo
 from eenn.decisions import Decisions, decide
 from eenn.errors import EennError
+from eenn.grid import CLOUD_ONLY, WHOLE_ON_EDGE
 from eenn.intervals import Row
 from eenn.offload.client import Exchange, HttpCloud
-from eenn.offload.graphs import FEATURES, LOGITS, NEXT_FEATURES, Graphs, stage_name
+from eenn.offload.graphs import FEATURES, LOGITS, NEXT_FEATURES, Graphs, cloud_name, stage_name
+from eenn.offload.wire import IMAGE
 from eenn.policies import ExitProbs, Policy
 
-IMAGE = "image"
+Floats = NDArray[np.float32]
+T = TypeVar("T")
+R = TypeVar("R")
+
 REPEATS = 7
 # What no link of ours is faster than; where time does not grow with bytes, that is what is found.
 MAX_MBPS = 1e5
+MAX_SLOWDOWN = 100.0
 
 
 @dataclass(frozen=True)
@@ -38,12 +46,14 @@ class Times:
     Args:
         preprocess_ms: from the photograph to the network's input.
         stage_ms: from one split point to a later one, the later one's head and decision included.
+        whole_ms: of the whole network without branches, on the edge.
         requests: by split point and payload; IMAGE is the photograph's file, at split point 0.
         link: between the two, as measured; its round trip holds what HTTP and its server take.
     """
 
     preprocess_ms: float
     stage_ms: Mapping[tuple[int, int], float]
+    whole_ms: float
     requests: Mapping[tuple[int, str], "RequestCost"]
     link: Link
 
@@ -64,12 +74,32 @@ class Times:
         before = 0.0 if payload == IMAGE else self.preprocess_ms
         return before + on_edge + offloaded * away
 
+    def rows(self) -> list[Row]:
+        """A row for every part."""
+        edge = {"preprocessing": self.preprocess_ms}
+        for (start, stop), ms in self.stage_ms.items():
+            edge[f"segments {start + 1} to {stop}, head {stop}"] = ms
+        edge["whole network"] = self.whole_ms
+        rows: list[Row] = [{"place": "edge", "part": part, "ms": ms} for part, ms in edge.items()]
+        for (cut, payload), request in self.requests.items():
+            rows.append(
+                {
+                    "place": "cloud",
+                    "part": f"after segment {cut}, {payload}",
+                    "ms": request.cloud_ms,
+                    "codec_ms": request.codec_ms,
+                    "sent_bytes": request.sent_bytes,
+                }
+            )
+        return rows
+
     def with_edge(self, slowdown: float) -> "Times":
         """The same for an edge that computes `slowdown` times slower."""
         return replace(
             self,
             preprocess_ms=slowdown * self.preprocess_ms,
             stage_ms={step: slowdown * ms for step, ms in self.stage_ms.items()},
+            whole_ms=slowdown * self.whole_ms,
         )
 
 
@@ -97,28 +127,25 @@ def measure(
     """
     branches = len(graphs.manifest.exits) - 1
     preprocessing = graphs.manifest.preprocessing
-    preprocess_ms, images = [], []
-    for photo in photos:
-        for _ in range(REPEATS):
-            begin = time.perf_counter()
-            image = preprocessing(preprocessing.read(io.BytesIO(photo.file)))
-            preprocess_ms.append(1e3 * (time.perf_counter() - begin))
-        images.append(image[None])
-    features: dict[int, list[NDArray[np.float32]]] = {0: images}
-    stage_ms = {}
+
+    def input_of(photo: Photo) -> Floats:
+        return preprocessing(preprocessing.read(io.BytesIO(photo.file)))[None]
+
+    preprocess_ms, images = _timed(input_of, photos)
+    features, stage_ms = {0: images}, {}
     for start in range(branches):
         for stop in range(start + 1, branches + 1):
             session = graphs.session(stage_name(start, stop), precision, threads=1)
-            taken, out = [], []
-            for image in features[start]:
-                for _ in range(REPEATS):
-                    begin = time.perf_counter()
-                    logits, after = session.run([LOGITS, NEXT_FEATURES], {FEATURES: image})
-                    assert ExitProbs(stop - 1, probabilities(logits)).confidence.size
-                    taken.append(1e3 * (time.perf_counter() - begin))
-                out.append(after)
-            stage_ms[start, stop] = statistics.median(taken)
-            features.setdefault(stop, out)
+
+            def stage(image: Floats, session: InferenceSession = session) -> Floats:
+                logits, after = session.run([LOGITS, NEXT_FEATURES], {FEATURES: image})
+                assert probabilities(logits).max() > 0  # deciding is part of the stage
+                return np.asarray(after)
+
+            stage_ms[start, stop], after = _timed(stage, features[start])
+            features.setdefault(stop, after)
+    whole = graphs.session(cloud_name(0), precision, threads=1)
+    whole_ms, _ = _timed(lambda image: whole.run([LOGITS], {FEATURES: image}), images)
     requests, waits = {}, []
     for cut in range(branches + 1):
         for payload, cloud in clouds.items():
@@ -126,16 +153,26 @@ def measure(
             requests[cut, payload], wait_ms = _measure_requests(ask)
             waits.append(wait_ms)
     cloud = next(iter(clouds.values()))
-    ask = partial(_ask_images, cloud, [photo.file for photo in photos])
-    requests[0, IMAGE], wait_ms = _measure_requests(ask)
-    sizes = [request.sent_bytes for request in requests.values()]
-    link = fit_link(sizes, [*waits, wait_ms])
-    return Times(statistics.median(preprocess_ms), stage_ms, requests, link)
+    requests[0, IMAGE], wait_ms = _measure_requests(
+        partial(_ask_images, cloud, [photo.file for photo in photos])
+    )
+    link = fit_link([request.sent_bytes for request in requests.values()], [*waits, wait_ms])
+    return Times(preprocess_ms, stage_ms, whole_ms, requests, link)
 
 
-def _ask_features(
-    cloud: HttpCloud, features: Sequence[NDArray[np.float32]], cut: int
-) -> Iterator[Exchange]:
+def _timed(call: Callable[[T], R], inputs: Iterable[T]) -> tuple[float, list[R]]:
+    """Median milliseconds of the call on each of the inputs, several times; and what it returns."""
+    taken, results = [], []
+    for given in inputs:
+        for _ in range(REPEATS):
+            begin = time.perf_counter()
+            result = call(given)
+            taken.append(1e3 * (time.perf_counter() - begin))
+        results.append(result)
+    return statistics.median(taken), results
+
+
+def _ask_features(cloud: HttpCloud, features: Sequence[Floats], cut: int) -> Iterator[Exchange]:
     for image in features:
         cloud.infer(image, cut, None)
         yield cloud.last
@@ -213,9 +250,7 @@ def best(rows: Sequence[Row], min_accuracy: float = 0.0, deadline_ms: float = np
         EennError: none is.
     """
     within = [
-        row
-        for row in rows
-        if row["accuracy"] >= min_accuracy and row["latency_ms"] <= deadline_ms
+        row for row in rows if row["accuracy"] >= min_accuracy and row["latency_ms"] <= deadline_ms
     ]
     if not within:
         raise EennError(
@@ -226,3 +261,28 @@ def best(rows: Sequence[Row], min_accuracy: float = 0.0, deadline_ms: float = np
     if np.isfinite(deadline_ms):
         return max(within, key=lambda row: (row["accuracy"], -row["latency_ms"]))
     return min(within, key=lambda row: (row["latency_ms"], -row["accuracy"]))
+
+
+def slower_edges(times: Times, ways: Mapping[str, Decisions], payload: str) -> list[Row]:
+    """Latency against how many times slower the edge computes, of early exits and of baselines.
+
+    Args:
+        times: of the edge as it is.
+        ways: decisions of early exits, by name.
+    """
+    upload = times.requests[0, IMAGE]
+    rows = []
+    for slowdown in np.geomspace(1, MAX_SLOWDOWN, 41).tolist():
+        own = times.with_edge(slowdown)
+        latency_ms = {
+            CLOUD_ONLY: upload.codec_ms
+            + times.link.latency_ms(upload.sent_bytes)
+            + upload.cloud_ms,
+            WHOLE_ON_EDGE: own.preprocess_ms + own.whole_ms,
+            **{name: own.latency_ms(decisions, payload) for name, decisions in ways.items()},
+        }
+        rows += [
+            {"slowdown": slowdown, "policy": name, "latency_ms": ms}
+            for name, ms in latency_ms.items()
+        ]
+    return rows

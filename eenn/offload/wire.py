@@ -32,6 +32,7 @@ T = TypeVar("T")
 ARTIFACT = "eenn_artifact"  # the parameter that carries the manifest's id
 VERSION_DIGITS = 12  # of that id; they are the model's version
 IMAGE_MODEL, IMAGE = "eenn-cloud-image", "image"  # the model that takes image files, and its input
+CROPPED = "cropped"  # the parameter that says that they are the preprocessing's crop already
 
 DTYPES: dict[str, np.dtype[Any]] = {
     "FP32": np.dtype("<f4"),

@@ -30,6 +30,8 @@ QUANTITIES = {
     "edge_probability": ("edge probability, %", 100.0),
     "macs": ("mean MACs to the answer, millions", 1e-6),
     "latency_ms": ("expected latency, ms", 1.0),
+    "answer_ms": ("mean time to the answer, ms", 1.0),
+    "sent_bytes": ("bytes sent per image, kB", 1e-3),
     "confidence": ("mean confidence", 1.0),
     "outage": ("inference outage, % of batches", 100.0),
     "missed_deadline": ("missed deadline, % of batches", 100.0),
@@ -38,18 +40,18 @@ QUANTITIES = {
 }
 
 
-def against_p_tar(rows: Sequence[Row], quantity: str) -> Figure:
+def against_p_tar(rows: Sequence[Row], quantity: str, baseline: str = LAST_EXIT_ONLY) -> Figure:
     """A quantity against p_tar, a line per active branches, a panel per network ([A] Fig. 4).
 
-    A grey line is the last exit alone.
+    A grey line is the policy `baseline`, which has no threshold.
     """
     networks = _networks(rows)
     figure, panels = _panels(len(networks))
     for axis, network in zip(panels, networks, strict=True):
         own = [row for row in rows if row["network"] == network]
-        lines = _lines((row for row in own if row["policy"] != LAST_EXIT_ONLY), _branches)
+        lines = _lines((row for row in own if row["policy"] != baseline), _branches)
         _draw(axis, lines, "p_tar", quantity)
-        _baseline(axis, [row for row in own if row["policy"] == LAST_EXIT_ONLY], quantity)
+        _baseline(axis, [row for row in own if row["policy"] == baseline], quantity)
         _label(axis, "threshold p_tar", quantity, network)
     return _finish(figure, panels)
 
@@ -142,6 +144,28 @@ def tradeoff_figure(rows: Sequence[Row], network: str) -> Figure:
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False, fontsize=9)
     return figure
+
+
+def against_slowdown(rows: Sequence[Row], measured: Sequence[Row], slowdown: float) -> Figure:
+    """Predicted latency against how many times slower the edge computes, a line per way to answer.
+
+    Args:
+        rows: with `slowdown`, `policy` and `latency_ms`.
+        measured: points at `slowdown`, with `policy` and `answer_ms`, drawn larger.
+    """
+    figure, (axis,) = _panels(1, width=5.4, height=3.6)
+    lines = _lines(rows, lambda row: row["policy"])
+    points = {row["policy"]: row["answer_ms"] for row in measured}
+    for (name, line), style in zip(lines.items(), _styles(), strict=False):
+        xs, ys = [row["slowdown"] for row in line], [row["latency_ms"] for row in line]
+        axis.plot(xs, ys, label=name, markersize=4, markevery=5, linewidth=1.3, **style)
+        if name in points:
+            large = {**style, "linestyle": "none", "markersize": 10, "markerfacecolor": "none"}
+            axis.plot([slowdown], [points[name]], **large)
+    axis.set(xscale="log", yscale="log", xlabel="edge slower by a factor of")
+    axis.set(ylabel="latency, ms (large: measured)")
+    axis.grid(color="0.92", which="both")
+    return _finish(figure, [axis])
 
 
 def exit_times(profiles: Mapping[str, Profile]) -> Figure:
@@ -243,9 +267,9 @@ def _ends(points: Sequence[Row], quantity: str, scale: float) -> tuple[Any, Any]
 
 
 def _baseline(axis: Axes, rows: Sequence[Row], quantity: str) -> None:
-    if rows and quantity in ("accuracy", "macs", "latency_ms"):
+    if rows and quantity in ("accuracy", "macs", "latency_ms", "answer_ms", "sent_bytes"):
         value = np.mean([row[quantity] for row in rows]) * QUANTITIES[quantity][1]
-        axis.axhline(value, color="0.5", linewidth=1.5, zorder=0, label=LAST_EXIT_ONLY)
+        axis.axhline(value, color="0.5", linewidth=1.5, zorder=0, label=rows[0]["policy"])
 
 
 def _panels(

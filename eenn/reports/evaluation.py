@@ -3,7 +3,6 @@
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -20,18 +19,9 @@ from eenn.reports.curves import (
     quality_against_level,
     tradeoff_figure,
 )
-from eenn.reports.figures import save_figure
+from eenn.reports.figures import BARS, Drawn, save_figures
 from eenn.reports.page import Section, report_page
-from eenn.reports.tables import write_csv
-
-
-class Drawn(NamedTuple):
-    """A figure with its file's name, its heading on the page and what it shows."""
-
-    name: str
-    heading: str
-    caption: str
-    figure: Figure
+from eenn.reports.tables import raw, setting_columns, varying, with_bounds, write_csv
 
 
 def figures(
@@ -151,12 +141,8 @@ def write_report(
     """Write the tables, the figures and the page that shows them all; returns the PNG files."""
     for name in ("points", "exits", "quality", "tradeoff"):
         if rows := getattr(results, name):
-            write_csv(directory / "tables" / f"{name}.csv", [_raw(row) for row in rows])
-    pngs = []
-    for drawn in made:
-        pngs.append(directory / "figures" / f"{drawn.name}.png")
-        save_figure(drawn.figure, pngs[-1])
-        save_figure(drawn.figure, pngs[-1].with_suffix(".pdf"))
+            write_csv(directory / "tables" / f"{name}.csv", [raw(row) for row in rows])
+    pngs = save_figures(directory / "figures", made)
     sections = [
         Section("Settings", POINTS_TEXT, point_rows(results.points)),
         *(
@@ -167,7 +153,7 @@ def write_report(
         Section("Quality of the exits", QUALITY_TEXT, quality_rows(results.quality)),
     ]
     if thresholds:
-        rows = [_raw(row) for row in thresholds]
+        rows = [raw(row) for row in thresholds]
         sections.insert(1, Section("Fitted thresholds", THRESHOLDS_TEXT, rows))
     if results.tradeoff:
         rows = [
@@ -179,7 +165,6 @@ def write_report(
     return pngs
 
 
-BARS = "Bars: 95 % interval, or the range where several seeds are one curve."
 POINTS_TEXT = (
     "Each row is a policy at a threshold over a set of active branches. Intervals are 95 %: Wilson "
     "for shares, bootstrap over images for means; a latency is a sum of median stage times and the "
@@ -210,19 +195,19 @@ def point_rows(points: Sequence[Row]) -> list[dict[str, str]]:
     for row in points:
         rows.append(
             {
-                **_setting(row),
+                **setting_columns(row),
                 "n": str(row["n"]),
-                "accuracy %": _with_interval(row, "accuracy", 100),
-                "edge %": _with_interval(row, "edge_probability", 100),
-                "edge accuracy %": _with_interval(row, "edge_accuracy", 100),
-                "MMACs": _with_interval(row, "macs", 1e-6),
-                "latency ms": _with_interval(row, "latency_ms", 1),
-                "kB sent": _with_interval(row, "sent_bytes", 1e-3),
-                "outage %": _with_interval(row, "outage", 100),
-                "missed deadline %": _with_interval(row, "missed_deadline", 100),
+                "accuracy %": with_bounds(row, "accuracy", 100),
+                "edge %": with_bounds(row, "edge_probability", 100),
+                "edge accuracy %": with_bounds(row, "edge_accuracy", 100),
+                "MMACs": with_bounds(row, "macs", 1e-6),
+                "latency ms": with_bounds(row, "latency_ms", 1),
+                "kB sent": with_bounds(row, "sent_bytes", 1e-3),
+                "outage %": with_bounds(row, "outage", 100),
+                "missed deadline %": with_bounds(row, "missed_deadline", 100),
             }
         )
-    return _varying(rows, ("seed", "level"))
+    return varying(rows, ("seed", "level"))
 
 
 def taken_rows(exits: Sequence[Row]) -> list[dict[str, str]]:
@@ -231,28 +216,16 @@ def taken_rows(exits: Sequence[Row]) -> list[dict[str, str]]:
     for row in exits:
         rows.append(
             {
-                **_setting(row),
+                **setting_columns(row),
                 "exit": str(row["exit"]),
                 "n": str(row["exit_n"]),
-                "stopped here %": _with_interval(row, "exit_share", 100),
+                "stopped here %": with_bounds(row, "exit_share", 100),
                 "stopped by here %": f"{100 * row['left_by_here']:.1f}",
-                "confidence": _with_interval(row, "confidence", 1, 3),
-                "accuracy %": _with_interval(row, "accuracy", 100),
+                "confidence": with_bounds(row, "confidence", 1, 3),
+                "accuracy %": with_bounds(row, "accuracy", 100),
             }
         )
-    return _varying(rows, ("seed", "level"))
-
-
-def _setting(row: Row) -> dict[str, str]:
-    """What tells a point from all others."""
-    return {
-        "network": row["network"],
-        "seed": str(row["seed"]),
-        "level": f"{row['level']:g}",
-        "policy": row["policy"].replace("_", " "),
-        "p_tar": row["thresholds"] or _number(row["p_tar"], "g"),
-        "active": row["active"],
-    }
+    return varying(rows, ("seed", "level"))
 
 
 def quality_rows(quality: Sequence[Row]) -> list[dict[str, str]]:
@@ -266,45 +239,22 @@ def quality_rows(quality: Sequence[Row]) -> list[dict[str, str]]:
                 "level": f"{row['level']:g}",
                 "exit": str(row["exit"]),
                 "n": str(row["n"]),
-                "accuracy %": _with_interval(row, "accuracy", 100),
+                "accuracy %": with_bounds(row, "accuracy", 100),
                 "T": f"{row['temperature']:.3f}",
-                "NLL raw": _with_interval(row, "nll_raw", 1, 3),
-                "NLL": _with_interval(row, "nll", 1, 3),
-                "Brier raw": _with_interval(row, "brier_raw", 1, 3),
-                "Brier": _with_interval(row, "brier", 1, 3),
-                "ECE % raw": _with_interval(row, "ece_raw", 100),
-                "ECE %": _with_interval(row, "ece", 100),
+                "NLL raw": with_bounds(row, "nll_raw", 1, 3),
+                "NLL": with_bounds(row, "nll", 1, 3),
+                "Brier raw": with_bounds(row, "brier_raw", 1, 3),
+                "Brier": with_bounds(row, "brier", 1, 3),
+                "ECE % raw": with_bounds(row, "ece_raw", 100),
+                "ECE %": with_bounds(row, "ece", 100),
                 "ECE % if calibrated": f"{100 * row['ece_if_calibrated']:.1f}",
-                "AUROC raw": _with_interval(row, "failure_auroc_raw", 1, 3),
-                "AUROC": _with_interval(row, "failure_auroc", 1, 3),
-                "AURC raw": _with_interval(row, "aurc_raw", 1, 3),
-                "AURC": _with_interval(row, "aurc", 1, 3),
+                "AUROC raw": with_bounds(row, "failure_auroc_raw", 1, 3),
+                "AUROC": with_bounds(row, "failure_auroc", 1, 3),
+                "AURC raw": with_bounds(row, "aurc_raw", 1, 3),
+                "AURC": with_bounds(row, "aurc", 1, 3),
             }
         )
-    return _varying(rows, ("seed", "level"))
-
-
-def _varying(rows: list[dict[str, str]], columns: Sequence[str]) -> list[dict[str, str]]:
-    """The rows without those of the columns that say the same in all of them."""
-    constant = {c for c in columns if len({row[c] for row in rows}) == 1}
-    return [{k: v for k, v in row.items() if k not in constant} for row in rows]
-
-
-def _raw(row: Row) -> dict[str, str]:
-    return {k: f"{v:.6g}" if isinstance(v, float) else str(v) for k, v in row.items()}
-
-
-def _number(value: float, form: str) -> str:
-    return format(value, form) if np.isfinite(value) else "-"
-
-
-def _with_interval(row: Row, name: str, scale: float, digits: int = 1) -> str:
-    value, low, high = (row[key] * scale for key in (name, f"{name}_low", f"{name}_high"))
-    if not np.isfinite(value):
-        return "-"
-    if not np.isfinite(low):
-        return f"{value:.{digits}f}"
-    return f"{value:.{digits}f} ({low:.{digits}f}-{high:.{digits}f})"
+    return varying(rows, ("seed", "level"))
 
 
 def _slug(network: str) -> str:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import matplotlib
 import numpy as np
@@ -12,6 +12,17 @@ from numpy.typing import NDArray
 from eenn.calibration import ReliabilityBins, probabilities, reliability_bins
 
 matplotlib.use("Agg")
+
+BARS = "Bars: 95 % interval, or the range where several seeds are one curve."
+
+
+class Drawn(NamedTuple):
+    """A figure with its file's name, its heading on the page and what it shows."""
+
+    name: str
+    heading: str
+    caption: str
+    figure: Figure
 
 
 def reliability_figure(
@@ -56,6 +67,15 @@ def save_figure(figure: Figure, path: Path) -> None:
     """Write a figure in the format of the path's suffix, PNG or PDF."""
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=150)
+
+
+def save_figures(directory: Path, made: Sequence[Drawn]) -> list[Path]:
+    """Write every figure as PNG and as PDF; returns the PNG files."""
+    pngs = [directory / f"{drawn.name}.png" for drawn in made]
+    for drawn, png in zip(made, pngs, strict=True):
+        save_figure(drawn.figure, png)
+        save_figure(drawn.figure, png.with_suffix(".pdf"))
+    return pngs
 
 
 def _markers(axis: Any, bins: ReliabilityBins, colour: str, marker: str, label: str) -> None:

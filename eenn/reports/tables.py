@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from eenn.calibration import Temperatures, ece, ece_if_calibrated, nll, probabilities
 from eenn.files import write_file
+from eenn.intervals import Row
 
 
 def exit_metrics(
@@ -70,3 +71,41 @@ def write_csv(path: Path, rows: Sequence[dict[str, str]]) -> None:
     writer.writerows(rows)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_file(path, text.getvalue())
+
+
+def setting_columns(row: Row) -> dict[str, str]:
+    """What tells a point from all others."""
+    return {
+        "network": row["network"],
+        "seed": str(row["seed"]),
+        "level": f"{row['level']:g}",
+        "policy": row["policy"].replace("_", " "),
+        "p_tar": row["thresholds"] or number(row["p_tar"], "g"),
+        "active": row["active"],
+    }
+
+
+def varying(rows: list[dict[str, str]], columns: Sequence[str]) -> list[dict[str, str]]:
+    """The rows without those of the columns that say the same in all of them."""
+    constant = {c for c in columns if len({row[c] for row in rows}) == 1}
+    return [{k: v for k, v in row.items() if k not in constant} for row in rows]
+
+
+def raw(row: Row) -> dict[str, str]:
+    """A row with every number to six digits."""
+    return {k: f"{v:.6g}" if isinstance(v, float) else str(v) for k, v in row.items()}
+
+
+def number(value: float, form: str) -> str:
+    """A number in that format, or "-" for NaN."""
+    return format(value, form) if np.isfinite(value) else "-"
+
+
+def with_bounds(row: Row, name: str, scale: float, digits: int = 1) -> str:
+    """A quantity, times `scale`, with its interval where it has one: 12.3 (11.0-13.5)."""
+    value, low, high = (row[key] * scale for key in (name, f"{name}_low", f"{name}_high"))
+    if not np.isfinite(value):
+        return "-"
+    if not np.isfinite(low):
+        return f"{value:.{digits}f}"
+    return f"{value:.{digits}f} ({low:.{digits}f}-{high:.{digits}f})"

@@ -1,0 +1,336 @@
+"""An offloading benchmark: photographs through edge and cloud over a link, then tables and figures."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any, get_args
+from urllib.parse import urlsplit
+
+import numpy as np
+from tqdm import tqdm
+
+from eenn.costs import Link
+from eenn.data.datasets import Photo
+from eenn.data.distortions import Distortion
+from eenn.decisions import Decisions, decide
+from eenn.errors import EennError, require_numbers
+from eenn.evaluation import Run
+from eenn.grid import (
+    CLOUD_ONLY,
+    EDGE_ONLY,
+    WHOLE_ON_EDGE,
+    active_sets,
+    exit_outputs,
+    has_threshold,
+    setting_of,
+)
+from eenn.intervals import Row
+from eenn.manifest import Manifest
+from eenn.offload import planner
+from eenn.offload.bench import BLOCK, ByCloud, ByEdge, Way, measure
+from eenn.offload.client import HttpCloud
+from eenn.offload.edge import EdgeRuntime, LocalCloud
+from eenn.offload.graphs import Graphs
+from eenn.offload.link import EmulatedLink
+from eenn.offload.planner import Times
+from eenn.offload.serve import running
+from eenn.offload.wire import Precision
+from eenn.policies import ExitProbs, Policy, make_policy
+from eenn.reports.offload import Offloaded, printed, summarised, write_offloaded
+from eenn.reports.tables import write_csv
+from eenn.runs import table
+from eenn.subject import Subject
+from eenn.tracking import publish_tables
+
+UPLOADS = ("file", "crop")
+PROBES = 5  # photographs that the parts are measured on
+
+
+@dataclass(frozen=True)
+class Server:
+    """The cloud to ask: one of our own behind an emulated link, or a live one.
+
+    Args:
+        url: of the live one; None starts our own.
+        token: bearer token of the live one.
+        ca_file: certificates that the live one is trusted by.
+        slowdown: of our own; as of `EdgeRuntime`.
+
+    Raises:
+        EennError: what belongs to the one is given for the other.
+    """
+
+    url: str | None
+    token: str | None
+    ca_file: str | None
+    slowdown: float
+
+    def __post_init__(self) -> None:
+        require_numbers(slowdown=self.slowdown)
+        if self.url is None and (self.token or self.ca_file):
+            raise EennError("cloud.token_file and cloud.ca_file belong to cloud.url; give that too")
+        if self.url is not None and self.slowdown != 1:
+            raise EennError(
+                "cloud.slowdown is of a cloud that is started here; leave out cloud.url"
+            )
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is measured.
+
+    Args:
+        limit: photographs at most, spread over the split; None for all.
+        policies: settings by name of policy.
+        payload: format of the features that are sent; `compress` requests with zstd.
+        upload: what the cloud-only baseline sends: the photograph's `file`, or the network's `crop`.
+        precision: of the edge's stages.
+        slowdown: of the edge.
+        deadline_ms: of every answer; None leaves it to the client's own limits.
+        min_accuracy, plan_deadline_ms: what the best plan has to keep; see `planner.best`.
+
+    Raises:
+        EennError: a choice that there is not.
+    """
+
+    split: str
+    limit: int | None
+    policies: Mapping[str, Mapping[str, Any]]
+    p_tars: Sequence[float]
+    active: Sequence[int | Sequence[int]] | int | None
+    distortion: str
+    levels: Sequence[float]
+    link: Link
+    payload: Precision
+    compress: bool
+    upload: str
+    precision: str
+    slowdown: float
+    deadline_ms: float | None
+    min_accuracy: float
+    plan_deadline_ms: float | None
+
+    def __post_init__(self) -> None:
+        for name, value, allowed in (
+            ("payload", self.payload, get_args(Precision)),
+            ("upload", self.upload, UPLOADS),
+        ):
+            if value not in allowed:
+                raise EennError(f"{name}={value}: allowed are {', '.join(allowed)}")
+        require_numbers(slowdown=self.slowdown)
+        if self.slowdown < 1:
+            raise EennError(f"edge.slowdown={self.slowdown}: allowed is 1 or more")
+        if self.upload == "file" and any(self.levels):
+            raise EennError("distortion.level with upload=file: the file is pristine; upload=crop")
+
+
+def run_offloading(
+    run: Run, subject: Subject, conventional: Subject | None, server: Server, plan: Plan
+) -> None:
+    """Measure; write requests.csv, tables, figures, `report.html` and `summary.json`.
+
+    Args:
+        subject: the artifact on the edge and in the cloud, with exported graphs.
+        conventional: a network without branches for the cloud-only baseline; None takes the
+            subject's own last exit.
+
+    Raises:
+        EennError: something of the plan does not fit the artifact.
+        OffloadError: the cloud cannot be asked, or fails where nobody else can answer.
+    """
+    photos = list(subject.photos(plan.split, plan.limit))
+    alone = conventional or subject
+    artifacts = dict.fromkeys((subject.manifest.path, alone.manifest.path))
+    with ExitStack() as stack:
+        url = stack.enter_context(_cloud(server, list(map(str, artifacts)), plan.link))
+
+        def client(manifest: Manifest, payload: Precision = plan.payload) -> HttpCloud:
+            cloud = HttpCloud(
+                url, manifest.id, precision=payload, compress=plan.compress, token=server.token,
+                ca_file=server.ca_file,
+            )  # fmt: skip
+            return stack.enter_context(cloud)
+
+        clouds = {payload: client(subject.manifest, payload) for payload in get_args(Precision)}
+        clouds[plan.payload].check()
+        graphs = Graphs.read(subject.manifest.path)
+        times = planner.measure(graphs, photos[:PROBES], clouds, plan.precision)
+        baseline = ByCloud(
+            setting_of(CLOUD_ONLY, np.nan, (), most_active=False),
+            alone.manifest,
+            client(alone.manifest),
+            plan.upload == "crop",
+            plan.slowdown,
+        )
+        ways = [baseline, *_ways(subject, clouds[plan.payload], plan)]
+        measured = _measure(run, ways, photos, plan)
+    own = times.with_edge(plan.slowdown)
+    points, differing = _points(subject, plan, own, measured)
+    validation = subject.records("val", plan.distortion, 0)
+    outputs = exit_outputs(validation, subject.manifest.temperatures.per_exit)
+    policies = _policies(subject, plan, next(iter(plan.policies)))
+    plans = planner.plan(own, outputs, validation.labels, policies)
+    best = planner.best(plans, plan.min_accuracy, plan.plan_deadline_ms or np.inf)
+    every_branch = tuple(range(subject.branches))
+    slower = {
+        f"{next(iter(plan.policies))}, {p_tar:g}": decide(policy, outputs, every_branch)
+        for p_tar, policy in policies.items()
+        if every_branch
+    }
+    results = Offloaded(
+        points,
+        differing,
+        plans,
+        best,
+        planner.slower_edges(times, slower, plan.payload),
+        times.rows(),
+        times.link,
+        plan.slowdown,
+    )
+    facts = _facts(subject, server, plan)
+    title = f"Offloading: {run.name}"
+    pngs = write_offloaded(run.directory, title, facts, results, plan.distortion, run.provenance)
+    print(f"\n{table(printed(points))}\n\nreport: {run.directory / 'report.html'}\n")
+    if run.project:
+        tables = {"points": points, "plans": plans}
+        publish_tables(
+            run.directory, run.name, run.group, run.project, run.settings, tables, points, pngs
+        )
+
+
+def _measure(
+    run: Run, ways: Sequence[Way], photos: Sequence[Photo], plan: Plan
+) -> dict[tuple[Way, float], list[Row]]:
+    """The rows of every way at every level, and all of them in requests.csv."""
+    found: dict[tuple[Way, float], list[Row]] = {}
+    partial = run.directory / "requests.partial.csv"
+    for level in plan.levels:
+        blocks = measure(ways, photos, Distortion(plan.distortion, level))
+        title = f"{len(ways)} ways, {plan.distortion} {level:g}"
+        for block in tqdm(blocks, title, -(-len(photos) // BLOCK), unit="block", disable=None):
+            for way, row in block:
+                found.setdefault((way, float(level)), []).append(row)
+            # What was measured is kept if the run is cut short.
+            write_csv(partial, [row for rows in found.values() for row in rows])
+    partial.rename(run.directory / "requests.csv")
+    return found
+
+
+def _points(
+    subject: Subject, plan: Plan, times: Times, measured: Mapping[tuple[Way, float], list[Row]]
+) -> tuple[list[Row], list[Row]]:
+    """A row for every way and level, and the photographs whose answers are not the recorded ones."""
+    network = {
+        "network": f"{subject.branches} branches",
+        "branches": subject.branches,
+        "seed": subject.split.seed,
+    }
+    points, differing = [], []
+    alone = {level: rows for (way, level), rows in measured.items() if isinstance(way, ByCloud)}
+    for (way, level), rows in measured.items():
+        point = {**network, **summarised(rows, alone[level])}
+        if isinstance(way, ByEdge) and way.setting["policy"] in plan.policies:
+            decisions = _recorded(subject, plan, way.runtime, rows)
+            point["predicted_ms"] = times.latency_ms(decisions, plan.payload)
+            same = np.array([row["exit"] - 1 for row in rows]) == decisions.taken
+            same &= np.array([row["label"] for row in rows]) == decisions.label
+            others = [row for row, is_same in zip(rows, same, strict=True) if not is_same]
+            point["differing"] = len(others)
+            differing += others
+        points.append(point)
+    return points, differing
+
+
+def _recorded(subject: Subject, plan: Plan, runtime: EdgeRuntime, rows: Sequence[Row]) -> Decisions:
+    """What the recorded logits of the same images lead to."""
+    records = subject.records(plan.split, plan.distortion, rows[0]["level"])
+    place = {sample_id: at for at, sample_id in enumerate(records.sample_ids)}
+    chosen = [place[row["image"]] for row in rows]
+    outputs = [
+        ExitProbs(output.exit, output.probs[chosen])
+        for output in exit_outputs(records, subject.manifest.temperatures.per_exit)
+    ]
+    return decide(runtime.policy, outputs, runtime.active)
+
+
+@contextmanager
+def _cloud(server: Server, artifacts: Sequence[str], link: Link) -> Iterator[str]:
+    """The URL of the cloud."""
+    if server.url is not None:
+        yield server.url
+        return
+    with running(artifacts, slowdown=server.slowdown) as own:
+        target = urlsplit(own.url)
+        assert target.hostname and target.port
+        with EmulatedLink(target.hostname, target.port, link) as emulated:
+            yield f"http://{emulated.host}:{emulated.port}"
+
+
+def _ways(subject: Subject, cloud: HttpCloud, plan: Plan) -> Iterator[Way]:
+    path, branches = subject.manifest.path, subject.branches
+    actives = [active for active in active_sets(plan.active, branches) if active]
+    largest = max(actives, key=len, default=())
+
+    def runtime(
+        policy: Policy, active: tuple[int, ...], behind: HttpCloud | LocalCloud | None
+    ) -> EdgeRuntime:
+        return EdgeRuntime(
+            path,
+            policy,
+            active,
+            behind,
+            plan.precision,
+            deadline_ms=plan.deadline_ms,
+            slowdown=plan.slowdown,
+        )
+
+    never = make_policy("confidence", {"p_tar": 1.0, "fallback_to": "last_exit"})
+    whole = LocalCloud(path, plan.precision, slowdown=plan.slowdown)
+    yield ByEdge(
+        setting_of(WHOLE_ON_EDGE, np.nan, (), most_active=False),
+        runtime(never, (), whole),
+        None,
+        on_edge=True,
+    )
+    if not actives:
+        return
+    yield ByEdge(
+        setting_of(EDGE_ONLY, max(plan.p_tars), largest, most_active=True),
+        runtime(_policies(subject, plan, EDGE_ONLY)[max(plan.p_tars)], largest, None),
+        None,
+    )
+    for name in plan.policies:
+        for p_tar, policy in _policies(subject, plan, name).items():
+            for active in actives:
+                own = setting_of(name, p_tar, active, active == largest)
+                yield ByEdge(own, runtime(policy, active, cloud), cloud)
+
+
+def _policies(subject: Subject, plan: Plan, name: str) -> dict[float, Policy]:
+    """The policy of that name at every threshold, or at NaN if it has none."""
+    if name == EDGE_ONLY:
+        name, given = "confidence", {"fallback_to": "last_exit"}
+    else:
+        given = {"weights": subject.manifest.validation_accuracy[:-1], **plan.policies[name]}
+    p_tars = plan.p_tars if has_threshold(name) else [np.nan]
+    return {p_tar: make_policy(name, {**given, "p_tar": p_tar}) for p_tar in p_tars}
+
+
+def _facts(subject: Subject, server: Server, plan: Plan) -> dict[str, str]:
+    """What was measured, for the page and the summary."""
+    where = server.url or "a server of this machine, behind an emulated link"
+    slow = f"edge {plan.slowdown:g}, cloud {server.slowdown:g}"
+    return {
+        "artifact": f"{subject.manifest.path} ({subject.manifest.id[:12]})",
+        "images": f"{plan.split} split",
+        "cloud": where,
+        "link": f"{plan.link.bandwidth_mbps:g} Mbps, round trip {plan.link.rtt_ms:g} ms"
+        if server.url is None
+        else "as it is",
+        "slowdown": f"{slow} times this machine"
+        if plan.slowdown > 1 or server.slowdown > 1
+        else "none",
+        "payload": f"{plan.payload} features{', zstd' if plan.compress else ''}; cloud only: {plan.upload}",
+        "edge": f"ONNX Runtime, {plan.precision}, 1 thread",
+        "distortion": plan.distortion.replace("_", " "),
+    }
