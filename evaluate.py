@@ -11,16 +11,13 @@ from omegaconf import DictConfig, OmegaConf
 
 from eenn.cli import one_line_errors
 from eenn.costs import Link
-from eenn.data.datasets import FolderImages, ImageSource
 from eenn.data.distortions import Distortion
 from eenn.errors import EennError
 from eenn.evaluation import Plan, Run, run_evaluation
 from eenn.fitting import Goal
 from eenn.grid import Service
-from eenn.manifest import read_manifest
 from eenn.provenance import processor, provenance
-from eenn.runs import CONFIG, find_artifact
-from eenn.subject import Subject
+from eenn.subject import open_subject
 from train import CONF, claimed_job
 
 
@@ -73,29 +70,6 @@ def policy_settings(name: str) -> dict[str, Any]:
     settings: Any = OmegaConf.to_container(OmegaConf.load(file))
     del settings["name"]
     return dict(settings)
-
-
-def open_subject(path: str, images: str | None) -> Subject:
-    """The artifact at `path` with the images of its training run, or those in `images`."""
-    manifest = read_manifest(find_artifact(path))
-    trained = manifest.path.parent / CONFIG
-    if images is not None:
-        folder = FolderImages(images)
-        subject = Subject(manifest, images, lambda: folder)
-        subject.check_images()
-        return subject
-    if not trained.exists():
-        raise EennError(
-            f"{manifest.path} lies outside its training run, so where its images are is not known; "
-            "give images=PATH, the folder of class folders it was trained on"
-        )
-    data = OmegaConf.load(trained).data
-
-    def open_source() -> ImageSource:
-        source: ImageSource = hydra.utils.instantiate(data.source)
-        return source
-
-    return Subject(manifest, data.title, open_source)
 
 
 def as_list(value: Any) -> list[Any]:

@@ -22,8 +22,8 @@ from eenn.fitting import CANDIDATES, Goal, fit_p_tar
 from eenn.grid import Case, Service, exit_outputs
 from eenn.policies import make_policy
 from eenn.provenance import processor, provenance
+from eenn.subject import open_subject
 from eenn.thresholds import P_VALUES
-from evaluate import open_subject
 
 DRAWS, LIMIT, DELTA = 400, 0.03, 0.1
 POLICY = {"fallback_to": "last_exit"}

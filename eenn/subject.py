@@ -7,20 +7,22 @@ where one is missing.
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from functools import cached_property
+from importlib import import_module
 from typing import Any
 
 import numpy as np
+import yaml
 from filelock import FileLock
 
 from eenn.costs import Profile
-from eenn.data.datasets import ImageSource, Photo
+from eenn.data.datasets import FolderImages, ImageSource, Photo
 from eenn.data.distortions import seed_of
 from eenn.data.splits import SPLIT_NAMES, Split
 from eenn.errors import EennError
-from eenn.manifest import Manifest
+from eenn.manifest import Manifest, read_manifest
 from eenn.provenance import processor
 from eenn.records import ExitRecords, Origin, RecordCache
-from eenn.runs import OUTPUTS
+from eenn.runs import CONFIG, OUTPUTS, find_artifact
 
 RECORDS = OUTPUTS / "records"
 PRISTINE = "none"
@@ -123,8 +125,8 @@ class Subject:
         if source.classes != self.manifest.classes:
             raise EennError(
                 f"the images have {len(source.classes)} classes and {self.manifest.path} has "
-                f"{len(self.manifest.classes)}, or others; give images=PATH of the images it was "
-                "trained on"
+                f"{len(self.manifest.classes)}, or others; give images=PATH (or --images PATH) of "
+                "the images it was trained on"
             )
         preprocessing = self.manifest.preprocessing
         return ImageDataModule(
@@ -146,3 +148,36 @@ class Subject:
         logits, labels = record(self._network, batches, device, title)
         made = {"device": machine.hardware, "date": datetime.now().isoformat(timespec="seconds")}
         return ExitRecords(logits, labels, getattr(self.split, origin.split), origin, made)
+
+
+def open_subject(path: str, images: str | None = None) -> Subject:
+    """The artifact at `path` with the images of its training run, or those in `images`.
+
+    Args:
+        path: as in `find_artifact`.
+        images: a folder of class folders.
+
+    Raises:
+        EennError: no artifact, or no images to be found; see `Subject.check_images`.
+    """
+    manifest = read_manifest(find_artifact(path))
+    trained = manifest.path.parent / CONFIG
+    if images is not None:
+        folder = FolderImages(images)
+        subject = Subject(manifest, images, lambda: folder)
+        subject.check_images()
+        return subject
+    if not trained.exists():
+        raise EennError(
+            f"{manifest.path} lies outside its training run, so where its images are is not known; "
+            "give images=PATH (or --images PATH), the folder of class folders it was trained on"
+        )
+    data = yaml.safe_load(trained.read_bytes())["data"]
+    return Subject(manifest, data["title"], lambda: _instantiated(**data["source"]))
+
+
+def _instantiated(_target_: str, **arguments: Any) -> ImageSource:
+    """The source that a run's configuration names, as Hydra makes it for the scripts."""
+    module, name = _target_.rsplit(".", 1)
+    source: ImageSource = getattr(import_module(module), name)(**arguments)
+    return source

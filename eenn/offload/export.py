@@ -20,6 +20,7 @@ from onnx import ModelProto, NodeProto, helper, numpy_helper
 from onnx.utils import Extractor
 from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_static
 from torch import Tensor, nn
+from tqdm import tqdm
 
 from eenn import artifact
 from eenn.errors import EennError
@@ -60,7 +61,8 @@ def export(artifact_dir: str | Path, calibration: Iterable[Images], images: Imag
         rows = []
         with TemporaryDirectory() as scratch:
             quantiser = _Quantiser(whole, batches, Path(scratch))
-            for cut in _cuts(len(loaded.network.segments)):
+            cuts = list(_cuts(len(loaded.network.segments)))
+            for cut in tqdm(cuts, "graphs", unit="graph", disable=None):
                 fp32 = cutter.extract_model([cut.input], list(cut.outputs))
                 for precision, model in (("fp32", fp32), ("int8", quantiser(fp32))):
                     content = _finished(model, cut).SerializeToString()

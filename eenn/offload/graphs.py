@@ -134,11 +134,11 @@ class Graphs:
             f"{', '.join(dict.fromkeys(row.name for row in self.rows))}"
         )
 
-    def session(self, name: str, precision: str, threads: int) -> InferenceSession:
-        """A session on the CPU that runs one graph, after its file was verified.
+    def content(self, name: str, precision: str) -> bytes:
+        """The file of one graph, verified.
 
         Raises:
-            ArtifactMissing, ArtifactEdited: its file is gone, or is not what was exported.
+            ArtifactMissing, ArtifactEdited: it is gone, or is not what was exported.
             EennError: there is no such graph.
         """
         row = self.row(name, precision)
@@ -148,7 +148,15 @@ class Graphs:
         content = file.read_bytes()
         if hashlib.sha256(content).hexdigest() != row.sha256:
             raise ArtifactEdited(f"{file} was changed after it was written; {_EXPORT}")
-        return open_session(content, threads)
+        return content
+
+    def session(self, name: str, precision: str, threads: int) -> InferenceSession:
+        """A session on the CPU that runs one graph.
+
+        Raises:
+            EennError: see `content`.
+        """
+        return open_session(self.content(name, precision), threads)
 
 
 def open_session(model: bytes, threads: int) -> InferenceSession:

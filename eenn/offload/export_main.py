@@ -1,0 +1,80 @@
+"""The command `eenn-export`: ONNX graphs of an artifact, and a model repository for Triton.
+
+eenn-export outputs/train/demo/TIMESTAMP/artifact
+eenn-export latest --triton models
+"""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from eenn.cli import one_line_errors
+from eenn.errors import EennError
+from eenn.manifest import read_manifest
+from eenn.offload.graphs import FOLDER, Graphs
+from eenn.offload.triton import write_model_repository
+from eenn.runs import find_artifact
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Export what the command line names."""
+    given = _parser().parse_args(arguments)
+    with one_line_errors():
+        _export(given)
+
+
+def _export(given: argparse.Namespace) -> None:
+    path = read_manifest(find_artifact(given.artifact)).path
+    if given.triton is not None and given.triton.exists():
+        raise EennError(f"--triton {given.triton} exists already; choose another directory")
+    if given.triton is None or not (path / FOLDER).exists():
+        # Imported here because torch takes seconds, and a wrong path should not wait.
+        from eenn.offload.export_report import REPORT, export_artifact
+        from eenn.subject import open_subject
+
+        subject = open_subject(given.artifact, given.images)
+        report = export_artifact(subject, given.calibration, given.checked)
+        print(f"\n{report}\n\ngraphs and {REPORT}: {path / FOLDER}")
+    if given.triton is not None:
+        write_model_repository(Graphs.read(path), given.triton)
+        print(f"model repository: {given.triton}")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="eenn-export",
+        description="Write the ONNX graphs of an artifact into its folder onnx/, in fp32 and int8, "
+        "check them against PyTorch, and report what int8 changes on the validation images.",
+    )
+    parser.add_argument("artifact", help="directory that train.py wrote, or latest")
+    parser.add_argument(
+        "--images",
+        metavar="PATH",
+        help="folder of class folders, where the artifact's images are if they or it moved",
+    )
+    parser.add_argument(
+        "--calibration",
+        type=int,
+        default=256,
+        metavar="N",
+        help="training images that show the ranges for int8 (%(default)s)",
+    )
+    parser.add_argument(
+        "--checked",
+        type=int,
+        default=64,
+        metavar="N",
+        help="validation images on which every graph is held against PyTorch (%(default)s)",
+    )
+    parser.add_argument(
+        "--triton",
+        type=Path,
+        metavar="DIR",
+        help="write a model repository for Triton or KServe to DIR, from new graphs or from those "
+        "that are there",
+    )
+    return parser
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,227 @@
+"""An artifact exported with the images of its own training, and what int8 changes on them.
+
+The graphs are calibrated on the training split and checked on the validation split. Then the whole
+validation split is replayed on the edge runtime in every precision and held against what
+`eenn.decisions` says of PyTorch's logits. The test split is left alone.
+"""
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from io import BytesIO
+from itertools import islice
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from eenn import artifact
+from eenn.calibration import probabilities
+from eenn.decisions import decide
+from eenn.errors import EennError
+from eenn.files import write_file
+from eenn.models.early_exit import EarlyExitNet
+from eenn.offload.edge import EdgeRuntime, LocalCloud
+from eenn.offload.export import export
+from eenn.offload.graphs import FOLDER, PRECISIONS, Graph
+from eenn.policies import Confidence, ExitProbs
+from eenn.provenance import processor, provenance
+from eenn.runs import table
+from eenn.subject import Subject
+
+REPORT = "report.json"
+P_TAR = 0.8
+BATCH_SIZE = 32
+PYTORCH = "PyTorch"
+
+
+@dataclass(frozen=True)
+class Replay:
+    """The validation split, run in one way.
+
+    Args:
+        precision: PyTorch, or the precision of the graphs.
+        accuracy: share of right answers.
+        edge_probability: share of images that left at a branch.
+        exits_changed: images that left elsewhere than in PyTorch.
+        answers_changed: images that were answered otherwise than in PyTorch.
+    """
+
+    precision: str
+    accuracy: float
+    edge_probability: float
+    exits_changed: int
+    answers_changed: int
+
+
+@dataclass(frozen=True)
+class Change:
+    """An image that a precision decided otherwise than PyTorch.
+
+    Args:
+        exits: in PyTorch and in this precision, counted from 1.
+        answers: class names, in the same order.
+    """
+
+    precision: str
+    sample_id: str
+    exits: tuple[int, int]
+    answers: tuple[str, str]
+
+
+@dataclass(frozen=True)
+class ExportReport:
+    """What was exported, and the replays of so many validation `images` at P_TAR."""
+
+    graphs: tuple[Graph, ...]
+    calibration_images: int
+    images: int
+    replays: tuple[Replay, ...]
+    changes: tuple[Change, ...]
+
+    def __str__(self) -> str:
+        """Two tables."""
+        by_name: dict[str, dict[str, str]] = {}
+        for graph in self.graphs:
+            row = by_name.setdefault(graph.name, {"graph": graph.name})
+            row[f"{graph.precision}, kB"] = f"{graph.bytes / 1e3:.0f}"
+            row[f"{graph.precision}, difference"] = f"{graph.max_relative_difference:.1e}"
+        replays = [
+            {
+                "precision": replay.precision,
+                "accuracy %": f"{100 * replay.accuracy:.1f}",
+                "edge %": f"{100 * replay.edge_probability:.1f}",
+                "exits changed": str(replay.exits_changed),
+                "answers changed": str(replay.answers_changed),
+            }
+            for replay in self.replays
+        ]
+        return (
+            f"{table(by_name.values())}\n\n"
+            "difference: the largest from PyTorch, relative to the largest value\n\n"
+            f"{table(replays)}\n\n"
+            f"{self.images} validation images, confidence at p_tar {P_TAR:g}, all branches active"
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything as JSON takes it; what else is known of a graph is in the index."""
+        graphs = [asdict(graph) for graph in self.graphs]
+        for graph in graphs:
+            for known in ("inputs", "outputs", "sha256"):
+                del graph[known]
+        return {**asdict(self), "policy": "confidence", "p_tar": P_TAR, "graphs": graphs}
+
+
+def export_artifact(subject: Subject, calibration: int = 256, checked: int = 64) -> ExportReport:
+    """Export the graphs of an artifact; `onnx/report.json` says what they are worth.
+
+    Args:
+        calibration: training images that show the ranges for int8.
+        checked: validation images on which every graph is held against PyTorch.
+
+    Raises:
+        EennError: there are graphs already; no images; see `export`.
+    """
+    folder = subject.manifest.path / FOLDER
+    if folder.exists():
+        raise EennError(f"{folder} is there already; remove it to export again")
+    if min(calibration, checked) < 1:
+        raise EennError(
+            f"{calibration} images for calibration and {checked} to check on: allowed is 1 or more"
+        )
+    ranges = (images for images, _ in _batches(subject, "train", calibration, "calibration"))
+    real = np.concatenate([images for images, _ in _batches(subject, "val", checked, "check")])
+    graphs = export(subject.manifest.path, ranges, real)
+    decided, truth = _replayed(subject)
+    report = ExportReport(
+        graphs.rows,
+        min(calibration, len(subject.split.train)),
+        len(truth),
+        tuple(_replay(name, decided, truth, subject.branches) for name in decided),
+        tuple(change for name in decided for change in _changes(name, decided, subject)),
+    )
+    origin = provenance(subject.split.seed, subject.title, f"{processor()}, 1 thread")
+    content = {"artifact_id": subject.manifest.id, **report.to_dict(), **origin}
+    write_file(folder / REPORT, json.dumps(content, indent=1))
+    return report
+
+
+class _Decided(NamedTuple):
+    exits: NDArray[np.int64]
+    labels: NDArray[np.int64]
+
+
+def _replayed(subject: Subject) -> tuple[dict[str, _Decided], NDArray[np.int64]]:
+    """What is decided in PyTorch and in every precision, and the right answers."""
+    manifest, policy, active = subject.manifest, Confidence(p_tar=P_TAR), range(subject.branches)
+    network, temperatures = artifact.load(manifest.path).network, manifest.temperatures.per_exit
+    runtimes = {
+        precision: EdgeRuntime(
+            manifest.path, policy, active, LocalCloud(manifest.path, precision), precision
+        )
+        for precision in PRECISIONS
+    }
+    truth: list[NDArray[np.int64]] = []
+    batches: dict[str, list[_Decided]] = {name: [] for name in (PYTORCH, *runtimes)}
+    for images, labels in _batches(subject, "val", len(subject.split.val), "replay"):
+        truth.append(labels)
+        decisions = decide(policy, _outputs(network, images, temperatures), active)
+        batches[PYTORCH].append(_Decided(decisions.taken, decisions.label))
+        for precision, runtime in runtimes.items():
+            results = runtime.classify(images)
+            exits, answers = ([r.exit for r in results], [r.label for r in results])
+            batches[precision].append(_Decided(np.array(exits), np.array(answers)))
+    decided = {
+        name: _Decided(*map(np.concatenate, zip(*own, strict=True)))
+        for name, own in batches.items()
+    }
+    return decided, np.concatenate(truth)
+
+
+def _replay(
+    name: str, decided: dict[str, _Decided], truth: NDArray[np.int64], branches: int
+) -> Replay:
+    own, whole = decided[name], decided[PYTORCH]
+    return Replay(
+        name,
+        accuracy=float((own.labels == truth).mean()),
+        edge_probability=float((own.exits < branches).mean()),
+        exits_changed=int((own.exits != whole.exits).sum()),
+        answers_changed=int((own.labels != whole.labels).sum()),
+    )
+
+
+def _changes(name: str, decided: dict[str, _Decided], subject: Subject) -> Iterator[Change]:
+    own, whole = decided[name], decided[PYTORCH]
+    classes = subject.manifest.classes
+    for sample in np.flatnonzero((own.exits != whole.exits) | (own.labels != whole.labels)):
+        yield Change(
+            name,
+            subject.split.val[sample],
+            (int(whole.exits[sample]) + 1, int(own.exits[sample]) + 1),
+            (classes[whole.labels[sample]], classes[own.labels[sample]]),
+        )
+
+
+def _outputs(
+    network: EarlyExitNet, images: NDArray[np.float32], temperatures: tuple[float, ...]
+) -> list[ExitProbs]:
+    """PyTorch's calibrated probabilities of every exit."""
+    with torch.inference_mode():
+        logits = network(torch.from_numpy(images)).numpy()
+    pairs = zip(logits, temperatures, strict=True)
+    return [ExitProbs(exit, probabilities(*pair)) for exit, pair in enumerate(pairs)]
+
+
+def _batches(
+    subject: Subject, split: str, count: int, title: str
+) -> Iterator[tuple[NDArray[np.float32], NDArray[np.int64]]]:
+    """Preprocessed images (N, 3, H, W) and their labels, with a progress bar on a terminal."""
+    preprocessing, photos = subject.manifest.preprocessing, subject.photos(split, count)
+    with tqdm(total=count, desc=title, unit="image", disable=None) as bar:
+        while batch := list(islice(photos, BATCH_SIZE)):
+            images = (preprocessing(preprocessing.read(BytesIO(photo.file))) for photo in batch)
+            yield np.stack(list(images)), np.array([photo.label for photo in batch])
+            bar.update(len(batch))

@@ -1,0 +1,52 @@
+"""The cloud parts of an artifact as a model repository, as Triton and KServe serve one.
+
+    DIR/eenn-cloud-K/config.pbtxt     name, shapes and types of split point K
+    DIR/eenn-cloud-K/1/model.onnx     the exported fp32 graph
+
+They take fp32 features only: what else the wire carries, `eenn-cloud` unpacks. No torch.
+"""
+
+from pathlib import Path
+
+from eenn.files import new_directory, write_file
+from eenn.offload.graphs import FEATURES, LOGITS, Graphs, cloud_name
+from eenn.offload.wire import ARTIFACT, model_name
+
+PRECISION = "fp32"
+MAX_BATCH_SIZE = 32
+
+
+def write_model_repository(graphs: Graphs, directory: Path) -> None:
+    """Write a model for every split point to `directory`, whole or not at all.
+
+    Raises:
+        EennError: the directory exists; see `Graphs.content`.
+    """
+    with new_directory(directory) as repository:
+        for split_point in range(len(graphs.manifest.exits)):
+            model = repository / model_name(split_point)
+            (model / "1").mkdir(parents=True)
+            content = graphs.content(cloud_name(split_point), PRECISION)
+            write_file(model / "1" / "model.onnx", content)
+            write_file(model / "config.pbtxt", _config(graphs, split_point))
+
+
+def _config(graphs: Graphs, split_point: int) -> str:
+    """The model's configuration in the text format of protocol buffers.
+
+    Triton puts the batch in front of the dimensions by itself. With `dynamic_batching` as it is it
+    takes what is queued together and does not wait for more.
+    """
+    row = graphs.row(cloud_name(split_point), PRECISION)
+    return f"""name: "{model_name(split_point)}"
+platform: "onnxruntime_onnx"
+max_batch_size: {MAX_BATCH_SIZE}
+input [{_tensor(FEATURES, row.inputs[FEATURES])}]
+output [{_tensor(LOGITS, row.outputs[LOGITS])}]
+dynamic_batching {{ }}
+parameters {{ key: "{ARTIFACT}" value {{ string_value: "{graphs.manifest.id}" }} }}
+"""
+
+
+def _tensor(name: str, shape: tuple[int, ...]) -> str:
+    return f'{{ name: "{name}" data_type: TYPE_FP32 dims: [{", ".join(map(str, shape))}] }}'
