@@ -17,7 +17,7 @@ from eenn.evaluation import Plan, Run, run_evaluation
 from eenn.fitting import Goal
 from eenn.grid import Service
 from eenn.provenance import processor, provenance
-from eenn.subject import open_subject
+from eenn.subject import Subject, open_subject
 from train import CONF, claimed_job
 
 
@@ -29,15 +29,10 @@ def main(config: DictConfig) -> None:
 
 def evaluate(settings: dict[str, Any], directory: Path) -> None:
     subjects = [open_subject(path, settings["images"]) for path in as_list(settings["artifacts"])]
-    policy, fit = settings["policy"], settings["fit"]
-    policies = {policy.pop("name"): policy}
-    for name in as_list(settings["compare"]):
-        if name in policies:
-            raise EennError(f"compare={name}: it is evaluated already; leave it out")
-        policies[name] = policy_settings(name)
+    fit = settings["fit"]
     plan = Plan(
         split=settings["split"],
-        policies=policies,
+        policies=policies_of(settings),
         p_tars=as_list(settings["p_tar"]),
         active=settings["active"],
         distortion=Distortion(settings["distortion"]["kind"], 0).kind,
@@ -47,10 +42,26 @@ def evaluate(settings: dict[str, Any], directory: Path) -> None:
         service=Service(settings["deadline_ms"], settings["batch_size"]),
         goal=Goal(**fit) if fit["goal"] else None,
     )
+    run_evaluation(run_of(settings, directory, subjects), subjects, plan)
+
+
+def policies_of(settings: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """The chosen policy and those it is compared with: their settings by name."""
+    chosen = dict(settings["policy"])
+    policies = {chosen.pop("name"): chosen}
+    for name in as_list(settings["compare"]):
+        if name in policies:
+            raise EennError(f"compare={name}: it is evaluated already; leave it out")
+        policies[name] = policy_settings(name)
+    return policies
+
+
+def run_of(settings: dict[str, Any], directory: Path, subjects: list[Subject]) -> Run:
+    """Where the job's results go, and their origin."""
     titles = dict.fromkeys(subject.title for subject in subjects)
     seeds = dict.fromkeys(str(subject.split.seed) for subject in subjects)
     origin = provenance(", ".join(seeds), ", ".join(titles), f"{processor()}, 1 thread")
-    run = Run(
+    return Run(
         directory,
         settings["name"],
         settings["group"],
@@ -58,7 +69,6 @@ def evaluate(settings: dict[str, Any], directory: Path) -> None:
         settings,
         {**origin, "overrides": settings["overrides"]},
     )
-    run_evaluation(run, subjects, plan)
 
 
 def policy_settings(name: str) -> dict[str, Any]:

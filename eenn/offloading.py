@@ -1,4 +1,4 @@
-"""An offloading benchmark: photographs through edge and cloud over a link, then tables and figures."""
+"""An offloading benchmark: photographs through edge and cloud over a link, then its report."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -68,11 +68,9 @@ class Server:
     def __post_init__(self) -> None:
         require_numbers(slowdown=self.slowdown)
         if self.url is None and (self.token or self.ca_file):
-            raise EennError("cloud.token_file and cloud.ca_file belong to cloud.url; give that too")
+            raise EennError("cloud.token_file and cloud.ca_file go with cloud.url; give that too")
         if self.url is not None and self.slowdown != 1:
-            raise EennError(
-                "cloud.slowdown is of a cloud that is started here; leave out cloud.url"
-            )
+            raise EennError("cloud.slowdown goes without cloud.url: only our own server has it")
 
 
 @dataclass(frozen=True)
@@ -83,7 +81,7 @@ class Plan:
         limit: photographs at most, spread over the split; None for all.
         policies: settings by name of policy.
         payload: format of the features that are sent; `compress` requests with zstd.
-        upload: what the cloud-only baseline sends: the photograph's `file`, or the network's `crop`.
+        upload: what cloud only sends: the photograph's `file`, or the network's `crop`.
         precision: of the edge's stages.
         slowdown: of the edge.
         deadline_ms: of every answer; None leaves it to the client's own limits.
@@ -192,9 +190,15 @@ def run_offloading(
     pngs = write_offloaded(run.directory, title, facts, results, plan.distortion, run.provenance)
     print(f"\n{table(printed(points))}\n\nreport: {run.directory / 'report.html'}\n")
     if run.project:
-        tables = {"points": points, "plans": plans}
         publish_tables(
-            run.directory, run.name, run.group, run.project, run.settings, tables, points, pngs
+            run.directory,
+            run.name,
+            run.group,
+            run.project,
+            run.settings,
+            {"points": points, "plans": plans},
+            points,
+            pngs,
         )
 
 
@@ -219,7 +223,7 @@ def _measure(
 def _points(
     subject: Subject, plan: Plan, times: Times, measured: Mapping[tuple[Way, float], list[Row]]
 ) -> tuple[list[Row], list[Row]]:
-    """A row for every way and level, and the photographs whose answers are not the recorded ones."""
+    """A row for every way and level, and the requests that did not go as the records say."""
     network = {
         "network": f"{subject.branches} branches",
         "branches": subject.branches,
@@ -261,7 +265,8 @@ def _cloud(server: Server, artifacts: Sequence[str], link: Link) -> Iterator[str
         return
     with running(artifacts, slowdown=server.slowdown) as own:
         target = urlsplit(own.url)
-        assert target.hostname and target.port
+        assert target.hostname
+        assert target.port
         with EmulatedLink(target.hostname, target.port, link) as emulated:
             yield f"http://{emulated.host}:{emulated.port}"
 
@@ -294,11 +299,10 @@ def _ways(subject: Subject, cloud: HttpCloud, plan: Plan) -> Iterator[Way]:
     )
     if not actives:
         return
-    yield ByEdge(
-        setting_of(EDGE_ONLY, max(plan.p_tars), largest, most_active=True),
-        runtime(_policies(subject, plan, EDGE_ONLY)[max(plan.p_tars)], largest, None),
-        None,
-    )
+    for p_tar in plan.p_tars:
+        policy = make_policy("confidence", {"p_tar": p_tar, "fallback_to": "last_exit"})
+        own = setting_of(EDGE_ONLY, p_tar, largest, most_active=True)
+        yield ByEdge(own, runtime(policy, largest, None), None)
     for name in plan.policies:
         for p_tar, policy in _policies(subject, plan, name).items():
             for active in actives:
@@ -308,29 +312,23 @@ def _ways(subject: Subject, cloud: HttpCloud, plan: Plan) -> Iterator[Way]:
 
 def _policies(subject: Subject, plan: Plan, name: str) -> dict[float, Policy]:
     """The policy of that name at every threshold, or at NaN if it has none."""
-    if name == EDGE_ONLY:
-        name, given = "confidence", {"fallback_to": "last_exit"}
-    else:
-        given = {"weights": subject.manifest.validation_accuracy[:-1], **plan.policies[name]}
+    given = {"weights": subject.manifest.validation_accuracy[:-1], **plan.policies[name]}
     p_tars = plan.p_tars if has_threshold(name) else [np.nan]
     return {p_tar: make_policy(name, {**given, "p_tar": p_tar}) for p_tar in p_tars}
 
 
 def _facts(subject: Subject, server: Server, plan: Plan) -> dict[str, str]:
     """What was measured, for the page and the summary."""
-    where = server.url or "a server of this machine, behind an emulated link"
-    slow = f"edge {plan.slowdown:g}, cloud {server.slowdown:g}"
+    own = server.url is None
+    link = f"{plan.link.bandwidth_mbps:g} Mbps, round trip {plan.link.rtt_ms:g} ms"
     return {
         "artifact": f"{subject.manifest.path} ({subject.manifest.id[:12]})",
         "images": f"{plan.split} split",
-        "cloud": where,
-        "link": f"{plan.link.bandwidth_mbps:g} Mbps, round trip {plan.link.rtt_ms:g} ms"
-        if server.url is None
-        else "as it is",
-        "slowdown": f"{slow} times this machine"
-        if plan.slowdown > 1 or server.slowdown > 1
-        else "none",
-        "payload": f"{plan.payload} features{', zstd' if plan.compress else ''}; cloud only: {plan.upload}",
+        "cloud": "a server on this machine" if own else str(server.url),
+        "link": f"emulated, {link}" if own else "as it is",
+        "slowdown": f"edge {plan.slowdown:g}, cloud {server.slowdown:g}",
+        "features": f"{plan.payload}{', zstd' if plan.compress else ''}",
+        "cloud only": f"sends the photograph's {plan.upload}",
         "edge": f"ONNX Runtime, {plan.precision}, 1 thread",
         "distortion": plan.distortion.replace("_", " "),
     }

@@ -271,13 +271,12 @@ def slower_edges(times: Times, ways: Mapping[str, Decisions], payload: str) -> l
         ways: decisions of early exits, by name.
     """
     upload = times.requests[0, IMAGE]
+    alone_ms = upload.codec_ms + times.link.latency_ms(upload.sent_bytes) + upload.cloud_ms
     rows = []
     for slowdown in np.geomspace(1, MAX_SLOWDOWN, 41).tolist():
         own = times.with_edge(slowdown)
         latency_ms = {
-            CLOUD_ONLY: upload.codec_ms
-            + times.link.latency_ms(upload.sent_bytes)
-            + upload.cloud_ms,
+            CLOUD_ONLY: alone_ms,
             WHOLE_ON_EDGE: own.preprocess_ms + own.whole_ms,
             **{name: own.latency_ms(decisions, payload) for name, decisions in ways.items()},
         }

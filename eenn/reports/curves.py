@@ -90,7 +90,7 @@ def against_level(rows: Sequence[Row], quantity: str, distortion: str) -> Figure
             and row["most_active"]
             and row["policy"] not in (LAST_EXIT_ONLY, EDGE_ONLY, ORACLE)
         ]
-        lines = _lines(own, _policy)
+        lines = _lines(own, way_name)
         if conventional and quantity != "edge_probability":
             lines["conventional network"] = conventional
         _draw(axis, lines, "level", quantity)
@@ -146,22 +146,21 @@ def tradeoff_figure(rows: Sequence[Row], network: str) -> Figure:
     return figure
 
 
-def against_slowdown(rows: Sequence[Row], measured: Sequence[Row], slowdown: float) -> Figure:
+def against_slowdown(rows: Sequence[Row], measured: Mapping[str, float], slowdown: float) -> Figure:
     """Predicted latency against how many times slower the edge computes, a line per way to answer.
 
     Args:
         rows: with `slowdown`, `policy` and `latency_ms`.
-        measured: points at `slowdown`, with `policy` and `answer_ms`, drawn larger.
+        measured: milliseconds at `slowdown` by policy, drawn larger.
     """
     figure, (axis,) = _panels(1, width=5.4, height=3.6)
     lines = _lines(rows, lambda row: row["policy"])
-    points = {row["policy"]: row["answer_ms"] for row in measured}
     for (name, line), style in zip(lines.items(), _styles(), strict=False):
         xs, ys = [row["slowdown"] for row in line], [row["latency_ms"] for row in line]
         axis.plot(xs, ys, label=name, markersize=4, markevery=5, linewidth=1.3, **style)
-        if name in points:
+        if name in measured:
             large = {**style, "linestyle": "none", "markersize": 10, "markerfacecolor": "none"}
-            axis.plot([slowdown], [points[name]], **large)
+            axis.plot([slowdown], [measured[name]], **large)
     axis.set(xscale="log", yscale="log", xlabel="edge slower by a factor of")
     axis.set(ylabel="latency, ms (large: measured)")
     axis.grid(color="0.92", which="both")
@@ -197,7 +196,8 @@ def _branches(row: Row) -> str:
     return f"branch{'es' if ' ' in row['active'] else ''} {row['active']}"
 
 
-def _policy(row: Row) -> str:
+def way_name(row: Row) -> str:
+    """The policy and its threshold, as lines are called."""
     thresholds = row["thresholds"] or (f"{row['p_tar']:g}" if np.isfinite(row["p_tar"]) else "")
     return ", ".join(filter(None, (row["policy"].replace("_", " "), thresholds)))
 

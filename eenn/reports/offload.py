@@ -10,7 +10,7 @@ from eenn.costs import Link
 from eenn.files import write_file, write_json
 from eenn.grid import CLOUD_ONLY, EDGE_ONLY, WHOLE_ON_EDGE
 from eenn.intervals import Row, means, share, statistic
-from eenn.reports.curves import against_level, against_p_tar, against_slowdown
+from eenn.reports.curves import against_level, against_p_tar, against_slowdown, way_name
 from eenn.reports.figures import BARS, Drawn, save_figures
 from eenn.reports.page import Section, report_page
 from eenn.reports.tables import number, raw, setting_columns, varying, with_bounds, write_csv
@@ -152,45 +152,33 @@ def write_offloaded(
 def _figures(results: Offloaded, distortion: str) -> list[Drawn]:
     points, made = results.points, []
     first = points[0]["level"]
-    early = [row for row in points if row["policy"] not in BASELINES]
     slow = f" Edge slowed down by {results.slowdown:g}." if results.slowdown > 1 else ""
     at_first = [row for row in points if row["level"] == first]
-    curve = (
-        [row for row in at_first if row["policy"] in (early[0]["policy"], CLOUD_ONLY)]
-        if early
-        else []
-    )
+    early = [row for row in at_first if row["policy"] not in BASELINES]
+    curve = [row for row in early if row["policy"] == early[0]["policy"]]
     if len({row["p_tar"] for row in curve if np.isfinite(row["p_tar"])}) > 1:
+        curve += [row for row in at_first if row["policy"] == CLOUD_ONLY]
         for quantity, heading, caption in (
-            (
-                "answer_ms",
-                "Time to the answer",
-                "Mean measured time from the photograph to the answer.",
-            ),
+            ("answer_ms", "Time to the answer", "Mean measured time from photograph to answer."),
             ("accuracy", "Accuracy", "Accuracy of all answers."),
-            ("sent_bytes", "Bytes", "Mean bytes of HTTP requests per image."),
+            ("sent_bytes", "Bytes", "Mean bytes of HTTP requests per photograph."),
         ):
             figure = against_p_tar(curve, quantity, CLOUD_ONLY)
             made.append(Drawn(quantity, heading, f"{caption}{slow} {BARS}", figure))
     if early and len({row["level"] for row in points}) > 1:
-        caption = f"Mean measured time of every way at every level.{slow} {BARS}"
+        caption = f"Mean measured time of every way to answer at every level.{slow} {BARS}"
         figure = against_level(points, "answer_ms", distortion)
         made.append(Drawn("level_answer_ms", "Time against the distortion", caption, figure))
-    if results.slower:
-        best_known = [
-            {
-                **row,
-                "policy": row["policy"]
-                if row["policy"] in BASELINES
-                else f"{row['policy']}, {row['p_tar']:g}",
-            }
+    if early:
+        measured = {
+            row["policy"] if row["policy"] in BASELINES else way_name(row): row["answer_ms"]
             for row in at_first
             if row["most_active"] or row["policy"] in BASELINES
-        ]
-        figure = against_slowdown(results.slower, best_known, results.slowdown)
+        }
+        figure = against_slowdown(results.slower, measured, results.slowdown)
         caption = (
-            "Predicted from measured parts: where the lines cross, another way to answer becomes the "
-            "fastest. All branches active; large markers are what was measured in this run."
+            "Predicted from the measured parts: where lines cross, another way to answer becomes "
+            "the fastest. All branches active. Large markers were measured in this run."
         )
         made.append(Drawn("slowdown", "Slower edges", caption, figure))
     return made
@@ -219,14 +207,15 @@ def _part(row: Row) -> dict[str, str]:
 
 
 POINTS_TEXT = (
-    "Measured, one photograph at a time, the ways taking turns. Intervals are 95 % over photographs. "
-    '"cloud only" sends the photograph; "whole network on the edge" sends nothing; "edge only" lets '
-    "the last active branch answer. Predicted from the measured parts and the recorded exits. Not as "
-    "recorded: photographs whose exit or answer is not the one of the full-precision records."
+    "Measured, one photograph at a time, the ways to answer taking turns. Intervals are 95 % over "
+    'photographs. "cloud only" sends the photograph; "whole network on the edge" sends nothing; '
+    '"edge only" lets the last active branch answer. Predicted: from the measured parts and the '
+    "recorded exits. Not as recorded: another exit or answer than the records of PyTorch lead to."
 )
 PLANS_TEXT = (
-    "Every set of active branches, threshold and payload, with latencies from the measured parts and "
-    "exits and accuracies from the validation split. The network is cut after the last active branch."
+    "Of every set of active branches, threshold and payload: latencies from the measured parts, "
+    "exits and accuracies from the validation split. The network is cut after the last active "
+    "branch."
 )
 PARTS_TEXT = (
     "Medians for one image. Of the edge without its slowdown; of the cloud as the server says, "
