@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 from eenn.calibration import probabilities
 from eenn.decisions import decide
 from eenn.errors import EennError
-from eenn.offload.edge import EdgeRuntime, LocalCloud, Result
+from eenn.offload.edge import RESERVE_S, EdgeRuntime, LocalCloud, Result
 from eenn.offload.errors import CloudRefused, CloudTimeout, OffloadError
 from eenn.offload.graphs import Graphs
 from eenn.policies import POLICIES, ExitProbs, Policy, make_policy
-from eenn.preprocess import UnreadableImage
+from eenn.preprocess import Preprocessing, UnreadableImage
 from tests.exported import CLASSES, PREPROCESSING, TEMPERATURES, Exported, export_once
 
 Floats = NDArray[np.float32]
@@ -206,7 +206,38 @@ def test_the_cloud_is_told_until_when(exported: Exported) -> None:
     runtime.classify(exported.images[:1])
     ((_, _, deadline),) = cloud.asked
     assert deadline is not None
-    assert start + 0.5 <= deadline <= time.monotonic() + 0.5
+    assert start + 0.5 - RESERVE_S <= deadline <= time.monotonic() + 0.5 - RESERVE_S
+
+
+def test_the_deadline_of_a_file_holds_for_its_preprocessing_too(
+    exported: Exported, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cloud = Recording(LocalCloud(exported.path))
+    runtime = EdgeRuntime(exported.path, confident(1.0), (0,), cloud, deadline_ms=500)
+    began: list[float] = []
+    read = Preprocessing.read
+
+    def reading(self: Preprocessing, file: Any) -> Any:
+        began.append(time.monotonic())
+        return read(self, file)
+
+    monkeypatch.setattr(Preprocessing, "read", reading)
+    runtime.classify_file(exported.files[0])
+    ((_, _, deadline),) = cloud.asked
+    assert deadline is not None
+    assert deadline <= began[0] + 0.5 - RESERVE_S
+
+
+@pytest.mark.parametrize("shape", [(1, 4), (2, 5), (5,)])
+def test_logits_of_another_shape_are_garbage(shape: tuple[int, ...], exported: Exported) -> None:
+    class Wrong:
+        def infer(self, features: Floats, split_point: int, deadline: float | None) -> Floats:
+            return np.zeros(shape, np.float32)
+
+    runtime = EdgeRuntime(exported.path, confident(1.0), (0,), Wrong())
+    (result,) = runtime.classify(exported.images[:1])
+    assert (result.failure, result.exit) == ("garbage", 0)
+    assert runtime.failures == {"garbage": 1}
 
 
 def test_int8_decides_on_its_own_logits(exported: Exported) -> None:

@@ -113,7 +113,8 @@ class CircuitBreaker:
                 self._failures = self._openings = 0
 
     def _open(self) -> None:
-        pause_s = min(self._pause_s * 2.0**self._openings, self._max_pause_s)
+        # The exponent has an end too: an outage may outlast the range of floats.
+        pause_s = min(self._pause_s * 2.0 ** min(self._openings, 60), self._max_pause_s)
         self._open_until = self._clock() + pause_s * self._random.uniform(0.5, 1)
         self._openings += 1
         self._era += 1

@@ -10,7 +10,7 @@ import random
 import re
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Self, get_args
 
@@ -54,8 +54,8 @@ BACKOFF_S = 0.05
 # Causes that may be gone when the cloud is asked again at once. Where the reply is wrong rather
 # than missing, asking again would only add to the load.
 TRANSIENT = frozenset({"refused", "reset", "network", "connect", "read", "truncated", "overloaded"})
-# A longer wait that the cloud asks for is a failure, also where there is no deadline.
-MAX_RETRY_AFTER_S = 5.0
+# A cloud may ask for a longer pause, but who has no deadline does not wait longer either.
+MAX_PAUSE_S = 5.0
 
 
 @dataclass
@@ -182,9 +182,11 @@ class HttpCloud:
 
     def infer(self, features: Floats, split_point: int, deadline: float | None) -> Floats:
         """See `eenn.offload.edge.Cloud`."""
-        start = time.perf_counter()
-        tensor, parameters = pack(features, self._precision)
-        return self._infer(model_name(split_point), FEATURES, tensor, parameters, deadline, start)
+
+        def request() -> Request:
+            return self._request(FEATURES, *pack(features, self._precision))
+
+        return self._infer(model_name(split_point), request, len(features), deadline)
 
     def infer_files(
         self, files: Sequence[bytes], deadline: float | None, cropped: bool = False
@@ -197,43 +199,39 @@ class HttpCloud:
         Raises:
             OffloadError: there is no answer, and why.
         """
-        tensor = np.empty(len(files), object)
-        tensor[:] = files
-        parameters: dict[str, Parameter] = {CROPPED: True} if cropped else {}
-        return self._infer(IMAGE_MODEL, IMAGE, tensor, parameters, deadline, time.perf_counter())
+
+        def request() -> Request:
+            tensor = np.empty(len(files), object)
+            tensor[:] = files
+            return self._request(IMAGE, tensor, {CROPPED: True} if cropped else {})
+
+        return self._infer(IMAGE_MODEL, request, len(files), deadline)
+
+    def _request(self, name: str, tensor: Tensor, parameters: Mapping[str, Parameter]) -> Request:
+        return Request({name: tensor}, {ARTIFACT: self._artifact_id, **parameters}, {LOGITS: True})
 
     def _infer(
-        self,
-        model: str,
-        name: str,
-        tensor: Tensor,
-        parameters: dict[str, Parameter],
-        deadline: float | None,
-        start: float,
+        self, model: str, request: Callable[[], Request], samples: int, deadline: float | None
     ) -> Floats:
         self._newest.exchange = exchange = Exchange()
-        request = Request(
-            {name: tensor}, parameters | {ARTIFACT: self._artifact_id}, {LOGITS: True}
-        )
-        body, headers = encode_request(request, self._compress)
+        start = time.perf_counter()
+        body, headers = encode_request(request(), self._compress)
+        exchange.encode_ms, encoded = _ms_since(start), time.perf_counter()
         ask = Ask("POST", f"/v2/models/{model}/infer", headers | self._authorization, body)
-        max_bytes = (1 + len(tensor)) * SAMPLE_BYTES
-        encoded = time.perf_counter()
-        exchange.encode_ms = 1e3 * (encoded - start)
+        max_bytes = (1 + samples) * SAMPLE_BYTES
         if deadline is not None and time.monotonic() >= deadline:
             raise CloudTimeout("no time is left to ask the cloud", "deadline")
         with self._breaker.call():
             try:
                 reply = self._ask(ask, max_bytes, deadline, exchange)
             finally:
-                waited = time.perf_counter()
-                exchange.wait_ms = 1e3 * (waited - encoded)
+                exchange.wait_ms, replied = _ms_since(encoded), time.perf_counter()
             exchange.server_queue_ms, exchange.server_model_ms = _server_times(reply)
             response = decode_response(reply.body, reply.headers, max_bytes)
             logits = response.outputs.get(LOGITS)
-            if logits is None or logits.dtype != np.float32 or logits.shape[:-1] != (len(tensor),):
-                raise BadReply(f"the reply has no {LOGITS} FP32 ({len(tensor)}, classes)")
-            exchange.decode_ms = 1e3 * (time.perf_counter() - waited)
+            if logits is None or logits.dtype != np.float32 or logits.shape[:-1] != (samples,):
+                raise BadReply(f"the reply has no {LOGITS} FP32 ({samples}, classes)")
+            exchange.decode_ms = _ms_since(replied)
             return logits
 
     def _ask(self, ask: Ask, max_bytes: int, deadline: float | None, exchange: Exchange) -> Reply:
@@ -247,11 +245,11 @@ class HttpCloud:
                 raise _refusal(reply)
             except OffloadError as error:
                 pause_s = self._random.uniform(0, BACKOFF_S * 2**retries)
-                asked_s = error.retry_after_s if isinstance(error, CloudOverloaded) else 0.0
-                pause_s = asked_s + self._random.uniform(0, BACKOFF_S * 2**retries)
-                too_late = deadline is not None and time.monotonic() + pause_s >= deadline
-                too_long = asked_s > MAX_RETRY_AFTER_S
-                if error.cause not in TRANSIENT or retries == self._retries or too_late or too_long:
+                if isinstance(error, CloudOverloaded):
+                    pause_s += error.retry_after_s
+                patience_s = MAX_PAUSE_S if deadline is None else deadline - time.monotonic()
+                final = error.cause not in TRANSIENT or retries == self._retries
+                if final or pause_s >= patience_s:
                     raise
             retries += 1
             time.sleep(pause_s)
@@ -294,7 +292,11 @@ def _server_times(reply: Reply) -> tuple[float, float]:
     return times.get("queue", math.nan), times.get("model", math.nan)
 
 
+def _ms_since(start: float) -> float:
+    return 1e3 * (time.perf_counter() - start)
+
+
 _PRECISIONS = get_args(Precision)
 _TOKEN = re.compile(r"[!-~]+")
 _CAUSES = {401: "token", 403: "token", 409: "artifact"}
-_SERVER_TIMING = re.compile(r"([\w-]+)\s*;\s*dur\s*=\s*\"?([0-9]+(?:\.[0-9]+)?)")
+_SERVER_TIMING = re.compile(r"([\w-]+)\s*;(?:[^,]*;)?\s*dur\s*=\s*\"?([0-9]+(?:\.[0-9]+)?)")

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from os import PathLike
 from pathlib import Path
+from threading import Lock
 from typing import BinaryIO, NamedTuple, Protocol
 
 import numpy as np
@@ -19,7 +20,7 @@ from onnxruntime import InferenceSession
 from eenn.calibration import probabilities
 from eenn.decisions import check_active
 from eenn.errors import EennError
-from eenn.offload.errors import OffloadError
+from eenn.offload.errors import BadReply, OffloadError
 from eenn.offload.graphs import (
     FEATURES,
     LOGITS,
@@ -31,6 +32,9 @@ from eenn.offload.graphs import (
 from eenn.policies import Answer, Bools, ExitProbs, Policy
 
 Floats = NDArray[np.float32]
+
+# Of the deadline; the edge settles with its own answer in it.
+RESERVE_S = 0.005
 
 
 class Cloud(Protocol):
@@ -142,7 +146,7 @@ class EdgeRuntime:
         cloud: runs the rest of the network; without one the last active branch has to answer.
         threads: of every stage; stages take turns.
         deadline_ms: until which an answer must be there, from the call on: when the cloud has none
-            by then, the edge answers.
+            shortly before, the edge answers.
         slowdown: stands for a device that computes so many times slower: preprocessing and every
             stage then take so many times as long.
 
@@ -172,6 +176,7 @@ class EdgeRuntime:
         self.policy, self.cloud, self.deadline_ms = policy, cloud, deadline_ms
         self.slowdown = slowdown
         self.failures: Counter[str] = Counter()
+        self._counting = Lock()
         self._preprocessing = self.manifest.preprocessing
         self._temperatures = self.manifest.temperatures.per_exit
         self._classes = self.manifest.classes
@@ -192,10 +197,11 @@ class EdgeRuntime:
             UnreadableImage: it is not one.
             OffloadError: see `classify`.
         """
+        deadline = self._deadline()
         start = time.perf_counter()
         image = self._preprocessing(self._preprocessing.read(file))
         preprocess_ms = stretched_ms(start, self.slowdown)
-        (result,) = self.classify(image[None])
+        (result,) = self._classify(image[None], deadline)
         return replace(result, preprocess_ms=preprocess_ms)
 
     def classify(self, images: Floats) -> list[Result]:
@@ -216,7 +222,15 @@ class EdgeRuntime:
                 f"images of {images.dtype} {images.shape}; allowed is float32 "
                 f"(N, 3, {size}, {size}), as the preprocessing gives them"
             )
-        deadline = None if self.deadline_ms is None else time.monotonic() + self.deadline_ms / 1e3
+        return self._classify(images, self._deadline())
+
+    def _deadline(self) -> float | None:
+        """Of the cloud, for a call that begins now."""
+        if self.deadline_ms is None:
+            return None
+        return time.monotonic() + self.deadline_ms / 1e3 - RESERVE_S
+
+    def _classify(self, images: Floats, deadline: float | None) -> list[Result]:
         batch = _Batch(images)
         for stage in self._stages:
             if batch.is_settled:
@@ -239,8 +253,14 @@ class EdgeRuntime:
         start = time.perf_counter()
         try:
             logits = cloud.infer(batch.features, self.split_point, deadline)
+            if logits.shape != (len(batch.left), len(self._classes)):
+                raise BadReply(
+                    f"the cloud gives logits of shape {logits.shape} for {len(batch.left)} images "
+                    f"and {len(self._classes)} classes"
+                )
         except OffloadError as error:
-            self.failures[error.cause] += len(batch.left)
+            with self._counting:
+                self.failures[error.cause] += len(batch.left)
             if not batch.seen:
                 raise
             batch.failure, batch.cloud_ms = error.cause, _ms_since(start)

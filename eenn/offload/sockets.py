@@ -142,6 +142,8 @@ def connect(host: str, port: int, tls: ssl.SSLContext | None, limit: Limit) -> L
             connected = wrapped
         except TimeoutError as error:
             raise limit.over() from error
+        except ConnectionError as error:
+            raise CloudUnreachable(f"{host}:{port} reset the connection", "reset") from error
         except OSError as error:
             raise CloudUnreachable(
                 f"{host}:{port} and this machine do not agree on TLS: {error}", "tls"

@@ -5,6 +5,7 @@ is over. Nothing comes from the environment: no proxies, no .netrc. Redirects ar
 content is not decompressed, and a reply that is longer than allowed is not read to its end.
 """
 
+import re
 import ssl
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -72,13 +73,14 @@ class Transport:
                 f"connect_timeout_ms={connect_timeout_ms}, read_timeout_ms={read_timeout_ms}: "
                 "allowed is more than 0"
             )
+        shown = re.sub(r"//.*@", "//***@", url)  # A password is not for messages.
         try:
             parts = parse_url(url)
         except LocationParseError as error:
-            raise EennError(f"{url} is no URL; {_FORM}") from error
+            raise EennError(f"{shown} is no URL; {_FORM}") from error
         superfluous = parts.auth or parts.query or parts.fragment
         if parts.scheme not in _PORTS or not parts.host or superfluous:
-            raise EennError(f"{url} is not the URL of a cloud; {_FORM}")
+            raise EennError(f"{shown} is not the URL of a cloud; {_FORM}")
         self._host, self._port = parts.host.strip("[]"), parts.port or _PORTS[parts.scheme]
         self._netloc, self._path = parts.netloc or "", (parts.path or "").rstrip("/")
         self._tls = tls_context(ca_file) if parts.scheme == "https" else None
