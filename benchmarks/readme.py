@@ -162,9 +162,39 @@ def grid_speed() -> str:
     )
 
 
+def risk() -> str:
+    """How often a threshold fitted to a risk breaks its promise."""
+    run = _run("risk")
+    rows = [
+        {
+            "method": f"`{name}`",
+            "broken": f"{found['violations']} of {run['draws']}",
+            "median p_tar": f"{found['median_p_tar']:g}",
+        }
+        for name, found in run["methods"].items()
+    ]
+    return (
+        f"{table(rows)}\n\nRisk at most {run['limit']:g}, delta {run['delta']:g}; "
+        f"{run['validation_n']} validation images drawn with replacement from {run['population_n']} "
+        f"validation and test images, whose own risk is kept from p_tar "
+        f"{run['lowest_p_tar_within_limit']:g} on. {_where(run)}"
+    )
+
+
 BLOCKS: dict[str, Callable[[], str]] = {
     f.__name__: f
-    for f in (headline, heads, branches, demo, speed, edge_analysis, fallback, blur, grid_speed)
+    for f in (
+        headline,
+        heads,
+        branches,
+        demo,
+        speed,
+        edge_analysis,
+        fallback,
+        blur,
+        grid_speed,
+        risk,
+    )
 }
 
 

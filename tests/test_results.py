@@ -59,3 +59,10 @@ def test_a_grid_from_records_is_quick_and_small() -> None:
     assert measured["ratio"] >= 100
     assert measured["memory_samples"] == 30_000
     assert measured["peak_memory_mib"] < 2048
+
+
+def test_a_fitted_risk_is_broken_no_more_often_than_allowed() -> None:
+    run = json.loads((RESULTS / "risk.json").read_text())
+    assert run["draws"] >= 400
+    for found in run["methods"].values():
+        assert found["violations"] <= run["delta"] * run["draws"]
