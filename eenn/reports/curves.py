@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 
 from eenn.costs import Profile
@@ -129,7 +130,7 @@ def tradeoff_figure(rows: Sequence[Row], network: str) -> Figure:
             ys, bars = _ends(points, "accuracy", 100)
             axis.errorbar(
                 xs, ys, bars, label=name.replace("_", " "), markersize=4, linewidth=1.2,
-                elinewidth=0.5, **style,
+                elinewidth=0.6, ecolor=to_rgba(style["color"], 0.35), **style,
             )  # fmt: skip
         for (name, points), marker in zip(bounds.items(), ("*", "p"), strict=True):
             xs, _ = _ends(points[:1], x, scale)

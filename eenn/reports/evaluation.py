@@ -112,7 +112,7 @@ def figures(
             f"Every policy over its settings, {distortion.replace('_', ' ')} level {first:g}; what "
             "lies more than 20 points below the last exit is cut off. The oracle takes the first "
             "exit that is right: it sees the labels, and bounds the accuracy of rules that pick an "
-            "exit, not of committees."
+            f"exit, not of committees. {BARS}"
         )
         figure = tradeoff_figure(results.tradeoff, network)
         name, heading = f"tradeoff_{_slug(network)}", f"Trade-off, {network}"
