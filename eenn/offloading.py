@@ -233,13 +233,14 @@ def _points(
     alone = {level: rows for (way, level), rows in measured.items() if isinstance(way, ByCloud)}
     for (way, level), rows in measured.items():
         point = {**network, **summarised(rows, alone[level])}
+        point |= {"predicted_ms": np.nan, "differing": np.nan}
         if isinstance(way, ByEdge) and way.setting["policy"] in plan.policies:
             decisions = _recorded(subject, plan, way.runtime, rows)
             point["predicted_ms"] = times.latency_ms(decisions, plan.payload)
             same = np.array([row["exit"] - 1 for row in rows]) == decisions.taken
             same &= np.array([row["label"] for row in rows]) == decisions.label
             others = [row for row, is_same in zip(rows, same, strict=True) if not is_same]
-            point["differing"] = len(others)
+            point["differing"] = float(len(others))
             differing += others
         points.append(point)
     return points, differing

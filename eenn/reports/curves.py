@@ -15,6 +15,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from eenn.costs import Profile
 from eenn.grid import EDGE_ONLY, LAST_EXIT_ONLY, ORACLE
@@ -44,7 +45,7 @@ QUANTITIES = {
 def against_p_tar(rows: Sequence[Row], quantity: str, baseline: str = LAST_EXIT_ONLY) -> Figure:
     """A quantity against p_tar, a line per active branches, a panel per network ([A] Fig. 4).
 
-    A grey line is the policy `baseline`, which has no threshold.
+    A grey line, and its interval, is the policy `baseline`, which has no threshold.
     """
     networks = _networks(rows)
     figure, panels = _panels(len(networks))
@@ -269,8 +270,9 @@ def _ends(points: Sequence[Row], quantity: str, scale: float) -> tuple[Any, Any]
 
 def _baseline(axis: Axes, rows: Sequence[Row], quantity: str) -> None:
     if rows and quantity in ("accuracy", "macs", "latency_ms", "answer_ms", "sent_bytes"):
-        value = np.mean([row[quantity] for row in rows]) * QUANTITIES[quantity][1]
-        axis.axhline(value, color="0.5", linewidth=1.5, zorder=0, label=rows[0]["policy"])
+        middle, low, high = np.array(_spread(rows, quantity)) * QUANTITIES[quantity][1]
+        axis.axhspan(low, high, color="0.5", alpha=0.15, linewidth=0, zorder=0)
+        axis.axhline(middle, color="0.5", linewidth=1.5, zorder=0, label=rows[0]["policy"])
 
 
 def _panels(
@@ -288,6 +290,7 @@ def _panels(
 
 def _label(axis: Axes, x: str, quantity: str, title: str) -> None:
     axis.set(xlabel=x, ylabel=QUANTITIES[quantity][0])
+    axis.xaxis.set_major_locator(MaxNLocator(6))
     axis.set_title(title, fontsize=10)
     axis.grid(color="0.92")
     if quantity in ("edge_probability", "outage", "missed_deadline"):

@@ -25,7 +25,8 @@ class Offloaded:
     """The results of an offloading benchmark.
 
     Args:
-        points: rows of `summarised`; early exits with `predicted_ms` and `differing` in addition.
+        points: rows of `summarised`, with `predicted_ms` and, of early exits, how many requests are
+            `differing`.
         differing: requests whose exit or answer is not that of the records.
         plans, best: of the planner.
         slower: latency against the edge's slowdown.
@@ -81,7 +82,6 @@ def printed(points: Sequence[Row]) -> list[dict[str, str]]:
     """Points as printable rows."""
     rows = []
     for row in points:
-        predicted = row.get("predicted_ms", np.nan)
         rows.append(
             {
                 **setting_columns(row),
@@ -90,12 +90,12 @@ def printed(points: Sequence[Row]) -> list[dict[str, str]]:
                 "median": f"{row['median_ms']:.1f}",
                 "p95": f"{row['p95_ms']:.1f}",
                 "less than cloud only %": with_bounds(row, "reduction", 100),
-                "predicted ms": number(predicted, ".1f"),
+                "predicted ms": number(row["predicted_ms"], ".1f"),
                 "accuracy %": with_bounds(row, "accuracy", 100),
                 "edge %": with_bounds(row, "edge_probability", 100),
                 "kB sent": with_bounds(row, "sent_bytes", 1e-3),
                 "degraded": str(row["degraded"]),
-                "not as recorded": str(row.get("differing", "-")),
+                "not as recorded": number(row["differing"], "g"),
             }
         )
     return varying(rows, ("seed", "level"))
