@@ -16,7 +16,6 @@ from eenn.cli import one_line_errors
 from eenn.grid import CLOUD_ONLY, EDGE_ONLY, WHOLE_ON_EDGE
 from eenn.offload.edge import stretched_ms
 from eenn.offload.serve import running
-from eenn.records import ExitRecords
 from tests.test_evaluate import make_run
 
 LIMIT, BRANCHES = 12, 3

@@ -19,6 +19,7 @@ from onnxruntime import (
     OrtMemType,
     SessionOptions,
     create_and_register_allocator,
+    get_available_providers,
 )
 
 from eenn.errors import EennError
@@ -150,25 +151,42 @@ class Graphs:
             raise ArtifactEdited(f"{file} was changed after it was written; {_EXPORT}")
         return content
 
-    def session(self, name: str, precision: str, threads: int) -> InferenceSession:
-        """A session on the CPU that runs one graph.
+    def session(
+        self, name: str, precision: str, threads: int, device: str = "cpu"
+    ) -> InferenceSession:
+        """A session that runs one graph.
 
         Raises:
-            EennError: see `content`.
+            EennError: see `content` and `open_session`.
         """
-        return open_session(self.content(name, precision), threads)
+        return open_session(self.content(name, precision), threads, device)
 
 
-def open_session(model: bytes, threads: int) -> InferenceSession:
-    """A session on the CPU for one of several models that take turns."""
+def open_session(model: bytes, threads: int, device: str = "cpu") -> InferenceSession:
+    """A session for one of several models that take turns.
+
+    Args:
+        device: "cpu", or "cuda", where the CPU computes what CUDA has no operation for.
+
+    Raises:
+        EennError: the installed ONNX Runtime has no such device.
+    """
+    cpu = "CPUExecutionProvider"
+    providers = {"cpu": [cpu], "cuda": ["CUDAExecutionProvider", cpu]}.get(device)
+    if providers is None or not set(providers) <= set(get_available_providers()):
+        raise EennError(
+            f"this ONNX Runtime does not run on device={device}; allowed are cpu, and cuda with "
+            "the package onnxruntime-gpu in place of onnxruntime"
+        )
     options = SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     # Threads that spin when their session is done take the cores from the session that is next.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    _share_one_arena()
-    options.add_session_config_entry("session.use_env_allocators", "1")
-    return InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    if device == "cpu":
+        _share_one_arena()
+        options.add_session_config_entry("session.use_env_allocators", "1")
+    return InferenceSession(model, options, providers=providers)
 
 
 @cache

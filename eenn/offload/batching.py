@@ -1,0 +1,208 @@
+"""The cloud's queue: a bounded number of samples that wait, and batches of what is there.
+
+One thread runs one batch after the other. A batch is what has queued for the same model while the
+last one ran; nobody waits for company, unless `batch_wait_ms` says so. All but the models' work
+happens on the event loop, so that nothing needs a lock.
+"""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from eenn.errors import EennError
+
+Floats = NDArray[np.float32]
+Model = Callable[[Floats], Floats]
+T = TypeVar("T")
+
+
+class QueueFull(EennError):
+    """As many samples wait as may."""
+
+
+class QueuedTooLong(EennError):
+    """The time was up before the computing began."""
+
+
+@dataclass(frozen=True)
+class Computed:
+    """What a model made of one job's samples.
+
+    Args:
+        queue_ms: that the job waited; `model_ms` is the time of the batch that it was part of.
+    """
+
+    logits: Floats
+    queue_ms: float
+    model_ms: float
+
+
+class Place:
+    """Room in the queue for the samples of one request; see `Batcher.place`."""
+
+    def __init__(self, batcher: "Batcher", samples: int) -> None:
+        self._batcher, self._samples = batcher, samples
+        batcher.waiting += samples
+
+    def leave(self) -> None:
+        """Give the room back, if that was not done yet."""
+        self._batcher.waiting -= self._samples
+        self._samples = 0
+
+
+@dataclass(eq=False)
+class _Job:
+    model: Model
+    features: Floats
+    place: Place
+    computed: "asyncio.Future[Computed]"
+    queued: float
+
+
+class Batcher:
+    """Runs models on queued samples, while `run` runs. `waiting` counts the samples in the queue.
+
+    Args:
+        limit: samples that may wait.
+        max_batch: samples that a model is given at once; a job with more is computed in parts.
+        batch_wait_ms: that the oldest job waits for others to fill its batch.
+        timeout_ms: that a job may wait at most.
+        slowdown: every batch takes that many times as long as it does.
+        note: is told samples and milliseconds of every batch.
+    """
+
+    def __init__(
+        self,
+        limit: int,
+        max_batch: int,
+        batch_wait_ms: float,
+        timeout_ms: float,
+        slowdown: float,
+        note: Callable[[int, float], None],
+    ) -> None:
+        self.limit, self.waiting = limit, 0
+        self._max_batch, self._slowdown, self._note = max_batch, slowdown, note
+        self._batch_wait_s, self._timeout_s = batch_wait_ms / 1e3, timeout_ms / 1e3
+        self._jobs: deque[_Job] = deque()
+        self._arrived = asyncio.Event()
+
+    @contextmanager
+    def place(self, samples: int) -> Iterator[Place]:
+        """Room for that many samples, kept until a batch takes them or the block ends.
+
+        Raises:
+            QueueFull: there is none.
+        """
+        if self.waiting + samples > self.limit:
+            raise QueueFull(f"{self.waiting} samples are waiting, of {self.limit} that may")
+        place = Place(self, samples)
+        try:
+            yield place
+        finally:
+            place.leave()
+
+    def submit(self, place: Place, model: Model, features: Floats) -> "asyncio.Future[Computed]":
+        """What `model` makes of the features; who cancels it is computed no more.
+
+        Raises (the future):
+            QueuedTooLong: see there.
+        """
+        loop = asyncio.get_running_loop()
+        job = _Job(model, features, place, loop.create_future(), time.perf_counter())
+        self._jobs.append(job)
+        self._arrived.set()
+        timer = loop.call_later(self._timeout_s, self._expire, job)
+
+        def settled(_: object) -> None:
+            timer.cancel()
+            with suppress(ValueError):
+                self._jobs.remove(job)
+
+        job.computed.add_done_callback(settled)
+        return job.computed
+
+    async def run(self) -> None:
+        """Compute batches until cancelled."""
+        loop = asyncio.get_running_loop()
+        with ThreadPoolExecutor(1, "model") as thread:
+            while True:
+                batch = await self._next_batch()
+                begun = time.perf_counter()
+                try:
+                    logits, model_ms = await loop.run_in_executor(thread, self._compute, batch)
+                except Exception as error:
+                    for job in batch:
+                        if not job.computed.done():
+                            job.computed.set_exception(error)
+                    continue
+                self._note(len(logits), model_ms)
+                start = 0
+                for job in batch:
+                    own = logits[start : start + len(job.features)]
+                    start += len(own)
+                    if not job.computed.done():
+                        queue_ms = 1e3 * (begun - job.queued)
+                        job.computed.set_result(Computed(own, queue_ms, model_ms))
+
+    async def _next_batch(self) -> list[_Job]:
+        while True:
+            batch, is_full = self._fitting()
+            wait_s = None
+            if batch:
+                wait_s = batch[0].queued + self._batch_wait_s - time.perf_counter()
+                if is_full or wait_s <= 0:
+                    break
+            self._arrived.clear()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._arrived.wait(), wait_s)
+        for job in batch:
+            self._jobs.remove(job)
+            job.place.leave()
+        return batch
+
+    def _fitting(self) -> tuple[list[_Job], bool]:
+        """The oldest job and those of its model behind it, and whether no more would fit."""
+        batch: list[_Job] = []
+        samples = 0
+        for job in self._jobs:
+            if job.computed.done() or (batch and job.model is not batch[0].model):
+                continue
+            samples += len(job.features)
+            if batch and samples > self._max_batch:
+                return batch, True
+            batch.append(job)
+        return batch, samples >= self._max_batch
+
+    def _expire(self, job: _Job) -> None:
+        if job in self._jobs and not job.computed.done():
+            job.computed.set_exception(QueuedTooLong("no time was left to compute it"))
+
+    def _compute(self, batch: list[_Job]) -> tuple[Floats, float]:
+        """Logits of all samples of a batch, and the milliseconds that took."""
+        parts = [job.features for job in batch]
+
+        def work() -> Floats:
+            features = parts[0] if len(parts) == 1 else np.concatenate(parts)
+            logits = [
+                batch[0].model(features[first : first + self._max_batch])
+                for first in range(0, len(features), self._max_batch)
+            ]
+            return logits[0] if len(logits) == 1 else np.concatenate(logits)
+
+        return stretched(self._slowdown, work)
+
+
+def stretched(slowdown: float, work: Callable[[], T]) -> tuple[T, float]:
+    """What `work` returns, `slowdown` times as late as otherwise, and the milliseconds it took."""
+    start = time.perf_counter()
+    result = work()
+    time.sleep((slowdown - 1) * (time.perf_counter() - start))
+    return result, 1e3 * (time.perf_counter() - start)

@@ -1,0 +1,304 @@
+"""The cloud: artifacts' models over the Open Inference Protocol V2, as an ASGI application.
+
+A request is admitted step by step, so that whoever cannot be served costs little: token, model,
+length, room and only then its body; shape and type before anything is converted; a place in the
+queue before anything is decoded. Every refusal is a JSON `{"error": ...}` with its status.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from prometheus_client import CONTENT_TYPE_LATEST
+from starlette.applications import Starlette
+from starlette.datastructures import Headers
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import ClientDisconnect
+from starlette.requests import Request as HttpRequest
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from eenn.errors import EennError, require_numbers
+from eenn.offload.admission import Bearing, Bodies, Refused, refused, reply_to
+from eenn.offload.batching import Batcher, Computed, QueueFull, stretched
+from eenn.offload.cloud_metrics import CloudMetrics
+from eenn.offload.graphs import LOGITS
+from eenn.offload.repository import Repository, ServedModel, meant
+from eenn.offload.wire import ARTIFACT, Request, Tensor, decode_request, encode_response
+
+Floats = NDArray[np.float32]
+T = TypeVar("T")
+
+# Larger bodies are parsed beside the event loop, which a thread's 0.1 ms are worth then.
+INLINE_BYTES = 2**18
+DECODERS = 2
+
+
+def _option(default: T, help: str) -> T:
+    value: T = field(default=default, metadata={"help": help})
+    return value
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a cloud serves; the metadata of every field say what it is, and the command line too.
+
+    Raises:
+        EennError: a number out of range.
+    """
+
+    precision: str = _option("fp32", "of the graphs: fp32 or int8")
+    device: str = _option("cpu", "that runs them: cpu or cuda")
+    threads: int = _option(1, "of a model")
+    queue: int = _option(128, "samples that may wait; a request with more is refused")
+    max_batch: int = _option(32, "samples that a model is given at once")
+    batch_wait_ms: float = _option(0.0, "that a request waits for others to share its batch")
+    timeout_ms: float = _option(5_000.0, "that a request may wait in the queue")
+    read_timeout_ms: float = _option(10_000.0, "within which a request's body has to be there")
+    max_body_mb: float = _option(16.0, "MiB of a request, as sent and decompressed")
+    slowdown: float = _option(1.0, "decode and compute that many times slower, as an emulation")
+
+    def __post_init__(self) -> None:
+        least = {
+            "threads": 1, "queue": 1, "max_batch": 1, "batch_wait_ms": 0, "timeout_ms": 1,
+            "read_timeout_ms": 1, "max_body_mb": 2**-10, "slowdown": 1,
+        }  # fmt: skip
+        for name, minimum in least.items():
+            value = getattr(self, name)
+            require_numbers(**{name: value})
+            if not minimum <= value < 2**31:
+                raise EennError(f"{name}={value}: allowed is {minimum:g} or more")
+
+    @property
+    def max_body_bytes(self) -> int:
+        """`max_body_mb` in bytes."""
+        return int(self.max_body_mb * 2**20)
+
+
+def make_app(
+    artifact_dirs: Sequence[str | Path], settings: Settings | None = None, token: str | None = None
+) -> Starlette:
+    """The application; its lifespan starts and ends the thread that computes.
+
+    `app.state.service` is its `CloudService`.
+
+    Args:
+        token: that every request has to bear, but those after the server's health.
+
+    Raises:
+        EennError: see `Repository`.
+    """
+    settings = settings or Settings()
+    served = Repository(artifact_dirs, settings.precision, settings.threads, settings.device)
+    service = CloudService(served, settings)
+    app = Starlette(
+        routes=[
+            Route("/v2", service.describe),
+            Route("/v2/health/live", service.say_live),
+            Route("/v2/health/ready", service.say_ready),
+            Route("/v2/repository/index", service.list_models, methods=["POST"]),
+            Route("/metrics", service.report),
+            *(
+                Route(f"/v2/models/{{model}}{versions}{path}", endpoint, methods=[method])
+                for versions in ("", "/versions/{version}")
+                for path, endpoint, method in (
+                    ("", service.describe_model, "GET"),
+                    ("/config", service.configure_model, "GET"),
+                    ("/ready", service.say_ready, "GET"),
+                    ("/infer", service.infer, "POST"),
+                )
+            ),
+        ],
+        middleware=[Middleware(Bearing, token=token)] if token else [],
+        exception_handlers={
+            EennError: service.refuse,
+            HTTPException: service.refuse,
+            Exception: service.refuse,
+        },
+        lifespan=service.lifespan,
+    )
+    app.state.service = service
+    return app
+
+
+class CloudService:
+    """Answers requests; its public coroutines are the endpoints."""
+
+    def __init__(self, repository: Repository, settings: Settings) -> None:
+        self.settings, self._repository = settings, repository
+        self._batcher = Batcher(
+            limit=settings.queue,
+            max_batch=settings.max_batch,
+            batch_wait_ms=settings.batch_wait_ms,
+            timeout_ms=settings.timeout_ms,
+            slowdown=settings.slowdown,
+            note=lambda samples, ms: self._metrics.note_batch(samples, ms),
+        )
+        self._metrics = CloudMetrics(lambda: self._batcher.waiting)
+        self._decoders = ThreadPoolExecutor(DECODERS, "decoder")
+        self._bodies = Bodies(settings.max_body_bytes, settings.read_timeout_ms / 1e3)
+        self._inside = 0
+        self.is_open, self._empty = False, asyncio.Event()
+        self._empty.set()
+
+    @asynccontextmanager
+    async def lifespan(self, _: object) -> AsyncIterator[None]:
+        """Compute while the application lives."""
+        computing = asyncio.create_task(self._batcher.run())
+        self.is_open = True
+        try:
+            yield
+        finally:
+            await self.drain()
+            computing.cancel()
+            await asyncio.wait([computing])
+            self._decoders.shutdown()
+
+    async def drain(self) -> None:
+        """Say that the server is not ready, refuse what comes, and answer what was admitted."""
+        self.is_open = False
+        await self._empty.wait()
+
+    async def infer(self, http: HttpRequest) -> Response:
+        """The logits of a request's samples."""
+        model, status = "unknown", 500
+        self._inside += 1
+        self._empty.clear()
+        try:
+            models = self._repository.versions(**http.path_params)
+            model = models[0].name
+            response = await self._infer(http, models)
+            status = response.status_code
+        except (EennError, ClientDisconnect) as error:
+            response = await self.refuse(http, error)
+            status = response.status_code
+        finally:
+            self._metrics.requests.labels(model, status).inc()
+            self._inside -= 1
+            if not self._inside:
+                self._empty.set()
+        return response
+
+    async def _infer(self, http: HttpRequest, models: Sequence[ServedModel]) -> Response:
+        self._check_open()
+        self._bodies.check(http.headers)
+        if self._batcher.waiting >= self._batcher.limit:
+            raise QueueFull("the queue is full")
+        async with self._bodies.read(http) as body:
+            request = await self._decoded(body, http.headers)
+            model = meant(models, request.parameters.get(ARTIFACT))
+            tensor = model.tensor(request, self._batcher.limit)
+        with self._batcher.place(len(tensor)) as place:
+            features, decode_ms = await self._features(request, model, tensor)
+            computed = await _unless_left(http, self._batcher.submit(place, model.run, features))
+        self._metrics.note_wait(computed.queue_ms)
+        content, headers = encode_response(request, model.name, {LOGITS: computed.logits})
+        headers["Server-Timing"] = (
+            f"queue;dur={computed.queue_ms:.3f}, model;dur={computed.model_ms:.3f}, "
+            f"decode;dur={decode_ms:.3f}"
+        )
+        return Response(content, headers=headers)
+
+    async def _decoded(self, body: bytes, headers: Headers) -> Request:
+        work = partial(decode_request, body, dict(headers), self.settings.max_body_bytes)
+        is_large = len(body) > INLINE_BYTES or "content-encoding" in headers
+        return await self._beside(work) if is_large else work()
+
+    async def _features(
+        self, request: Request, model: ServedModel, tensor: Tensor
+    ) -> tuple[Floats, float]:
+        """What the model takes, and the milliseconds that decoding images took."""
+        work = partial(model.features, tensor, request.parameters)
+        if model.preprocessing is None:
+            return work(), 0.0
+        return await self._beside(partial(stretched, self.settings.slowdown, work))
+
+    async def _beside(self, work: Callable[[], T]) -> T:
+        """What `work` returns, without keeping other requests from their turn."""
+        return await asyncio.get_running_loop().run_in_executor(self._decoders, work)
+
+    def _check_open(self) -> None:
+        if not self.is_open:
+            raise Refused(503, "closing", "the server is shutting down")
+
+    async def refuse(self, http: HttpRequest, error: Exception) -> Response:
+        """The reply to an error, which is counted."""
+        refusal = refused(error)
+        self._metrics.refused.labels(refusal.cause).inc()
+        return reply_to(refusal, http.headers)
+
+    async def describe(self, _: HttpRequest) -> Response:
+        """The server's metadata."""
+        settings = self.settings
+        return JSONResponse(
+            {
+                "name": "eenn",
+                "version": _own_version(),
+                "extensions": ["binary_tensor_data", "model_repository", "model_configuration"],
+                "eenn_artifacts": self._repository.artifact_ids,
+                "eenn_precision": settings.precision,
+                "eenn_device": settings.device,
+                "eenn_threads": settings.threads,
+                "eenn_slowdown": settings.slowdown,
+            }
+        )
+
+    async def describe_model(self, http: HttpRequest) -> Response:
+        """A model's metadata."""
+        models = self._repository.versions(**http.path_params)
+        return JSONResponse(models[0].metadata([model.version for model in models]))
+
+    async def configure_model(self, http: HttpRequest) -> Response:
+        """A model's configuration."""
+        models = self._repository.versions(**http.path_params)
+        return JSONResponse(models[0].config(self.settings.max_batch))
+
+    async def list_models(self, _: HttpRequest) -> Response:
+        """All models and versions."""
+        state = {"state": "READY" if self.is_open else "UNAVAILABLE", "reason": ""}
+        names = [{"name": model.name, "version": model.version} for model in self._repository]
+        return JSONResponse([name | state for name in names])
+
+    async def say_live(self, _: HttpRequest) -> Response:
+        """The process answers."""
+        return JSONResponse({"live": True})
+
+    async def say_ready(self, http: HttpRequest) -> Response:
+        """Requests are taken, by the server or one of its models."""
+        if http.path_params:
+            self._repository.versions(**http.path_params)
+        self._check_open()
+        return JSONResponse({"ready": True})
+
+    async def report(self, _: HttpRequest) -> Response:
+        """The metrics."""
+        return Response(self._metrics.text(), media_type=CONTENT_TYPE_LATEST)
+
+
+def _own_version() -> str:
+    try:
+        return version("eenn")
+    except PackageNotFoundError:
+        return "not installed"
+
+
+async def _unless_left(http: HttpRequest, computed: "asyncio.Future[Computed]") -> Computed:
+    """What was computed, which ends unfinished when the client leaves."""
+    leaving = asyncio.ensure_future(http.receive())
+    try:
+        await asyncio.wait((computed, leaving), return_when=asyncio.FIRST_COMPLETED)
+        if not computed.done():
+            raise ClientDisconnect("the client has left")
+        return computed.result()
+    finally:
+        leaving.cancel()
+        computed.cancel()

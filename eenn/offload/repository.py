@@ -1,0 +1,235 @@
+"""What the cloud serves: the models of its artifacts, found by name, version and artifact.
+
+Every split point is a model that takes features, and there is one that takes image files. A model
+says what it takes, as metadata, and turns a request into the array that its graph is run on.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from onnxruntime import InferenceSession
+from PIL import Image
+
+from eenn.errors import EennError
+from eenn.offload.errors import BadRequest
+from eenn.offload.graphs import FEATURES, LOGITS, Graphs, cloud_name
+from eenn.offload.wire import (
+    ARTIFACT,
+    CROPPED,
+    IMAGE,
+    IMAGE_MODEL,
+    VERSION_DIGITS,
+    Parameter,
+    Request,
+    Tensor,
+    model_name,
+    unpack,
+)
+from eenn.preprocess import Preprocessing, UnreadableImage, read_image
+
+Floats = NDArray[np.float32]
+
+IMAGE_FORMATS = ("JPEG", "PNG")
+# Decoded, that is 150 MB, or twice as much with transparency; more than what phones take.
+MAX_PIXELS = 50_000_000
+
+
+class UnknownModel(EennError):
+    """No model of that name, or no such version of it."""
+
+
+class WrongArtifact(EennError):
+    """The request is meant for another artifact."""
+
+
+@dataclass(frozen=True, eq=False)
+class ServedModel:
+    """One model of one artifact.
+
+    Args:
+        run: from float32 features (N, *shape) to logits (N, classes); the same function for models
+            that share a graph.
+        shape: of one sample's features.
+        preprocessing: of a model that takes image files; None for features.
+    """
+
+    name: str
+    artifact_id: str
+    run: Callable[[Floats], Floats]
+    shape: tuple[int, ...]
+    classes: int
+    preprocessing: Preprocessing | None = None
+
+    @property
+    def version(self) -> str:
+        """As in URLs."""
+        return self.artifact_id[:VERSION_DIGITS]
+
+    @property
+    def input(self) -> str:
+        """The name of its one input."""
+        return IMAGE if self.preprocessing else FEATURES
+
+    def metadata(self, versions: Sequence[str]) -> dict[str, Any]:
+        """As the protocol describes it. FP16 and UINT8 features are taken as well as FP32."""
+        kind, shape = ("BYTES", ()) if self.preprocessing else ("FP32", self.shape)
+        return {
+            "name": self.name,
+            "versions": versions,
+            "platform": "onnxruntime_onnx",
+            "inputs": [{"name": self.input, "datatype": kind, "shape": [-1, *shape]}],
+            "outputs": [{"name": LOGITS, "datatype": "FP32", "shape": [-1, self.classes]}],
+            ARTIFACT: self.artifact_id,
+        }
+
+    def config(self, max_batch: int) -> dict[str, Any]:
+        """As Triton describes it."""
+        kind, dims = ("STRING", (1,)) if self.preprocessing else ("FP32", self.shape)
+        return {
+            "name": self.name,
+            "platform": "onnxruntime_onnx",
+            "backend": "onnxruntime",
+            "max_batch_size": max_batch,
+            "input": [{"name": self.input, "data_type": f"TYPE_{kind}", "dims": dims}],
+            "output": [{"name": LOGITS, "data_type": "TYPE_FP32", "dims": [self.classes]}],
+        }
+
+    def tensor(self, request: Request, limit: int) -> Tensor:
+        """The request's input, checked but as it was sent.
+
+        Raises:
+            BadRequest: another input, shape or type than this model's, more samples than `limit`,
+                or an output that it has not.
+        """
+        if set(request.inputs) != {self.input} or set(request.outputs) - {LOGITS}:
+            raise BadRequest(f"{self.name} has one input, {self.input}, and one output, {LOGITS}")
+        tensor = request.inputs[self.input]
+        shape = () if self.preprocessing else self.shape
+        if tensor.shape[1:] != shape or (tensor.dtype == object) != bool(self.preprocessing):
+            (row,) = self.metadata([])["inputs"]
+            raise BadRequest(
+                f"{self.input} of {tensor.dtype} {list(tensor.shape)}; {self.name} takes "
+                f"{row['datatype']} {row['shape']}"
+            )
+        if len(tensor) > limit:
+            raise BadRequest(f"{len(tensor)} samples in one request; at most {limit} are taken")
+        return tensor
+
+    def features(self, tensor: Tensor, parameters: Mapping[str, Parameter]) -> Floats:
+        """What `run` takes, from what `tensor` returned.
+
+        Raises:
+            BadRequest: an image that cannot be read, or UINT8 without scale and zero point.
+        """
+        if self.preprocessing is None:
+            return unpack(tensor, parameters)
+        cropped = parameters.get(CROPPED) is True
+        return np.stack([_decoded(file, self.preprocessing, cropped) for file in tensor])
+
+
+class Repository:
+    """The models of some artifacts, loaded; the first artifact serves those who name none.
+
+    Raises:
+        EennError: an artifact given twice; see `Graphs.read` and `Graphs.session`.
+    """
+
+    def __init__(
+        self, artifact_dirs: Sequence[str | Path], precision: str, threads: int, device: str
+    ) -> None:
+        self._models: dict[str, dict[str, ServedModel]] = {}
+        self.artifact_ids: list[str] = []
+        for artifact_dir in artifact_dirs:
+            graphs = Graphs.read(artifact_dir)
+            if graphs.manifest.id in self.artifact_ids:
+                raise EennError(f"{artifact_dir} is served already; give each artifact once")
+            self.artifact_ids.append(graphs.manifest.id)
+            for model in _models(graphs, precision, threads, device):
+                self._models.setdefault(model.name, {})[model.version] = model
+
+    def __iter__(self) -> Iterator[ServedModel]:
+        return (model for versions in self._models.values() for model in versions.values())
+
+    def versions(self, model: str, version: str | None = None) -> list[ServedModel]:
+        """The models of that name, of all artifacts or one version, the first artifact's first.
+
+        Raises:
+            UnknownModel: there is none.
+        """
+        versions = self._models.get(model, {})
+        found = [served for own, served in versions.items() if version in (None, own)]
+        if found:
+            return found
+        if versions:
+            raise UnknownModel(
+                f"no version {str(version)[:80]} of {model} here; there are {', '.join(versions)}"
+            )
+        raise UnknownModel(f"no model {model[:80]} here; there are {', '.join(self._models)}")
+
+
+def meant(models: Sequence[ServedModel], artifact_id: Parameter | None) -> ServedModel:
+    """The one of `models` that belongs to the artifact a request names, or the first.
+
+    Raises:
+        WrongArtifact: there is none.
+    """
+    for model in models:
+        if artifact_id in (None, model.artifact_id):
+            return model
+    raise WrongArtifact(
+        f"artifact {str(artifact_id)[:VERSION_DIGITS]} is not served here, but "
+        f"{', '.join(model.version for model in models)}; edge and cloud need the same one"
+    )
+
+
+def _models(graphs: Graphs, precision: str, threads: int, device: str) -> list[ServedModel]:
+    manifest, models = graphs.manifest, []
+    for split_point in range(len(manifest.exits)):
+        graph = cloud_name(split_point)
+        row = graphs.row(graph, precision)
+        session = graphs.session(graph, precision, threads, device)
+        own = partial(
+            ServedModel,
+            artifact_id=manifest.id,
+            run=partial(_run, session),
+            shape=row.inputs[FEATURES],
+            classes=len(manifest.classes),
+        )
+        if split_point == 0:
+            models.append(own(IMAGE_MODEL, preprocessing=manifest.preprocessing))
+        models.append(own(model_name(split_point)))
+    return models
+
+
+def _run(session: InferenceSession, features: Floats) -> Floats:
+    (logits,) = session.run([LOGITS], {FEATURES: features})
+    return np.asarray(logits)
+
+
+def _decoded(file: bytes, preprocessing: Preprocessing, cropped: bool) -> Floats:
+    try:
+        # Only the header is read here: Pillow's own limit is higher, and its other formats run
+        # programs that nobody needs.
+        with Image.open(BytesIO(file), formats=IMAGE_FORMATS) as image:
+            width, height = image.size
+        if width * height > MAX_PIXELS:
+            raise UnreadableImage(f"{width}x{height} pixels, more than {MAX_PIXELS}")
+        if not cropped:
+            return preprocessing(preprocessing.read(BytesIO(file)))
+        side = preprocessing.input_size
+        if (width, height) != (side, side):
+            raise UnreadableImage(f"{width}x{height} pixels; cropped ones have {side}x{side}")
+        return preprocessing.normalise(np.asarray(read_image(BytesIO(file))))
+    except (OSError, ValueError, SyntaxError, EennError, *_BOMBS) as error:
+        raise BadRequest(
+            f"the image is no readable {' or '.join(IMAGE_FORMATS)}: {error}"
+        ) from None
+
+
+_BOMBS = (Image.DecompressionBombError, Image.DecompressionBombWarning)

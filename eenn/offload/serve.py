@@ -1,0 +1,238 @@
+"""`eenn-cloud`: the cloud as a program, and `running`, which starts one as a child process.
+
+    eenn-cloud --artifact DIR [--artifact DIR2 ...]      (or: python -m eenn.offload.serve)
+
+SIGTERM ends it in order: it says that it is not ready, refuses what comes, answers what it has
+admitted, and is gone. A second signal ends it at once.
+"""
+
+import argparse
+import asyncio
+import os
+import signal
+import socket
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
+from ipaddress import ip_address
+from pathlib import Path
+from subprocess import PIPE, Popen
+from tempfile import TemporaryFile
+from threading import Thread, Timer
+from types import FrameType
+
+import uvicorn
+
+from eenn.cli import one_line_errors
+from eenn.errors import EennError
+from eenn.offload.cloud import CloudService, Settings, make_app
+from eenn.offload.connections import GuardedProtocol
+
+READY = "listening on "
+START_S, STOP_S = 120.0, 60.0
+# A new connection costs the edge more than one that is kept costs the cloud.
+KEEP_ALIVE_S = 120
+BACKLOG = 512
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Serve until a signal comes."""
+    options = vars(_parser().parse_args(arguments))
+    with one_line_errors():
+        serve(
+            options.pop("artifact"),
+            host=options.pop("host"),
+            port=options.pop("port"),
+            token_file=options.pop("token_file"),
+            tls_cert=options.pop("tls_cert"),
+            tls_key=options.pop("tls_key"),
+            ends_with_stdin=options.pop("ends_with_stdin"),
+            settings=Settings(**options),
+        )
+
+
+@dataclass(frozen=True)
+class RunningCloud:
+    """A cloud that `running` has started."""
+
+    url: str
+    process: Popen[str]
+
+
+@contextmanager
+def running(artifact_dirs: Sequence[str | Path], **options: object) -> Iterator[RunningCloud]:
+    """A cloud in a process of its own, on a free port of loopback, while the block lasts.
+
+    It ends with this process, too, however that ends. What it logs is printed afterwards.
+
+    Args:
+        options: of the command line, as in `running(dirs, queue=4, token_file=path)`.
+
+    Raises:
+        EennError: it did not start, and why.
+    """
+    command = [sys.executable, "-m", __name__, "--port", "0", "--ends-with-stdin"]
+    for name, value in [("artifact", path) for path in artifact_dirs] + [*options.items()]:
+        command += [f"--{name.replace('_', '-')}", str(value)]
+    # The child finds the packages that this process has found.
+    env = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    with (
+        TemporaryFile("w+") as log,
+        Popen(command, stdin=PIPE, stdout=PIPE, stderr=log, text=True, env=env) as process,
+    ):
+        assert process.stdout
+        try:
+            with _killed_after(START_S, process):
+                line = process.stdout.readline()
+            if not line.startswith(READY):
+                process.wait()
+                log.seek(0)
+                raise EennError(f"the cloud did not start: {log.read().strip()}")
+            yield RunningCloud(line.removeprefix(READY).strip(), process)
+        finally:
+            process.terminate()
+            with _killed_after(STOP_S, process):
+                process.wait()
+        log.seek(0)
+        sys.stderr.write(log.read())
+
+
+@contextmanager
+def _killed_after(seconds: float, process: Popen[str]) -> Iterator[None]:
+    timer = Timer(seconds, process.kill)
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+def serve(
+    artifact_dirs: Sequence[Path],
+    host: str,
+    port: int,
+    token_file: Path | None,
+    tls_cert: Path | None,
+    tls_key: Path | None,
+    ends_with_stdin: bool,
+    settings: Settings,
+) -> None:
+    """Serve until a signal comes; see the command line's help.
+
+    Raises:
+        EennError: TLS by halves, a token that would travel unencrypted, an address that is taken;
+            see `make_app`.
+        OSError: a file that cannot be read.
+    """
+    token = token_file.read_text().strip() if token_file else None
+    if token_file and not token:
+        raise EennError(f"{token_file} is empty; write a token into it")
+    if (tls_cert is None) != (tls_key is None):
+        raise EennError("TLS takes two files: --tls-cert and --tls-key")
+    if token and not tls_cert and not _is_loopback(host):
+        raise EennError(
+            f"the token would travel to {host} unencrypted; give --tls-cert and --tls-key, or "
+            "listen on 127.0.0.1 behind a proxy that does TLS"
+        )
+    app = make_app(artifact_dirs, settings, token)
+    for file in filter(None, (tls_cert, tls_key)):
+        file.open().close()  # uvicorn's own error names no file.
+    config = uvicorn.Config(
+        app,
+        http=GuardedProtocol,
+        ws="none",
+        lifespan="on",
+        log_level="error",
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        backlog=BACKLOG,
+        timeout_keep_alive=KEEP_ALIVE_S,
+        ssl_certfile=tls_cert,
+        ssl_keyfile=tls_key,
+    )
+    with _bound(host, port) as sock:
+        if ends_with_stdin:
+            Thread(target=_end_with_stdin, name="stdin", daemon=True).start()
+        _Server(config, app.state.service).run([sock])
+
+
+class _Server(uvicorn.Server):
+    """uvicorn's server that says where it listens, and drains before it closes its sockets."""
+
+    def __init__(self, config: uvicorn.Config, service: CloudService) -> None:
+        super().__init__(config)
+        self._service = service
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        self._loop = asyncio.get_running_loop()
+        await super().startup(sockets)
+        host, port, *_ = self.servers[0].sockets[0].getsockname()
+        scheme = "https" if self.config.is_ssl else "http"
+        print(f"{READY}{scheme}://{f'[{host}]' if ':' in host else host}:{port}", flush=True)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        if self._service.is_open:
+            self._service.is_open = False
+            self._loop.call_soon_threadsafe(self._loop.create_task, self._drain())
+        else:
+            super().handle_exit(sig, frame)
+
+    async def _drain(self) -> None:
+        await self._service.drain()
+        self.should_exit = True
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _bound(host: str, port: int) -> socket.socket:
+    try:
+        family, kind, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        sock = socket.socket(family, kind)
+    except OSError as error:
+        raise EennError(f"--host {host} is no address: {error.strerror}") from error
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind(address)
+    except OSError as error:
+        sock.close()
+        raise EennError(
+            f"cannot listen on {host}, port {port}: {error.strerror}; --port 0 takes a free one"
+        ) from error
+    return sock
+
+
+def _end_with_stdin() -> None:
+    # Not through sys.stdin, whose lock this thread would take along when the process ends.
+    while os.read(0, 2**16):
+        pass
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="eenn-cloud", description="Serve the cloud's part of artifacts over HTTP."
+    )
+    add = parser.add_argument
+    add("--artifact", action="append", required=True, type=Path, metavar="DIR",
+        help="with exported graphs; may be given more than once")  # fmt: skip
+    add("--host", default="127.0.0.1", help="address to listen on (%(default)s)")
+    add("--port", default=8000, type=int, help="0 takes any free one (%(default)s)")
+    add("--token-file", type=Path, help="its content is wanted from every client as bearer token")
+    add("--tls-cert", type=Path, help="certificate chain, PEM")
+    add("--tls-key", type=Path, help="its key, PEM")
+    add("--ends-with-stdin", action="store_true", help="end when standard input does")
+    for option in fields(Settings):
+        add(f"--{option.name.replace('_', '-')}", default=option.default, type=type(option.default),
+            help=f"{option.metadata['help']} (%(default)s)")  # fmt: skip
+    return parser
+
+
+if __name__ == "__main__":
+    main()
