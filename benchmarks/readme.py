@@ -173,10 +173,11 @@ def risk() -> str:
         }
         for name, found in run["methods"].items()
     ]
-    pool = f"{run['validation_n']} drawn with replacement from {run['population_n']}"
     return (
-        f"{table(rows)}\n\nRisk at most {run['limit']:g}, delta {run['delta']:g}; validation images: "
-        f"{pool}, of which p_tar {run['lowest_p_tar_within_limit']:g} keeps the limit. {_where(run)}"
+        f"{table(rows)}\n\nRisk at most {run['limit']:g}, delta {run['delta']:g}, "
+        f"{run['validation_n']} validation images drawn with replacement from "
+        f"{run['population_n']}, for which p_tar {run['lowest_p_tar_within_limit']:g} is bold enough "
+        f"to just keep the limit. {_where(run)}"
     )
 
 

@@ -115,7 +115,11 @@ class Plan:
         ):
             if value not in allowed:
                 raise EennError(f"{name}={value}: allowed are {', '.join(allowed)}")
-        require_numbers(slowdown=self.slowdown)
+        require_numbers(**{"edge.slowdown": self.slowdown, "plan.min_accuracy": self.min_accuracy})
+        if self.limit is not None and (type(self.limit) is not int or self.limit < 1):
+            raise EennError(
+                f"limit={self.limit}: allowed is 1 or more photographs, or null for all"
+            )
         if self.slowdown < 1:
             raise EennError(f"edge.slowdown={self.slowdown}: allowed is 1 or more")
         if self.upload == "file" and any(self.levels):

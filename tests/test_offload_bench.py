@@ -209,7 +209,7 @@ def test_distorted_photographs_are_sent_as_crops(place: Path) -> None:
         (["conventional=latest"], "allowed is an artifact of `python train.py branches=0`"),
         (["cloud.token_file=pyproject.toml"], "pyproject.toml: No such file"),
         (["cloud.url=http://127.0.0.1:9"], "127.0.0.1:9"),
-        (["limit=0"], "raise limit"),
+        (["limit=0"], "limit=0: allowed is 1 or more"),
         (["p_tar=[2]"], "p_tar"),
     ],
 )

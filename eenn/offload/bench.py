@@ -19,7 +19,6 @@ from PIL import Image
 from eenn.calibration import probabilities
 from eenn.data.datasets import Photo
 from eenn.data.distortions import Distortion
-from eenn.errors import EennError
 from eenn.intervals import Row
 from eenn.manifest import Manifest
 from eenn.offload.client import Exchange, HttpCloud
@@ -180,11 +179,8 @@ def measure(
     """Rows of one distortion, one for every way and photograph, block by block.
 
     Raises:
-        EennError: no photographs.
         OffloadError: the cloud failed where nobody else can answer.
     """
-    if not photos:
-        raise EennError("no photographs to measure with; raise limit")
     for way in ways:
         for photo in photos[:WARM_UP]:
             way.answer(photo, distortion)
