@@ -176,8 +176,8 @@ def risk() -> str:
     return (
         f"{table(rows)}\n\nRisk at most {run['limit']:g}, delta {run['delta']:g}, "
         f"{run['validation_n']} validation images drawn with replacement from "
-        f"{run['population_n']}, for which p_tar {run['lowest_p_tar_within_limit']:g} is bold enough "
-        f"to just keep the limit. {_where(run)}"
+        f"{run['population_n']}, where p_tar {run['lowest_p_tar_within_limit']:g} just "
+        f"keeps the limit. {_where(run)}"
     )
 
 
