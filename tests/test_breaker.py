@@ -193,6 +193,17 @@ def test_the_pause_doubles_up_to_its_end_and_starts_anew_after_a_success() -> No
     assert pause_s() <= PAUSE_S + 0.002
 
 
+def test_an_outage_of_days_is_outlasted() -> None:
+    clock = Clock()
+    breaker = make(clock)
+    for _ in range(3000):
+        fail(breaker)
+        if breaker.state == "open":
+            clock.now += MAX_PAUSE_S
+    succeed(breaker)
+    assert breaker.state == "closed"
+
+
 def test_devices_with_other_seeds_return_at_other_times() -> None:
     clock = Clock()
     breakers = [make(clock, seed=seed) for seed in range(20)]

@@ -158,6 +158,12 @@ def test_what_the_cloud_refuses_is_not_asked_again(
     assert str(error) == f"the cloud answers {status[:3]}: no more"
 
 
+def test_damaged_headers_make_no_noise(caplog: pytest.LogCaptureFixture) -> None:
+    error, _ = failure_of(raw(OK + b"Content-Type: text\r\nno header\r\n\r\n"))
+    assert error.cause == "garbage"
+    assert not caplog.records
+
+
 def test_a_question_that_cannot_be_sent_is_not_sent() -> None:
     with serving(v2) as server, HttpCloud(server.url, ARTIFACT_ID) as cloud:
         with pytest.raises(BadRequest, match="finite"):

@@ -1,5 +1,7 @@
 """The HTTP client over TLS."""
 
+import os
+import socket
 import time
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from tests.flaky import (
     Connection,
     deaf,
     failure,
+    once_asked,
     serving,
     trickle,
     v2,
@@ -81,3 +84,15 @@ def test_tls_that_trickles_ends_by_the_deadline(certificate: tuple[Path, Path]) 
     with serving(trickle(OK, b"A: b\r\n"), server_context(*certificate)) as server:
         error, _ = failure(server.url, deadline_s=0.4, ca_file=str(certificate[0]))
     assert error.cause == "deadline"
+
+
+def test_a_reply_that_breaks_off_encryption(certificate: tuple[Path, Path]) -> None:
+    def send(connection: Connection) -> None:
+        connection.send(OK + b"Content-Length: 1000\r\n\r\n")
+        with socket.socket(fileno=os.dup(connection.sock.fileno())) as plain:
+            plain.sendall(b"plain text" * 100)
+
+    with serving(once_asked(send), server_context(*certificate)) as server:
+        error, _ = failure(server.url, ca_file=str(certificate[0]))
+    assert isinstance(error, CloudUnreachable)
+    assert error.cause == "tls"

@@ -5,6 +5,7 @@ is over. Nothing comes from the environment: no proxies, no .netrc. Redirects ar
 content is not decompressed, and a reply that is longer than allowed is not read to its end.
 """
 
+import logging
 import re
 import ssl
 from collections.abc import Iterator, Mapping
@@ -14,7 +15,7 @@ from http.client import HTTPException
 from typing import NamedTuple
 
 from urllib3.connection import HTTPConnection
-from urllib3.exceptions import HTTPError, LocationParseError, ProtocolError
+from urllib3.exceptions import HTTPError, LocationParseError, ProtocolError, SSLError
 from urllib3.response import HTTPResponse
 from urllib3.util import parse_url
 
@@ -23,6 +24,9 @@ from eenn.offload.errors import BadReply, CloudBroken, CloudUnreachable
 from eenn.offload.sockets import Limit, LimitedSocket, Traffic, connect, tls_context
 
 PIECE_BYTES = 65_536
+
+# It logs a traceback for every reply with headers that are none.
+logging.getLogger("urllib3.connection").setLevel(logging.ERROR)
 
 
 class Ask(NamedTuple):
@@ -195,7 +199,7 @@ def _translated() -> Iterator[None]:
         yield
     except (ConnectionError, ssl.SSLEOFError) as error:
         raise CloudUnreachable(f"the connection broke: {error}", "reset") from error
-    except ssl.SSLError as error:
+    except (ssl.SSLError, SSLError) as error:
         raise CloudUnreachable(f"TLS broke: {error}", "tls") from error
     except OSError as error:
         raise CloudUnreachable(f"no way to the cloud: {error}", "network") from error
