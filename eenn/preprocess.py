@@ -14,6 +14,8 @@ from PIL import Image, ImageOps
 
 from eenn.errors import EennError
 
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp"})
+
 
 class UnreadableImage(EennError):
     """The file is no image that Pillow can decode to its last pixel."""

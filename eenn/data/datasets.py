@@ -17,11 +17,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from eenn.errors import EennError
-from eenn.preprocess import UnreadableImage, read_image
+from eenn.preprocess import IMAGE_SUFFIXES, UnreadableImage, read_image
 
 log = logging.getLogger(__name__)
 
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp"})
 CALTECH256_CLASSES, CALTECH256_IMAGES = 257, 30_607  # clutter is a class
 
 

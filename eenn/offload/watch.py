@@ -1,0 +1,61 @@
+"""A folder watched for image files, by looking at it again and again: that works everywhere."""
+
+import os
+from collections.abc import Container
+from pathlib import Path
+
+from eenn.preprocess import IMAGE_SUFFIXES
+
+_Stamp = tuple[int, int]
+
+
+class NewImages:
+    """Image files of a folder, those that are there and those that appear; hidden ones left out.
+
+    A file that is still being written is not given: it has to be the same at two polls in a row.
+
+    Args:
+        answered: paths that need not be given any more.
+    """
+
+    def __init__(self, folder: Path, answered: Container[str]) -> None:
+        self._folder, self._answered = folder, answered
+        self._before: dict[str, _Stamp] = {}
+        self._given: dict[str, _Stamp] = {}
+
+    def poll(self) -> list[str]:
+        """Paths of files that are complete and were not given like this before, sorted.
+
+        A file that was given and not answered is given again once it has changed, as it may have
+        been incomplete after all.
+
+        Raises:
+            OSError: the folder cannot be read.
+        """
+        now = self._stamps()
+        settled = sorted(
+            path
+            for path, stamp in now.items()
+            if path not in self._answered
+            and self._before.get(path) == stamp
+            and self._given.get(path) != stamp
+        )
+        self._before = now
+        self._given |= {path: now[path] for path in settled}
+        return settled
+
+    def _stamps(self) -> dict[str, _Stamp]:
+        """Size and time of change of every image file."""
+        stamps = {}
+        with os.scandir(self._folder) as entries:
+            for entry in entries:
+                _, suffix = os.path.splitext(entry.name)
+                if suffix.lower() not in IMAGE_SUFFIXES or entry.name.startswith("."):
+                    continue
+                try:
+                    if entry.is_file():
+                        status = entry.stat()
+                        stamps[entry.path] = (status.st_size, status.st_mtime_ns)
+                except FileNotFoundError:
+                    continue  # removed since it was listed
+        return stamps
