@@ -113,6 +113,33 @@ class Distortion:
         return DISTORTIONS[self.kind].apply(pixels, self.level, generator)
 
 
+@dataclass(frozen=True)
+class DrawnDistortion:
+    """One kind at a level that is drawn for every image, evenly between two.
+
+    Args:
+        mildest, strongest: the ends; of JPEG the mildest is the larger number.
+
+    Raises:
+        EennError: unknown kind, or a level at which it is not defined.
+    """
+
+    kind: str
+    mildest: float
+    strongest: float
+
+    def __post_init__(self) -> None:
+        for level in (self.mildest, self.strongest):
+            Distortion(self.kind, level)
+
+    def __call__(self, pixels: Pixels, sample_seed: int) -> Pixels:
+        """Distorted uint8 (H, W, 3); level and noise are drawn from `sample_seed`."""
+        # The noise begins with the same numbers; a generator of its own keeps the level from them.
+        share = np.random.default_rng([sample_seed, 1]).random()
+        level = self.mildest + share * (self.strongest - self.mildest)
+        return Distortion(self.kind, level)(pixels, sample_seed)
+
+
 def _rounded(values: NDArray[np.float32]) -> Pixels:
     # A cast alone would wrap 256 to 0.
     return np.rint(values).clip(0, 255).astype(np.uint8)
