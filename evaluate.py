@@ -38,6 +38,7 @@ def evaluate(settings: dict[str, Any], directory: Path) -> None:
         distortion=Distortion(settings["distortion"]["kind"], 0).kind,
         levels=as_list(settings["distortion"]["level"]),
         temperature=settings["temperature"],
+        experts=settings["experts"],
         link=Link(**settings["link"]),
         service=Service(settings["deadline_ms"], settings["batch_size"]),
         goal=Goal(**fit) if fit["goal"] else None,

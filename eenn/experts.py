@@ -3,6 +3,7 @@
 NumPy only, so that the edge can share it. Head sets are counted from 0, the plain ones.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +14,13 @@ from eenn.calibration import Temperatures
 from eenn.errors import EennError
 
 Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+# Whose heads answer: always the plain ones, those of the kind that the classifier is sure of, or
+# all, weighted by its probabilities. Or the name of a kind.
+PLAIN, AUTO, SOFT = "plain", "auto", "soft"
+# Who names the kind.
+CLASSIFIER = "classifier"
 
 
 @dataclass(frozen=True)
@@ -66,7 +74,7 @@ class Classifier:
             raise EennError(f"sure={self.sure}: allowed is a probability, 0 to 1")
 
 
-def choose(kind_probs: Floats, sure: float) -> NDArray[np.int64]:
+def choose(kind_probs: Floats, sure: float) -> Ints:
     """The head set of every image, int (samples,): the most probable kind's, or 0 where unsure.
 
     Args:
@@ -75,3 +83,27 @@ def choose(kind_probs: Floats, sure: float) -> NDArray[np.int64]:
     """
     best = kind_probs.argmax(-1)
     return np.where(kind_probs.max(-1) >= sure, best, 0)
+
+
+def picked(log_probs: Sequence[Floats], chosen: Ints) -> Floats:
+    """The log-probabilities of every image's own head set, (exits, samples, classes).
+
+    Args:
+        log_probs: calibrated, (exits, samples, classes), of every head set.
+        chosen: see `choose`.
+    """
+    every_sample = np.arange(len(chosen))
+    return np.moveaxis(np.stack(log_probs)[chosen, :, every_sample], 0, 1)
+
+
+def mixed(log_probs: Sequence[Floats], kind_probs: Floats) -> Floats:
+    """The log of the head sets' probabilities, weighted by those of the kinds.
+
+    Args:
+        log_probs: as in `picked`.
+        kind_probs: as in `choose`; what is not believed to be distorted weighs the plain heads.
+    """
+    # A probability of 0 would have an infinite logarithm.
+    weights = np.log(np.maximum(kind_probs, np.finfo(np.float64).tiny)).T[:, None, :, None]
+    total: Floats = np.logaddexp.reduce(np.stack(log_probs) + weights, axis=0)
+    return total
