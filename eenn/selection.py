@@ -7,7 +7,17 @@ import numpy as np
 from eenn.calibration import log_probabilities, probabilities
 from eenn.costs import CostModel, Link, macs, payloads
 from eenn.errors import EennError
-from eenn.experts import AUTO, CLASSIFIER, SOFT, Floats, choose, mixed, picked
+from eenn.experts import (
+    AUTO,
+    CLASSIFIER,
+    MATCHING,
+    PLAIN,
+    SOFT,
+    Floats,
+    choose,
+    mixed,
+    picked,
+)
 from eenn.grid import choose_temperatures
 from eenn.records import ExitRecords
 from eenn.subject import Subject
@@ -22,7 +32,7 @@ def answers(
     own temperatures, and have none left to apply.
 
     Args:
-        experts: `plain`, a kind, `auto` or `soft`; see `eenn.experts`.
+        experts: `plain`, a kind, `auto`, `soft` or `matching`; see `eenn.experts`.
         temperature: as in `choose_temperatures`.
 
     Raises:
@@ -30,6 +40,8 @@ def answers(
     """
     check_experts(subject, experts)
     exits = subject.branches + 1
+    if experts == MATCHING:
+        experts = distortion if level and distortion in subject.heads else PLAIN
     if experts not in (AUTO, SOFT):
         records = subject.records(split, distortion, level, experts)
         return records, _temperatures(subject, experts, temperature)
@@ -59,7 +71,7 @@ def check_experts(subject: Subject, experts: str) -> None:
     Raises:
         EennError: the artifact has no such experts.
     """
-    allowed = subject.heads if len(subject.heads) == 1 else (*subject.heads, AUTO, SOFT)
+    allowed = subject.heads if len(subject.heads) == 1 else (*subject.heads, AUTO, SOFT, MATCHING)
     if experts not in allowed:
         raise EennError(
             f"experts={experts}: of {subject.manifest.path} allowed are {', '.join(allowed)}; "

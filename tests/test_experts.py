@@ -1,6 +1,5 @@
 """Whose heads answer: the choice, the mixture, and an evaluation of an artifact with experts."""
 
-import copy
 import json
 import shutil
 from collections.abc import Callable
@@ -16,19 +15,17 @@ from hypothesis.extra.numpy import arrays
 
 import eenn.recording
 from eenn import artifact
-from eenn.calibration import Temperatures, log_probabilities
+from eenn.calibration import log_probabilities
 from eenn.costs import Costs
 from eenn.data.datasets import FolderImages
 from eenn.data.distortions import Distortion, seed_of
 from eenn.data.splits import Split
 from eenn.decisions import decide
-from eenn.experts import Classifier, Expert, choose, mixed, picked
-from eenn.models.experts import ExpertNet
-from eenn.models.spectrum import DistortionClassifier
+from eenn.experts import choose, mixed, picked
 from eenn.policies import ExitProbs, make_policy
+from tests.expert_artifact import run_with_experts
 from tests.test_evaluate import PREPROCESSING, make_run, rows, run_in
 
-KINDS = ("gaussian_blur", "gaussian_noise")
 FEW = ("p_tar=0.95", "active=2", "logger=csv")
 probs = st.integers(1, 5).flatmap(
     lambda samples: arrays(np.float64, (samples, 3), elements=st.floats(0.01, 1))
@@ -78,40 +75,6 @@ def test_what_comes_first_is_paid_for_every_image() -> None:
         assert with_classifier.cloud(decided).tolist() == plain.cloud(decided).tolist()
 
 
-def add_experts(run: Path, images: Path) -> None:
-    """Puts random experts and a classifier that is often sure into the artifact of `run`."""
-    source = FolderImages(images)
-    x = torch.stack([torch.from_numpy(PREPROCESSING(source.read(i, 36))) for i in range(16)])
-    base = artifact.load(run / "artifact")
-    torch.manual_seed(1)
-    heads = {}
-    for kind in KINDS:
-        own = copy.deepcopy(base.network.heads)
-        for tensor in own.state_dict().values():
-            if tensor.is_floating_point():
-                tensor.mul_(1 + 0.3 * torch.randn_like(tensor))
-        heads[kind] = own
-    classifier = DistortionClassifier(2, PREPROCESSING.std).eval()
-    with torch.inference_mode():
-        logits = classifier(x)
-    last, scale = classifier.layers[-1], 3 / logits.std(dim=0)
-    last.bias.data = scale * (last.bias.data - logits.mean(dim=0))
-    last.weight.data *= scale[:, None]
-    experts = [
-        Expert(kind, 1, 5, Temperatures((t, 1.2, 0.8, 1.1), 1.0), (0.1,) * 4, (0.1,) * 4, 1000)
-        for kind, t in zip(KINDS, (0.7, 1.4), strict=True)
-    ]
-    artifact.save_with_experts(
-        run / "with_experts",
-        base.manifest,
-        ExpertNet(base.network, heads, classifier),
-        experts,
-        Classifier(1.5, 0.6, (0.9, 0.9, 0.9), classifier.macs(32), 5000),
-    )
-    (run / "artifact").rename(run / "plain")
-    (run / "with_experts").rename(run / "artifact")
-
-
 @pytest.fixture(scope="module")
 def images(tmp_path_factory: pytest.TempPathFactory, write_images: Callable[..., Path]) -> Path:
     return write_images(tmp_path_factory.mktemp("photos") / "all", ant=60, bee=60, cat=60, dog=60)
@@ -120,10 +83,7 @@ def images(tmp_path_factory: pytest.TempPathFactory, write_images: Callable[...,
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory, images: Path) -> Path:
     """A folder in which a network with three branches and two experts was trained."""
-    root = tmp_path_factory.mktemp("experts")
-    run = make_run(root / "outputs" / "train" / "noise" / "1", images, branches=3)
-    add_experts(run, images)
-    return root
+    return run_with_experts(tmp_path_factory.mktemp("experts"), images)
 
 
 def point(directory: Path, policy: str = "confidence") -> dict[str, str]:
@@ -229,7 +189,7 @@ def test_experts_that_there_are_not_name_those_that_there_are(
         run_in(trained, *FEW, f"experts={experts}")
     said = capfd.readouterr().err
     assert f"experts={experts}" in said
-    assert "plain, gaussian_blur, gaussian_noise, auto, soft" in said
+    assert "plain, gaussian_blur, gaussian_noise, auto, soft, matching" in said
 
 
 def test_an_artifact_without_experts_says_how_to_train_some(
