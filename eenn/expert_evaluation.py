@@ -1,6 +1,6 @@
 """Experts over kinds and levels of distortions: who answers, how well, at what cost."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -55,12 +55,7 @@ def run_expert_evaluation(
     for one in plans:
         results, _ = evaluate(subjects, one)
         at = {"distortion": one.distortion, "experts": one.experts}
-        study.points.extend(
-            {**at, **row}
-            for row in results.points
-            if row["policy"] == LAST_EXIT_ONLY
-            or (row["most_active"] and row["policy"] in one.policies)
-        )
+        study.points.extend({**at, **row} for row in _with_last_exit(results.points, one.policies))
         study.quality.extend({**at, **row} for row in results.quality)
     for network, subject in zip(network_names(subjects), subjects, strict=True):
         if len(subject.heads) > 1:
@@ -123,6 +118,20 @@ def confusion(subject: Subject, split: str, kind: str, levels: Sequence[float]) 
         row |= share("unsure", int((probs.max(-1) < classifier.sure).sum()), n)
         rows.append(row)
     return rows
+
+
+def _with_last_exit(points: Sequence[Row], policies: Container[str]) -> Iterator[Row]:
+    """The policies with all branches active, with the accuracy of the last exit alone beside."""
+    keys = ("network", "seed", "level")
+    alone = {
+        tuple(row[key] for key in keys): row for row in points if row["policy"] == LAST_EXIT_ONLY
+    }
+    for row in points:
+        if row["policy"] in policies and row["most_active"]:
+            last = alone[tuple(row[key] for key in keys)]
+            yield row | {
+                f"last_exit_accuracy{end}": last[f"accuracy{end}"] for end in ("", "_low", "_high")
+            }
 
 
 def described(subject: Subject) -> dict[str, Any]:

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from eenn.files import write_file
-from eenn.grid import LAST_EXIT_ONLY
 from eenn.intervals import Row
 from eenn.reports.curves import against_level
 from eenn.reports.figures import BARS, Drawn, save_figures
@@ -18,7 +17,8 @@ class Study:
     """Rows by table; every row says the network, the distortion and the level.
 
     Args:
-        points: of every policy with all branches active, and of the last exit alone, by experts.
+        points: of every policy with all branches active, by experts; `last_exit_accuracy` is that
+            of the last exit alone.
         quality: of every exit as if it answered all images.
         confusion: whom the distortion classifier chooses.
     """
@@ -70,11 +70,7 @@ def figures(points: Sequence[Row]) -> list[Drawn]:
     """Every quantity against the level, a figure per kind that has several."""
     made = []
     for kind in dict.fromkeys(row["distortion"] for row in points):
-        own = [
-            {**row, "policy": row["experts"]}
-            for row in points
-            if row["distortion"] == kind and row["policy"] != LAST_EXIT_ONLY
-        ]
+        own = [{**row, "policy": row["experts"]} for row in points if row["distortion"] == kind]
         if len({row["level"] for row in own}) < 2:
             continue
         for quantity, heading, caption in FIGURES:
@@ -86,7 +82,6 @@ def figures(points: Sequence[Row]) -> list[Drawn]:
 
 def point_rows(points: Sequence[Row]) -> list[dict[str, str]]:
     """Points as printable rows, the last exit's accuracy beside that of the policy."""
-    last = {_place(row): row for row in points if row["policy"] == LAST_EXIT_ONLY}
     rows = [
         {
             "network": row["network"],
@@ -97,7 +92,7 @@ def point_rows(points: Sequence[Row]) -> list[dict[str, str]]:
             "p_tar": row["thresholds"] or number(row["p_tar"], "g"),
             "experts": row["experts"].replace("_", " "),
             "accuracy %": with_bounds(row, "accuracy", 100),
-            "last exit only %": with_bounds(last[_place(row)], "accuracy", 100),
+            "last exit only %": with_bounds(row, "last_exit_accuracy", 100),
             "edge %": with_bounds(row, "edge_probability", 100),
             "edge accuracy %": with_bounds(row, "edge_accuracy", 100),
             "confidence %": with_bounds(row, "confidence", 100),
@@ -105,7 +100,6 @@ def point_rows(points: Sequence[Row]) -> list[dict[str, str]]:
             "latency ms": with_bounds(row, "latency_ms", 1),
         }
         for row in points
-        if row["policy"] != LAST_EXIT_ONLY
     ]
     return varying(rows, ("network", "seed", "policy", "p_tar"))
 
@@ -134,7 +128,3 @@ def confusion_rows(confusion: Sequence[Row]) -> list[dict[str, str]]:
         for row in confusion
     ]
     return varying(rows, ("network",))
-
-
-def _place(row: Row) -> tuple[object, ...]:
-    return tuple(row[key] for key in ("network", "seed", "distortion", "level", "experts"))
