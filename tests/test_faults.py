@@ -15,7 +15,6 @@ from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
-from eenn.offload.serve import running
 from numpy.typing import NDArray
 
 from eenn.costs import Link
@@ -24,6 +23,7 @@ from eenn.offload.client import HttpCloud
 from eenn.offload.edge import EdgeRuntime, Result
 from eenn.offload.errors import OffloadError
 from eenn.offload.link import EmulatedLink, Outage, State
+from eenn.offload.serve import running
 from eenn.offload.sockets import LimitedSocket
 from eenn.policies import make_policy
 from tests.certificates import make_certificate
