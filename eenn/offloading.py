@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, get_args
 from urllib.parse import urlsplit
 
@@ -15,6 +15,7 @@ from eenn.data.distortions import Distortion
 from eenn.decisions import Decisions, decide
 from eenn.errors import EennError, require_numbers
 from eenn.evaluation import Run
+from eenn.files import write_json
 from eenn.grid import (
     CLOUD_ONLY,
     EDGE_ONLY,
@@ -38,7 +39,7 @@ from eenn.offload.wire import Precision
 from eenn.policies import ExitProbs, Policy, make_policy
 from eenn.reports.offload import Offloaded, printed, summarised, write_offloaded
 from eenn.reports.tables import write_csv
-from eenn.runs import table
+from eenn.runs import SUMMARY, table
 from eenn.subject import Subject
 from eenn.tracking import publish_tables
 
@@ -186,13 +187,24 @@ def run_offloading(
         best,
         planner.slower_edges(times, slower, plan.payload),
         times.rows(),
-        times.link,
         plan.slowdown,
     )
-    facts = _facts(subject, server, plan)
+    facts = _facts(subject, server, plan, times.link)
     title = f"Offloading: {run.name}"
-    pngs = write_offloaded(run.directory, title, facts, results, plan.distortion, run.provenance)
-    print(f"\n{table(printed(points))}\n\nreport: {run.directory / 'report.html'}\n")
+    pngs = write_offloaded(run.directory, title, facts, results, plan.distortion)
+    shown = printed(points)
+    summary = {
+        "points": points,
+        "table": shown,
+        "best_plan": best,
+        "parts": results.parts,
+        "measured_link": asdict(times.link),
+        **facts,
+        **run.provenance,
+    }
+    write_json(run.directory / SUMMARY, summary)
+    print(f"\n{table(shown)}\n\nbest plan: {_sentence(best)}")
+    print(f"report: {run.directory / 'report.html'}\n")
     if run.project:
         publish_tables(
             run.directory,
@@ -322,7 +334,15 @@ def _policies(subject: Subject, plan: Plan, name: str) -> dict[float, Policy]:
     return {p_tar: make_policy(name, {**given, "p_tar": p_tar}) for p_tar in p_tars}
 
 
-def _facts(subject: Subject, server: Server, plan: Plan) -> dict[str, str]:
+def _sentence(plan: Row) -> str:
+    branches = f"branches {plan['active']} at p_tar {plan['p_tar']:g}" if plan["active"] else "none"
+    return (
+        f"{branches}, {plan['payload']}: {plan['latency_ms']:.2f} ms, accuracy "
+        f"{100 * plan['accuracy']:.1f} %, {100 * plan['edge_probability']:.1f} % on the edge"
+    )
+
+
+def _facts(subject: Subject, server: Server, plan: Plan, measured: Link) -> dict[str, str]:
     """What was measured, for the page and the summary."""
     own = server.url is None
     link = f"{plan.link.bandwidth_mbps:g} Mbps, round trip {plan.link.rtt_ms:g} ms"
@@ -331,6 +351,7 @@ def _facts(subject: Subject, server: Server, plan: Plan) -> dict[str, str]:
         "images": f"{plan.split} split",
         "cloud": "a server on this machine" if own else str(server.url),
         "link": f"emulated, {link}" if own else "as it is",
+        "link as measured": f"{measured.bandwidth_mbps:.1f} Mbps, {measured.rtt_ms:.2f} ms",
         "slowdown": f"edge {plan.slowdown:g}, cloud {server.slowdown:g}",
         "features": f"{plan.payload}{', zstd' if plan.compress else ''}",
         "cloud only": f"sends the photograph's {plan.upload}",
