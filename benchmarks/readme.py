@@ -181,6 +181,29 @@ def risk() -> str:
     )
 
 
+def offload_times() -> str:
+    """Live times at p_tar 0.8 against the baselines, as this machine is and ten times slower."""
+    runs = {slowdown: _run(f"offload_times-{slowdown}") for slowdown in (1, 10)}
+    rows = [
+        {"edge slower by": str(slowdown), **_live(row)}
+        for slowdown, run in runs.items()
+        for row in run["points"]
+        if row["p_tar"] in (0.8, None)
+    ]
+    return f"{table(rows)}\n\n{_offloaded(*runs.values())}"
+
+
+def offload_blur() -> str:
+    """Live times on blurred images at p_tar 0.8."""
+    run = _run("offload_blur")
+    rows = [
+        {"sigma": f"{row['level']:g}", **_live(row)}
+        for row in run["points"]
+        if row["p_tar"] in (0.8, None) and row["level"] in (0, 1, 1.8)
+    ]
+    return f"{table(rows)}\n\n{_offloaded(run)}"
+
+
 BLOCKS: dict[str, Callable[[], str]] = {
     f.__name__: f
     for f in (
@@ -194,6 +217,8 @@ BLOCKS: dict[str, Callable[[], str]] = {
         blur,
         grid_speed,
         risk,
+        offload_times,
+        offload_blur,
     )
 }
 
@@ -244,6 +269,35 @@ def _last_exit_only(run: dict[str, Any], like: dict[str, Any]) -> dict[str, Any]
 def _interval(row: dict[str, Any], name: str, scale: float) -> str:
     low, high = (row[f"{name}_{end}"] * scale for end in ("low", "high"))
     return f"{row[name] * scale:.1f} ({low:.1f}-{high:.1f})"
+
+
+def _live(row: dict[str, Any]) -> dict[str, str]:
+    """The columns of a point of an offloading benchmark."""
+    predicted = row["predicted_ms"]
+    return {
+        "answered by": row["policy"],
+        "active": row["active"] or "-",
+        "mean ms": _interval(row, "answer_ms", 1),
+        "p95": f"{row['p95_ms']:.1f}",
+        "less than cloud only %": _interval(row, "reduction", 100),
+        "predicted ms": "-" if predicted is None else f"{predicted:.1f}",
+        "accuracy %": _interval(row, "accuracy", 100),
+        "edge %": _interval(row, "edge_probability", 100),
+        "kB sent": f"{row['sent_bytes'] / 1e3:.1f}",
+    }
+
+
+def _offloaded(*runs: dict[str, Any]) -> str:
+    features, link, measured, edge = (
+        _distinct(runs, key) for key in ("features", "link", "link as measured", "edge")
+    )
+    others = sum(int(row["differing"] or 0) for run in runs for row in run["points"])
+    asked = sum(row["n"] for run in runs for row in run["points"] if row["differing"] is not None)
+    return (
+        f"p_tar 0.8. {runs[0]['points'][0]['n']} photographs of the test split; features in "
+        f"{features}; link {link} (measured: {measured}); {edge}. Of all early exits of these runs "
+        f"{others} of {asked} differ from the records. {_where(*runs)}"
+    )
 
 
 def _evaluated(run: dict[str, Any]) -> str:
