@@ -175,8 +175,8 @@ class _Handler(BaseHTTPRequestHandler):
         except OSError:  # the client left
             raise
         except Exception:
+            self.server.handle_error(self.request, self.client_address)
             self.send_error(HTTPStatus.INTERNAL_SERVER_ERROR, "a bug; eenn-edge has printed where")
-            raise
 
     @contextmanager
     def _turn(self) -> Iterator[None]:
