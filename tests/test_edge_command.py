@@ -403,6 +403,15 @@ def test_images_that_are_interrupted_are_not_a_success(exported: Exported, tmp_p
         assert stopped.stderr.read() == ""
 
 
+def test_a_reader_that_leaves_ends_it_without_a_word(exported: Exported) -> None:
+    with process(exported, *exported.files) as read:
+        assert read.stdout
+        assert read.stderr
+        read.stdout.close()
+        assert read.wait() == 1
+        assert read.stderr.read() == ""
+
+
 def test_a_file_is_given_once_when_it_no_longer_grows(tmp_path: Path) -> None:
     answered: set[str] = set()
     images = NewImages(tmp_path, answered)
