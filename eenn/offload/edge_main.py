@@ -7,6 +7,7 @@ eenn-edge --artifact DIR --serve 8080
 
 import argparse
 import json
+import os
 import signal
 import sys
 import time
@@ -38,6 +39,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
             code = _run(given)
         except KeyboardInterrupt:
             code = INTERRUPTED if given.images else 0
+        except BrokenPipeError:
+            # Whoever read the answers has left, as `head` does; Python would flush into nothing.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            code = 1
     raise SystemExit(code)
 
 
