@@ -82,20 +82,20 @@ def running(artifact_dirs: Sequence[str | Path], **options: object) -> Iterator[
         Popen(command, stdin=PIPE, stdout=PIPE, stderr=log, text=True, env=env) as process,
     ):
         assert process.stdout
+        with _killed_after(START_S, process):
+            line = process.stdout.readline()
+        if not line.startswith(READY):
+            process.kill()
+            log.seek(0)
+            raise EennError(f"the cloud did not start: {log.read().strip()}")
         try:
-            with _killed_after(START_S, process):
-                line = process.stdout.readline()
-            if not line.startswith(READY):
-                process.wait()
-                log.seek(0)
-                raise EennError(f"the cloud did not start: {log.read().strip()}")
             yield RunningCloud(line.removeprefix(READY).strip(), process)
         finally:
             process.terminate()
             with _killed_after(STOP_S, process):
                 process.wait()
-        log.seek(0)
-        sys.stderr.write(log.read())
+            log.seek(0)
+            sys.stderr.write(log.read())
 
 
 @contextmanager
@@ -175,7 +175,7 @@ class _Server(uvicorn.Server):
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         if self._service.is_open:
             self._service.is_open = False
-            self._loop.call_soon_threadsafe(self._loop.create_task, self._drain())
+            asyncio.run_coroutine_threadsafe(self._drain(), self._loop)
         else:
             super().handle_exit(sig, frame)
 
