@@ -102,21 +102,22 @@ def make_app(
     service = CloudService(served, settings)
     app = Starlette(
         routes=[
+            # Routes are tried in order, and most requests are for inference.
+            *(
+                Route(f"/v2/models/{{model}}{versions}{path}", endpoint, methods=[method])
+                for path, endpoint, method in (
+                    ("/infer", service.infer, "POST"),
+                    ("", service.describe_model, "GET"),
+                    ("/config", service.configure_model, "GET"),
+                    ("/ready", service.say_ready, "GET"),
+                )
+                for versions in ("", "/versions/{version}")
+            ),
             Route("/v2", service.describe),
             Route("/v2/health/live", service.say_live),
             Route("/v2/health/ready", service.say_ready),
             Route("/v2/repository/index", service.list_models, methods=["POST"]),
             Route("/metrics", service.report),
-            *(
-                Route(f"/v2/models/{{model}}{versions}{path}", endpoint, methods=[method])
-                for versions in ("", "/versions/{version}")
-                for path, endpoint, method in (
-                    ("", service.describe_model, "GET"),
-                    ("/config", service.configure_model, "GET"),
-                    ("/ready", service.say_ready, "GET"),
-                    ("/infer", service.infer, "POST"),
-                )
-            ),
         ],
         middleware=[Middleware(Bearing, token=token)] if token else [],
         exception_handlers={
