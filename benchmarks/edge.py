@@ -27,8 +27,8 @@ from PIL import Image
 from eenn import artifact
 from eenn.files import write_file
 from eenn.models.early_exit import Architecture, EarlyExitNet
-from eenn.offload.edge import EdgeRuntime, LocalCloud
-from eenn.offload.export import export, whole_graph
+from eenn.offload.edge.runtime import EdgeRuntime, LocalCloud
+from eenn.offload.export.write import export, whole_graph
 from eenn.offload.graphs import Graphs, cloud_name, open_session, stage_name
 from eenn.policies import Confidence
 from eenn.preprocess import Preprocessing
@@ -51,7 +51,7 @@ RATIOS = (
 FIRST_ANSWER = """
 import sys, time
 start = time.perf_counter()
-from eenn.offload.edge import EdgeRuntime
+from eenn.offload.edge.runtime import EdgeRuntime
 from eenn.policies import Confidence
 imported = time.perf_counter()
 runtime = EdgeRuntime(sys.argv[1], Confidence(p_tar=1.0), range(int(sys.argv[3])))

@@ -29,12 +29,12 @@ from eenn.intervals import Row
 from eenn.manifest import Manifest
 from eenn.offload import planner
 from eenn.offload.bench import BLOCK, ByCloud, ByEdge, Way, measure
-from eenn.offload.client import HttpCloud
-from eenn.offload.edge import EdgeRuntime, LocalCloud
+from eenn.offload.client.http_cloud import HttpCloud
+from eenn.offload.cloud.command import running
+from eenn.offload.edge.runtime import EdgeRuntime, LocalCloud
 from eenn.offload.graphs import Graphs
 from eenn.offload.link import EmulatedLink
 from eenn.offload.planner import Times
-from eenn.offload.serve import running
 from eenn.offload.wire import Precision
 from eenn.policies import ExitProbs, Policy, make_policy
 from eenn.reports.offload import Offloaded, printed, summarised, write_offloaded

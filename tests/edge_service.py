@@ -7,8 +7,8 @@ from threading import Event, Lock, Thread
 import numpy as np
 from numpy.typing import NDArray
 
-from eenn.offload.edge import Cloud, EdgeRuntime
-from eenn.offload.edge_server import EdgeServer
+from eenn.offload.edge.runtime import Cloud, EdgeRuntime
+from eenn.offload.edge.server import EdgeServer
 from eenn.offload.errors import CloudTimeout
 from eenn.policies import Confidence
 from tests.exported import Exported

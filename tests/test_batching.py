@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from eenn.offload.batching import Batcher, Computed, QueuedTooLong, QueueFull
+from eenn.offload.cloud.batching import Batcher, Computed, QueuedTooLong, QueueFull
 
 Floats = NDArray[np.float32]
 

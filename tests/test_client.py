@@ -15,8 +15,8 @@ from numpy.testing import assert_allclose, assert_array_equal
 from numpy.typing import NDArray
 
 from eenn.errors import EennError
-from eenn.offload.breaker import CircuitBreaker
-from eenn.offload.client import HttpCloud
+from eenn.offload.client.breaker import CircuitBreaker
+from eenn.offload.client.http_cloud import HttpCloud
 from eenn.offload.errors import BadReply, CloudRefused, CloudTimeout, OffloadError
 from eenn.offload.wire import quantise
 from tests.flaky import (

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from eenn.offload import sockets
-from eenn.offload.client import HttpCloud
+from eenn.offload.client import sockets
+from eenn.offload.client.http_cloud import HttpCloud
 from eenn.offload.errors import CloudTimeout, CloudUnreachable
 from tests.flaky import (
     ARTIFACT_ID,

@@ -6,7 +6,7 @@ from itertools import count
 import numpy as np
 import pytest
 
-from eenn.offload.client import HttpCloud
+from eenn.offload.client.http_cloud import HttpCloud
 from eenn.offload.errors import CloudOverloaded, CloudRefused, CloudTimeout
 from tests.flaky import (
     ARTIFACT_ID,

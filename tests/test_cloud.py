@@ -25,10 +25,10 @@ from numpy.typing import NDArray
 
 from eenn.errors import EennError
 from eenn.manifest import manifest_id, read_manifest
-from eenn.offload.client import HttpCloud
-from eenn.offload.edge import LocalCloud
+from eenn.offload.client.http_cloud import HttpCloud
+from eenn.offload.cloud.command import RunningCloud, main, running
+from eenn.offload.edge.runtime import LocalCloud
 from eenn.offload.errors import CloudOverloaded, CloudRefused, CloudUnreachable
-from eenn.offload.serve import RunningCloud, main, running
 from eenn.offload.wire import Request as InferRequest
 from eenn.offload.wire import decode_response, encode_request, pack, unpack
 from tests.certificates import make_certificate
@@ -334,7 +334,7 @@ def wait_until(holds: Callable[[], bool]) -> None:
 def test_a_server_does_not_outlive_the_program_that_runs_it(exported: Exported) -> None:
     program = f"""
 import time
-from eenn.offload.serve import running
+from eenn.offload.cloud.command import running
 with running([{str(exported.path)!r}]) as server:
     print(server.process.pid, flush=True)
     time.sleep(600)
@@ -359,7 +359,7 @@ def test_a_server_ends_when_the_block_raises(exported: Exported) -> None:
 def test_the_cloud_needs_no_training_software() -> None:
     program = """
 import sys
-import eenn.offload.serve
+import eenn.offload.cloud.command
 heavy = "torch torchvision pytorch_lightning lightning hydra wandb matplotlib scipy onnx pandas"
 print([name for name in heavy.split() if name in sys.modules])
 """

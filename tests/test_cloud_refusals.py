@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from eenn.offload.cloud import Settings, make_app
+from eenn.offload.cloud.app import Settings, make_app
 from eenn.offload.wire import Request, encode_request
 from tests.asgi import InProcess, Reply
 from tests.exported import Exported, export_once

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from eenn.calibration import probabilities
 from eenn.decisions import decide
 from eenn.errors import EennError
-from eenn.offload.edge import RESERVE_S, EdgeRuntime, LocalCloud, Result
+from eenn.offload.edge.runtime import RESERVE_S, EdgeRuntime, LocalCloud, Result
 from eenn.offload.errors import CloudRefused, CloudTimeout, OffloadError
 from eenn.offload.graphs import Graphs
 from eenn.policies import POLICIES, ExitProbs, Policy, make_policy
@@ -304,7 +304,7 @@ def test_settings_that_do_not_fit_are_refused(
 def test_a_device_needs_no_training_software(exported: Exported) -> None:
     program = f"""
 import sys
-from eenn.offload.edge import EdgeRuntime
+from eenn.offload.edge.runtime import EdgeRuntime
 from eenn.policies import Confidence
 runtime = EdgeRuntime({str(exported.path)!r}, Confidence(p_tar=0.5), (0, 1, 2))
 print(runtime.classify_file({str(exported.files[0])!r}).class_name)

@@ -19,15 +19,15 @@ import torch
 
 from eenn.calibration import probabilities
 from eenn.decisions import Decisions, decide
-from eenn.offload import edge_main
-from eenn.offload.answers import AnswerFile
-from eenn.offload.serve import running
-from eenn.offload.watch import NewImages
+from eenn.offload.cloud.command import running
+from eenn.offload.edge import command
+from eenn.offload.edge.answers import AnswerFile
+from eenn.offload.edge.watch import NewImages
 from eenn.policies import ExitProbs, make_policy
 from tests.exported import CLASSES, TEMPERATURES, Exported, export_once
 
 P_TAR = 0.65
-MODULE = (sys.executable, "-m", "eenn.offload.edge_main")
+MODULE = (sys.executable, "-m", "eenn.offload.edge.command")
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +46,7 @@ def edge(
     def run(*arguments: object) -> tuple[int, list[str], str]:
         given = ["--artifact", exported.path, "--p-tar", P_TAR, *arguments]
         with pytest.raises(SystemExit) as stop:
-            edge_main.main([str(argument) for argument in given])
+            command.main([str(argument) for argument in given])
         captured = capsys.readouterr()
         return int(stop.value.code or 0), captured.out.splitlines(), captured.err
 
@@ -455,8 +455,8 @@ def test_a_device_needs_only_what_the_base_package_installs(exported: Exported) 
     program = f"""
 import sys
 sys.modules.update(dict.fromkeys({absent.split()!r}))
-from eenn.offload import edge_main, edge_server, watch
-edge_main.main({given!r})
+from eenn.offload.edge import command, server, watch
+command.main({given!r})
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -17,10 +17,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from eenn.offload import edge_server
-from eenn.offload.answers import as_json
-from eenn.offload.edge import LocalCloud
-from eenn.offload.edge_server import EdgeServer
+from eenn.offload.edge import server as edge_server
+from eenn.offload.edge.answers import as_json
+from eenn.offload.edge.runtime import LocalCloud
+from eenn.offload.edge.server import EdgeServer
 from tests.edge_service import P_TAR, Failing, Held, runtime_of, serving
 from tests.exported import Exported, export_once
 
@@ -245,7 +245,7 @@ def test_what_cannot_be_an_image_is_refused_before_it_is_read(
     ("method", "path", "status"),
     [
         ("GET", "/nothing", 404),
-        ("GET", "/../edge_server.py", 404),
+        ("GET", "/../server.py", 404),
         ("POST", "/", 404),
         ("GET", "/classify", 405),
         ("PUT", "/classify", 501),
@@ -350,7 +350,7 @@ def test_a_bug_is_told_the_client_and_printed_and_is_not_the_end(
 
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
 def test_the_command_serves_until_it_is_stopped(stop: signal.Signals, exported: Exported) -> None:
-    command = [sys.executable, "-m", "eenn.offload.edge_main"]
+    command = [sys.executable, "-m", "eenn.offload.edge.command"]
     given = ["--artifact", str(exported.path), "--serve", "0", "--precision", "int8"]
     with subprocess.Popen(
         [*command, *given], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True

@@ -20,8 +20,8 @@ from eenn.errors import EennError
 from eenn.manifest import ArtifactEdited, ArtifactMissing, ArtifactVersion
 from eenn.models.early_exit import EarlyExitNet
 from eenn.models.heads import HEADS, make_head
-from eenn.offload import export as export_room
-from eenn.offload.export import export, whole_graph
+from eenn.offload.export import write as export_room
+from eenn.offload.export.write import export, whole_graph
 from eenn.offload.graphs import Graphs, open_session
 from tests.exported import CLASSES, Exported, export_once, off_their_start
 

@@ -18,13 +18,13 @@ import pytest
 from numpy.typing import NDArray
 
 from eenn.costs import Link
-from eenn.offload.breaker import CircuitBreaker
-from eenn.offload.client import HttpCloud
-from eenn.offload.edge import EdgeRuntime, Result
+from eenn.offload.client.breaker import CircuitBreaker
+from eenn.offload.client.http_cloud import HttpCloud
+from eenn.offload.client.sockets import LimitedSocket
+from eenn.offload.cloud.command import running
+from eenn.offload.edge.runtime import EdgeRuntime, Result
 from eenn.offload.errors import OffloadError
 from eenn.offload.link import EmulatedLink, Outage, State
-from eenn.offload.serve import running
-from eenn.offload.sockets import LimitedSocket
 from eenn.policies import make_policy
 from tests.certificates import make_certificate
 from tests.exported import Exported, export_once

@@ -21,8 +21,8 @@ from eenn.data.datasets import Photo
 from eenn.data.distortions import Distortion
 from eenn.intervals import Row
 from eenn.manifest import Manifest
-from eenn.offload.client import Exchange, HttpCloud
-from eenn.offload.edge import EdgeRuntime, stretched_ms
+from eenn.offload.client.http_cloud import Exchange, HttpCloud
+from eenn.offload.edge.runtime import EdgeRuntime, stretched_ms
 from eenn.policies import ExitProbs
 from eenn.preprocess import Preprocessing
 

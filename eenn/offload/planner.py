@@ -24,7 +24,7 @@ from eenn.decisions import Decisions, decide
 from eenn.errors import EennError
 from eenn.grid import CLOUD_ONLY, WHOLE_ON_EDGE
 from eenn.intervals import Row
-from eenn.offload.client import Exchange, HttpCloud
+from eenn.offload.client.http_cloud import Exchange, HttpCloud
 from eenn.offload.graphs import FEATURES, LOGITS, NEXT_FEATURES, Graphs, cloud_name, stage_name
 from eenn.offload.wire import IMAGE
 from eenn.policies import ExitProbs, Policy

@@ -4,6 +4,7 @@ import json
 import math
 import re
 
+from eenn.offload.client.transport import Reply
 from eenn.offload.errors import (
     BadReply,
     CloudBroken,
@@ -12,7 +13,6 @@ from eenn.offload.errors import (
     CloudTimeout,
     OffloadError,
 )
-from eenn.offload.transport import Reply
 
 
 def refusal(reply: Reply) -> OffloadError:

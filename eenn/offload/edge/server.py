@@ -1,6 +1,6 @@
 """The edge over HTTP: an image in, its answer out, and a page to try it with.
 
-    POST /classify   the bytes of an image file -> the answer, see `eenn.offload.answers.as_json`
+    POST /classify   the bytes of an image file -> the answer, see `answers.as_json`
     GET /health      what runs here, what it answered, and how often the cloud failed
     GET /            the page
 
@@ -25,8 +25,8 @@ from pathlib import Path
 from typing import Any
 
 from eenn.errors import EennError
-from eenn.offload.answers import as_json
-from eenn.offload.edge import EdgeRuntime
+from eenn.offload.edge.answers import as_json
+from eenn.offload.edge.runtime import EdgeRuntime
 from eenn.offload.errors import OffloadError
 from eenn.preprocess import UnreadableImage
 

@@ -1,6 +1,6 @@
 """`eenn-cloud`: the cloud as a program, and `running`, which starts one as a child process.
 
-    eenn-cloud --artifact DIR [--artifact DIR2 ...]      (or: python -m eenn.offload.serve)
+    eenn-cloud --artifact DIR [--artifact DIR2 ...]      (or: python -m eenn.offload.cloud.command)
 
 SIGTERM ends it in order: it says that it is not ready, refuses what comes, answers what it has
 admitted, and is gone. A second signal ends it at once.
@@ -28,8 +28,8 @@ import uvicorn
 
 from eenn.cli import one_line_errors
 from eenn.errors import EennError
-from eenn.offload.cloud import CloudService, Settings, make_app
-from eenn.offload.connections import GuardedProtocol
+from eenn.offload.cloud.app import CloudService, Settings, make_app
+from eenn.offload.cloud.connections import GuardedProtocol
 
 READY = "listening on "
 START_S, STOP_S = 120.0, 60.0

@@ -28,11 +28,11 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from eenn.errors import EennError, require_numbers
-from eenn.offload.admission import Bearing, Bodies, Refused, refused, reply_to
-from eenn.offload.batching import Batcher, Computed, QueueFull, stretched
-from eenn.offload.cloud_metrics import CloudMetrics
+from eenn.offload.cloud.admission import Bearing, Bodies, Refused, refused, reply_to
+from eenn.offload.cloud.batching import Batcher, Computed, QueueFull, stretched
+from eenn.offload.cloud.metrics import CloudMetrics
+from eenn.offload.cloud.repository import Repository, ServedModel, meant
 from eenn.offload.graphs import LOGITS
-from eenn.offload.repository import Repository, ServedModel, meant
 from eenn.offload.wire import ARTIFACT, Request, Tensor, decode_request, encode_response
 
 Floats = NDArray[np.float32]

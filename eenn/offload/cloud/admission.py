@@ -16,9 +16,9 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from eenn.errors import EennError
-from eenn.offload.batching import QueuedTooLong, QueueFull
+from eenn.offload.cloud.batching import QueuedTooLong, QueueFull
+from eenn.offload.cloud.repository import UnknownModel, WrongArtifact
 from eenn.offload.errors import BadRequest
-from eenn.offload.repository import UnknownModel, WrongArtifact
 
 CONTENT_TYPES = ("application/octet-stream", "application/json")
 CONTENT_ENCODINGS = ("identity", "zstd")

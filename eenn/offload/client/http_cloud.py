@@ -18,7 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eenn.errors import EennError
-from eenn.offload.breaker import CircuitBreaker
+from eenn.offload.client.breaker import CircuitBreaker
+from eenn.offload.client.replies import refusal, server_times
+from eenn.offload.client.transport import Ask, Effort, Reply, Transport
 from eenn.offload.errors import (
     BadReply,
     CloudOverloaded,
@@ -27,8 +29,6 @@ from eenn.offload.errors import (
     OffloadError,
 )
 from eenn.offload.graphs import FEATURES, LOGITS
-from eenn.offload.replies import refusal, server_times
-from eenn.offload.transport import Ask, Effort, Reply, Transport
 from eenn.offload.wire import (
     ARTIFACT,
     CROPPED,
@@ -81,7 +81,7 @@ class Exchange(Effort):
 
 
 class HttpCloud:
-    """A cloud at a URL, as `eenn.offload.edge.Cloud`. Threads may share it.
+    """A cloud at a URL, as `eenn.offload.edge.runtime.Cloud`. Threads may share it.
 
     To be closed after use, or used in a `with` block.
 
@@ -181,7 +181,7 @@ class HttpCloud:
             )
 
     def infer(self, features: Floats, split_point: int, deadline: float | None) -> Floats:
-        """See `eenn.offload.edge.Cloud`."""
+        """See `eenn.offload.edge.runtime.Cloud`."""
 
         def request() -> Request:
             return self._request(FEATURES, *pack(features, self._precision))
