@@ -23,10 +23,11 @@ test-fast: .venv/ready
 results: .venv/ready
 	$(BIN)/python -m benchmarks.readme
 
-.venv/ready: requirements.lock
+.venv/ready: requirements.lock pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet uv==0.13.8
 	$(BIN)/uv pip sync --quiet --python $(BIN)/python requirements.lock
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --editable .
 	touch $@
 
 clean:
