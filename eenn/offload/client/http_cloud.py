@@ -11,7 +11,7 @@ import re
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Self, get_args
 
 import numpy as np
@@ -69,15 +69,18 @@ class Exchange(Effort):
         tries: requests that were sent, or begun.
         encode_ms: from features or files to the request's body; `decode_ms` from the reply's.
         wait_ms: between the two: connections, transfers, the cloud, pauses between tries.
-        server_queue_ms: of the last try, as the cloud says; NaN if it does not. `server_model_ms`
-            likewise.
+        server_parts_ms: of the last try by name, such as queue and model, as the cloud says.
     """
 
     encode_ms: float = 0.0
     decode_ms: float = 0.0
     wait_ms: float = 0.0
-    server_queue_ms: float = math.nan
-    server_model_ms: float = math.nan
+    server_parts_ms: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def server_ms(self) -> float:
+        """All of the cloud's parts; NaN if it does not say."""
+        return sum(self.server_parts_ms.values()) if self.server_parts_ms else math.nan
 
 
 class HttpCloud:
@@ -226,7 +229,7 @@ class HttpCloud:
                 reply = self._ask(ask, max_bytes, deadline, exchange)
             finally:
                 exchange.wait_ms, replied = _ms_since(encoded), time.perf_counter()
-            exchange.server_queue_ms, exchange.server_model_ms = server_times(reply)
+            exchange.server_parts_ms = server_times(reply)
             response = decode_response(reply.body, reply.headers, max_bytes)
             logits = response.outputs.get(LOGITS)
             if logits is None or logits.dtype != np.float32 or logits.shape[:-1] != (samples,):

@@ -45,12 +45,11 @@ def _retry_after_s(reply: Reply) -> float:
     return float(seconds) if re.fullmatch(r"[0-9]{1,9}", seconds) else math.inf
 
 
-def server_times(reply: Reply) -> tuple[float, float]:
-    """Milliseconds in the cloud's queue and in its model; NaN where it does not say."""
+def server_times(reply: Reply) -> dict[str, float]:
+    """Milliseconds of the cloud's parts by name, such as queue and model, as far as it says."""
     # The search takes the square of the length.
     entries = _SERVER_TIMING.findall(reply.headers.get("server-timing", "")[:500])
-    times = {name.lower(): float(ms) for name, ms in entries}
-    return times.get("queue", math.nan), times.get("model", math.nan)
+    return {name.lower(): float(ms) for name, ms in entries}
 
 
 _CAUSES = {401: "token", 403: "token", 409: "artifact"}
