@@ -32,18 +32,11 @@ from eenn.offload.errors import CloudOverloaded, CloudRefused, CloudUnreachable
 from eenn.offload.wire import Request as InferRequest
 from eenn.offload.wire import decode_response, encode_request, pack, unpack
 from tests.certificates import make_certificate
-from tests.exported import CLASSES, Exported, export_once
+from tests.exported import CLASSES, Exported
 
 Floats = NDArray[np.float32]
 SPLIT_POINTS = range(4)
 PRECISIONS = ("fp32", "fp16", "uint8")
-
-
-@pytest.fixture(scope="module")
-def exported(
-    tmp_path_factory: pytest.TempPathFactory, write_images: Callable[..., Path]
-) -> Exported:
-    return export_once(tmp_path_factory.getbasetemp(), write_images)
 
 
 @pytest.fixture(scope="module")

@@ -3,9 +3,8 @@
 import asyncio
 import struct
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from io import BytesIO
-from pathlib import Path
 from threading import Event
 from typing import Any
 
@@ -16,20 +15,13 @@ from PIL import Image
 from eenn.offload.cloud.app import Settings, make_app
 from eenn.offload.wire import Request, encode_request
 from tests.asgi import InProcess, Reply
-from tests.exported import Exported, export_once
+from tests.exported import Exported
 
 INFER = "/v2/models/eenn-cloud-0/infer"
 INFER_IMAGE = "/v2/models/eenn-cloud-image/infer"
 SMALL = Settings(queue=8, max_body_mb=0.25, read_timeout_ms=50, timeout_ms=60_000)
 
 ONE, FOUR = (np.zeros((samples, 3, 32, 32), np.float32) for samples in (1, 4))
-
-
-@pytest.fixture(scope="module")
-def exported(
-    tmp_path_factory: pytest.TempPathFactory, write_images: Callable[..., Path]
-) -> Exported:
-    return export_once(tmp_path_factory.getbasetemp(), write_images)
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -21,19 +21,12 @@ from eenn.offload.errors import CloudRefused, CloudTimeout, OffloadError
 from eenn.offload.graphs import Graphs
 from eenn.policies import POLICIES, ExitProbs, Policy, make_policy
 from eenn.preprocess import Preprocessing, UnreadableImage
-from tests.exported import CLASSES, PREPROCESSING, TEMPERATURES, Exported, export_once
+from tests.exported import CLASSES, PREPROCESSING, TEMPERATURES, Exported
 
 Floats = NDArray[np.float32]
 BRANCHES = 3
 SUBSETS = [active for n in range(BRANCHES + 1) for active in combinations(range(BRANCHES), n)]
 SETTINGS = {"p_tar": 0.65, "agree": 2, "low": 0.5, "weights": (0.3, 0.5, 0.9)}
-
-
-@pytest.fixture(scope="module")
-def exported(
-    tmp_path_factory: pytest.TempPathFactory, write_images: Callable[..., Path]
-) -> Exported:
-    return export_once(tmp_path_factory.getbasetemp(), write_images)
 
 
 @pytest.fixture(scope="module")

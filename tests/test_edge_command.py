@@ -24,17 +24,10 @@ from eenn.offload.edge import command
 from eenn.offload.edge.answers import AnswerFile
 from eenn.offload.edge.watch import NewImages
 from eenn.policies import ExitProbs, make_policy
-from tests.exported import CLASSES, TEMPERATURES, Exported, export_once
+from tests.exported import CLASSES, TEMPERATURES, Exported
 
 P_TAR = 0.65
 MODULE = (sys.executable, "-m", "eenn.offload.edge.command")
-
-
-@pytest.fixture(scope="module")
-def exported(
-    tmp_path_factory: pytest.TempPathFactory, write_images: Callable[..., Path]
-) -> Exported:
-    return export_once(tmp_path_factory.getbasetemp(), write_images)
 
 
 @pytest.fixture

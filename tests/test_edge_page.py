@@ -13,19 +13,12 @@ from playwright.sync_api import Browser, Page, Route, expect
 
 from eenn.offload.edge.runtime import EdgeRuntime, LocalCloud, Result
 from tests.edge_service import P_TAR, Failing, runtime_of, serving
-from tests.exported import Exported, export_once
+from tests.exported import Exported
 
 pytest_plugins = ["tests.browser"]
 pytestmark = pytest.mark.slow
 SCHEMES = ("light", "dark")
 NOT_ASKED = "\u2013"
-
-
-@pytest.fixture(scope="module")
-def exported(
-    tmp_path_factory: pytest.TempPathFactory, write_images: Callable[..., Path]
-) -> Exported:
-    return export_once(tmp_path_factory.getbasetemp(), write_images)
 
 
 @pytest.fixture

@@ -7,9 +7,8 @@ import socket
 import struct
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import closing
-from pathlib import Path
 from threading import Thread
 from typing import Any
 
@@ -22,16 +21,9 @@ from eenn.offload.edge.answers import as_json
 from eenn.offload.edge.runtime import LocalCloud
 from eenn.offload.edge.server import EdgeServer
 from tests.edge_service import P_TAR, Failing, Held, runtime_of, serving
-from tests.exported import Exported, export_once
+from tests.exported import Exported
 
 TIMES = ("latency_ms", "preprocess_ms", "stages_ms", "cloud_ms")
-
-
-@pytest.fixture(scope="module")
-def exported(
-    tmp_path_factory: pytest.TempPathFactory, write_images: Callable[..., Path]
-) -> Exported:
-    return export_once(tmp_path_factory.getbasetemp(), write_images)
 
 
 @pytest.fixture

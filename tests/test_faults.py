@@ -27,20 +27,13 @@ from eenn.offload.errors import OffloadError
 from eenn.offload.link import EmulatedLink, Outage, State
 from eenn.policies import make_policy
 from tests.certificates import make_certificate
-from tests.exported import Exported, export_once
+from tests.exported import Exported
 from tests.flaky import SLACK_S, Connection, http, serving
 
 Floats = NDArray[np.float32]
 DEADLINE_MS = 300
 FAST = Link(1000, 1)
 NEVER_SURE = make_policy("confidence", {"p_tar": 1.0})
-
-
-@pytest.fixture(scope="module")
-def exported(
-    tmp_path_factory: pytest.TempPathFactory, write_images: Callable[..., Path]
-) -> Exported:
-    return export_once(tmp_path_factory.getbasetemp(), write_images)
 
 
 @pytest.fixture(scope="module")
