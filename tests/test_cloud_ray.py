@@ -10,8 +10,8 @@ from threading import Timer
 import numpy as np
 import pytest
 
-from eenn.offload.client import HttpCloud
-from eenn.offload.edge import EdgeRuntime, LocalCloud
+from eenn.offload.client.http_cloud import HttpCloud
+from eenn.offload.edge.runtime import EdgeRuntime, LocalCloud
 from eenn.policies import make_policy
 from tests.exported import export_once
 
@@ -21,7 +21,7 @@ import os, socket, sys
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 import ray
 from ray import serve
-from eenn.offload.cloud import make_app
+from eenn.offload.cloud.app import make_app
 
 artifact, scratch = sys.argv[1:]
 with socket.create_server(("127.0.0.1", 0)) as free:

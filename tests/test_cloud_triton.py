@@ -11,7 +11,7 @@ import tritonclient.http as http
 from numpy.typing import NDArray
 from tritonclient.utils import InferenceServerException
 
-from eenn.offload.serve import running
+from eenn.offload.cloud.command import running
 from eenn.offload.wire import pack, unpack
 from tests.exported import CLASSES, Exported, export_once
 
