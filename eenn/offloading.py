@@ -34,8 +34,8 @@ from eenn.offload.cloud.command import running
 from eenn.offload.edge.runtime import EdgeRuntime, LocalCloud
 from eenn.offload.graphs import Graphs
 from eenn.offload.link import EmulatedLink
+from eenn.offload.payload import Precision
 from eenn.offload.planner import Times
-from eenn.offload.wire import Precision
 from eenn.policies import ExitProbs, Policy, make_policy
 from eenn.reports.offload import Offloaded, printed, summarised, write_offloaded
 from eenn.reports.tables import write_csv

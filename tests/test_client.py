@@ -18,7 +18,7 @@ from eenn.errors import EennError
 from eenn.offload.client.breaker import CircuitBreaker
 from eenn.offload.client.http_cloud import HttpCloud
 from eenn.offload.errors import BadReply, CloudRefused, CloudTimeout, OffloadError
-from eenn.offload.wire import quantise
+from eenn.offload.payload import quantise
 from tests.flaky import (
     ARTIFACT_ID,
     CLASSES,

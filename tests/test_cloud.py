@@ -29,8 +29,9 @@ from eenn.offload.client.http_cloud import HttpCloud
 from eenn.offload.cloud.command import RunningCloud, main, running
 from eenn.offload.edge.runtime import LocalCloud
 from eenn.offload.errors import CloudOverloaded, CloudRefused, CloudUnreachable
+from eenn.offload.payload import pack, unpack
 from eenn.offload.wire import Request as InferRequest
-from eenn.offload.wire import decode_response, encode_request, pack, unpack
+from eenn.offload.wire import decode_response, encode_request
 from tests.certificates import make_certificate
 from tests.exported import CLASSES, Exported
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from tritonclient.utils import InferenceServerException
 
 from eenn.offload.cloud.command import running
-from eenn.offload.wire import pack, unpack
+from eenn.offload.payload import pack, unpack
 from tests.exported import CLASSES, Exported, export_once
 
 Floats = NDArray[np.float32]

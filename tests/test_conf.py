@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 from eenn.costs import Link
 from eenn.data.augmentation import Augmentation
 from eenn.data.distortions import Distortion
-from eenn.offload.wire import Precision
+from eenn.offload.payload import Precision
 from eenn.offloading import UPLOADS
 from eenn.policies import POLICIES, make_policy
 from eenn.training.module import EarlyExitModule

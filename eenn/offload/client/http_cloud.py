@@ -29,6 +29,7 @@ from eenn.offload.errors import (
     OffloadError,
 )
 from eenn.offload.graphs import FEATURES, LOGITS
+from eenn.offload.payload import Precision, pack
 from eenn.offload.wire import (
     ARTIFACT,
     CROPPED,
@@ -36,13 +37,11 @@ from eenn.offload.wire import (
     IMAGE_MODEL,
     VERSION_DIGITS,
     Parameter,
-    Precision,
     Request,
     Tensor,
     decode_response,
     encode_request,
     model_name,
-    pack,
 )
 
 Floats = NDArray[np.float32]

@@ -19,6 +19,7 @@ from PIL import Image
 from eenn.errors import EennError
 from eenn.offload.errors import BadRequest
 from eenn.offload.graphs import FEATURES, LOGITS, Graphs, cloud_name
+from eenn.offload.payload import unpack
 from eenn.offload.wire import (
     ARTIFACT,
     CROPPED,
@@ -29,7 +30,6 @@ from eenn.offload.wire import (
     Request,
     Tensor,
     model_name,
-    unpack,
 )
 from eenn.preprocess import Preprocessing, UnreadableImage, read_image
 
