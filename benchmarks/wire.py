@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from eenn.files import write_file
-from eenn.offload.payload import Precision, pack, unpack
+from eenn.offload.payload import Floats, Precision, pack, unpack
 from eenn.offload.wire import ARTIFACT, Floats, Request, decode_request, encode_request
 from eenn.provenance import processor, provenance
 
