@@ -17,7 +17,7 @@ import numpy as np
 
 from eenn.files import write_file
 from eenn.offload.payload import Floats, Precision, pack, unpack
-from eenn.offload.wire import ARTIFACT, Floats, Request, decode_request, encode_request
+from eenn.offload.wire import ARTIFACT, Request, decode_request, encode_request
 from eenn.provenance import processor, provenance
 
 SHAPE = (1, 96, 14, 14)
