@@ -127,6 +127,8 @@ def make_app(
         },
         lifespan=service.lifespan,
     )
+    # Other paths are unknown, and not led elsewhere by what a request says its host is.
+    app.router.redirect_slashes = False
     app.state.service = service
     return app
 
