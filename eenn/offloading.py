@@ -86,7 +86,8 @@ class Plan:
         precision: of the edge's stages.
         slowdown: of the edge.
         deadline_ms: of every answer; None leaves it to the client's own limits.
-        min_accuracy, plan_deadline_ms: what the best plan has to keep; see `planner.best`.
+        min_accuracy, plan_deadline_ms: what the best plan has to keep; see `planner.best`. None is
+            one point below the last exit's accuracy, and no deadline.
 
     Raises:
         EennError: a choice that there is not.
@@ -106,7 +107,7 @@ class Plan:
     precision: str
     slowdown: float
     deadline_ms: float | None
-    min_accuracy: float
+    min_accuracy: float | None
     plan_deadline_ms: float | None
 
     def __post_init__(self) -> None:
@@ -116,7 +117,8 @@ class Plan:
         ):
             if value not in allowed:
                 raise EennError(f"{name}={value}: allowed are {', '.join(allowed)}")
-        require_numbers(**{"edge.slowdown": self.slowdown, "plan.min_accuracy": self.min_accuracy})
+        require_numbers(**{"edge.slowdown": self.slowdown})
+        require_numbers(**{"plan.min_accuracy": self.min_accuracy or 0.0})
         if self.limit is not None and (type(self.limit) is not int or self.limit < 1):
             raise EennError(
                 f"limit={self.limit}: allowed is 1 or more photographs, or null for all"
@@ -173,7 +175,10 @@ def run_offloading(
     outputs = exit_outputs(validation, subject.manifest.temperatures.per_exit)
     policies = _policies(subject, plan, next(iter(plan.policies)))
     plans = planner.plan(own, outputs, validation.labels, policies)
-    best = planner.best(plans, plan.min_accuracy, plan.plan_deadline_ms or np.inf)
+    enough = plan.min_accuracy
+    if enough is None:
+        enough = float((outputs[-1].prediction == validation.labels).mean()) - 0.01
+    best = planner.best(plans, enough, plan.plan_deadline_ms or np.inf)
     every_branch = tuple(range(subject.branches))
     slower = {
         f"{next(iter(plan.policies))}, {p_tar:g}": decide(policy, outputs, every_branch)

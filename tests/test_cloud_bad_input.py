@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from http.client import HTTPResponse
-from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import urlopen
 
@@ -25,18 +24,11 @@ from eenn.offload.edge.runtime import LocalCloud
 from eenn.offload.wire import decode_response
 from tests.asgi import InProcess
 from tests.bad_requests import HONEST, Bytes, Sent, bad_requests
-from tests.exported import Exported, export_once
+from tests.exported import Exported
 
 REQUESTS, RAW = 20_000, 1_000
 ANSWERS = {200, 400, 401, 404, 405, 408, 409, 411, 413, 415, 429, 499}
 OPTIONS = {"read_timeout_ms": 300, "max_body_mb": 0.25, "queue": 64}
-
-
-@pytest.fixture(scope="module")
-def exported(
-    tmp_path_factory: pytest.TempPathFactory, write_images: Callable[..., Path]
-) -> Exported:
-    return export_once(tmp_path_factory.getbasetemp(), write_images)
 
 
 @pytest.fixture(scope="module")

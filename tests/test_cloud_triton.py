@@ -1,7 +1,6 @@
 """The cloud asked by NVIDIA's own client of the protocol, which shares no code with it."""
 
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -13,17 +12,10 @@ from tritonclient.utils import InferenceServerException
 
 from eenn.offload.cloud.command import running
 from eenn.offload.payload import pack, unpack
-from tests.exported import CLASSES, Exported, export_once
+from tests.exported import CLASSES, Exported
 
 Floats = NDArray[np.float32]
 MODELS = [*(f"eenn-cloud-{k}" for k in range(4)), "eenn-cloud-image"]
-
-
-@pytest.fixture(scope="module")
-def exported(
-    tmp_path_factory: pytest.TempPathFactory, write_images: Callable[..., Path]
-) -> Exported:
-    return export_once(tmp_path_factory.getbasetemp(), write_images)
 
 
 @pytest.fixture(scope="module")
