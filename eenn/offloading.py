@@ -169,31 +169,9 @@ def run_offloading(
         )
         ways = [baseline, *_ways(subject, clouds[plan.payload], plan)]
         measured = _measure(run, ways, photos, plan)
-    own = times.with_edge(plan.slowdown)
-    points, differing = _points(subject, plan, own, measured)
-    validation = subject.records("val", plan.distortion, 0)
-    outputs = exit_outputs(validation, subject.manifest.temperatures.per_exit)
-    policies = _policies(subject, plan, next(iter(plan.policies)))
-    plans = planner.plan(own, outputs, validation.labels, policies)
-    enough = plan.min_accuracy
-    if enough is None:
-        enough = float((outputs[-1].prediction == validation.labels).mean()) - 0.01
-    best = planner.best(plans, enough, plan.plan_deadline_ms or np.inf)
-    every_branch = tuple(range(subject.branches))
-    slower = {
-        f"{next(iter(plan.policies))}, {p_tar:g}": decide(policy, outputs, every_branch)
-        for p_tar, policy in policies.items()
-        if every_branch
-    }
-    results = Offloaded(
-        points,
-        differing,
-        plans,
-        best,
-        planner.slower_edges(times, slower, plan.payload),
-        times.rows(),
-        plan.slowdown,
-    )
+    points, differing = _points(subject, plan, times.with_edge(plan.slowdown), measured)
+    plans, best, slower = _planned(subject, plan, times)
+    results = Offloaded(points, differing, plans, best, slower, times.rows(), plan.slowdown)
     facts = _facts(subject, server, plan, times.link)
     title = f"Offloading: {run.name}"
     pngs = write_offloaded(run.directory, title, facts, results, plan.distortion)
