@@ -245,6 +245,26 @@ def _points(
     return points, differing
 
 
+def _planned(subject: Subject, plan: Plan, times: Times) -> tuple[list[Row], Row, list[Row]]:
+    """All plans, the best one, and what slower edges would take, by the exits of validation."""
+    validation = subject.records("val", plan.distortion, 0)
+    outputs = exit_outputs(validation, subject.manifest.temperatures.per_exit)
+    name = next(iter(plan.policies))
+    policies = _policies(subject, plan, name)
+    plans = planner.plan(times.with_edge(plan.slowdown), outputs, validation.labels, policies)
+    enough = plan.min_accuracy
+    if enough is None:
+        enough = float((outputs[-1].prediction == validation.labels).mean()) - 0.01
+    best = planner.best(plans, enough, plan.plan_deadline_ms or np.inf)
+    every_branch = tuple(range(subject.branches))
+    ways = {
+        f"{name}, {p_tar:g}": decide(policy, outputs, every_branch)
+        for p_tar, policy in policies.items()
+        if every_branch
+    }
+    return plans, best, planner.slower_edges(times, ways, plan.payload)
+
+
 def _recorded(subject: Subject, plan: Plan, runtime: EdgeRuntime, rows: Sequence[Row]) -> Decisions:
     """What the recorded logits of the same images lead to."""
     records = subject.records(plan.split, plan.distortion, rows[0]["level"])
