@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
@@ -22,6 +23,7 @@ import psutil
 import pytest
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 
 from eenn.errors import EennError
 from eenn.manifest import manifest_id, read_manifest
@@ -33,7 +35,7 @@ from eenn.offload.payload import pack, unpack
 from eenn.offload.wire import Request as InferRequest
 from eenn.offload.wire import decode_response, encode_request
 from tests.certificates import make_certificate
-from tests.exported import CLASSES, Exported
+from tests.exported import CLASSES, PREPROCESSING, Exported
 
 Floats = NDArray[np.float32]
 SPLIT_POINTS = range(4)
@@ -105,6 +107,19 @@ def test_image_files_are_decoded_and_preprocessed_by_the_cloud(
     files = [file.read_bytes() for file in exported.files]
     with HttpCloud(server.url, exported.id_before) as cloud:
         assert_equal(cloud.infer_files(files, None), cloud_part(exported, exported.images, 0))
+
+
+def test_files_that_are_cropped_already_are_only_normalised(
+    exported: Exported, server: RunningCloud
+) -> None:
+    files = []
+    for file in exported.files:
+        png = BytesIO()
+        Image.fromarray(PREPROCESSING.crop(PREPROCESSING.read(file))).save(png, "PNG")
+        files.append(png.getvalue())
+    with HttpCloud(server.url, exported.id_before) as cloud:
+        logits = cloud.infer_files(files, None, cropped=True)
+    assert_equal(logits, cloud_part(exported, exported.images, 0))
 
 
 def test_int8_is_what_the_int8_graphs_give(exported: Exported) -> None:

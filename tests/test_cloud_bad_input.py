@@ -18,8 +18,9 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from eenn.offload.client.http_cloud import HttpCloud
-from eenn.offload.cloud.app import Settings, make_app
+from eenn.offload.cloud.app import make_app
 from eenn.offload.cloud.command import RunningCloud, running
+from eenn.offload.cloud.settings import Settings
 from eenn.offload.edge.runtime import LocalCloud
 from eenn.offload.wire import decode_response
 from tests.asgi import InProcess

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from eenn.offload.cloud.app import Settings, make_app
+from eenn.offload.cloud.app import make_app
+from eenn.offload.cloud.settings import Settings
 from eenn.offload.wire import Request, encode_request
 from tests.asgi import InProcess, Reply
 from tests.exported import Exported
@@ -44,8 +45,8 @@ def image_request(*files: bytes) -> dict[str, Any]:
     return {"chunks": [body], "headers": headers}
 
 
-def metrics(cloud: InProcess) -> dict[str, float]:
-    lines = cloud("GET", "/metrics").body.decode().splitlines()
+def metrics(cloud: InProcess, headers: dict[str, str] | None = None) -> dict[str, float]:
+    lines = cloud("GET", "/metrics", headers=headers).body.decode().splitlines()
     pairs = [line.rsplit(" ", 1) for line in lines if not line.startswith("#")]
     return {name: float(value) for name, value in pairs}
 
@@ -181,6 +182,13 @@ def test_files_that_are_no_usable_images_are_refused(
     assert_refused(cloud, reply, 400, "request", said)
 
 
+def test_a_crop_of_another_size_is_refused(cloud: InProcess) -> None:
+    tensor = np.array([encoded("PNG", (32, 31))], object)
+    body, headers = encode_request(Request({"image": tensor}, {"cropped": True}))
+    reply = cloud("POST", INFER_IMAGE, [body], headers)
+    assert_refused(cloud, reply, 400, "request", "32x31 pixels; cropped ones have 32x32")
+
+
 def test_a_tiny_file_for_each_of_many_samples_is_not_decoded(cloud: InProcess) -> None:
     reply = cloud("POST", INFER_IMAGE, **image_request(*(9 * [encoded("PNG")])))
     assert_refused(cloud, reply, 400, "request", "at most 8 are taken")
@@ -311,6 +319,8 @@ def test_a_token_opens_everything_but_health_is_open(
         ]
         assert {reply.status for reply in replies} == {status}
         if status == 401:
+            counted = metrics(cloud, {"Authorization": "Bearer s3cret"})
+            assert counted['eenn_refused_total{cause="token"}'] == len(replies)
             assert {reply.headers["www-authenticate"] for reply in replies} == {"Bearer"}
             assert "token" in replies[0].error
         for path in ("/v2/health/live", "/v2/health/ready"):

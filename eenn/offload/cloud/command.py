@@ -28,13 +28,16 @@ import uvicorn
 
 from eenn.cli import one_line_errors
 from eenn.errors import EennError
-from eenn.offload.cloud.app import CloudService, Settings, make_app
+from eenn.offload.cloud.app import CloudService, make_app
 from eenn.offload.cloud.connections import GuardedProtocol
+from eenn.offload.cloud.settings import Settings
 
 READY = "listening on "
 START_S, STOP_S = 120.0, 60.0
 # A new connection costs the edge more than one that is kept costs the cloud.
 KEEP_ALIVE_S = 120
+# For a last answer to be sent, after it was computed.
+SHUTDOWN_S = 30
 BACKLOG = 512
 
 
@@ -140,6 +143,8 @@ def serve(
             f"the token would travel to {host} unencrypted; give --tls-cert and --tls-key, or "
             "listen on 127.0.0.1 behind a proxy that does TLS"
         )
+    if not token and not _is_loopback(host):
+        print(f"warning: no --token-file, so {host} serves everybody", file=sys.stderr)
     app = make_app(artifact_dirs, settings, token)
     config = uvicorn.Config(
         app,
@@ -152,6 +157,7 @@ def serve(
         server_header=False,
         backlog=BACKLOG,
         timeout_keep_alive=KEEP_ALIVE_S,
+        timeout_graceful_shutdown=SHUTDOWN_S,
         ssl_certfile=tls_cert,
         ssl_keyfile=tls_key,
     )
