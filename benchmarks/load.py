@@ -15,7 +15,8 @@ from urllib.parse import urlsplit
 import numpy as np
 
 from eenn.offload.graphs import LOGITS
-from eenn.offload.wire import Floats, decode_response
+from eenn.offload.payload import Floats
+from eenn.offload.wire import decode_response
 
 
 @dataclass(frozen=True)
