@@ -304,6 +304,14 @@ def test_what_does_not_start_says_why(tmp_path: Path) -> None:
         pass
 
 
+def test_who_serves_everybody_is_warned(
+    exported: Exported, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with running([exported.path], host="0.0.0.0"):
+        pass
+    assert capsys.readouterr().err == "warning: no --token-file, so 0.0.0.0 serves everybody\n"
+
+
 def test_the_same_artifact_twice_is_a_mistake(exported: Exported) -> None:
     with (
         pytest.raises(EennError, match="give each artifact once"),
@@ -314,22 +322,27 @@ def test_the_same_artifact_twice_is_a_mistake(exported: Exported) -> None:
 
 def test_a_signal_ends_it_after_its_last_answer(exported: Exported) -> None:
     images = exported.images[:32]
+
+    def ask() -> Floats:
+        with HttpCloud(server.url, exported.id_before, read_timeout_ms=60_000) as cloud:
+            return cloud.infer(images, 0, None)
+
     with (
         running([exported.path], slowdown=100) as server,
-        HttpCloud(server.url, exported.id_before, read_timeout_ms=60_000) as cloud,
         HttpCloud(server.url, exported.id_before, retries=0) as late,
-        ThreadPoolExecutor(1) as client,
+        ThreadPoolExecutor(2) as clients,
     ):
         late.infer(images[:1], 0, None)  # Its connection is kept.
-        answer = client.submit(cloud.infer, images, 0, None)
-        wait_until(lambda: counted(server.url, "eenn_queue_samples") == 0 and answer.running())
+        admitted = [clients.submit(ask) for _ in range(2)]
+        wait_until(lambda: counted(server.url, "eenn_queue_samples") > 0)
         server.process.send_signal(signal.SIGTERM)
         wait_until(lambda: get(f"{server.url}/v2/health/ready")[0] == 503)
         assert get(f"{server.url}/v2/health/live")[0] == 200
         with pytest.raises(CloudOverloaded, match="shutting down"):
             late.infer(images[:1], 0, None)
-        assert not answer.done()
-        assert_equal(answer.result(), cloud_part(exported, images, 0))
+        assert not admitted[1].done()
+        for answer in admitted:
+            assert_equal(answer.result(), cloud_part(exported, images, 0))
         assert server.process.wait(60) == 0
 
 

@@ -143,8 +143,6 @@ def serve(
             f"the token would travel to {host} unencrypted; give --tls-cert and --tls-key, or "
             "listen on 127.0.0.1 behind a proxy that does TLS"
         )
-    if not token and not _is_loopback(host):
-        print(f"warning: no --token-file, so {host} serves everybody", file=sys.stderr)
     app = make_app(artifact_dirs, settings, token)
     config = uvicorn.Config(
         app,
@@ -168,6 +166,8 @@ def serve(
     except ssl.SSLError as error:
         raise EennError(f"{tls_cert} and {tls_key} are no certificate and key: {error}") from error
     with _bound(host, port) as sock:
+        if not token and not _is_loopback(host):
+            print(f"warning: no --token-file, so {host} serves everybody", file=sys.stderr)
         if ends_with_stdin:
             Thread(target=_end_with_stdin, name="stdin", daemon=True).start()
         _Server(config, app.state.service).run([sock])
