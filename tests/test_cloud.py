@@ -11,11 +11,13 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import closing, suppress
+from http.client import HTTPResponse
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
+from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
 
 import numpy as np
@@ -321,28 +323,29 @@ def test_the_same_artifact_twice_is_a_mistake(exported: Exported) -> None:
 
 
 def test_a_signal_ends_it_after_its_last_answer(exported: Exported) -> None:
-    images = exported.images[:32]
-
-    def ask() -> Floats:
-        with HttpCloud(server.url, exported.id_before, read_timeout_ms=60_000) as cloud:
-            return cloud.infer(images, 0, None)
-
+    images = exported.images[:2]
+    body, headers = encode_request(InferRequest({"features": images}))
+    lines = ["POST /v2/models/eenn-cloud-0/infer HTTP/1.1", "Host: test", "Expect: 100-continue"]
+    headers["Content-Length"] = str(len(body))
+    lines += [f"{name}: {value}" for name, value in headers.items()]
     with (
-        running([exported.path], slowdown=100) as server,
+        running([exported.path], read_timeout_ms=60_000) as server,
         HttpCloud(server.url, exported.id_before, retries=0) as late,
-        ThreadPoolExecutor(2) as clients,
+        socket.create_connection(("127.0.0.1", urlsplit(server.url).port), 60) as admitted,
     ):
-        late.infer(images[:1], 0, None)  # Its connection is kept.
-        admitted = [clients.submit(ask) for _ in range(2)]
-        wait_until(lambda: counted(server.url, "eenn_queue_samples") > 0)
+        late.infer(images, 0, None)  # Its connection is kept.
+        admitted.sendall("\r\n".join([*lines, "", ""]).encode())
+        assert admitted.recv(100) == b"HTTP/1.1 100 Continue\r\n\r\n"
         server.process.send_signal(signal.SIGTERM)
         wait_until(lambda: get(f"{server.url}/v2/health/ready")[0] == 503)
         assert get(f"{server.url}/v2/health/live")[0] == 200
         with pytest.raises(CloudOverloaded, match="shutting down"):
-            late.infer(images[:1], 0, None)
-        assert not admitted[1].done()
-        for answer in admitted:
-            assert_equal(answer.result(), cloud_part(exported, images, 0))
+            late.infer(images, 0, None)
+        admitted.sendall(body)
+        with closing(HTTPResponse(admitted)) as reply:
+            reply.begin()
+            logits = decode_response(reply.read(), dict(reply.headers)).outputs["logits"]
+        assert_equal(logits, cloud_part(exported, images, 0))
         assert server.process.wait(60) == 0
 
 
