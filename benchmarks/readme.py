@@ -204,6 +204,64 @@ def offload_blur() -> str:
     return f"{table(rows)}\n\n{_offloaded(run)}"
 
 
+def edge_speed() -> str:
+    """The edge's stages against other ways to run them."""
+    run = _run("edge_speed")
+    rows = [{"one image, 224 px, one thread": k, "ms": f"{ms:.2f}"} for k, ms in run["ms"].items()]
+    ratios = "; ".join(f"{name}: {ratio:.2f}" for name, ratio in run["ratios"].items())
+    start = run["cold_start"]
+    return (
+        f"{table(rows)}\n\n{ratios}. From the start of the process to the first answer "
+        f"{start['total_ms']:.0f} ms, {start['peak_resident_mb']:.0f} MB resident. {_where(run)}"
+    )
+
+
+def wire() -> str:
+    """Formats of features."""
+    run = _run("wire")
+    longest = run["formats"]["JSON list"]["payload_bytes"]
+    rows = [
+        {
+            "96x14x14": name,
+            "bytes": f"{found['payload_bytes']:,}",
+            "of the JSON list": f"1/{longest / found['payload_bytes']:.1f}",
+            "encode + decode ms": f"{found['encode_ms'] + found['decode_ms']:.3f}",
+        }
+        for name, found in run["formats"].items()
+    ]
+    return f"{table(rows)}\n\n{_where(run)}"
+
+
+def serving() -> str:
+    """What the cloud takes, and how it fares under twice its capacity."""
+    run = _run("serving")
+    rows = [
+        {"": f"{clients}, {name}, ms", "median": f"{of['median']:.2f}", "p99": f"{of['p99']:.2f}"}
+        for clients, found in run["overhead"].items()
+        for name, of in (
+            ("round trip without the model", found["overhead_ms"]),
+            ("and without the queue", found["without_queue_ms"]),
+        )
+    ]
+    rows += [
+        {"": f"{name}, 32 clients: {of['requests_per_s']:.0f} requests/s, ms"}
+        | {key: f"{of['latency_ms'][key]:.1f}" for key in ("median", "p99")}
+        for name, of in run["batching"].items()
+    ]
+    load = run["overload"]
+    rows += [
+        {"": f"overload, {name}, ms"} | {key: f"{of[key]:.2f}" for key in ("median", "p99")}
+        for name, of in (("answered", load["answered_ms"]), ("refused", load["refused_ms"]))
+    ]
+    memory = load["memory_mib"]
+    return (
+        f"{table(rows)}\n\nOverload: {load['offered_per_s']:.0f} requests/s offered for "
+        f"{load['seconds']:.0f} s, {load['answered_per_s']:.0f} answered, {load['wrong']} of them "
+        f"wrong, {load['failed']} requests failed; memory {memory['first']:.0f} MiB at first, "
+        f"{memory['last']:.0f} at last. {_where(run)}"
+    )
+
+
 BLOCKS: dict[str, Callable[[], str]] = {
     f.__name__: f
     for f in (
@@ -219,6 +277,9 @@ BLOCKS: dict[str, Callable[[], str]] = {
         risk,
         offload_times,
         offload_blur,
+        edge_speed,
+        wire,
+        serving,
     )
 }
 

@@ -18,6 +18,7 @@ from eenn.evaluation import Run
 from eenn.files import write_json
 from eenn.grid import (
     CLOUD_ONLY,
+    EARLY_ON_EDGE,
     EDGE_ONLY,
     WHOLE_ON_EDGE,
     active_sets,
@@ -323,6 +324,8 @@ def _ways(subject: Subject, cloud: HttpCloud, plan: Plan) -> Iterator[Way]:
         policy = make_policy("confidence", {"p_tar": p_tar, "fallback_to": "last_exit"})
         own = setting_of(EDGE_ONLY, p_tar, largest, most_active=True)
         yield ByEdge(own, runtime(policy, largest, None), None)
+        own = setting_of(EARLY_ON_EDGE, p_tar, largest, most_active=True)
+        yield ByEdge(own, runtime(policy, largest, whole), None, on_edge=True)
     for name in plan.policies:
         for p_tar, policy in _policies(subject, plan, name).items():
             for active in actives:

@@ -7,14 +7,14 @@ from pathlib import Path
 import numpy as np
 
 from eenn.files import write_file
-from eenn.grid import CLOUD_ONLY, EDGE_ONLY, WHOLE_ON_EDGE
+from eenn.grid import CLOUD_ONLY, EARLY_ON_EDGE, EDGE_ONLY, WHOLE_ON_EDGE
 from eenn.intervals import Row, means, share, statistic
 from eenn.reports.curves import against_level, against_p_tar, against_slowdown, way_name
 from eenn.reports.figures import BARS, Drawn, save_figures
 from eenn.reports.page import Section, report_page
 from eenn.reports.tables import number, raw, setting_columns, varying, with_bounds, write_csv
 
-BASELINES = (CLOUD_ONLY, WHOLE_ON_EDGE, EDGE_ONLY)
+BASELINES = (CLOUD_ONLY, WHOLE_ON_EDGE, EARLY_ON_EDGE, EDGE_ONLY)
 SHOWN_PLANS = 20
 
 
@@ -190,9 +190,10 @@ def _part(row: Row) -> dict[str, str]:
 
 POINTS_TEXT = (
     "Measured, one photograph at a time, the ways to answer taking turns. Intervals are 95 % over "
-    'photographs. "cloud only" sends the photograph; "whole network on the edge" sends nothing; '
-    '"edge only" lets the last active branch answer. Predicted: from the measured parts and the '
-    "recorded exits. Not as recorded: another exit or answer than the records of PyTorch lead to."
+    'photographs. "cloud only" sends the photograph; "whole network on the edge" sends nothing; of '
+    'what branches leave, "edge only" lets the last one answer, and "rest on the edge" the rest '
+    "of the network. Predicted: from the measured parts and the recorded exits. Not as recorded: "
+    "another exit or answer than the records of PyTorch lead to."
 )
 PLANS_TEXT = (
     "Of every set of active branches, threshold and payload: latencies from the measured parts, "
