@@ -70,7 +70,8 @@ def open_loop(
     async def request(message: Message, start_s: float) -> None:
         connection = idle.pop() if idle else _Connection(url)
         asked.append(await connection.ask(message, start_s))
-        idle.append(connection)
+        if connection.is_open:
+            idle.append(connection)
 
     async def run() -> None:
         generator = np.random.default_rng(seed)
@@ -102,6 +103,10 @@ class _Connection:
         self._address = (parts.hostname, parts.port)
         self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
 
+    @property
+    def is_open(self) -> bool:
+        return self._streams is not None
+
     def close(self) -> None:
         if self._streams:
             self._streams[1].close()
@@ -119,6 +124,8 @@ class _Connection:
             head = await reader.readuntil(b"\r\n\r\n")
             body = await reader.readexactly(int(_header(rb"\ncontent-length: (\d+)", head)))
             status = int(head[9:12])
+            if b"\nconnection: close" in head.lower():
+                self.close()
         except (OSError, asyncio.IncompleteReadError):
             self.close()
         latency_ms = 1e3 * (time.perf_counter() - start)

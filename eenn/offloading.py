@@ -162,7 +162,7 @@ def run_offloading(
         graphs = Graphs.read(subject.manifest.path)
         times = planner.measure(graphs, photos[:PROBES], clouds, plan.precision)
         baseline = ByCloud(
-            setting_of(CLOUD_ONLY, np.nan, (), most_active=False),
+            setting_of(CLOUD_ONLY, np.nan, (), most_active=True),
             alone.manifest,
             client(alone.manifest),
             plan.upload == "crop",
@@ -258,9 +258,10 @@ def _planned(subject: Subject, plan: Plan, times: Times) -> tuple[list[Row], Row
         enough = float((outputs[-1].prediction == validation.labels).mean()) - 0.01
     best = planner.best(plans, enough, plan.plan_deadline_ms or np.inf)
     every_branch = tuple(range(subject.branches))
+    # Lines of thresholds between would lie between.
     ways = {
-        f"{name}, {p_tar:g}": decide(policy, outputs, every_branch)
-        for p_tar, policy in policies.items()
+        f"{name}, {p_tar:g}": decide(policies[p_tar], outputs, every_branch)
+        for p_tar in dict.fromkeys((min(policies), max(policies)))
         if every_branch
     }
     return plans, best, planner.slower_edges(times, ways, plan.payload)
@@ -313,7 +314,7 @@ def _ways(subject: Subject, cloud: HttpCloud, plan: Plan) -> Iterator[Way]:
     never = make_policy("confidence", {"p_tar": 1.0, "fallback_to": "last_exit"})
     whole = LocalCloud(path, plan.precision, slowdown=plan.slowdown)
     yield ByEdge(
-        setting_of(WHOLE_ON_EDGE, np.nan, (), most_active=False),
+        setting_of(WHOLE_ON_EDGE, np.nan, (), most_active=True),
         runtime(never, (), whole),
         None,
         on_edge=True,
