@@ -1,5 +1,5 @@
-# make demo: train and evaluate on the embedded data. make test: lint, types and tests. Needs Python
-# 3.11 and make.
+# make demo: train, evaluate and offload on the embedded data. make test: lint, types and tests. Needs
+# Python 3.11 and make.
 PYTHON ?= python3.11
 BIN := .venv/bin
 
@@ -8,6 +8,7 @@ BIN := .venv/bin
 demo: .venv/ready
 	$(BIN)/python train.py
 	$(BIN)/python evaluate.py
+	$(BIN)/python offload_bench.py
 
 test: .venv/ready
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
@@ -22,10 +23,11 @@ test-fast: .venv/ready
 results: .venv/ready
 	$(BIN)/python -m benchmarks.readme
 
-.venv/ready: requirements.lock
+.venv/ready: requirements.lock pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet uv==0.13.8
 	$(BIN)/uv pip sync --quiet --python $(BIN)/python requirements.lock
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --editable .
 	touch $@
 
 clean:

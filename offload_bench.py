@@ -13,7 +13,7 @@ from eenn.cli import one_line_errors
 from eenn.costs import Link
 from eenn.data.distortions import Distortion
 from eenn.errors import EennError
-from eenn.offload.export_report import export_artifact
+from eenn.offload.export.report import export_artifact
 from eenn.offload.graphs import FOLDER
 from eenn.offloading import Plan, Server, run_offloading
 from eenn.subject import Subject, open_subject

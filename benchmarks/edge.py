@@ -9,6 +9,7 @@ by the wall clock. Writes results/edge_speed.json.
 """
 
 import argparse
+import copy
 import json
 import statistics
 import subprocess
@@ -27,8 +28,8 @@ from PIL import Image
 from eenn import artifact
 from eenn.files import write_file
 from eenn.models.early_exit import Architecture, EarlyExitNet
-from eenn.offload.edge import EdgeRuntime, LocalCloud
-from eenn.offload.export import export, whole_graph
+from eenn.offload.edge.runtime import EdgeRuntime, LocalCloud
+from eenn.offload.export.write import export, whole_graph
 from eenn.offload.graphs import Graphs, cloud_name, open_session, stage_name
 from eenn.policies import Confidence
 from eenn.preprocess import Preprocessing
@@ -44,6 +45,7 @@ Images = NDArray[np.float32]
 RATIOS = (
     ("chain", "one session, all exits", "at most 1.10"),
     ("PyTorch, eager stages", "chain", "at least 4"),
+    ("PyTorch, channels-last", "chain", ""),
     ("chain", "chain, int8", "at least 1.8"),
     ("edge runtime", "one session", ""),
 )
@@ -51,7 +53,7 @@ RATIOS = (
 FIRST_ANSWER = """
 import sys, time
 start = time.perf_counter()
-from eenn.offload.edge import EdgeRuntime
+from eenn.offload.edge.runtime import EdgeRuntime
 from eenn.policies import Confidence
 imported = time.perf_counter()
 runtime = EdgeRuntime(sys.argv[1], Confidence(p_tar=1.0), range(int(sys.argv[3])))
@@ -103,11 +105,17 @@ def make_variants(path: Path, network: EarlyExitNet) -> dict[str, Callable[[Imag
 
         return run
 
-    def eager(x: Images) -> None:
-        image = torch.from_numpy(x).to(memory_format=torch.channels_last)
-        with torch.inference_mode():
-            for _ in network.steps(image):
-                pass
+    as_it_comes = copy.deepcopy(network).to(memory_format=torch.contiguous_format)
+    channels_last = copy.deepcopy(network).to(memory_format=torch.channels_last)
+
+    def eager(net: EarlyExitNet, memory_format: torch.memory_format) -> Callable[[Images], None]:
+        def run(x: Images) -> None:
+            image = torch.from_numpy(x).to(memory_format=memory_format)
+            with torch.inference_mode():
+                for _ in net.steps(image):
+                    pass
+
+        return run
 
     whole = whole_graph(artifact.load(path).network, SIZE).SerializeToString()
     whole_session = open_session(whole, 1)
@@ -126,7 +134,8 @@ def make_variants(path: Path, network: EarlyExitNet) -> dict[str, Callable[[Imag
         "one session, int8": one_session("int8"),
         "chain, int8": chain("int8"),
         "edge runtime, int8": runtimes["int8"].classify,
-        "PyTorch, eager stages": eager,
+        "PyTorch, eager stages": eager(as_it_comes, torch.contiguous_format),
+        "PyTorch, channels-last": eager(channels_last, torch.channels_last),
     }
 
 

@@ -25,6 +25,7 @@ TEMPERATURES = ("per_exit", "shared", "none")
 ORACLE, LAST_EXIT_ONLY, EDGE_ONLY = "oracle (no policy)", "last exit only", "edge only"
 # Baselines of an offloading benchmark.
 CLOUD_ONLY, WHOLE_ON_EDGE = "cloud only", "whole network on the edge"
+EARLY_ON_EDGE = "early exits, rest on the edge"
 BATCHES = 1000  # drawn for an outage or a missed deadline
 # How the settings of every policy are sampled where all of them are compared.
 TRADEOFF_P_TAR = (0.0, 0.2, 0.3, 0.4, 0.5, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 0.98, 1.0)

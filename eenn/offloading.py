@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, get_args
 from urllib.parse import urlsplit
 
@@ -15,8 +15,10 @@ from eenn.data.distortions import Distortion
 from eenn.decisions import Decisions, decide
 from eenn.errors import EennError, require_numbers
 from eenn.evaluation import Run
+from eenn.files import write_json
 from eenn.grid import (
     CLOUD_ONLY,
+    EARLY_ON_EDGE,
     EDGE_ONLY,
     WHOLE_ON_EDGE,
     active_sets,
@@ -28,17 +30,17 @@ from eenn.intervals import Row
 from eenn.manifest import Manifest
 from eenn.offload import planner
 from eenn.offload.bench import BLOCK, ByCloud, ByEdge, Way, measure
-from eenn.offload.client import HttpCloud
-from eenn.offload.edge import EdgeRuntime, LocalCloud
+from eenn.offload.client.http_cloud import HttpCloud
+from eenn.offload.cloud.command import running
+from eenn.offload.edge.runtime import EdgeRuntime, LocalCloud
 from eenn.offload.graphs import Graphs
 from eenn.offload.link import EmulatedLink
+from eenn.offload.payload import Precision
 from eenn.offload.planner import Times
-from eenn.offload.serve import running
-from eenn.offload.wire import Precision
 from eenn.policies import ExitProbs, Policy, make_policy
 from eenn.reports.offload import Offloaded, printed, summarised, write_offloaded
 from eenn.reports.tables import write_csv
-from eenn.runs import table
+from eenn.runs import SUMMARY, table
 from eenn.subject import Subject
 from eenn.tracking import publish_tables
 
@@ -85,7 +87,8 @@ class Plan:
         precision: of the edge's stages.
         slowdown: of the edge.
         deadline_ms: of every answer; None leaves it to the client's own limits.
-        min_accuracy, plan_deadline_ms: what the best plan has to keep; see `planner.best`.
+        min_accuracy, plan_deadline_ms: what the best plan has to keep; see `planner.best`. None is
+            one point below the last exit's accuracy, and no deadline.
 
     Raises:
         EennError: a choice that there is not.
@@ -105,7 +108,7 @@ class Plan:
     precision: str
     slowdown: float
     deadline_ms: float | None
-    min_accuracy: float
+    min_accuracy: float | None
     plan_deadline_ms: float | None
 
     def __post_init__(self) -> None:
@@ -115,7 +118,8 @@ class Plan:
         ):
             if value not in allowed:
                 raise EennError(f"{name}={value}: allowed are {', '.join(allowed)}")
-        require_numbers(**{"edge.slowdown": self.slowdown, "plan.min_accuracy": self.min_accuracy})
+        require_numbers(**{"edge.slowdown": self.slowdown})
+        require_numbers(**{"plan.min_accuracy": self.min_accuracy or 0.0})
         if self.limit is not None and (type(self.limit) is not int or self.limit < 1):
             raise EennError(
                 f"limit={self.limit}: allowed is 1 or more photographs, or null for all"
@@ -158,7 +162,7 @@ def run_offloading(
         graphs = Graphs.read(subject.manifest.path)
         times = planner.measure(graphs, photos[:PROBES], clouds, plan.precision)
         baseline = ByCloud(
-            setting_of(CLOUD_ONLY, np.nan, (), most_active=False),
+            setting_of(CLOUD_ONLY, np.nan, (), most_active=True),
             alone.manifest,
             client(alone.manifest),
             plan.upload == "crop",
@@ -166,33 +170,25 @@ def run_offloading(
         )
         ways = [baseline, *_ways(subject, clouds[plan.payload], plan)]
         measured = _measure(run, ways, photos, plan)
-    own = times.with_edge(plan.slowdown)
-    points, differing = _points(subject, plan, own, measured)
-    validation = subject.records("val", plan.distortion, 0)
-    outputs = exit_outputs(validation, subject.manifest.temperatures.per_exit)
-    policies = _policies(subject, plan, next(iter(plan.policies)))
-    plans = planner.plan(own, outputs, validation.labels, policies)
-    best = planner.best(plans, plan.min_accuracy, plan.plan_deadline_ms or np.inf)
-    every_branch = tuple(range(subject.branches))
-    slower = {
-        f"{next(iter(plan.policies))}, {p_tar:g}": decide(policy, outputs, every_branch)
-        for p_tar, policy in policies.items()
-        if every_branch
-    }
-    results = Offloaded(
-        points,
-        differing,
-        plans,
-        best,
-        planner.slower_edges(times, slower, plan.payload),
-        times.rows(),
-        times.link,
-        plan.slowdown,
-    )
-    facts = _facts(subject, server, plan)
+    points, differing = _points(subject, plan, times.with_edge(plan.slowdown), measured)
+    plans, best, slower = _planned(subject, plan, times)
+    results = Offloaded(points, differing, plans, best, slower, times.rows(), plan.slowdown)
+    facts = _facts(subject, server, plan, times.link)
     title = f"Offloading: {run.name}"
-    pngs = write_offloaded(run.directory, title, facts, results, plan.distortion, run.provenance)
-    print(f"\n{table(printed(points))}\n\nreport: {run.directory / 'report.html'}\n")
+    pngs = write_offloaded(run.directory, title, facts, results, plan.distortion)
+    shown = printed(points)
+    summary = {
+        "points": points,
+        "table": shown,
+        "best_plan": best,
+        "parts": results.parts,
+        "measured_link": asdict(times.link),
+        **facts,
+        **run.provenance,
+    }
+    write_json(run.directory / SUMMARY, summary)
+    print(f"\n{table(shown)}\n\nbest plan: {_sentence(best)}")
+    print(f"report: {run.directory / 'report.html'}\n")
     if run.project:
         publish_tables(
             run.directory,
@@ -250,6 +246,27 @@ def _points(
     return points, differing
 
 
+def _planned(subject: Subject, plan: Plan, times: Times) -> tuple[list[Row], Row, list[Row]]:
+    """All plans, the best one, and what slower edges would take, by the exits of validation."""
+    validation = subject.records("val", plan.distortion, 0)
+    outputs = exit_outputs(validation, subject.manifest.temperatures.per_exit)
+    name = next(iter(plan.policies))
+    policies = _policies(subject, plan, name)
+    plans = planner.plan(times.with_edge(plan.slowdown), outputs, validation.labels, policies)
+    enough = plan.min_accuracy
+    if enough is None:
+        enough = float((outputs[-1].prediction == validation.labels).mean()) - 0.01
+    best = planner.best(plans, enough, plan.plan_deadline_ms or np.inf)
+    every_branch = tuple(range(subject.branches))
+    # Lines of thresholds between would lie between.
+    ways = {
+        f"{name}, {p_tar:g}": decide(policies[p_tar], outputs, every_branch)
+        for p_tar in dict.fromkeys((min(policies), max(policies)))
+        if every_branch
+    }
+    return plans, best, planner.slower_edges(times, ways, plan.payload)
+
+
 def _recorded(subject: Subject, plan: Plan, runtime: EdgeRuntime, rows: Sequence[Row]) -> Decisions:
     """What the recorded logits of the same images lead to."""
     records = subject.records(plan.split, plan.distortion, rows[0]["level"])
@@ -297,7 +314,7 @@ def _ways(subject: Subject, cloud: HttpCloud, plan: Plan) -> Iterator[Way]:
     never = make_policy("confidence", {"p_tar": 1.0, "fallback_to": "last_exit"})
     whole = LocalCloud(path, plan.precision, slowdown=plan.slowdown)
     yield ByEdge(
-        setting_of(WHOLE_ON_EDGE, np.nan, (), most_active=False),
+        setting_of(WHOLE_ON_EDGE, np.nan, (), most_active=True),
         runtime(never, (), whole),
         None,
         on_edge=True,
@@ -308,6 +325,8 @@ def _ways(subject: Subject, cloud: HttpCloud, plan: Plan) -> Iterator[Way]:
         policy = make_policy("confidence", {"p_tar": p_tar, "fallback_to": "last_exit"})
         own = setting_of(EDGE_ONLY, p_tar, largest, most_active=True)
         yield ByEdge(own, runtime(policy, largest, None), None)
+        own = setting_of(EARLY_ON_EDGE, p_tar, largest, most_active=True)
+        yield ByEdge(own, runtime(policy, largest, whole), None, on_edge=True)
     for name in plan.policies:
         for p_tar, policy in _policies(subject, plan, name).items():
             for active in actives:
@@ -322,7 +341,15 @@ def _policies(subject: Subject, plan: Plan, name: str) -> dict[float, Policy]:
     return {p_tar: make_policy(name, {**given, "p_tar": p_tar}) for p_tar in p_tars}
 
 
-def _facts(subject: Subject, server: Server, plan: Plan) -> dict[str, str]:
+def _sentence(plan: Row) -> str:
+    branches = f"branches {plan['active']} at p_tar {plan['p_tar']:g}" if plan["active"] else "none"
+    return (
+        f"{branches}, {plan['payload']}: {plan['latency_ms']:.2f} ms, accuracy "
+        f"{100 * plan['accuracy']:.1f} %, {100 * plan['edge_probability']:.1f} % on the edge"
+    )
+
+
+def _facts(subject: Subject, server: Server, plan: Plan, measured: Link) -> dict[str, str]:
     """What was measured, for the page and the summary."""
     own = server.url is None
     link = f"{plan.link.bandwidth_mbps:g} Mbps, round trip {plan.link.rtt_ms:g} ms"
@@ -331,6 +358,7 @@ def _facts(subject: Subject, server: Server, plan: Plan) -> dict[str, str]:
         "images": f"{plan.split} split",
         "cloud": "a server on this machine" if own else str(server.url),
         "link": f"emulated, {link}" if own else "as it is",
+        "link as measured": f"{measured.bandwidth_mbps:.1f} Mbps, {measured.rtt_ms:.2f} ms",
         "slowdown": f"edge {plan.slowdown:g}, cloud {server.slowdown:g}",
         "features": f"{plan.payload}{', zstd' if plan.compress else ''}",
         "cloud only": f"sends the photograph's {plan.upload}",

@@ -2,10 +2,14 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 from PIL import Image
+
+if TYPE_CHECKING:
+    from tests.exported import Exported
 
 
 @pytest.fixture(scope="session")
@@ -22,3 +26,14 @@ def write_images() -> Callable[..., Path]:
         return root
 
     return write
+
+
+@pytest.fixture(scope="session")
+def exported(
+    tmp_path_factory: pytest.TempPathFactory, write_images: Callable[..., Path]
+) -> "Exported":
+    """A small artifact with exported graphs; see `tests.exported`."""
+    # Imported here because torch and onnx take seconds, and most tests do without.
+    from tests.exported import export_once
+
+    return export_once(tmp_path_factory.getbasetemp(), write_images)

@@ -14,8 +14,8 @@ from torch import nn
 
 from eenn import artifact
 from eenn.models.early_exit import Architecture, EarlyExitNet
-from eenn.offload import export as export_room
-from eenn.offload.export import whole_graph
+from eenn.offload.export import write as export_room
+from eenn.offload.export.write import whole_graph
 from eenn.offload.graphs import Graphs
 from eenn.preprocess import Preprocessing
 

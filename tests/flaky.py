@@ -18,9 +18,10 @@ import numpy as np
 import pytest
 
 from eenn.offload import wire
-from eenn.offload.client import HttpCloud
+from eenn.offload.client.http_cloud import HttpCloud
 from eenn.offload.errors import BadRequest, OffloadError
-from eenn.offload.wire import Request, decode_request, encode_response, unpack
+from eenn.offload.payload import unpack
+from eenn.offload.wire import Request, decode_request, encode_response
 
 ARTIFACT_ID = "0123456789abcdef" * 4
 CLASSES = 5

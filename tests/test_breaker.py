@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 
 from eenn.errors import EennError
-from eenn.offload.breaker import CircuitBreaker
+from eenn.offload.client.breaker import CircuitBreaker
 from eenn.offload.errors import CloudRefused, CloudTimeout, CloudUnreachable, OffloadError
 
 THRESHOLD, PAUSE_S, MAX_PAUSE_S = 3, 1.0, 5.0

@@ -11,7 +11,7 @@ import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from eenn.offload.client import SAMPLE_BYTES, HttpCloud
+from eenn.offload.client.http_cloud import SAMPLE_BYTES, HttpCloud
 from eenn.offload.errors import (
     BadReply,
     BadRequest,

@@ -6,8 +6,8 @@ from itertools import count
 import numpy as np
 import pytest
 
-from eenn.offload.client import HttpCloud
-from eenn.offload.errors import CloudOverloaded, CloudRefused
+from eenn.offload.client.http_cloud import HttpCloud
+from eenn.offload.errors import CloudOverloaded, CloudRefused, CloudTimeout
 from tests.flaky import (
     ARTIFACT_ID,
     IMAGE,
@@ -27,6 +27,12 @@ def test_an_overloaded_cloud_is_asked_again(status: str) -> None:
     error, tries = failure_of(replying(b"later", status=status), retries=2, deadline_s=20)
     assert isinstance(error, CloudOverloaded)
     assert (error.cause, tries) == ("overloaded", 3)
+
+
+def test_a_cloud_that_waited_too_long_for_the_request_is_asked_again() -> None:
+    error, tries = failure_of(replying(b"", status="408 Request Timeout"), retries=1)
+    assert isinstance(error, CloudTimeout)
+    assert (error.cause, tries) == ("read", 2)
 
 
 @pytest.mark.parametrize("after", ["1000", "6", "Fri, 31 Dec 2060 23:59:59 GMT", "-1", "soon"])

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from eenn.offload.client import HttpCloud
+from eenn.offload.client.http_cloud import HttpCloud
 from eenn.offload.errors import CloudUnreachable
 from tests.certificates import make_certificate, server_context
 from tests.flaky import (

@@ -2,7 +2,7 @@
 
 import inspect
 from dataclasses import fields
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from hydra import compose, initialize_config_dir
@@ -12,6 +12,8 @@ from eenn.costs import Link
 from eenn.data.augmentation import Augmentation
 from eenn.data.distortions import Distortion
 from eenn.expert_training import Recipe
+from eenn.offload.payload import Precision
+from eenn.offloading import UPLOADS
 from eenn.policies import POLICIES, make_policy
 from eenn.training.module import EarlyExitModule
 from train import CONF
@@ -23,6 +25,7 @@ CHOICES = [
     for file in sorted(group.glob("*.yaml"))
 ]
 OF_EVALUATION = ("policy=", "link=", "experiment=edge_analysis", "experiment=blur_committee")
+OFFLOADINGS = [choice for choice in CHOICES if choice.startswith("experiment=offload_")]
 EVALUATIONS = [choice for choice in CHOICES if choice.startswith(OF_EVALUATION)]
 
 
@@ -42,7 +45,17 @@ def test_every_evaluation_file_composes_to_what_the_constructors_take(choice: st
     assert set(config["compare"]) <= set(POLICIES)
 
 
-@pytest.mark.parametrize("choice", [c for c in CHOICES if c not in EVALUATIONS])
+@pytest.mark.parametrize("choice", ["policy=confidence", *OFFLOADINGS])
+def test_every_offloading_file_composes_to_what_the_plan_takes(choice: str) -> None:
+    config: Any = OmegaConf.to_container(composed(choice, script="offload_bench"), resolve=True)
+    Link(**config["link"])
+    assert config["payload"] in get_args(Precision)
+    assert config["upload"] in UPLOADS
+    assert config["upload"] == "crop" or not config["distortion"]["level"]
+    assert set(config["compare"]) <= set(POLICIES)
+
+
+@pytest.mark.parametrize("choice", [c for c in CHOICES if c not in EVALUATIONS + OFFLOADINGS])
 def test_every_file_composes_to_what_the_constructors_take(choice: str) -> None:
     config = composed(choice, "data.root=somewhere" if choice == "data=folder" else "seed=0")
     Augmentation(**config.data.augmentation)

@@ -3,7 +3,7 @@
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -16,24 +16,17 @@ from numpy.typing import NDArray
 from eenn.calibration import probabilities
 from eenn.decisions import decide
 from eenn.errors import EennError
-from eenn.offload.edge import RESERVE_S, EdgeRuntime, LocalCloud, Result
+from eenn.offload.edge.runtime import RESERVE_S, EdgeRuntime, LocalCloud, Result
 from eenn.offload.errors import CloudRefused, CloudTimeout, OffloadError
 from eenn.offload.graphs import Graphs
 from eenn.policies import POLICIES, ExitProbs, Policy, make_policy
 from eenn.preprocess import Preprocessing, UnreadableImage
-from tests.exported import CLASSES, PREPROCESSING, TEMPERATURES, Exported, export_once
+from tests.exported import CLASSES, PREPROCESSING, TEMPERATURES, Exported
 
 Floats = NDArray[np.float32]
 BRANCHES = 3
 SUBSETS = [active for n in range(BRANCHES + 1) for active in combinations(range(BRANCHES), n)]
 SETTINGS = {"p_tar": 0.65, "agree": 2, "low": 0.5, "weights": (0.3, 0.5, 0.9)}
-
-
-@pytest.fixture(scope="module")
-def exported(
-    tmp_path_factory: pytest.TempPathFactory, write_images: Callable[..., Path]
-) -> Exported:
-    return export_once(tmp_path_factory.getbasetemp(), write_images)
 
 
 @pytest.fixture(scope="module")
@@ -304,7 +297,7 @@ def test_settings_that_do_not_fit_are_refused(
 def test_a_device_needs_no_training_software(exported: Exported) -> None:
     program = f"""
 import sys
-from eenn.offload.edge import EdgeRuntime
+from eenn.offload.edge.runtime import EdgeRuntime
 from eenn.policies import Confidence
 runtime = EdgeRuntime({str(exported.path)!r}, Confidence(p_tar=0.5), (0, 1, 2))
 print(runtime.classify_file({str(exported.files[0])!r}).class_name)

@@ -20,20 +20,13 @@ from eenn.errors import EennError
 from eenn.manifest import ArtifactEdited, ArtifactMissing, ArtifactVersion
 from eenn.models.early_exit import EarlyExitNet
 from eenn.models.heads import HEADS, make_head
-from eenn.offload import export as export_room
-from eenn.offload.export import export, whole_graph
+from eenn.offload.export import write as export_room
+from eenn.offload.export.write import export, whole_graph
 from eenn.offload.graphs import Graphs, open_session
-from tests.exported import CLASSES, Exported, export_once, off_their_start
+from tests.exported import CLASSES, Exported, off_their_start
 
 Floats = NDArray[np.float32]
 BRANCHES = 3
-
-
-@pytest.fixture(scope="module")
-def exported(
-    tmp_path_factory: pytest.TempPathFactory, write_images: Callable[..., Path]
-) -> Exported:
-    return export_once(tmp_path_factory.getbasetemp(), write_images)
 
 
 def run(session: InferenceSession, features: Floats, output: str = "logits") -> Floats:

@@ -19,8 +19,8 @@ from tritonclient.grpc import model_config_pb2
 from eenn import artifact
 from eenn.data.datasets import FolderImages
 from eenn.data.splits import Split
-from eenn.offload import export_main
-from eenn.offload.export_report import export_artifact
+from eenn.offload.export import command
+from eenn.offload.export.report import export_artifact
 from eenn.offload.graphs import Graphs
 from eenn.subject import open_subject
 from tests.test_evaluate import PREPROCESSING, make_run
@@ -52,7 +52,7 @@ def read_by(run: Path) -> tuple[str, list[str]]:
     printed = io.StringIO()
     with pytest.MonkeyPatch.context() as patch, redirect_stdout(printed):
         patch.setattr(FolderImages, "file", noted)
-        export_main.main([str(run), "--calibration", "32", "--checked", "8"])
+        command.main([str(run), "--calibration", "32", "--checked", "8"])
     return printed.getvalue(), read
 
 
@@ -64,7 +64,7 @@ def report(run: Path, read_by: object) -> dict[str, Any]:
 
 def error_of(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     with pytest.raises(SystemExit) as stop:
-        export_main.main(arguments)
+        command.main(arguments)
     assert stop.value.code == 1
     error = capsys.readouterr().err
     assert error.startswith("error: ")
@@ -167,7 +167,7 @@ def test_graphs_that_are_there_are_never_overwritten(
 @pytest.fixture(scope="module")
 def repository(run: Path, read_by: object, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("triton") / "models"
-    export_main.main([str(run), "--triton", str(path)])
+    command.main([str(run), "--triton", str(path)])
     return path
 
 
@@ -234,7 +234,7 @@ def test_an_artifact_that_was_moved_is_told_where_its_images_are(
     assert "--images PATH" in error_of(capsys, str(moved))
     assert "classes" in error_of(capsys, str(moved), "--images", str(images.parent))
     assert not (moved / "onnx").exists()
-    export_main.main([str(moved), "--images", str(images), "--calibration", "8", "--checked", "4"])
+    command.main([str(moved), "--images", str(images), "--calibration", "8", "--checked", "4"])
     assert (moved / "onnx" / "report.json").exists()
 
 
@@ -265,6 +265,6 @@ def test_help_comes_without_torch(
 ) -> None:
     monkeypatch.setitem(sys.modules, "torch", None)
     with pytest.raises(SystemExit) as stop:
-        export_main.main(["--help"])
+        command.main(["--help"])
     assert stop.value.code == 0
     assert "--triton" in capsys.readouterr().out

@@ -15,32 +15,25 @@ from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
-from eenn.offload.serve import running
 from numpy.typing import NDArray
 
 from eenn.costs import Link
-from eenn.offload.breaker import CircuitBreaker
-from eenn.offload.client import HttpCloud
-from eenn.offload.edge import EdgeRuntime, Result
+from eenn.offload.client.breaker import CircuitBreaker
+from eenn.offload.client.http_cloud import HttpCloud
+from eenn.offload.client.sockets import LimitedSocket
+from eenn.offload.cloud.command import running
+from eenn.offload.edge.runtime import EdgeRuntime, Result
 from eenn.offload.errors import OffloadError
 from eenn.offload.link import EmulatedLink, Outage, State
-from eenn.offload.sockets import LimitedSocket
 from eenn.policies import make_policy
 from tests.certificates import make_certificate
-from tests.exported import Exported, export_once
+from tests.exported import Exported
 from tests.flaky import SLACK_S, Connection, http, serving
 
 Floats = NDArray[np.float32]
 DEADLINE_MS = 300
 FAST = Link(1000, 1)
 NEVER_SURE = make_policy("confidence", {"p_tar": 1.0})
-
-
-@pytest.fixture(scope="module")
-def exported(
-    tmp_path_factory: pytest.TempPathFactory, write_images: Callable[..., Path]
-) -> Exported:
-    return export_once(tmp_path_factory.getbasetemp(), write_images)
 
 
 @pytest.fixture(scope="module")

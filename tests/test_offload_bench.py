@@ -13,9 +13,9 @@ import pytest
 
 import offload_bench
 from eenn.cli import one_line_errors
-from eenn.grid import CLOUD_ONLY, EDGE_ONLY, WHOLE_ON_EDGE
-from eenn.offload.edge import stretched_ms
-from eenn.offload.serve import running
+from eenn.grid import CLOUD_ONLY, EARLY_ON_EDGE, EDGE_ONLY, WHOLE_ON_EDGE
+from eenn.offload.cloud.command import running
+from eenn.offload.edge.runtime import stretched_ms
 from tests.test_evaluate import make_run
 
 LIMIT, BRANCHES = 12, 3
@@ -89,7 +89,8 @@ def of(rows: Rows, policy: str) -> Rows:
 def test_every_way_answers_every_photograph_once(requests: Rows) -> None:
     ways = [(row["policy"], row["p_tar"], row["active"]) for row in requests]
     expected = {(CLOUD_ONLY, "nan", ""), (WHOLE_ON_EDGE, "nan", "")}
-    expected |= {(EDGE_ONLY, p_tar, "1 2 3") for p_tar in ("0.4", "0.7")}
+    for policy in (EDGE_ONLY, EARLY_ON_EDGE):
+        expected |= {(policy, p_tar, "1 2 3") for p_tar in ("0.4", "0.7")}
     for active in ("1", "1 2", "1 2 3"):
         expected |= {("confidence", p_tar, active) for p_tar in ("0.4", "0.7")}
     assert set(ways) == expected
@@ -120,6 +121,7 @@ def test_what_is_sent_is_counted_and_what_stays_sends_nothing(requests: Rows) ->
     assert {row["failure"] for row in offloaded} == {""}
     assert len({row["sent_bytes"] for row in offloaded}) == 1
     assert {row["on_edge"] for row in of(requests, WHOLE_ON_EDGE)} == {"True"}
+    assert {row["on_edge"] for row in of(requests, EARLY_ON_EDGE)} == {"True"}
     assert {row["on_edge"] for row in of(requests, CLOUD_ONLY)} == {"False"}
 
 

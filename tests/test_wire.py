@@ -14,18 +14,15 @@ from hypothesis.extra.numpy import array_shapes, arrays
 from numpy.testing import assert_array_equal
 
 from eenn.offload.errors import BadRequest
+from eenn.offload.payload import dequantise, pack, quantise, unpack
 from eenn.offload.wire import (
     JSON_LENGTH,
     Request,
     Tensor,
     decode_request,
     decode_response,
-    dequantise,
     encode_request,
     encode_response,
-    pack,
-    quantise,
-    unpack,
 )
 
 quick = settings(max_examples=100, deadline=None)

@@ -21,8 +21,8 @@ from eenn.data.datasets import Photo
 from eenn.data.distortions import Distortion
 from eenn.intervals import Row
 from eenn.manifest import Manifest
-from eenn.offload.client import Exchange, HttpCloud
-from eenn.offload.edge import EdgeRuntime, stretched_ms
+from eenn.offload.client.http_cloud import Exchange, HttpCloud
+from eenn.offload.edge.runtime import EdgeRuntime, stretched_ms
 from eenn.policies import ExitProbs
 from eenn.preprocess import Preprocessing
 
@@ -37,7 +37,7 @@ class Traffic(NamedTuple):
 
     Args:
         sent_bytes: of HTTP requests; `received_bytes` of their replies.
-        server_ms: in the cloud's queue and model, as it says; NaN if it does not say.
+        server_ms: in the cloud, as it says; NaN if it does not say.
     """
 
     sent_bytes: int
@@ -217,5 +217,4 @@ def _jpeg(pixels: Pixels) -> bytes:
 
 
 def _traffic(exchange: Exchange) -> Traffic:
-    server_ms = exchange.server_queue_ms + exchange.server_model_ms
-    return Traffic(exchange.sent_bytes, exchange.received_bytes, server_ms)
+    return Traffic(exchange.sent_bytes, exchange.received_bytes, exchange.server_ms)

@@ -5,6 +5,7 @@ leave where is known from exit records. So a device's best choice is found witho
 """
 
 import io
+import math
 import statistics
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -24,7 +25,7 @@ from eenn.decisions import Decisions, decide
 from eenn.errors import EennError
 from eenn.grid import CLOUD_ONLY, WHOLE_ON_EDGE
 from eenn.intervals import Row
-from eenn.offload.client import Exchange, HttpCloud
+from eenn.offload.client.http_cloud import Exchange, HttpCloud
 from eenn.offload.graphs import FEATURES, LOGITS, NEXT_FEATURES, Graphs, cloud_name, stage_name
 from eenn.offload.wire import IMAGE
 from eenn.policies import ExitProbs, Policy
@@ -187,7 +188,8 @@ def _ask_images(cloud: HttpCloud, files: Sequence[bytes]) -> Iterator[Exchange]:
 def _measure_requests(ask: Callable[[], Iterable[Exchange]]) -> tuple[RequestCost, float]:
     """Medians of a request's parts, and of what is left for the link."""
     done = [exchange for _ in range(REPEATS) for exchange in ask()]
-    cloud_ms = [e.server_queue_ms + e.server_model_ms for e in done]
+    # Of a cloud that does not say, its own time counts as the link's.
+    cloud_ms = [0.0 if math.isnan(e.server_ms) else e.server_ms for e in done]
     cost = RequestCost(
         round(statistics.median(e.sent_bytes for e in done)),
         statistics.median(cloud_ms),

@@ -273,7 +273,7 @@ def _baseline(axis: Axes, rows: Sequence[Row], quantity: str) -> None:
     if rows and quantity in ("accuracy", "macs", "latency_ms", "answer_ms", "sent_bytes"):
         middle, low, high = np.array(_spread(rows, quantity)) * QUANTITIES[quantity][1]
         axis.axhspan(low, high, color="0.5", alpha=0.15, linewidth=0, zorder=0)
-        axis.axhline(middle, color="0.5", linewidth=1.5, zorder=0, label=rows[0]["policy"])
+        axis.axhline(middle, color="0.5", linewidth=1.5, zorder=1.5, label=rows[0]["policy"])
 
 
 def _panels(
@@ -307,11 +307,13 @@ def _finish(figure: Figure, panels: Sequence[Axes]) -> Figure:
             axis.label_outer()
         for handle, label in zip(*axis.get_legend_handles_labels(), strict=True):
             entries.setdefault(label, handle)
+    width = figure.get_size_inches()[0]
     figure.legend(
         list(entries.values()),
         list(entries),
         loc="outside lower center",
-        ncols=3,
+        # A letter of this size takes about 0.07 inches, and a line's sample half an inch.
+        ncols=max(1, min(3, int(width / (0.6 + 0.07 * max(map(len, entries), default=1))))),
         frameon=False,
         fontsize=9,
     )

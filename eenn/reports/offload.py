@@ -1,22 +1,20 @@
-"""What an offloading benchmark leaves behind: summary.json, tables, figures and report.html."""
+"""What an offloading benchmark leaves behind: tables, figures and report.html."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from eenn.costs import Link
-from eenn.files import write_file, write_json
-from eenn.grid import CLOUD_ONLY, EDGE_ONLY, WHOLE_ON_EDGE
+from eenn.files import write_file
+from eenn.grid import CLOUD_ONLY, EARLY_ON_EDGE, EDGE_ONLY, WHOLE_ON_EDGE
 from eenn.intervals import Row, means, share, statistic
 from eenn.reports.curves import against_level, against_p_tar, against_slowdown, way_name
 from eenn.reports.figures import BARS, Drawn, save_figures
 from eenn.reports.page import Section, report_page
 from eenn.reports.tables import number, raw, setting_columns, varying, with_bounds, write_csv
-from eenn.runs import SUMMARY
 
-BASELINES = (CLOUD_ONLY, WHOLE_ON_EDGE, EDGE_ONLY)
+BASELINES = (CLOUD_ONLY, WHOLE_ON_EDGE, EARLY_ON_EDGE, EDGE_ONLY)
 SHOWN_PLANS = 20
 
 
@@ -31,7 +29,6 @@ class Offloaded:
         plans, best: of the planner.
         slower: latency against the edge's slowdown.
         parts: measured times of stages and requests.
-        link: as measured.
         slowdown: of the edge in this run.
     """
 
@@ -41,7 +38,6 @@ class Offloaded:
     best: Row
     slower: Sequence[Row]
     parts: Sequence[Row]
-    link: Link
     slowdown: float
 
 
@@ -107,9 +103,8 @@ def write_offloaded(
     facts: Mapping[str, str],
     results: Offloaded,
     distortion: str,
-    provenance: Mapping[str, object],
 ) -> list[Path]:
-    """Write tables, figures, the page that shows them, and the summary; returns the PNG files."""
+    """Write tables, figures, and the page that shows them; returns the PNG files."""
     for name in ("points", "plans", "slower", "parts", "differing"):
         if rows := getattr(results, name):
             columns = dict.fromkeys(key for row in rows for key in row)
@@ -119,7 +114,6 @@ def write_offloaded(
     pngs = save_figures(directory / "figures", made)
     shown = printed(results.points)
     plans = sorted(results.plans, key=lambda row: (-row["accuracy"], row["latency_ms"]))
-    measured = f"{results.link.bandwidth_mbps:.1f} Mbps, round trip {results.link.rtt_ms:.2f} ms"
     sections = [
         Section("Ways to answer", POINTS_TEXT, shown),
         *(
@@ -133,19 +127,7 @@ def write_offloaded(
     if results.differing:
         rows = [raw(row) for row in results.differing]
         sections.append(Section("Not as recorded", DIFFERING_TEXT, rows))
-    facts = {**facts, "measured link": measured}
     write_file(directory / "report.html", report_page(title, facts, sections))
-    summary = {
-        "points": results.points,
-        "table": shown,
-        "best_plan": results.best,
-        "parts": results.parts,
-        "measured_link": asdict(results.link),
-        "edge_slowdown": results.slowdown,
-        **facts,
-        **provenance,
-    }
-    write_json(directory / SUMMARY, summary)
     return pngs
 
 
@@ -208,9 +190,10 @@ def _part(row: Row) -> dict[str, str]:
 
 POINTS_TEXT = (
     "Measured, one photograph at a time, the ways to answer taking turns. Intervals are 95 % over "
-    'photographs. "cloud only" sends the photograph; "whole network on the edge" sends nothing; '
-    '"edge only" lets the last active branch answer. Predicted: from the measured parts and the '
-    "recorded exits. Not as recorded: another exit or answer than the records of PyTorch lead to."
+    'photographs. "cloud only" sends the photograph; "whole network on the edge" sends nothing; of '
+    'what branches leave, "edge only" lets the last one answer, and "rest on the edge" the rest '
+    "of the network. Predicted: from the measured parts and the recorded exits. Not as recorded: "
+    "another exit or answer than the records of PyTorch lead to."
 )
 PLANS_TEXT = (
     "Of every set of active branches, threshold and payload: latencies from the measured parts, "

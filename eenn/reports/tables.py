@@ -107,5 +107,5 @@ def with_bounds(row: Row, name: str, scale: float, digits: int = 1) -> str:
     if not np.isfinite(value):
         return "-"
     if not np.isfinite(low):
-        return f"{value:.{digits}f}"
-    return f"{value:.{digits}f} ({low:.{digits}f}-{high:.{digits}f})"
+        return f"{value:z.{digits}f}"
+    return f"{value:z.{digits}f} ({low:z.{digits}f}-{high:z.{digits}f})"

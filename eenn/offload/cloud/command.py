@@ -1,6 +1,6 @@
 """`eenn-cloud`: the cloud as a program, and `running`, which starts one as a child process.
 
-    eenn-cloud --artifact DIR [--artifact DIR2 ...]      (or: python -m eenn.offload.serve)
+    eenn-cloud --artifact DIR [--artifact DIR2 ...]      (or: python -m eenn.offload.cloud.command)
 
 SIGTERM ends it in order: it says that it is not ready, refuses what comes, answers what it has
 admitted, and is gone. A second signal ends it at once.
@@ -9,8 +9,10 @@ admitted, and is gone. A second signal ends it at once.
 import argparse
 import asyncio
 import os
+import re
 import signal
 import socket
+import ssl
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -26,13 +28,19 @@ import uvicorn
 
 from eenn.cli import one_line_errors
 from eenn.errors import EennError
-from eenn.offload.cloud import CloudService, Settings, make_app
-from eenn.offload.connections import GuardedProtocol
+from eenn.offload.cloud.app import CloudService, make_app
+from eenn.offload.cloud.connections import GuardedProtocol
+from eenn.offload.cloud.settings import Settings
 
 READY = "listening on "
 START_S, STOP_S = 120.0, 60.0
 # A new connection costs the edge more than one that is kept costs the cloud.
 KEEP_ALIVE_S = 120
+# For a last answer to be sent, after it was computed.
+SHUTDOWN_S = 30
+# The model's thread waits that long for a busy event loop to hand over the interpreter; Python's
+# own 5 ms doubled the 99th percentile of latency under overload.
+SWITCH_INTERVAL_S = 0.001
 BACKLOG = 512
 
 
@@ -82,20 +90,20 @@ def running(artifact_dirs: Sequence[str | Path], **options: object) -> Iterator[
         Popen(command, stdin=PIPE, stdout=PIPE, stderr=log, text=True, env=env) as process,
     ):
         assert process.stdout
+        with _killed_after(START_S, process):
+            line = process.stdout.readline()
+        if not line.startswith(READY):
+            process.kill()
+            log.seek(0)
+            raise EennError(f"the cloud did not start: {log.read().strip()}")
         try:
-            with _killed_after(START_S, process):
-                line = process.stdout.readline()
-            if not line.startswith(READY):
-                process.wait()
-                log.seek(0)
-                raise EennError(f"the cloud did not start: {log.read().strip()}")
             yield RunningCloud(line.removeprefix(READY).strip(), process)
         finally:
             process.terminate()
             with _killed_after(STOP_S, process):
                 process.wait()
-        log.seek(0)
-        sys.stderr.write(log.read())
+            log.seek(0)
+            sys.stderr.write(log.read())
 
 
 @contextmanager
@@ -126,8 +134,11 @@ def serve(
         OSError: a file that cannot be read.
     """
     token = token_file.read_text().strip() if token_file else None
-    if token_file and not token:
-        raise EennError(f"{token_file} is empty; write a token into it")
+    if token is not None and not re.fullmatch(r"[!-~]+", token):
+        raise EennError(
+            f"{token_file} has no token, which is one line of ASCII without blanks; write one, "
+            "for example with `openssl rand -hex 32`"
+        )
     if (tls_cert is None) != (tls_key is None):
         raise EennError("TLS takes two files: --tls-cert and --tls-key")
     if token and not tls_cert and not _is_loopback(host):
@@ -136,8 +147,6 @@ def serve(
             "listen on 127.0.0.1 behind a proxy that does TLS"
         )
     app = make_app(artifact_dirs, settings, token)
-    for file in filter(None, (tls_cert, tls_key)):
-        file.open().close()  # uvicorn's own error names no file.
     config = uvicorn.Config(
         app,
         http=GuardedProtocol,
@@ -149,10 +158,20 @@ def serve(
         server_header=False,
         backlog=BACKLOG,
         timeout_keep_alive=KEEP_ALIVE_S,
+        timeout_graceful_shutdown=SHUTDOWN_S,
         ssl_certfile=tls_cert,
         ssl_keyfile=tls_key,
     )
+    for file in filter(None, (tls_cert, tls_key)):
+        file.open().close()  # ssl's own error names no file.
+    try:
+        config.load()
+    except ssl.SSLError as error:
+        raise EennError(f"{tls_cert} and {tls_key} are no certificate and key: {error}") from error
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
     with _bound(host, port) as sock:
+        if not token and not _is_loopback(host):
+            print(f"warning: no --token-file, so {host} serves everybody", file=sys.stderr)
         if ends_with_stdin:
             Thread(target=_end_with_stdin, name="stdin", daemon=True).start()
         _Server(config, app.state.service).run([sock])
@@ -175,7 +194,7 @@ class _Server(uvicorn.Server):
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         if self._service.is_open:
             self._service.is_open = False
-            self._loop.call_soon_threadsafe(self._loop.create_task, self._drain())
+            asyncio.run_coroutine_threadsafe(self._drain(), self._loop)
         else:
             super().handle_exit(sig, frame)
 
@@ -192,6 +211,8 @@ def _is_loopback(host: str) -> bool:
 
 
 def _bound(host: str, port: int) -> socket.socket:
+    if not 0 <= port < 2**16:
+        raise EennError(f"port {port}: allowed is 0, for any free one, to 65535")
     try:
         family, kind, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         sock = socket.socket(family, kind)

@@ -123,7 +123,7 @@ class Batcher:
 
         def settled(_: object) -> None:
             timer.cancel()
-            with suppress(ValueError):
+            if job in self._jobs:
                 self._jobs.remove(job)
 
         job.computed.add_done_callback(settled)
@@ -204,5 +204,6 @@ def stretched(slowdown: float, work: Callable[[], T]) -> tuple[T, float]:
     """What `work` returns, `slowdown` times as late as otherwise, and the milliseconds it took."""
     start = time.perf_counter()
     result = work()
-    time.sleep((slowdown - 1) * (time.perf_counter() - start))
+    if slowdown > 1:
+        time.sleep((slowdown - 1) * (time.perf_counter() - start))
     return result, 1e3 * (time.perf_counter() - start)

@@ -20,8 +20,8 @@ from urllib3.response import HTTPResponse
 from urllib3.util import parse_url
 
 from eenn.errors import EennError
+from eenn.offload.client.sockets import Limit, LimitedSocket, Traffic, connect, tls_context
 from eenn.offload.errors import BadReply, CloudBroken, CloudUnreachable
-from eenn.offload.sockets import Limit, LimitedSocket, Traffic, connect, tls_context
 
 PIECE_BYTES = 65_536
 

@@ -7,6 +7,7 @@ eenn-edge --artifact DIR --serve 8080
 
 import argparse
 import json
+import os
 import signal
 import sys
 import time
@@ -17,8 +18,8 @@ from pathlib import Path
 from eenn.cli import one_line_errors
 from eenn.errors import EennError
 from eenn.manifest import Manifest, read_manifest
-from eenn.offload.answers import AnswerFile, as_json, as_line
-from eenn.offload.edge import Cloud, EdgeRuntime
+from eenn.offload.edge.answers import AnswerFile, as_json, as_line
+from eenn.offload.edge.runtime import Cloud, EdgeRuntime
 from eenn.offload.errors import OffloadError
 from eenn.offload.graphs import PRECISIONS
 from eenn.policies import POLICIES, make_policy
@@ -38,6 +39,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
             code = _run(given)
         except KeyboardInterrupt:
             code = INTERRUPTED if given.images else 0
+        except BrokenPipeError:
+            # Whoever read the answers has left, as `head` does; Python would flush into nothing.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            code = 1
     raise SystemExit(code)
 
 
@@ -78,7 +83,7 @@ def _classify(given: argparse.Namespace, runtime: EdgeRuntime) -> int:
 def _appearing(folder: Path, answered: Container[str]) -> Iterator[str]:
     """Files of a folder, for as long as the process lives."""
     # Imported where it is used, as below: a device that classifies one file waits for no more.
-    from eenn.offload.watch import NewImages
+    from eenn.offload.edge.watch import NewImages
 
     images = NewImages(folder, answered)
     while True:
@@ -87,7 +92,7 @@ def _appearing(folder: Path, answered: Container[str]) -> Iterator[str]:
 
 
 def _serve(given: argparse.Namespace, runtime: EdgeRuntime) -> int:
-    from eenn.offload.edge_server import EdgeServer
+    from eenn.offload.edge.server import EdgeServer
 
     settings = {
         "policy": given.policy,
@@ -121,7 +126,7 @@ def _cloud(given: argparse.Namespace, manifest: Manifest) -> Iterator[Cloud | No
     if given.cloud is None:
         yield None
         return
-    from eenn.offload.client import HttpCloud
+    from eenn.offload.client.http_cloud import HttpCloud
 
     token = given.token_file.read_text().strip() if given.token_file else None
     with HttpCloud(

@@ -1,6 +1,6 @@
 """The edge over HTTP: an image in, its answer out, and a page to try it with.
 
-    POST /classify   the bytes of an image file -> the answer, see `eenn.offload.answers.as_json`
+    POST /classify   the bytes of an image file -> the answer, see `answers.as_json`
     GET /health      what runs here, what it answered, and how often the cloud failed
     GET /            the page
 
@@ -25,8 +25,8 @@ from pathlib import Path
 from typing import Any
 
 from eenn.errors import EennError
-from eenn.offload.answers import as_json
-from eenn.offload.edge import EdgeRuntime
+from eenn.offload.edge.answers import as_json
+from eenn.offload.edge.runtime import EdgeRuntime
 from eenn.offload.errors import OffloadError
 from eenn.preprocess import UnreadableImage
 
@@ -94,8 +94,14 @@ class EdgeServer(ThreadingHTTPServer):
 
     def server_close(self) -> None:
         super().server_close()
-        for _ in range(MAX_WAITING):
-            self.waiting.acquire(timeout=BODY_S)
+        deadline = time.monotonic() + BODY_S
+        free = 0
+        while free < MAX_WAITING and self.waiting.acquire(
+            timeout=max(deadline - time.monotonic(), 0)
+        ):
+            free += 1
+        if free:
+            self.waiting.release(free)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         if not isinstance(sys.exception(), ConnectionError | TimeoutError):  # the client left
@@ -166,6 +172,11 @@ class _Handler(BaseHTTPRequestHandler):
                 self.wfile.flush()
         except _Refused as refused:
             self.send_error(refused.status, str(refused))
+        except OSError:  # the client left
+            raise
+        except Exception:
+            self.server.handle_error(self.request, self.client_address)
+            self.send_error(HTTPStatus.INTERNAL_SERVER_ERROR, "a bug; eenn-edge has printed where")
 
     @contextmanager
     def _turn(self) -> Iterator[None]:

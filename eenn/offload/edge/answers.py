@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NoReturn, Self
 
 from eenn.errors import EennError
-from eenn.offload.edge import EdgeRuntime, Result
+from eenn.offload.edge.runtime import EdgeRuntime, Result
 
 
 def as_json(result: Result, runtime: EdgeRuntime) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from PIL import Image
 from eenn.errors import EennError
 from eenn.offload.errors import BadRequest
 from eenn.offload.graphs import FEATURES, LOGITS, Graphs, cloud_name
+from eenn.offload.payload import unpack
 from eenn.offload.wire import (
     ARTIFACT,
     CROPPED,
@@ -29,7 +30,6 @@ from eenn.offload.wire import (
     Request,
     Tensor,
     model_name,
-    unpack,
 )
 from eenn.preprocess import Preprocessing, UnreadableImage, read_image
 
@@ -188,23 +188,19 @@ def meant(models: Sequence[ServedModel], artifact_id: Parameter | None) -> Serve
     )
 
 
-def _models(graphs: Graphs, precision: str, threads: int, device: str) -> list[ServedModel]:
-    manifest, models = graphs.manifest, []
+def _models(graphs: Graphs, precision: str, threads: int, device: str) -> Iterator[ServedModel]:
+    manifest = graphs.manifest
     for split_point in range(len(manifest.exits)):
         graph = cloud_name(split_point)
-        row = graphs.row(graph, precision)
-        session = graphs.session(graph, precision, threads, device)
-        own = partial(
-            ServedModel,
-            artifact_id=manifest.id,
-            run=partial(_run, session),
-            shape=row.inputs[FEATURES],
-            classes=len(manifest.classes),
-        )
+        shape = graphs.row(graph, precision).inputs[FEATURES]
+        run = partial(_run, graphs.session(graph, precision, threads, device))
+        run(np.zeros((1, *shape), np.float32))  # The first run is slower than those that follow.
+        names: dict[str, Preprocessing | None] = {model_name(split_point): None}
         if split_point == 0:
-            models.append(own(IMAGE_MODEL, preprocessing=manifest.preprocessing))
-        models.append(own(model_name(split_point)))
-    return models
+            names[IMAGE_MODEL] = manifest.preprocessing
+        for name, preprocessing in names.items():
+            classes = len(manifest.classes)
+            yield ServedModel(name, manifest.id, run, shape, classes, preprocessing)
 
 
 def _run(session: InferenceSession, features: Floats) -> Floats:

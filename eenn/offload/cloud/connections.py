@@ -11,16 +11,18 @@ MAX_CONNECTIONS = 512
 
 
 class GuardedProtocol(HttpToolsProtocol):
-    """Closes a connection whose request does not get on, or that is one too many."""
+    """Closes a connection whose request does not get on.
+
+    Where there are too many, one that is idle makes room, and where none is, the newest is refused.
+    """
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         self._timer: asyncio.TimerHandle | None = None
         self._idle_bytes = 0
         super().connection_made(transport)
         if len(self.connections) > MAX_CONNECTIONS:
-            transport.abort()
-        else:
-            self._await_head()
+            self._make_room()
+        self._await_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_waiting()
@@ -48,6 +50,20 @@ class GuardedProtocol(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         self._is_between, self._idle_bytes = True, 0
         super().on_message_complete()
+
+    def _make_room(self) -> None:
+        # uvicorn lets a connection end at some moment from when its answer was given, if idle.
+        ends = {
+            connection.timeout_keep_alive_task.when(): connection
+            for connection in self.connections
+            if isinstance(connection, GuardedProtocol)
+            and connection.timeout_keep_alive_task
+            and not connection.transport.is_closing()
+        }
+        if ends:
+            ends[min(ends)].transport.close()
+        else:
+            self._refuse(b"503 Service Unavailable\r\nRetry-After: 1")
 
     def _await_head(self) -> None:
         self._is_between = True

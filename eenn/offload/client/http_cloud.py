@@ -11,24 +11,25 @@ import re
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Self, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from eenn.errors import EennError
-from eenn.offload.breaker import CircuitBreaker
+from eenn.offload.client.breaker import CircuitBreaker
+from eenn.offload.client.replies import refusal, server_times
+from eenn.offload.client.transport import Ask, Effort, Reply, Transport
 from eenn.offload.errors import (
     BadReply,
-    CloudBroken,
     CloudOverloaded,
     CloudRefused,
     CloudTimeout,
     OffloadError,
 )
 from eenn.offload.graphs import FEATURES, LOGITS
-from eenn.offload.transport import Ask, Effort, Reply, Transport
+from eenn.offload.payload import Precision, pack
 from eenn.offload.wire import (
     ARTIFACT,
     CROPPED,
@@ -36,13 +37,11 @@ from eenn.offload.wire import (
     IMAGE_MODEL,
     VERSION_DIGITS,
     Parameter,
-    Precision,
     Request,
     Tensor,
     decode_response,
     encode_request,
     model_name,
-    pack,
 )
 
 Floats = NDArray[np.float32]
@@ -69,19 +68,22 @@ class Exchange(Effort):
         tries: requests that were sent, or begun.
         encode_ms: from features or files to the request's body; `decode_ms` from the reply's.
         wait_ms: between the two: connections, transfers, the cloud, pauses between tries.
-        server_queue_ms: of the last try, as the cloud says; NaN if it does not. `server_model_ms`
-            likewise.
+        server_parts_ms: of the last try by name, such as queue and model, as the cloud says.
     """
 
     encode_ms: float = 0.0
     decode_ms: float = 0.0
     wait_ms: float = 0.0
-    server_queue_ms: float = math.nan
-    server_model_ms: float = math.nan
+    server_parts_ms: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def server_ms(self) -> float:
+        """All of the cloud's parts; NaN if it does not say."""
+        return sum(self.server_parts_ms.values()) if self.server_parts_ms else math.nan
 
 
 class HttpCloud:
-    """A cloud at a URL, as `eenn.offload.edge.Cloud`. Threads may share it.
+    """A cloud at a URL, as `eenn.offload.edge.runtime.Cloud`. Threads may share it.
 
     To be closed after use, or used in a `with` block.
 
@@ -181,7 +183,7 @@ class HttpCloud:
             )
 
     def infer(self, features: Floats, split_point: int, deadline: float | None) -> Floats:
-        """See `eenn.offload.edge.Cloud`."""
+        """See `eenn.offload.edge.runtime.Cloud`."""
 
         def request() -> Request:
             return self._request(FEATURES, *pack(features, self._precision))
@@ -226,7 +228,7 @@ class HttpCloud:
                 reply = self._ask(ask, max_bytes, deadline, exchange)
             finally:
                 exchange.wait_ms, replied = _ms_since(encoded), time.perf_counter()
-            exchange.server_queue_ms, exchange.server_model_ms = _server_times(reply)
+            exchange.server_parts_ms = server_times(reply)
             response = decode_response(reply.body, reply.headers, max_bytes)
             logits = response.outputs.get(LOGITS)
             if logits is None or logits.dtype != np.float32 or logits.shape[:-1] != (samples,):
@@ -242,7 +244,7 @@ class HttpCloud:
                 reply = self._transport.exchange(ask, max_bytes, deadline, exchange)
                 if reply.status == 200:
                     return reply
-                raise _refusal(reply)
+                raise refusal(reply)
             except OffloadError as error:
                 pause_s = self._random.uniform(0, BACKOFF_S * 2**retries)
                 if isinstance(error, CloudOverloaded):
@@ -255,48 +257,9 @@ class HttpCloud:
             time.sleep(pause_s)
 
 
-def _refusal(reply: Reply) -> OffloadError:
-    """What a reply with another status than 200 says."""
-    status = reply.status
-    said = f"the cloud answers {status}: {_error_text(reply.body)}"
-    if status in (429, 503):
-        return CloudOverloaded(said, retry_after_s=_retry_after_s(reply))
-    if status >= 500:
-        return CloudBroken(said, "server")
-    if status == 408:
-        return CloudTimeout(said, "read")
-    if status >= 400:
-        return CloudRefused(said, _CAUSES.get(status, "request"))
-    return BadReply(f"{said}; it is none of this protocol, so check the URL")
-
-
-def _error_text(body: bytes) -> str:
-    """The message in `{"error": "..."}`, or what is there instead, short and printable."""
-    try:
-        text = str(json.loads(body)["error"])
-    except (ValueError, KeyError, TypeError, RecursionError):
-        text = body[:800].decode(errors="replace")
-    return "".join(letter if letter.isprintable() else " " for letter in text[:200])
-
-
-def _retry_after_s(reply: Reply) -> float:
-    """0 if the cloud names none; infinite if it does in another form than seconds."""
-    seconds = reply.headers.get("retry-after", "0")
-    return float(seconds) if re.fullmatch(r"[0-9]{1,9}", seconds) else math.inf
-
-
-def _server_times(reply: Reply) -> tuple[float, float]:
-    """Milliseconds in the queue and in the model; NaN where the cloud does not say."""
-    entries = _SERVER_TIMING.findall(reply.headers.get("server-timing", ""))
-    times = {name.lower(): float(ms) for name, ms in entries}
-    return times.get("queue", math.nan), times.get("model", math.nan)
-
-
 def _ms_since(start: float) -> float:
     return 1e3 * (time.perf_counter() - start)
 
 
 _PRECISIONS = get_args(Precision)
 _TOKEN = re.compile(r"[!-~]+")
-_CAUSES = {401: "token", 403: "token", 409: "artifact"}
-_SERVER_TIMING = re.compile(r"([\w-]+)\s*;(?:[^,]*;)?\s*dur\s*=\s*\"?([0-9]+(?:\.[0-9]+)?)")

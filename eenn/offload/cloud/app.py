@@ -9,7 +9,6 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -27,61 +26,21 @@ from starlette.requests import Request as HttpRequest
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from eenn.errors import EennError, require_numbers
-from eenn.offload.admission import Bearing, Bodies, Refused, refused, reply_to
-from eenn.offload.batching import Batcher, Computed, QueueFull, stretched
-from eenn.offload.cloud_metrics import CloudMetrics
+from eenn.errors import EennError
+from eenn.offload.cloud.admission import Bearing, Bodies, Refused, refused, reply_to
+from eenn.offload.cloud.batching import Batcher, Computed, QueueFull, stretched
+from eenn.offload.cloud.metrics import CloudMetrics
+from eenn.offload.cloud.repository import Repository, ServedModel, meant
+from eenn.offload.cloud.settings import Settings
 from eenn.offload.graphs import LOGITS
-from eenn.offload.repository import Repository, ServedModel, meant
 from eenn.offload.wire import ARTIFACT, Request, Tensor, decode_request, encode_response
 
 Floats = NDArray[np.float32]
 T = TypeVar("T")
 
-# Larger bodies are parsed beside the event loop, which a thread's 0.1 ms are worth then.
+# Larger messages are parsed beside the event loop, which a thread's 0.1 ms are worth then.
 INLINE_BYTES = 2**18
 DECODERS = 2
-
-
-def _option(default: T, help: str) -> T:
-    value: T = field(default=default, metadata={"help": help})
-    return value
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How a cloud serves; the metadata of every field say what it is, and the command line too.
-
-    Raises:
-        EennError: a number out of range.
-    """
-
-    precision: str = _option("fp32", "of the graphs: fp32 or int8")
-    device: str = _option("cpu", "that runs them: cpu or cuda")
-    threads: int = _option(1, "of a model")
-    queue: int = _option(128, "samples that may wait; a request with more is refused")
-    max_batch: int = _option(32, "samples that a model is given at once")
-    batch_wait_ms: float = _option(0.0, "that a request waits for others to share its batch")
-    timeout_ms: float = _option(5_000.0, "that a request may wait in the queue")
-    read_timeout_ms: float = _option(10_000.0, "within which a request's body has to be there")
-    max_body_mb: float = _option(16.0, "MiB of a request, as sent and decompressed")
-    slowdown: float = _option(1.0, "decode and compute that many times slower, as an emulation")
-
-    def __post_init__(self) -> None:
-        least = {
-            "threads": 1, "queue": 1, "max_batch": 1, "batch_wait_ms": 0, "timeout_ms": 1,
-            "read_timeout_ms": 1, "max_body_mb": 2**-10, "slowdown": 1,
-        }  # fmt: skip
-        for name, minimum in least.items():
-            value = getattr(self, name)
-            require_numbers(**{name: value})
-            if not minimum <= value < 2**31:
-                raise EennError(f"{name}={value}: allowed is {minimum:g} or more")
-
-    @property
-    def max_body_bytes(self) -> int:
-        """`max_body_mb` in bytes."""
-        return int(self.max_body_mb * 2**20)
 
 
 def make_app(
@@ -102,23 +61,24 @@ def make_app(
     service = CloudService(served, settings)
     app = Starlette(
         routes=[
+            # Routes are tried in order, and most requests are for inference.
+            *(
+                Route(f"/v2/models/{{model}}{versions}{path}", endpoint, methods=[method])
+                for path, endpoint, method in (
+                    ("/infer", service.infer, "POST"),
+                    ("", service.describe_model, "GET"),
+                    ("/config", service.configure_model, "GET"),
+                    ("/ready", service.say_ready, "GET"),
+                )
+                for versions in ("", "/versions/{version}")
+            ),
             Route("/v2", service.describe),
             Route("/v2/health/live", service.say_live),
             Route("/v2/health/ready", service.say_ready),
             Route("/v2/repository/index", service.list_models, methods=["POST"]),
             Route("/metrics", service.report),
-            *(
-                Route(f"/v2/models/{{model}}{versions}{path}", endpoint, methods=[method])
-                for versions in ("", "/versions/{version}")
-                for path, endpoint, method in (
-                    ("", service.describe_model, "GET"),
-                    ("/config", service.configure_model, "GET"),
-                    ("/ready", service.say_ready, "GET"),
-                    ("/infer", service.infer, "POST"),
-                )
-            ),
         ],
-        middleware=[Middleware(Bearing, token=token)] if token else [],
+        middleware=[Middleware(Bearing, token=token, refuse=service.refuse)] if token else [],
         exception_handlers={
             EennError: service.refuse,
             HTTPException: service.refuse,
@@ -126,6 +86,8 @@ def make_app(
         },
         lifespan=service.lifespan,
     )
+    # Other paths are unknown, and not led elsewhere by what a request says its host is.
+    app.router.redirect_slashes = False
     app.state.service = service
     return app
 
@@ -135,15 +97,15 @@ class CloudService:
 
     def __init__(self, repository: Repository, settings: Settings) -> None:
         self.settings, self._repository = settings, repository
+        self._metrics = CloudMetrics(lambda: self._batcher.waiting)
         self._batcher = Batcher(
             limit=settings.queue,
             max_batch=settings.max_batch,
             batch_wait_ms=settings.batch_wait_ms,
             timeout_ms=settings.timeout_ms,
             slowdown=settings.slowdown,
-            note=lambda samples, ms: self._metrics.note_batch(samples, ms),
+            note=self._metrics.note_batch,
         )
-        self._metrics = CloudMetrics(lambda: self._batcher.waiting)
         self._decoders = ThreadPoolExecutor(DECODERS, "decoder")
         self._bodies = Bodies(settings.max_body_bytes, settings.read_timeout_ms / 1e3)
         self._inside = 0
@@ -154,6 +116,7 @@ class CloudService:
     async def lifespan(self, _: object) -> AsyncIterator[None]:
         """Compute while the application lives."""
         computing = asyncio.create_task(self._batcher.run())
+        computing.add_done_callback(self._close)
         self.is_open = True
         try:
             yield
@@ -165,8 +128,11 @@ class CloudService:
 
     async def drain(self) -> None:
         """Say that the server is not ready, refuse what comes, and answer what was admitted."""
-        self.is_open = False
+        self._close()
         await self._empty.wait()
+
+    def _close(self, *_: object) -> None:
+        self.is_open = False
 
     async def infer(self, http: HttpRequest) -> Response:
         """The logits of a request's samples."""
@@ -218,9 +184,9 @@ class CloudService:
     ) -> tuple[Floats, float]:
         """What the model takes, and the milliseconds that decoding images took."""
         work = partial(model.features, tensor, request.parameters)
-        if model.preprocessing is None:
-            return work(), 0.0
-        return await self._beside(partial(stretched, self.settings.slowdown, work))
+        if model.preprocessing is not None:
+            return await self._beside(partial(stretched, self.settings.slowdown, work))
+        return (await self._beside(work) if tensor.nbytes > INLINE_BYTES else work()), 0.0
 
     async def _beside(self, work: Callable[[], T]) -> T:
         """What `work` returns, without keeping other requests from their turn."""

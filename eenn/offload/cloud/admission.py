@@ -6,7 +6,7 @@ allowance.
 
 import asyncio
 import hmac
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 from starlette.datastructures import Headers
@@ -16,9 +16,9 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from eenn.errors import EennError
-from eenn.offload.batching import QueuedTooLong, QueueFull
+from eenn.offload.cloud.batching import QueuedTooLong, QueueFull
+from eenn.offload.cloud.repository import UnknownModel, WrongArtifact
 from eenn.offload.errors import BadRequest
-from eenn.offload.repository import UnknownModel, WrongArtifact
 
 CONTENT_TYPES = ("application/octet-stream", "application/json")
 CONTENT_ENCODINGS = ("identity", "zstd")
@@ -64,10 +64,16 @@ def reply_to(refusal: Refused, headers: Headers) -> Response:
 
 
 class Bearing:
-    """Middleware that wants a token from everyone but those who ask after the server's health."""
+    """Middleware that wants a token from everyone but those who ask after the server's health.
 
-    def __init__(self, app: ASGIApp, token: str) -> None:
-        self._app, self._expected = app, f"Bearer {token}".encode()
+    Args:
+        refuse: makes the reply to those who have it not.
+    """
+
+    def __init__(
+        self, app: ASGIApp, token: str, refuse: Callable[[Request, Exception], Awaitable[Response]]
+    ) -> None:
+        self._app, self._expected, self._refuse = app, f"Bearer {token}".encode(), refuse
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and not scope["path"].startswith("/v2/health/"):
@@ -75,7 +81,8 @@ class Bearing:
             given = headers.get("authorization", "").encode("latin-1")
             if not hmac.compare_digest(given, self._expected):
                 refusal = Refused(401, "token", "this server wants its token as bearer token")
-                await reply_to(refusal, headers)(scope, receive, send)
+                reply = await self._refuse(Request(scope), refusal)
+                await reply(scope, receive, send)
                 return
         await self._app(scope, receive, send)
 

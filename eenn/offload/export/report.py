@@ -23,8 +23,8 @@ from eenn.decisions import decide
 from eenn.errors import EennError
 from eenn.files import write_file
 from eenn.models.early_exit import EarlyExitNet
-from eenn.offload.edge import EdgeRuntime, LocalCloud
-from eenn.offload.export import export
+from eenn.offload.edge.runtime import EdgeRuntime, LocalCloud
+from eenn.offload.export.write import export
 from eenn.offload.graphs import FOLDER, PRECISIONS, Graph
 from eenn.policies import Confidence, ExitProbs
 from eenn.provenance import processor, provenance

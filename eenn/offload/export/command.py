@@ -11,8 +11,8 @@ from pathlib import Path
 from eenn.cli import one_line_errors
 from eenn.errors import EennError
 from eenn.manifest import read_manifest
+from eenn.offload.export.triton import write_model_repository
 from eenn.offload.graphs import FOLDER, Graphs
-from eenn.offload.triton import write_model_repository
 from eenn.runs import find_artifact
 
 
@@ -29,7 +29,7 @@ def _export(given: argparse.Namespace) -> None:
         raise EennError(f"--triton {given.triton} exists already; choose another directory")
     if given.triton is None or not (path / FOLDER).exists():
         # Imported here because torch takes seconds, and a wrong path should not wait.
-        from eenn.offload.export_report import REPORT, export_artifact
+        from eenn.offload.export.report import REPORT, export_artifact
         from eenn.subject import open_subject
 
         subject = open_subject(given.artifact, given.images)

@@ -1,0 +1,147 @@
+"""Clients that put a cloud under load, and note what became of every request.
+
+Each client keeps a connection. In a closed loop it asks again when it has its answer; an open loop
+asks at random times at a set rate, however long answers take, as independent devices do.
+"""
+
+import asyncio
+import re
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+import numpy as np
+
+from eenn.offload.graphs import LOGITS
+from eenn.offload.payload import Floats
+from eenn.offload.wire import decode_response
+
+
+@dataclass(frozen=True)
+class Message:
+    """A request as sent, and the logits that have to come back."""
+
+    content: bytes
+    logits: Floats
+
+
+class Asked(NamedTuple):
+    """One request: when it was sent, after how long it was answered, and with what.
+
+    `status` is 0 if the connection failed, and -1 if the answer is wrong. `queue_ms` and `model_ms`
+    are what the server says, 0 if it does not.
+    """
+
+    start_s: float
+    latency_ms: float
+    status: int
+    queue_ms: float
+    model_ms: float
+
+
+def closed_loop(url: str, messages: Sequence[Message], clients: int, seconds: float) -> list[Asked]:
+    """What became of the requests of that many clients, in order of their answers."""
+
+    async def client(first: int) -> None:
+        connection = _Connection(url)
+        number = first
+        while (start := time.perf_counter()) < end:
+            asked.append(await connection.ask(messages[number % len(messages)], start - begin))
+            number += 1
+        connection.close()
+
+    async def run() -> None:
+        await asyncio.gather(*(client(number) for number in range(clients)))
+
+    asked: list[Asked] = []
+    begin = time.perf_counter()
+    end = begin + seconds
+    asyncio.run(run())
+    return asked
+
+
+def open_loop(
+    url: str, messages: Sequence[Message], per_s: float, seconds: float, seed: int
+) -> list[Asked]:
+    """What became of requests at random times, in order of their answers."""
+
+    async def request(message: Message, start_s: float) -> None:
+        connection = idle.pop() if idle else _Connection(url)
+        asked.append(await connection.ask(message, start_s))
+        if connection.is_open:
+            idle.append(connection)
+
+    async def run() -> None:
+        generator = np.random.default_rng(seed)
+        due_s, number = 0.0, 0
+        async with asyncio.TaskGroup() as tasks:
+            while (due_s := due_s + generator.exponential(1 / per_s)) < seconds:
+                wait_s = begin + due_s - time.perf_counter()
+                if wait_s > 0.001:
+                    await asyncio.sleep(wait_s)
+                elif not number % 16:
+                    await asyncio.sleep(0)  # Late, but answers have to be read.
+                tasks.create_task(request(messages[number % len(messages)], due_s))
+                number += 1
+        for connection in idle:
+            connection.close()
+
+    asked: list[Asked] = []
+    idle: list[_Connection] = []
+    begin = time.perf_counter()
+    asyncio.run(run())
+    return asked
+
+
+class _Connection:
+    """A connection that is opened when it is needed, and kept."""
+
+    def __init__(self, url: str) -> None:
+        parts = urlsplit(url)
+        self._address = (parts.hostname, parts.port)
+        self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
+
+    @property
+    def is_open(self) -> bool:
+        return self._streams is not None
+
+    def close(self) -> None:
+        if self._streams:
+            self._streams[1].close()
+            self._streams = None
+
+    async def ask(self, message: Message, start_s: float) -> Asked:
+        start = time.perf_counter()
+        head = body = b""
+        status = 0
+        try:
+            if not self._streams:
+                self._streams = await asyncio.open_connection(*self._address)
+            reader, writer = self._streams
+            writer.write(message.content)
+            head = await reader.readuntil(b"\r\n\r\n")
+            body = await reader.readexactly(int(_header(rb"\ncontent-length: (\d+)", head)))
+            status = int(head[9:12])
+            if b"\nconnection: close" in head.lower():
+                self.close()
+        except (OSError, asyncio.IncompleteReadError):
+            self.close()
+        latency_ms = 1e3 * (time.perf_counter() - start)
+        if status == 200 and not _is_right(message, head, body):
+            status = -1
+        times = (_header(rb"%s;dur=([0-9.]+)" % name, head) for name in (b"queue", b"model"))
+        return Asked(start_s, latency_ms, status, *map(float, times))
+
+
+def _header(pattern: bytes, head: bytes) -> bytes:
+    found = re.search(pattern, head)
+    return found[1] if found else b"0"
+
+
+def _is_right(message: Message, head: bytes, body: bytes) -> bool:
+    length = _header(rb"\ninference-header-content-length: (\d+)", head).decode()
+    headers = {"Inference-Header-Content-Length": length}
+    logits, expected = decode_response(body, headers).outputs[LOGITS], message.logits
+    return bool(np.abs(logits - expected).max() <= 1e-4 * np.abs(expected).max())

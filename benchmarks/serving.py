@@ -1,0 +1,238 @@
+"""What the cloud takes: its overhead, what batching gains, and how it fares under twice its load.
+
+    python -m benchmarks.serving [--artifact DIR] [--seconds 180]
+
+Without an artifact, a MobileNetV2 at 224 pixels with 257 classes, five branches and random weights.
+Requests carry one sample's features in fp32, before the last branch but one. Server and load are
+processes that share this machine, so that capacity is that of the machine with both on it. An open
+loop then offers twice the capacity. Writes results/serving.json and .png.
+"""
+
+import argparse
+import json
+import statistics
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from contextlib import ExitStack
+from itertools import pairwise
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+from matplotlib.figure import Figure
+
+from benchmarks.edge import make_artifact
+from benchmarks.load import Asked, Message, closed_loop, open_loop
+from eenn.files import write_file
+from eenn.offload.cloud.command import RunningCloud, running
+from eenn.offload.edge.runtime import LocalCloud
+from eenn.offload.graphs import FEATURES, LOGITS, Graphs, cloud_name
+from eenn.offload.wire import ARTIFACT, Request, encode_request, model_name
+from eenn.provenance import processor, provenance
+from eenn.reports.figures import save_figure
+
+CLIENTS, MESSAGES = 32, 64
+ROUNDS, ROUND_S = 3, 5.0
+OVERLOAD = 2.0
+BINS = 60
+RESULT = Path("results/serving.json")
+
+
+def make_messages(path: Path, host: str) -> tuple[list[Message], tuple[int, ...]]:
+    """Requests with random features, their right answers, and the features' shape."""
+    graphs, local = Graphs.read(path), LocalCloud(path)
+    split_point = max(len(graphs.manifest.exits) - 2, 0)
+    shape = graphs.row(cloud_name(split_point), "fp32").inputs[FEATURES]
+    generator = np.random.default_rng(0)
+    messages = []
+    for _ in range(MESSAGES):
+        features = generator.standard_normal((1, *shape), np.float32)
+        request = Request({FEATURES: features}, {ARTIFACT: graphs.manifest.id}, {LOGITS: True})
+        body, headers = encode_request(request)
+        lines = [f"POST /v2/models/{model_name(split_point)}/infer HTTP/1.1", f"Host: {host}"]
+        headers["Content-Length"] = str(len(body))
+        lines += [f"{name}: {value}" for name, value in headers.items()]
+        head = "\r\n".join([*lines, "", ""]).encode()
+        messages.append(Message(head + body, local.infer(features, split_point, None)))
+    return messages, shape
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--artifact", type=Path, help="with exported graphs")
+    parser.add_argument("--seconds", type=float, default=180, help="of load (%(default)s)")
+    given = parser.parse_args()
+    with ExitStack() as stack:
+        path = given.artifact
+        if path is None:
+            path = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "artifact"
+            make_artifact(path)
+        messages, shape = make_messages(path, "127.0.0.1")
+        load = stack.enter_context(ProcessPoolExecutor(1, get_context("spawn")))
+        batching = stack.enter_context(running([path]))
+        single = stack.enter_context(running([path], max_batch=1))
+        result: dict[str, Any] = {
+            "shape": shape,
+            "request_bytes": len(messages[0].content),
+            "overhead": overheads(load, batching, messages),
+            "batching": compare(load, batching, single, messages),
+        }
+        capacity = result["batching"]["batches of 32"]["requests_per_s"]
+        print(f"overload: {OVERLOAD} x {capacity:.0f} requests/s for {given.seconds:.0f} s ...")
+        rate = OVERLOAD * capacity
+        offered = load.submit(open_loop, batching.url, messages, rate, given.seconds, 0)
+        memory = watch_memory(batching, offered)
+        result["overload"] = overload(offered.result(), memory, given.seconds, capacity)
+        result |= provenance(0, "drawn features, normal", processor())
+    RESULT.parent.mkdir(exist_ok=True)
+    write_file(RESULT, json.dumps(result, indent=1) + "\n")
+    save_figure(figure(result["overload"]), RESULT.with_suffix(".png"))
+    print(f"wrote {RESULT} and {RESULT.with_suffix('.png')}")
+
+
+def overheads(
+    load: ProcessPoolExecutor, server: RunningCloud, messages: Sequence[Message]
+) -> dict[str, Any]:
+    """Round trip minus the model's time, with one client and many; for many, also without the time
+    in the queue."""
+    rows: dict[str, Any] = {}
+    for clients in (1, CLIENTS):
+        load.submit(closed_loop, server.url, messages, clients, 1.0).result()  # to warm up
+        asked = load.submit(closed_loop, server.url, messages, clients, ROUND_S).result()
+        rows[f"{clients} clients"] = {
+            "overhead_ms": quantiles(asked, lambda row: row.latency_ms - row.model_ms),
+            "without_queue_ms": quantiles(
+                asked, lambda row: row.latency_ms - row.model_ms - row.queue_ms
+            ),
+            "model_ms": quantiles(asked, lambda row: row.model_ms),
+        }
+        print(f"{clients} clients: {rows[f'{clients} clients']}")
+    return rows
+
+
+def compare(
+    load: ProcessPoolExecutor,
+    batching: RunningCloud,
+    single: RunningCloud,
+    messages: Sequence[Message],
+) -> dict[str, Any]:
+    """Requests per second and latency of many clients, with batches and without, taking turns."""
+    servers = {"batches of 32": batching, "one by one": single}
+    rounds: dict[str, list[list[Asked]]] = {name: [] for name in servers}
+    for _ in range(ROUNDS):
+        for name, server in servers.items():
+            asked = load.submit(closed_loop, server.url, messages, CLIENTS, ROUND_S).result()
+            rounds[name].append(asked)
+    rows: dict[str, Any] = {}
+    for name, all_asked in rounds.items():
+        per_s = [
+            sum(row.status == 200 for row in asked)
+            / (asked[-1].start_s + asked[-1].latency_ms / 1e3)
+            for asked in all_asked
+        ]
+        latency = [quantiles(asked, lambda row: row.latency_ms) for asked in all_asked]
+        rows[name] = {
+            "requests_per_s": round(statistics.median(per_s), 1),
+            "latency_ms": {
+                key: statistics.median(row[key] for row in latency) for key in latency[0]
+            },
+        }
+        print(f"{name}, {CLIENTS} clients: {rows[name]}")
+    return rows
+
+
+def watch_memory(server: RunningCloud, until: "Future[list[Asked]]") -> list[tuple[float, float]]:
+    """Resident MiB of the server's process by seconds."""
+    process, start, rows = psutil.Process(server.process.pid), time.perf_counter(), []
+    while not until.done():
+        rows.append((time.perf_counter() - start, process.memory_info().rss / 2**20))
+        time.sleep(0.5)
+    return rows
+
+
+def overload(
+    asked: Sequence[Asked], memory: Sequence[tuple[float, float]], seconds: float, capacity: float
+) -> dict[str, Any]:
+    """What became of the requests, and of the server's memory."""
+    answered = [row for row in asked if row.status in (200, -1)]
+    refused = [row for row in asked if row.status in (429, 503)]
+    # The first tenth fills the queue and the largest batch.
+    settled = [mib for second, mib in memory if second > seconds / 10]
+    result = {
+        "seconds": seconds,
+        "capacity_per_s": capacity,
+        "offered_per_s": round(len(asked) / seconds, 1),
+        "answered_per_s": round(len(answered) / seconds, 1),
+        "statuses": {str(status): n for status, n in Counter(r.status for r in asked).items()},
+        "wrong": sum(row.status == -1 for row in asked),
+        "failed": sum(row.status == 0 for row in asked),
+        "answered_ms": quantiles(answered, lambda row: row.latency_ms),
+        "refused_ms": quantiles(refused, lambda row: row.latency_ms),
+        "memory_mib": {
+            "first": round(settled[0], 1), "last": round(settled[-1], 1),
+            "largest": round(max(settled), 1),
+        },
+        "series": series(asked, memory, seconds),
+    }  # fmt: skip
+    print({key: value for key, value in result.items() if key != "series"})
+    return result
+
+
+def series(
+    asked: Sequence[Asked], memory: Sequence[tuple[float, float]], seconds: float
+) -> list[dict[str, float]]:
+    """The same over time."""
+    edges = np.linspace(0, seconds, BINS + 1)
+    start_s = np.array([row.start_s for row in asked])
+    latency_ms = np.array([row.latency_ms for row in asked])
+    is_answered = np.array([row.status == 200 for row in asked])
+    seen_s, mib = np.array(memory).T
+    rows = []
+    for low, high in pairwise(edges):
+        now = (start_s >= low) & (start_s < high)
+        row = {"s": float(low + high) / 2, "memory_mib": np.interp((low + high) / 2, seen_s, mib)}
+        for name, which in (("answered", now & is_answered), ("refused", now & ~is_answered)):
+            row[f"{name}_per_s"] = which.sum() / (high - low)
+            row[f"{name}_ms"] = float(np.median(latency_ms[which])) if which.any() else 0.0
+        rows.append({name: round(float(value), 2) for name, value in row.items()})
+    return rows
+
+
+def quantiles(asked: Sequence[Asked], value: Callable[[Asked], float]) -> dict[str, float]:
+    """Median, 99th percentile and largest of a number of every request."""
+    values = np.array([value(row) for row in asked])
+    if not len(values):
+        return {}
+    median, p99 = np.quantile(values, [0.5, 0.99])
+    return {
+        name: round(float(number), 3)
+        for name, number in (("median", median), ("p99", p99), ("largest", values.max()))
+    }
+
+
+def figure(measured: dict[str, Any]) -> Figure:
+    """Requests, latencies and memory over time."""
+    rows = measured["series"]
+    seconds = [row["s"] for row in rows]
+    drawn = Figure(figsize=(6.4, 6.4), layout="constrained")
+    rates, latencies, memory = drawn.subplots(3, 1, sharex=True)
+    for name, colour, style in (("answered", "#0072b2", "-"), ("refused", "#d55e00", "--")):
+        rates.plot(seconds, [row[f"{name}_per_s"] for row in rows], style, c=colour, label=name)
+        latencies.plot(seconds, [row[f"{name}_ms"] for row in rows], style, c=colour, label=name)
+    rates.axhline(measured["capacity_per_s"], color="0.6", linewidth=1, label="capacity")
+    rates.set(ylabel="requests/s", ylim=(0, None))
+    rates.legend(loc="lower right", ncols=3, frameon=False)
+    latencies.set(ylabel="median latency (ms)", yscale="log")
+    largest = max(row["memory_mib"] for row in rows)
+    memory.plot(seconds, [row["memory_mib"] for row in rows], "-", color="#009e73")
+    memory.set(ylabel="server's memory (MiB)", xlabel="seconds", ylim=(0, 1.15 * largest))
+    return drawn
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""From an artifact to the graphs that edge and cloud run."""
