@@ -183,8 +183,8 @@ def risk() -> str:
 
 
 def experts() -> str:
-    """Whose heads answer at which level, three and five branches."""
-    runs = [_run(f"distortion_experts-branches{n}") for n in (3, 5)]
+    """Whose heads answer at which level."""
+    runs = [_run(file.stem) for file in sorted(RESULTS.glob("distortion_experts-branches*.json"))]
     rows = []
     for run in runs:
         by_place: dict[tuple[str, float], dict[str, Any]] = {}
@@ -192,14 +192,14 @@ def experts() -> str:
             by_place.setdefault((row["distortion"], row["level"]), {})[row["experts"]] = row
         for (kind, level), ways in by_place.items():
             plain, auto = ways["plain"], ways["auto"]
-            matching = ways.get("matching", plain)
+            matching = ways.get("matching")
             rows.append(
                 {
                     "branches": str(plain["branches"]),
                     "distortion": kind.replace("_", " "),
                     "level": f"{level:g}",
                     "plain %": _interval(plain, "accuracy", 100),
-                    "matching": f"{100 * matching['accuracy']:.1f}",
+                    "matching": f"{100 * matching['accuracy']:.1f}" if matching else "-",
                     "chosen": _interval(auto, "accuracy", 100),
                     "soft": f"{100 * ways['soft']['accuracy']:.1f}",
                     "edge %: plain": f"{100 * plain['edge_probability']:.1f}",

@@ -66,3 +66,40 @@ def test_a_fitted_risk_is_broken_no_more_often_than_allowed() -> None:
     assert found_risk["draws"] >= 400
     for found in found_risk["methods"].values():
         assert found["violations"] <= found_risk["delta"] * found_risk["draws"]
+
+
+def test_chosen_experts_are_as_good_as_matching_ones_and_keep_the_threshold() -> None:
+    found = {
+        (row["distortion"], row["level"], row["experts"]): row
+        for row in run("distortion_experts-branches3")["points"]
+    }
+
+    def accuracy(kind: str, level: float, experts: str, of: str = "accuracy") -> float:
+        return float(found[kind, level, experts][of])
+
+    for kind, levels in (("gaussian_blur", (2, 3, 4, 5)), ("gaussian_noise", (10, 20, 30, 40))):
+        for level in levels:
+            ours = accuracy(kind, level, "auto")
+            assert abs(ours - accuracy(kind, level, "matching")) <= 0.01
+            assert ours > accuracy(kind, level, "plain")
+            assert accuracy(kind, level, "auto", "edge_accuracy") >= 0.8 - 0.03
+        assert accuracy(kind, 0, "auto") >= accuracy(kind, 0, "plain") - 0.01
+    # [C]'s gain is 41 points.
+    gain = accuracy("gaussian_blur", 3, "auto") - accuracy("gaussian_blur", 3, "plain")
+    assert gain >= 0.41
+    assert accuracy("gaussian_blur", 3, "plain", "edge_accuracy") < 0.5
+
+
+def test_the_distortion_classifier_is_right_and_next_to_free() -> None:
+    result = run("distortion_experts-branches3")
+    seen = [
+        row
+        for row in result["confusion"]
+        if row["distortion"] in ("gaussian_blur", "gaussian_noise")
+    ]
+    pristine = next(row["recognised"] for row in seen if not row["level"])
+    distorted = [row["recognised"] for row in seen if row["level"]]
+    assert pristine >= 0.98
+    assert sum(distorted) / len(distorted) >= 0.98
+    (network,) = result["networks"].values()
+    assert network["classifier"]["macs"] < 0.02 * network["backbone_macs"]
