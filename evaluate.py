@@ -14,6 +14,7 @@ from eenn.costs import Link
 from eenn.data.distortions import Distortion
 from eenn.errors import EennError
 from eenn.evaluation import Plan, Run, run_evaluation
+from eenn.expert_evaluation import run_expert_evaluation
 from eenn.fitting import Goal
 from eenn.grid import Service
 from eenn.provenance import processor, provenance
@@ -38,11 +39,18 @@ def evaluate(settings: dict[str, Any], directory: Path) -> None:
         distortion=Distortion(settings["distortion"]["kind"], 0).kind,
         levels=as_list(settings["distortion"]["level"]),
         temperature=settings["temperature"],
+        experts=settings["experts"],
         link=Link(**settings["link"]),
         service=Service(settings["deadline_ms"], settings["batch_size"]),
         goal=Goal(**fit) if fit["goal"] else None,
     )
-    run_evaluation(run_of(settings, directory, subjects), subjects, plan)
+    run = run_of(settings, directory, subjects)
+    if settings["distortions"] is None:
+        run_evaluation(run, subjects, plan)
+        return
+    if any(override.startswith("distortion.") for override in settings["overrides"]):
+        raise EennError("distortion.kind and level: give distortions.KIND=[LEVEL,LEVEL] instead")
+    run_expert_evaluation(run, subjects, plan, settings["distortions"], settings["experts"])
 
 
 def policies_of(settings: dict[str, Any]) -> dict[str, dict[str, Any]]:

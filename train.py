@@ -3,7 +3,7 @@
 Reads conf/train.yaml, writes outputs/train/NAME/TIMESTAMP/.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,8 +15,16 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from eenn.cli import one_line_errors
+from eenn.errors import EennError
 from eenn.provenance import provenance
-from eenn.runs import CONFIG, claim, comparison, is_first_process, run_directory
+from eenn.runs import (
+    CONFIG,
+    claim,
+    comparison,
+    find_artifact,
+    is_first_process,
+    run_directory,
+)
 
 CONF = Path(__file__).parent / "conf"
 
@@ -34,10 +42,16 @@ class CompareRuns(Callback):
 
 
 @contextmanager
-def claimed_job(config: DictConfig) -> Iterator[tuple[dict[str, Any], Path]]:
+def claimed_job(
+    config: DictConfig,
+    completed: Callable[[dict[str, Any]], dict[str, Any]] = lambda settings: settings,
+) -> Iterator[tuple[dict[str, Any], Path]]:
     """Settings and directory of this Hydra job, claimed; a user's mistake ends it with one line.
 
     To the settings come the overrides and the name of the sweep, which groups its runs.
+
+    Args:
+        completed: the settings with what is only known from others of them.
     """
     hydra_config = HydraConfig.get()
     sweeping = hydra_config.mode is RunMode.MULTIRUN
@@ -49,17 +63,87 @@ def claimed_job(config: DictConfig) -> Iterator[tuple[dict[str, Any], Path]]:
             "overrides": overrides,
             "group": directory.parent.name if sweeping else None,
         }
+        settings = completed(settings)
         claim(directory, OmegaConf.to_yaml(settings), settings.get("resume"), overrides)
         yield settings, directory
 
 
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="train")
 def main(config: DictConfig) -> None:
-    with claimed_job(config) as (settings, directory):
+    with claimed_job(config, of_artifact) as (settings, directory):
         resumed = config.resume is not None
-        train(
-            OmegaConf.load(directory / CONFIG) if resumed else OmegaConf.create(settings), directory
+        given = OmegaConf.load(directory / CONFIG) if resumed else OmegaConf.create(settings)
+        (train_experts if config.artifact is not None else train)(given, directory)
+
+
+def of_artifact(settings: dict[str, Any]) -> dict[str, Any]:
+    """The settings of a run that trains experts: data are those of the artifact's own run.
+
+    Raises:
+        EennError: settings that experts have no use for, or no such run.
+    """
+    if settings["artifact"] is None:
+        return settings
+    if "expert_training" not in settings:
+        raise EennError("artifact=... is for experiment=distortion_experts; give that, too")
+    own = ("artifact", "expert_training", "name", "seed", "trainer", "logger", "hydra")
+    others = [
+        override
+        for override in settings["overrides"]
+        if override.lstrip("+~").split("=")[0].split(".")[0] not in (*own, "experiment")
+        or "max_epochs" in override
+    ]
+    if others or (settings["trainer"]["strategy"], settings["trainer"]["devices"]) != ("auto", 1):
+        raise EennError(
+            f"experts take data and network from their artifact and train on one device; leave out "
+            f"{' '.join(others) or 'trainer'}, allowed are {', '.join(own)}"
         )
+    path = find_artifact(settings["artifact"])
+    trained = path.parent / CONFIG
+    if not trained.exists():
+        raise EennError(
+            f"{path} lies outside its training run, so where its images are is not known; give the "
+            "artifact in the directory that train.py wrote, with its config.yaml"
+        )
+    data: Any = OmegaConf.to_container(OmegaConf.load(trained).data)
+    kept = {name: settings[name] for name in (*own[:-1], "overrides", "group")}
+    return {**kept, "artifact": str(path), "data": data}
+
+
+def train_experts(config: Any, directory: Path) -> None:
+    from pytorch_lightning import seed_everything
+
+    from eenn import artifact, expert_training
+    from eenn.data.augmentation import Augmentation
+    from eenn.training.hardware import prepare
+
+    machine = prepare(config.trainer.accelerator)
+    print(f"{machine.settings}\nwriting to {directory}")
+    given: Any = OmegaConf.to_container(config)
+    recipe = expert_training.Recipe(**given["expert_training"])
+    base, data = artifact.load(config.artifact), config.data
+    seed_everything(config.seed, workers=True, verbose=False)
+
+    def open_logger(folder: Path, fit: str) -> Any:
+        name, group = f"{config.name}-{fit}", config.group or config.name
+        return hydra.utils.instantiate(config.logger, folder, name=name, group=group)
+
+    expert_training.train_experts(
+        directory,
+        base,
+        hydra.utils.instantiate(data.source),
+        Augmentation(**data.augmentation),
+        data.batch_size,
+        data.num_workers,
+        recipe,
+        config.seed,
+        open_logger,
+        trainer={"precision": machine.precision, **given["trainer"]},
+        provenance={
+            **provenance(config.seed, data.title, machine.hardware),
+            "overrides": given["overrides"],
+        },
+    )
 
 
 def train(config: Any, directory: Path) -> None:

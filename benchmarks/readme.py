@@ -13,6 +13,7 @@ from typing import Any
 from eenn.calibration import Temperatures
 from eenn.files import write_file
 from eenn.grid import LAST_EXIT_ONLY
+from eenn.reports.experts import confusion_rows
 from eenn.reports.tables import exit_rows
 from eenn.runs import table
 
@@ -181,6 +182,48 @@ def risk() -> str:
     )
 
 
+def experts() -> str:
+    """Whose heads answer at which level, three and five branches."""
+    runs = [_run(f"distortion_experts-branches{n}") for n in (3, 5)]
+    rows = []
+    for run in runs:
+        by_place: dict[tuple[str, float], dict[str, Any]] = {}
+        for row in run["points"]:
+            by_place.setdefault((row["distortion"], row["level"]), {})[row["experts"]] = row
+        for (kind, level), ways in by_place.items():
+            plain, auto = ways["plain"], ways["auto"]
+            matching = ways.get("matching", plain)
+            rows.append(
+                {
+                    "branches": str(plain["branches"]),
+                    "distortion": kind.replace("_", " "),
+                    "level": f"{level:g}",
+                    "plain %": _interval(plain, "accuracy", 100),
+                    "matching": f"{100 * matching['accuracy']:.1f}",
+                    "chosen": _interval(auto, "accuracy", 100),
+                    "soft": f"{100 * ways['soft']['accuracy']:.1f}",
+                    "edge %: plain": f"{100 * plain['edge_probability']:.1f}",
+                    "edge %: chosen": f"{100 * auto['edge_probability']:.1f}",
+                    "edge accuracy %: plain": _interval(plain, "edge_accuracy", 100),
+                    "edge accuracy %: chosen": _interval(auto, "edge_accuracy", 100),
+                }
+            )
+    return f"{table(rows)}\n\np_tar 0.8, all branches active. {_evaluated(runs[0])}"
+
+
+def distortion_classifier() -> str:
+    """Which heads the classifier chooses at every level, the artifact with three branches."""
+    run = _run("distortion_experts-branches3")
+    (network,) = run["networks"].values()
+    rows = confusion_rows(run["confusion"])
+    share = network["classifier"]["macs"] / network["backbone_macs"]
+    return (
+        f"{table(rows)}\n\n{network['classifier']['bytes'] / 1e3:.0f} kB, "
+        f"{100 * share:.2f} % of the backbone's MACs, {network['classifier_ms']['p50']:.2f} ms "
+        f"(median, one thread, eager PyTorch). {_evaluated(run)}"
+    )
+
+
 def offload_times() -> str:
     """Live times at p_tar 0.8 against the baselines, as this machine is and slower."""
     runs = {slowdown: _run(f"offload_times-{slowdown}") for slowdown in (1, 5, 10)}
@@ -275,6 +318,8 @@ BLOCKS: dict[str, Callable[[], str]] = {
         blur,
         grid_speed,
         risk,
+        experts,
+        distortion_classifier,
         offload_times,
         offload_blur,
         edge_speed,

@@ -1,11 +1,14 @@
 """The trained network on disk: save and load. No pickle anywhere.
 
 An artifact is a directory of `weights.safetensors`, `split.json` (which sample is in which part)
-and `manifest.json`, which describes the rest.
+and `manifest.json`, which describes the rest. One with experts has `experts.safetensors`, too:
+their heads and the distortion classifier. The backbone is in it once.
 """
 
+import copy
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -13,20 +16,30 @@ from pathlib import Path
 from typing import Any
 
 import safetensors.torch
+from torch import Tensor
 
+from eenn.experts import Classifier, Expert
 from eenn.files import new_directory, write_file
 from eenn.manifest import SCHEMA_VERSION, Manifest, manifest_id, read_manifest
 from eenn.models.early_exit import Architecture, EarlyExitNet
+from eenn.models.experts import ExpertNet
+from eenn.models.spectrum import DistortionClassifier
 from eenn.preprocess import Preprocessing
 from eenn.provenance import git_commit
+
+WEIGHTS, SPLIT, EXPERTS = "weights.safetensors", "split.json", "experts.safetensors"
 
 
 @dataclass(frozen=True)
 class Artifact:
-    """A loaded artifact: the network in evaluation mode and the manifest."""
+    """A loaded artifact: the network in evaluation mode, the manifest, and experts if it has any.
+
+    The experts share the network.
+    """
 
     network: EarlyExitNet
     manifest: Manifest
+    experts: ExpertNet | None = None
 
 
 def save(
@@ -51,11 +64,7 @@ def save(
     Raises:
         EennError: `path` exists or cannot be written.
     """
-    tensors = {name: tensor.contiguous().cpu() for name, tensor in network.state_dict().items()}
-    files = {
-        "weights.safetensors": safetensors.torch.save(tensors),
-        "split.json": split_json.encode(),
-    }
+    files = {WEIGHTS: _content(network.state_dict()), SPLIT: split_json.encode()}
     manifest = {
         "schema_version": SCHEMA_VERSION,
         "architecture": asdict(architecture),
@@ -65,19 +74,36 @@ def save(
         "temperatures": temperatures,
         "validation_accuracy": validation_accuracy,
         "split": split,
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "versions": {name: version(name) for name in ("torch", "torchvision", "numpy", "pillow")},
-        "git_commit": git_commit(),
-        "files": {
-            name: {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
-            for name, content in files.items()
-        },
     }
-    manifest["id"] = manifest_id(manifest)
-    with new_directory(path) as directory:
-        for name, content in files.items():
-            write_file(directory / name, content)
-        write_file(directory / "manifest.json", json.dumps(manifest, indent=1))
+    _write(path, manifest, files)
+
+
+def save_with_experts(
+    path: Path,
+    base: Manifest,
+    network: ExpertNet,
+    experts: Sequence[Expert],
+    classifier: Classifier,
+) -> None:
+    """Write the artifact `base` with experts to `path`, whole or not at all.
+
+    Its plain network and split are copied byte by byte; experts that it had stay behind.
+
+    Args:
+        experts: of the kinds of `network`, in their order.
+
+    Raises:
+        EennError: `path` exists or cannot be written, or a file of `base` is damaged.
+    """
+    files = {name: base.verified(name) for name in (WEIGHTS, SPLIT)}
+    files[EXPERTS] = _content(network.expert_state())
+    described = {
+        "base": base.id,
+        "sets": [asdict(expert) for expert in experts],
+        "classifier": asdict(classifier),
+    }
+    kept = {name: value for name, value in base.content.items() if name != "id"}
+    _write(path, {**kept, "experts": described}, files)
 
 
 def load(path: str | Path) -> Artifact:
@@ -91,5 +117,39 @@ def load(path: str | Path) -> Artifact:
     fields = manifest.content["architecture"]
     architecture = Architecture(**{**fields, "positions": tuple(fields["positions"])})
     network = architecture.build()
-    network.load_state_dict(safetensors.torch.load(contents["weights.safetensors"]))
-    return Artifact(network.eval(), manifest)
+    network.load_state_dict(safetensors.torch.load(contents[WEIGHTS]))
+    if not manifest.experts:
+        return Artifact(network.eval(), manifest)
+    kinds = [expert.kind for expert in manifest.experts]
+    experts = ExpertNet(
+        network,
+        {kind: copy.deepcopy(network.heads) for kind in kinds},
+        DistortionClassifier(len(kinds), manifest.preprocessing.std),
+    )
+    plain = {f"network.{name}": tensor for name, tensor in network.state_dict().items()}
+    experts.load_state_dict({**plain, **safetensors.torch.load(contents[EXPERTS])})
+    return Artifact(network.eval(), manifest, experts.eval())
+
+
+def _content(state: dict[str, Tensor]) -> bytes:
+    tensors = {name: tensor.contiguous().cpu() for name, tensor in state.items()}
+    return bytes(safetensors.torch.save(tensors))
+
+
+def _write(path: Path, described: dict[str, Any], files: dict[str, bytes]) -> None:
+    """Write the files and the manifest of what is `described`."""
+    manifest = {
+        **described,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "versions": {name: version(name) for name in ("torch", "torchvision", "numpy", "pillow")},
+        "git_commit": git_commit(),
+        "files": {
+            name: {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+            for name, content in files.items()
+        },
+    }
+    manifest["id"] = manifest_id(manifest)
+    with new_directory(path) as directory:
+        for name, content in files.items():
+            write_file(directory / name, content)
+        write_file(directory / "manifest.json", json.dumps(manifest, indent=1))

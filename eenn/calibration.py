@@ -36,8 +36,12 @@ class ReliabilityBins:
 
 def probabilities(logits: ArrayLike, temperature: ArrayLike = 1.0) -> Floats:
     """Calibrated probabilities, the shape of `logits`; `temperature` is one or one per exit."""
-    scaled = np.asarray(logits, np.float64) / _against(temperature, np.ndim(logits))
-    return np.exp(_log_softmax(scaled))
+    return np.exp(log_probabilities(logits, temperature))
+
+
+def log_probabilities(logits: ArrayLike, temperature: ArrayLike = 1.0) -> Floats:
+    """Their natural logarithms, finite also where a probability rounds to 0."""
+    return _log_softmax(np.asarray(logits, np.float64) / _against(temperature, np.ndim(logits)))
 
 
 def nll(logits: ArrayLike, labels: ArrayLike, temperature: float = 1.0) -> float:

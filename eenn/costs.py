@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -20,23 +20,28 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Costs:
-    """The cost of every segment and of every head, in one unit: MACs or milliseconds."""
+    """The cost of every segment and of every head, in one unit: MACs or milliseconds.
+
+    Args:
+        first: what the edge spends on every image before the first segment.
+    """
 
     segments: tuple[float, ...]
     heads: tuple[float, ...]
+    first: float = 0.0
 
     def edge(self, decisions: Decisions) -> Floats:
         """The cost of each sample on the edge, (samples,).
 
         That is the segments up to the exit taken, or to the last active branch where the sample is
-        offloaded, and the heads of the active branches among them.
+        offloaded, and the heads of the active branches among them; and what comes first.
         """
         up_to = np.zeros(len(self.segments) + 1)
         for exit in decisions.active:
             heads = sum(self.heads[branch] for branch in decisions.active if branch <= exit)
             up_to[exit] = sum(self.segments[: exit + 1]) + heads
         up_to[-1] = up_to[decisions.active[-1]] if decisions.active else 0.0
-        return np.asarray(up_to[np.where(decisions.on_edge, decisions.taken, -1)])
+        return self.first + np.asarray(up_to[np.where(decisions.on_edge, decisions.taken, -1)])
 
     def cloud(self, decisions: Decisions) -> Floats:
         """The cost of each sample in the cloud, (samples,): the rest of the network, or 0."""
@@ -131,6 +136,7 @@ class Profile:
         heads: the same, one number per head.
         to_exit: the same of the time to each exit with all branches active.
         repeats: measurements of each.
+        classifier: of the distortion classifier: {"p5": ..., "p50": ..., "p95": ...}, or nothing.
         threads: of the device while measuring.
     """
 
@@ -142,6 +148,7 @@ class Profile:
     segments: dict[str, list[float]]
     heads: dict[str, list[float]]
     to_exit: dict[str, list[float]]
+    classifier: dict[str, float] = field(default_factory=dict)
 
     @property
     def median(self) -> Costs:

@@ -7,7 +7,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from eenn.costs import CostModel, Link, macs, payloads
+from eenn.costs import Link
 from eenn.errors import EennError, require_numbers
 from eenn.files import write_json
 from eenn.fitting import Goal, fit_p_tar, observed_risk
@@ -20,7 +20,6 @@ from eenn.grid import (
     Service,
     Threshold,
     active_sets,
-    choose_temperatures,
     exit_outputs,
     grid,
     one_point,
@@ -32,6 +31,7 @@ from eenn.records import ExitRecords
 from eenn.reports.evaluation import figures, point_rows, reliability, write_report
 from eenn.reports.figures import reliability_figure
 from eenn.runs import SUMMARY, table
+from eenn.selection import answers, check_experts, costs
 from eenn.subject import Subject
 from eenn.tracking import publish_tables
 
@@ -46,6 +46,7 @@ class Plan:
         active: sets of active branches, as in `eenn.grid.active_sets`.
         levels: of the distortion; 0 is none. What is drawn at one level is drawn at the first.
         temperature: `per_exit`, `shared` or `none`.
+        experts: whose heads answer: `plain`, `auto`, `soft` or a kind of distortion.
         goal: what a threshold is fitted to on the validation split at level 0, or None.
 
     Raises:
@@ -59,6 +60,7 @@ class Plan:
     distortion: str
     levels: Sequence[float]
     temperature: str
+    experts: str
     link: Link
     service: Service
     goal: Goal | None
@@ -126,6 +128,7 @@ def run_evaluation(run: Run, subjects: Sequence[Subject], plan: Plan) -> None:
         "artifacts": {s.manifest.id: str(s.manifest.path) for s in subjects},
         "split": plan.split,
         "temperature": plan.temperature,
+        "experts": plan.experts,
         "distortion": plan.distortion,
         "link": asdict(plan.link),
         **asdict(plan.service),
@@ -139,6 +142,7 @@ def run_evaluation(run: Run, subjects: Sequence[Subject], plan: Plan) -> None:
         "distortion": f"{plan.distortion.replace('_', ' ')}, level {levels}",
         "policy": policy.replace("_", " "),
         "temperature": plan.temperature.replace("_", " "),
+        "experts": plan.experts.replace("_", " "),
         "link": f"{plan.link.bandwidth_mbps:g} Mbps, round trip {plan.link.rtt_ms:g} ms",
         "deadline": f"{plan.service.deadline_ms:g} ms, batches of {plan.service.batch_size}",
         **{key.replace("_", " "): str(value) for key, value in run.provenance.items()},
@@ -175,8 +179,10 @@ def evaluate(subjects: Sequence[Subject], plan: Plan) -> tuple[Results, list[Row
     The network runs at most once per artifact and level.
 
     Raises:
-        EennError: the same artifact twice.
+        EennError: the same artifact twice, or one that has no such experts.
     """
+    for subject in subjects:
+        check_experts(subject, plan.experts)
     ids = [subject.manifest.id for subject in subjects]
     if not ids or len(set(ids)) < len(ids):
         raise EennError(f"artifacts: {len(ids)} given; allowed are one or more different ones")
@@ -190,31 +196,26 @@ def evaluate(subjects: Sequence[Subject], plan: Plan) -> tuple[Results, list[Row
 
 def _evaluate_one(subject: Subject, network: Row, plan: Plan, results: Results) -> list[Row]:
     """Add the rows of one artifact to `results`; returns its fitted thresholds."""
-    manifest = subject.manifest
-    size, ms = manifest.preprocessing.input_size, subject.profile.median
-    costs = CostModel(macs(manifest.exits), ms, ms, payloads(manifest.exits, size), plan.link)
-    weights = manifest.validation_accuracy[:-1]
+    spent = costs(subject, plan.link, plan.experts)
+    weights = subject.manifest.validation_accuracy[:-1]
     policies = {name: {"weights": weights, **own} for name, own in plan.policies.items()}
     actives = active_sets(plan.active, subject.branches) if subject.branches else []
     largest = max(actives, key=len, default=())
-    temperatures = choose_temperatures(
-        manifest.temperatures, subject.branches + 1, plan.temperature
-    )
 
-    def case_of(records: ExitRecords) -> Case:
-        return Case(exit_outputs(records, temperatures), records.labels, costs, plan.service)
+    def case_of(records: ExitRecords, temperatures: Sequence[float]) -> Case:
+        return Case(exit_outputs(records, temperatures), records.labels, spent, plan.service)
 
     fitted: list[Row] = []
     if plan.goal:
-        validation = case_of(subject.records("val", plan.distortion, 0))
+        validation = case_of(*_answers(subject, plan, "val", 0))
         fitted = [
             {**network, **fit_p_tar(plan.goal, validation, name, own, active)}
             for name, own in policies.items()
             for active in actives
         ]
     for level in plan.levels:
-        records = subject.records(plan.split, plan.distortion, level)
-        case, at = case_of(records), {**network, "level": float(level)}
+        records, temperatures = _answers(subject, plan, plan.split, level)
+        case, at = case_of(records, temperatures), {**network, "level": float(level)}
         points, exits = grid(case, policies, plan.p_tars, actives)
         for threshold in fitted:
             name = threshold["policy"]
@@ -235,10 +236,14 @@ def _evaluate_one(subject: Subject, network: Row, plan: Plan, results: Results) 
 
 
 def _reliability(subject: Subject, plan: Plan, level: float) -> Figure:
-    records = subject.records(plan.split, plan.distortion, level)
-    fitted = subject.manifest.temperatures
-    temperatures = choose_temperatures(fitted, subject.branches + 1, plan.temperature)
+    records, temperatures = _answers(subject, plan, plan.split, level)
     return reliability_figure(records.logits, records.labels, temperatures)
+
+
+def _answers(
+    subject: Subject, plan: Plan, split: str, level: float
+) -> tuple[ExitRecords, tuple[float, ...]]:
+    return answers(subject, split, plan.distortion, level, plan.experts, plan.temperature)
 
 
 def _headline(points: Sequence[Row], chosen: bool) -> list[Row]:

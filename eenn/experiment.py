@@ -29,6 +29,7 @@ EXPECTED_WARNINGS = (
     "The number of training batches",  # a short epoch logs less often
     ".*sync_dist",  # every process validates the whole split
     "Checkpoint directory .* exists and is not empty",  # of the run that is resumed
+    "Found .* module.* in eval mode",  # the backbone while heads train
     ".*LeafSpec",
 )
 

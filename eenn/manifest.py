@@ -12,6 +12,7 @@ from typing import Any
 
 from eenn.calibration import Temperatures
 from eenn.errors import EennError
+from eenn.experts import Classifier, Expert
 from eenn.preprocess import Preprocessing
 
 SCHEMA_VERSION = 1
@@ -73,6 +74,27 @@ class Manifest:
     def validation_accuracy(self) -> tuple[float, ...]:
         """Accuracy of every exit on the validation split, in [0, 1]."""
         return tuple(self.content["validation_accuracy"])
+
+    @property
+    def experts(self) -> tuple[Expert, ...]:
+        """The sets of heads besides the plain ones, in their order; none in most artifacts."""
+        return tuple(map(Expert.from_json, self.content.get("experts", {}).get("sets", ())))
+
+    @property
+    def classifier(self) -> Classifier:
+        """The distortion classifier of an artifact with experts.
+
+        Raises:
+            ArtifactMissing: it has none.
+        """
+        if "experts" not in self.content:
+            raise ArtifactMissing(
+                f"{self.path} has no experts; train some with `python train.py "
+                "experiment=distortion_experts artifact=DIR`"
+            )
+        fields = self.content["experts"]["classifier"]
+        accuracy = tuple(fields["validation_accuracy"])
+        return Classifier(**{**fields, "validation_accuracy": accuracy})
 
     @property
     def split_file(self) -> Path:

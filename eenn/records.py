@@ -35,7 +35,13 @@ class RecordsForeign(EennError):
 
 @dataclass(frozen=True)
 class Origin:
-    """What was recorded. Records are the same exactly if their origins are."""
+    """What was recorded. Records are the same exactly if their origins are.
+
+    Args:
+        heads: `plain`, the kind of distortion whose heads they are, or `classifier`; the records of
+            the distortion classifier are those of a network with one exit, and their labels are
+            the true kinds, counted from 1, or 0.
+    """
 
     artifact_id: str
     split: str
@@ -43,6 +49,12 @@ class Origin:
     distortion: str
     level: float
     input_size: int
+    heads: str = "plain"
+
+    def described(self) -> dict[str, Any]:
+        """As JSON; plain heads go without saying, as they did before there were others."""
+        fields = asdict(self)
+        return fields if self.heads != "plain" else {k: fields[k] for k in fields if k != "heads"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,7 +92,7 @@ class ExitRecords:
         }
         header = {
             "schema_version": SCHEMA_VERSION,
-            "origin": asdict(self.origin),
+            "origin": self.origin.described(),
             "sample_ids": self.sample_ids,
             "made": self.made,
         }
@@ -115,7 +127,7 @@ class ExitRecords:
                 f"{path} has schema version {header['schema_version']}, this eenn reads "
                 f"{SCHEMA_VERSION}"
             )
-        if header["origin"] != asdict(origin):
+        if header["origin"] != origin.described():
             raise RecordsForeign(f"{path} holds records of {header['origin']}, not of {origin}")
         sample_ids, made = tuple(header["sample_ids"]), header.get("made", {})
         return cls(tensors["logits"], tensors["labels"], sample_ids, origin, made)
@@ -148,7 +160,7 @@ class RecordCache:
     def path(self, origin: Origin) -> Path:
         """The file of `origin`."""
         # The digest tells apart what the readable part of the name does not.
-        digest = hashlib.sha256(json.dumps(asdict(origin)).encode()).hexdigest()[:8]
+        digest = hashlib.sha256(json.dumps(origin.described()).encode()).hexdigest()[:8]
         name = f"{origin.split}-{origin.distortion}-{origin.level:g}-{digest}.safetensors"
         return self.directory / name
 

@@ -5,6 +5,7 @@ where one is missing.
 """
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import datetime
 from functools import cached_property
 from importlib import import_module
@@ -19,6 +20,7 @@ from eenn.data.datasets import FolderImages, ImageSource, Photo
 from eenn.data.distortions import seed_of
 from eenn.data.splits import SPLIT_NAMES, Split
 from eenn.errors import EennError
+from eenn.experts import CLASSIFIER, PLAIN
 from eenn.manifest import Manifest, read_manifest
 from eenn.provenance import processor
 from eenn.records import ExitRecords, Origin, RecordCache
@@ -30,6 +32,8 @@ PRISTINE = "none"
 
 class Subject:
     """An artifact and the images it was trained on.
+
+    `heads` are the names of its head sets: `plain`, and the kinds that it has experts for.
 
     Args:
         title: name of the data set.
@@ -43,7 +47,9 @@ class Subject:
         self.branches = len(manifest.exits) - 1
         files = {name: manifest.verified(name) for name in manifest.content["files"]}
         self.split = Split.from_json(files["split.json"])
+        self.heads = (PLAIN, *(expert.kind for expert in manifest.experts))
         self._kept = RECORDS / manifest.id[:12]
+        self._passed: dict[Origin, ExitRecords] = {}
 
     @property
     def details(self) -> str:
@@ -55,8 +61,12 @@ class Subject:
             f"{made['input_size']} px, {self.title}"
         )
 
-    def records(self, split: str, distortion: str, level: float) -> ExitRecords:
-        """Logits of one split at one level of a distortion; level 0 of any kind is the same."""
+    def records(self, split: str, distortion: str, level: float, heads: str = PLAIN) -> ExitRecords:
+        """Logits of one split at one level of a distortion; level 0 of any kind is the same.
+
+        Args:
+            heads: one of `heads`, or `classifier`; see `eenn.records.Origin`.
+        """
         if split not in SPLIT_NAMES:
             raise EennError(f"split={split}: allowed are {', '.join(SPLIT_NAMES)}")
         origin = Origin(
@@ -66,6 +76,7 @@ class Subject:
             distortion=distortion if level else PRISTINE,
             level=float(level),
             input_size=self.manifest.preprocessing.input_size,
+            heads=heads,
         )
         return RecordCache(self._kept).fetch(origin, lambda: self._record(origin))
 
@@ -82,7 +93,9 @@ class Subject:
             from eenn.profiling import profile
 
             size = self.manifest.preprocessing.input_size
-            measured = profile(self._network, self.manifest.id, size, processor())
+            loaded = self._artifact
+            classifier = loaded.experts and loaded.experts.classifier
+            measured = profile(loaded.network, self.manifest.id, size, processor(), classifier)
             measured.save(path)
             return measured
 
@@ -111,10 +124,10 @@ class Subject:
         assert self._data
 
     @cached_property
-    def _network(self) -> Any:
+    def _artifact(self) -> Any:
         from eenn import artifact
 
-        return artifact.load(self.manifest.path).network
+        return artifact.load(self.manifest.path)
 
     @cached_property
     def _data(self) -> Any:
@@ -134,10 +147,16 @@ class Subject:
         )
 
     def _record(self, origin: Origin) -> ExitRecords:
+        if origin not in self._passed:
+            # One pass gives the records of all heads; the others are asked for next.
+            self._passed = self._pass(origin)
+        return self._passed.pop(origin)
+
+    def _pass(self, origin: Origin) -> dict[Origin, ExitRecords]:
         import torch
 
         from eenn.data.distortions import Distortion
-        from eenn.recording import record
+        from eenn.recording import record, record_experts
         from eenn.training.hardware import prepare
 
         machine = prepare("auto")
@@ -145,9 +164,21 @@ class Subject:
         distortion = Distortion(origin.distortion, origin.level) if origin.level else None
         batches = self._data.evaluation_dataloader(origin.split, distortion)
         title = f"{self.branches} branches, {origin.split}, {origin.distortion} {origin.level:g}"
-        logits, labels = record(self._network, batches, device, title)
         made = {"device": machine.hardware, "date": datetime.now().isoformat(timespec="seconds")}
-        return ExitRecords(logits, labels, getattr(self.split, origin.split), origin, made)
+        ids = getattr(self.split, origin.split)
+        if self._artifact.experts is None:
+            logits, labels = record(self._artifact.network, batches, device, title)
+            return {origin: ExitRecords(logits, labels, ids, origin, made)}
+        sets, kinds, labels = record_experts(self._artifact.experts, batches, device, title)
+        # A kind without an expert is for the plain heads.
+        kind = self.heads.index(origin.distortion) if origin.distortion in self.heads else 0
+        true_kinds = np.full(len(labels), kind)
+        given = [(heads, logits, labels) for heads, logits in zip(self.heads, sets, strict=True)]
+        found = {}
+        for heads, logits, truth in (*given, (CLASSIFIER, kinds[None], true_kinds)):
+            own = replace(origin, heads=heads)
+            found[own] = ExitRecords(logits, truth, ids, own, made)
+        return found
 
 
 def open_subject(path: str, images: str | None = None) -> Subject:

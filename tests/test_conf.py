@@ -11,6 +11,7 @@ from omegaconf import OmegaConf
 from eenn.costs import Link
 from eenn.data.augmentation import Augmentation
 from eenn.data.distortions import Distortion
+from eenn.expert_training import Recipe
 from eenn.offload.payload import Precision
 from eenn.offloading import UPLOADS
 from eenn.policies import POLICIES, make_policy
@@ -69,3 +70,12 @@ def test_an_experiment_is_a_short_delta_that_has_the_last_word() -> None:
     assert (small.data.input_size, large.data.input_size) == (160, 224)
     assert small.data.root == large.data.root
     assert composed("experiment=caltech101", "data.input_size=96").data.input_size == 96
+
+
+def test_the_experts_file_composes_to_what_both_scripts_take() -> None:
+    choice = "experiment=distortion_experts"
+    recipe = Recipe(**OmegaConf.to_container(composed(choice).expert_training))
+    config: Any = OmegaConf.to_container(composed(choice, script="evaluate"))
+    for kind, levels in config["distortions"].items():
+        assert all(Distortion(kind, level).level == level for level in levels)
+    assert set(recipe.levels) <= set(config["distortions"])

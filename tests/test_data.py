@@ -17,7 +17,7 @@ from torchvision.transforms.v2.functional import resize
 from eenn.data.augmentation import Augmentation
 from eenn.data.datamodule import EpochSampler, ImageDataModule, TrainingImages
 from eenn.data.datasets import FolderImages, caltech256
-from eenn.data.distortions import DISTORTIONS, Distortion, Pixels
+from eenn.data.distortions import DISTORTIONS, Distortion, Kind, Pixels
 from eenn.data.splits import Split
 from eenn.errors import EennError
 from eenn.preprocess import Preprocessing, read_image
@@ -432,7 +432,7 @@ def test_the_noise_of_an_image_follows_its_content_and_not_its_place(
     def only_noise(pixels: Pixels, level: float, generator: np.random.Generator) -> Pixels:
         return generator.integers(0, 256, pixels.shape, np.uint8)
 
-    monkeypatch.setitem(DISTORTIONS, "only_noise", only_noise)
+    monkeypatch.setitem(DISTORTIONS, "only_noise", Kind(only_noise))
     one, another = (data_module(source, seed=seed) for seed in (0, 1))
     noise_of: dict[str, set[bytes]] = {}
     for module in (one, one, another):

@@ -1,7 +1,7 @@
 """The data module: one source, one split, and a loader for each part and each distortion."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
@@ -13,14 +13,20 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from eenn.data.augmentation import Augmentation
 from eenn.data.datasets import ImageSource
-from eenn.data.distortions import Distortion, seed_of
+from eenn.data.distortions import Pixels, seed_of
 from eenn.data.splits import SPLIT_NAMES, Split, split_samples
 from eenn.errors import EennError, require_numbers
 from eenn.preprocess import Preprocessing
 
+# From pixels and the seed of what is random; a `Distortion` or a `DrawnDistortion`.
+Distort = Callable[[Pixels, int], Pixels]
+
 
 class TrainingImages(Dataset[tuple[Tensor, int]]):
-    """Augmented samples, indexed by (index, seed): the same pair gives the same image."""
+    """Augmented samples, optionally distorted, indexed by (index, seed).
+
+    The same pair gives the same image.
+    """
 
     def __init__(
         self,
@@ -28,8 +34,9 @@ class TrainingImages(Dataset[tuple[Tensor, int]]):
         indices: NDArray[np.int64],
         preprocessing: Preprocessing,
         augmentation: Augmentation,
+        distortion: Distort | None = None,
     ) -> None:
-        self.source, self.indices = source, indices
+        self.source, self.indices, self.distortion = source, indices, distortion
         self.preprocessing, self.augmentation = preprocessing, augmentation
 
     def __len__(self) -> int:
@@ -40,6 +47,8 @@ class TrainingImages(Dataset[tuple[Tensor, int]]):
         sample = int(self.indices[index])
         image = self.source.read(sample, self.preprocessing.resize_size)
         pixels = self.augmentation(image, self.preprocessing.input_size, seed)
+        if self.distortion is not None:
+            pixels = self.distortion(pixels, seed)
         return torch.from_numpy(self.preprocessing.normalise(pixels)), int(
             self.source.labels[sample]
         )
@@ -53,7 +62,7 @@ class EvaluationImages(Dataset[tuple[Tensor, int]]):
         source: ImageSource,
         indices: NDArray[np.int64],
         preprocessing: Preprocessing,
-        distortion: Distortion | None = None,
+        distortion: Distort | None = None,
     ) -> None:
         self.source, self.indices = source, indices
         self.preprocessing, self.distortion = preprocessing, distortion
@@ -107,6 +116,7 @@ class ImageDataModule(LightningDataModule):
         num_workers: loader processes; None takes none on machines of up to two cores, where they
             only take compute from the training, and half of the cores elsewhere (at most 8).
         split: an earlier split of the same source; None draws one from `seed`.
+        distortion: of training images, after their augmentation, and of validation images.
 
     Raises:
         EennError: a class too small to split, a split whose samples the source does not have, or
@@ -122,6 +132,7 @@ class ImageDataModule(LightningDataModule):
         batch_size: int = 32,
         num_workers: int | None = None,
         split: Split | None = None,
+        distortion: Distort | None = None,
     ) -> None:
         super().__init__()
         require_numbers(batch_size=batch_size, seed=seed)
@@ -131,6 +142,7 @@ class ImageDataModule(LightningDataModule):
             raise EennError(f"seed={seed}: allowed is 0 or more")
         self.source, self.preprocessing, self.augmentation = source, preprocessing, augmentation
         self.seed, self.batch_size, self._first_epoch = seed, batch_size, 0
+        self.distortion = distortion
         cores = os.cpu_count() or 1
         default_workers = 0 if cores <= 2 else min(cores // 2, 8)
         self.num_workers = default_workers if num_workers is None else num_workers
@@ -170,7 +182,9 @@ class ImageDataModule(LightningDataModule):
         # Lightning asks a resumed run's loader for batches before it tells the sampler the epoch.
         sampler.set_epoch(self._first_epoch)
         return DataLoader(
-            TrainingImages(self.source, indices, self.preprocessing, self.augmentation),
+            TrainingImages(
+                self.source, indices, self.preprocessing, self.augmentation, self.distortion
+            ),
             self.batch_size,
             sampler=sampler,
             # A last batch of one image would leave BatchNorm without a variance.
@@ -184,14 +198,14 @@ class ImageDataModule(LightningDataModule):
 
     def val_dataloader(self) -> DataLoader[tuple[Tensor, int]]:
         """Every validation sample, in every process, so that no process count changes a metric."""
-        return self.evaluation_dataloader("val")
+        return self.evaluation_dataloader("val", self.distortion)
 
     def test_dataloader(self) -> DataLoader[tuple[Tensor, int]]:
         """Every test sample, in the split's order."""
         return self.evaluation_dataloader("test")
 
     def evaluation_dataloader(
-        self, part: str, distortion: Distortion | None = None
+        self, part: str, distortion: Distort | None = None
     ) -> DataLoader[tuple[Tensor, int]]:
         """Batches of one part of the split in its order, at a distortion; never shuffled."""
         return DataLoader(

@@ -1,15 +1,19 @@
 """Image distortions by kind and level, the same for the same image every time.
 
-A distortion works on the network's input resolution, before normalisation.
+A distortion works on the network's input resolution, before normalisation. What a level counts
+depends on the kind and is told where it is defined; more is worse, but for JPEG's quality.
 """
 
+import io
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter
+from PIL import Image, ImageFilter
+from scipy.ndimage import convolve, gaussian_filter
 
 from eenn.errors import EennError, require_numbers
 
@@ -19,11 +23,56 @@ Pixels = NDArray[np.uint8]
 def gaussian_blur(pixels: Pixels, sigma: float, generator: np.random.Generator) -> Pixels:
     """Gaussian blur of uint8 (H, W, 3), `sigma` in pixels, kernel to 4 sigma, mirrored borders."""
     blurred = gaussian_filter(pixels.astype(np.float32), (sigma, sigma, 0), mode="mirror")
-    return np.rint(blurred).clip(0, 255).astype(np.uint8)
+    return _rounded(blurred)
 
 
-DISTORTIONS: dict[str, Callable[[Pixels, float, np.random.Generator], Pixels]] = {
-    "gaussian_blur": gaussian_blur,
+def gaussian_noise(pixels: Pixels, sigma: float, generator: np.random.Generator) -> Pixels:
+    """Independent Gaussian noise on every channel, `sigma` in grey levels of 0 to 255, clipped."""
+    noise = generator.standard_normal(pixels.shape, np.float32)
+    return _rounded(pixels + np.float32(sigma) * noise)
+
+
+def jpeg(pixels: Pixels, quality: float, generator: np.random.Generator) -> Pixels:
+    """Pixels after JPEG compression at a quality from 1 to 100, rounded to a whole number."""
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "jpeg", quality=round(quality))
+    return np.asarray(Image.open(file))
+
+
+def motion_blur(pixels: Pixels, length: float, generator: np.random.Generator) -> Pixels:
+    """The mean along a line of `length` pixels in a random direction, mirrored borders."""
+    angle = generator.uniform(0, math.pi)
+    reach = (length - 1) / 2
+    kernel = _line_kernel(reach * math.sin(angle), reach * math.cos(angle), math.ceil(2 * length))
+    return _rounded(convolve(pixels.astype(np.float32), kernel[:, :, None], mode="mirror"))
+
+
+def box_blur(pixels: Pixels, radius: float, generator: np.random.Generator) -> Pixels:
+    """The mean over a square of 2 `radius` + 1 pixels, as a lens out of focus; borders repeat."""
+    return np.asarray(Image.fromarray(pixels).filter(ImageFilter.BoxBlur(radius)))
+
+
+def salt_and_pepper(pixels: Pixels, share: float, generator: np.random.Generator) -> Pixels:
+    """A `share` of the pixels, from 0 to 1, turned black or white, either as likely."""
+    drawn = generator.random(pixels.shape[:2])[:, :, None]
+    return np.where(drawn < share / 2, 0, np.where(drawn < share, 255, pixels)).astype(np.uint8)
+
+
+class Kind(NamedTuple):
+    """A kind of distortion, and between which levels it is defined, besides 0."""
+
+    apply: Callable[[Pixels, float, np.random.Generator], Pixels]
+    lowest: float = 0.0
+    highest: float = math.inf
+
+
+DISTORTIONS = {
+    "gaussian_blur": Kind(gaussian_blur),
+    "gaussian_noise": Kind(gaussian_noise),
+    "jpeg": Kind(jpeg, 1, 100),
+    "motion_blur": Kind(motion_blur, 1),
+    "box_blur": Kind(box_blur),
+    "salt_and_pepper": Kind(salt_and_pepper, 0, 1),
 }
 
 
@@ -34,10 +83,12 @@ def seed_of(content_hash: str) -> int:
 
 @dataclass(frozen=True)
 class Distortion:
-    """One kind at one level; level 0 returns the image untouched.
+    """One kind at one level; level 0 of any kind returns the image untouched.
+
+    That costs JPEG nothing, as its qualities begin at 1.
 
     Raises:
-        EennError: unknown kind or negative level.
+        EennError: unknown kind, or a level at which it is not defined.
     """
 
     kind: str
@@ -47,11 +98,66 @@ class Distortion:
         if self.kind not in DISTORTIONS:
             raise EennError(f"distortion {self.kind!r}: allowed are {', '.join(DISTORTIONS)}")
         require_numbers(level=self.level)
-        if not 0 <= self.level < math.inf:
-            raise EennError(f"distortion level {self.level}: allowed is 0 (none) or more")
+        _, lowest, highest = DISTORTIONS[self.kind]
+        if self.level != 0 and not (lowest <= self.level <= highest and 0 < self.level < math.inf):
+            raise EennError(
+                f"distortion level {self.level}: allowed is 0 (none) or more, of {self.kind} from "
+                f"{lowest:g} to {highest:g}"
+            )
 
     def __call__(self, pixels: Pixels, sample_seed: int) -> Pixels:
-        """Distorted uint8 (H, W, 3); any noise is drawn from `sample_seed`."""
+        """Distorted uint8 (H, W, 3); whatever is random is drawn from `sample_seed`."""
         if self.level == 0:
             return pixels
-        return DISTORTIONS[self.kind](pixels, self.level, np.random.default_rng(sample_seed))
+        generator = np.random.default_rng(sample_seed)
+        return DISTORTIONS[self.kind].apply(pixels, self.level, generator)
+
+
+@dataclass(frozen=True)
+class DrawnDistortion:
+    """One kind at a level that is drawn for every image, evenly between two.
+
+    Args:
+        mildest, strongest: the ends; of JPEG the mildest is the larger number.
+
+    Raises:
+        EennError: unknown kind, or a level at which it is not defined.
+    """
+
+    kind: str
+    mildest: float
+    strongest: float
+
+    def __post_init__(self) -> None:
+        for level in (self.mildest, self.strongest):
+            Distortion(self.kind, level)
+
+    def __call__(self, pixels: Pixels, sample_seed: int) -> Pixels:
+        """Distorted uint8 (H, W, 3); level and noise are drawn from `sample_seed`."""
+        # The noise begins with the same numbers; a generator of its own keeps the level from them.
+        share = np.random.default_rng([sample_seed, 1]).random()
+        level = self.mildest + share * (self.strongest - self.mildest)
+        return Distortion(self.kind, level)(pixels, sample_seed)
+
+
+def _rounded(values: NDArray[np.float32]) -> Pixels:
+    # A cast alone would wrap 256 to 0.
+    return np.rint(values).clip(0, 255).astype(np.uint8)
+
+
+def _line_kernel(down: float, across: float, steps: int) -> NDArray[np.float32]:
+    """Weights of the pixels under a line from (-down, -across) to (down, across), summing to 1.
+
+    Every one of `steps` points on it is shared out between the four pixels around it.
+    """
+    radius = math.ceil(max(abs(down), abs(across)))
+    kernel = np.zeros((2 * radius + 2, 2 * radius + 2), np.float32)
+    along = np.linspace(-1, 1, steps)[:, None] * (down, across) + radius
+    corner = np.floor(along).astype(int)
+    y_share, x_share = (along - corner).T
+    y, x = corner.T
+    for dy, dx in np.ndindex(2, 2):
+        weight = abs(1 - dy - y_share) * abs(1 - dx - x_share)
+        np.add.at(kernel, (y + dy, x + dx), weight)
+    kernel /= steps
+    return kernel[:-1, :-1]

@@ -30,6 +30,7 @@ DASHES: tuple[Any, ...] = ("-", "--", "-.", ":", (0, (3, 1, 1, 1)))
 QUANTITIES = {
     "accuracy": ("accuracy, %", 100.0),
     "edge_probability": ("edge probability, %", 100.0),
+    "edge_accuracy": ("accuracy on the edge, %", 100.0),
     "macs": ("mean MACs to the answer, millions", 1e-6),
     "latency_ms": ("expected latency, ms", 1.0),
     "answer_ms": ("mean time to the answer, ms", 1.0),

@@ -95,6 +95,7 @@ class EarlyExitModule(LightningModule):
                 (self.network.heads, self.lr_heads),
             )
             for group in _parameter_groups(part, lr, self.weight_decay)
+            if group["params"]
         ]
         optimiser = torch.optim.AdamW(groups, fused=True)
         if self.schedule == "constant":
@@ -111,10 +112,34 @@ class EarlyExitModule(LightningModule):
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 
+class HeadModule(EarlyExitModule):
+    """Trains the heads alone, all exits alike, with a one-cycle schedule.
+
+    The segments stay as they are: they do not learn, and always run in evaluation mode, so that not
+    even the statistics of their batch norms move.
+    """
+
+    def __init__(
+        self, network: EarlyExitNet, classes: int, lr: float, weight_decay: float, seed: int
+    ) -> None:
+        alike = (1.0,) * len(network.heads)
+        super().__init__(network, classes, alike, lr, lr, weight_decay, "onecycle", seed)
+        self.network.segments.requires_grad_(False)
+        # Lightning keeps the modes that it finds, and a loaded network is in evaluation mode.
+        self.train()
+
+    def train(self, mode: bool = True) -> "HeadModule":
+        """Set the mode of everything but the segments."""
+        super().train(mode)
+        self.network.segments.eval()
+        return self
+
+
 def _parameter_groups(part: nn.Module, lr: float, weight_decay: float) -> list[dict[str, Any]]:
     # Decay shrinks scales and shifts of BatchNorm for no benefit, so only kernels are decayed.
-    kernels = [p for p in part.parameters() if p.ndim > 1]
-    others = [p for p in part.parameters() if p.ndim <= 1]
+    learning = [p for p in part.parameters() if p.requires_grad]
+    kernels = [p for p in learning if p.ndim > 1]
+    others = [p for p in learning if p.ndim <= 1]
     return [
         {"params": kernels, "lr": lr, "weight_decay": weight_decay},
         {"params": others, "lr": lr, "weight_decay": 0.0},

@@ -1,0 +1,83 @@
+"""The distortion classifier: which distortion an image shows, told from its spectrum.
+
+Blur takes the high frequencies away, noise lifts all of them, a movement cuts stripes into the
+spectrum. Tiles are compared because what the photograph shows differs between them, while a
+distortion leaves its trace in all: noise even in the smoothest, blur even in the most detailed.
+"""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from eenn.models.placement import measure
+
+TILE = 32  # pixels, the side of a tile
+CELL = 2  # frequencies to either side that are averaged
+CELLS = (TILE // CELL) * (TILE // 2 // CELL)
+LUMA = (0.299, 0.587, 0.114)  # of ITU-R BT.601, as Pillow's greyscale
+
+
+class DistortionClassifier(nn.Module):
+    """A small network on the log-magnitude spectra of an image's tiles.
+
+    Args:
+        kinds: of distortions, besides none.
+        std: the standard deviation that the preprocessing divided every channel by.
+    """
+
+    weights: Tensor
+    window: Tensor
+
+    def __init__(self, kinds: int, std: Sequence[float]) -> None:
+        super().__init__()
+        # From normalised channels to grey levels of 0 to 255, but for a constant.
+        self.register_buffer("weights", 255 * torch.tensor(LUMA) * torch.tensor(std), False)
+        # Without a window the borders of a tile would look like detail.
+        window = torch.hann_window(TILE)
+        self.register_buffer("window", window[:, None] * window, False)
+        self.layers = nn.Sequential(
+            nn.BatchNorm1d(3 * CELLS),
+            nn.Linear(3 * CELLS, 64),
+            nn.ReLU(),
+            nn.Dropout(0.2),
+            nn.Linear(64, 32),
+            nn.ReLU(),
+            nn.Linear(32, 1 + kinds),
+        )
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits (batch, 1 + kinds); the first is that of no distortion.
+
+        Args:
+            images: preprocessed, (batch, 3, H, W), at least a tile high and wide.
+        """
+        spectra = self.spectra(images)
+        over_tiles = (spectra.mean(1), spectra.amin(1), spectra.amax(1))
+        logits: Tensor = self.layers(torch.cat(over_tiles, 1))
+        return logits
+
+    def spectra(self, images: Tensor) -> Tensor:
+        """Log-magnitude spectra of all whole tiles, (batch, tiles, CELLS), in float32.
+
+        The mean of log(1 + magnitude in grey levels) over CELL x CELL neighbouring frequencies;
+        vertical frequencies ascend from the most negative, horizontal ones from 0. The highest
+        horizontal one is left out.
+        """
+        grey = torch.einsum("bchw,c->bhw", images.float(), self.weights)
+        tiles = grey.unfold(1, TILE, TILE).unfold(2, TILE, TILE).flatten(1, 2)
+        tiles = (tiles - tiles.mean((-2, -1), keepdim=True)) * self.window
+        magnitude = torch.fft.rfft2(tiles).abs()[..., : TILE // 2].roll(TILE // 2, -2)
+        return functional.avg_pool2d(torch.log1p(magnitude), CELL).flatten(-2)
+
+    def macs(self, input_size: int) -> int:
+        """Multiply-accumulates for an image: fvcore's count, and that of the Fourier transforms.
+
+        fvcore leaves those out. A real transform of N values takes 5/2 N log2 N operations (Frigo
+        and Johnson, "The Design and Implementation of FFTW3", 2005), two to a multiply-accumulate.
+        """
+        counted, _ = measure(self, torch.zeros(1, 3, input_size, input_size))
+        values = TILE**2
+        return counted + round((input_size // TILE) ** 2 * 1.25 * values * math.log2(values))

@@ -1,0 +1,111 @@
+"""Whose heads answer in an evaluation: the records of their answers, and what they cost."""
+
+from dataclasses import replace
+
+import numpy as np
+
+from eenn.calibration import log_probabilities, probabilities
+from eenn.costs import CostModel, Link, macs, payloads
+from eenn.errors import EennError
+from eenn.experts import (
+    AUTO,
+    CLASSIFIER,
+    MATCHING,
+    PLAIN,
+    SOFT,
+    Floats,
+    choose,
+    mixed,
+    picked,
+)
+from eenn.grid import choose_temperatures
+from eenn.records import ExitRecords
+from eenn.subject import Subject
+
+
+def answers(
+    subject: Subject, split: str, distortion: str, level: float, experts: str, temperature: str
+) -> tuple[ExitRecords, tuple[float, ...]]:
+    """The logits of those who answer, and the temperature of every exit.
+
+    Where images have different heads these are log-probabilities, calibrated with each head set's
+    own temperatures, and have none left to apply.
+
+    Args:
+        experts: `plain`, a kind, `auto`, `soft` or `matching`; see `eenn.experts`.
+        temperature: as in `choose_temperatures`.
+
+    Raises:
+        EennError: the artifact has no such experts.
+    """
+    check_experts(subject, experts)
+    exits = subject.branches + 1
+    if experts == MATCHING:
+        experts = distortion if level and distortion in subject.heads else PLAIN
+    if experts not in (AUTO, SOFT):
+        records = subject.records(split, distortion, level, experts)
+        return records, _temperatures(subject, experts, temperature)
+    by_set = [subject.records(split, distortion, level, heads) for heads in subject.heads]
+    log_probs = [
+        log_probabilities(records.logits, _temperatures(subject, heads, temperature))
+        for heads, records in zip(subject.heads, by_set, strict=True)
+    ]
+    probs = kind_probs(subject, split, distortion, level)
+    if experts == AUTO:
+        answered = picked(log_probs, choose(probs, subject.manifest.classifier.sure))
+    else:
+        answered = mixed(log_probs, probs)
+    plain = by_set[0]
+    merged = ExitRecords(
+        answered.astype(np.float32),
+        plain.labels,
+        plain.sample_ids,
+        replace(plain.origin, heads=experts),
+        plain.made,
+    )
+    return merged, exits * (1.0,)
+
+
+def check_experts(subject: Subject, experts: str) -> None:
+    """
+    Raises:
+        EennError: the artifact has no such experts.
+    """
+    allowed = subject.heads if len(subject.heads) == 1 else (*subject.heads, AUTO, SOFT, MATCHING)
+    if experts not in allowed:
+        raise EennError(
+            f"experts={experts}: of {subject.manifest.path} allowed are {', '.join(allowed)}; "
+            "`python train.py experiment=distortion_experts artifact=DIR` trains others"
+        )
+
+
+def kind_probs(subject: Subject, split: str, distortion: str, level: float) -> Floats:
+    """The distortion classifier's calibrated probabilities, (samples, 1 + kinds)."""
+    classifier = subject.manifest.classifier
+    (logits,) = subject.records(split, distortion, level, CLASSIFIER).logits
+    return probabilities(logits, classifier.temperature)
+
+
+def costs(subject: Subject, link: Link, experts: str) -> CostModel:
+    """What answers cost; that of the classifier, where it is asked, comes first on the edge.
+
+    A soft mixture runs the heads of all sets.
+    """
+    manifest, profile = subject.manifest, subject.profile
+    own_macs, own_ms = macs(manifest.exits), profile.median
+    if experts in (AUTO, SOFT):
+        own_macs = replace(own_macs, first=float(manifest.classifier.macs))
+        own_ms = replace(own_ms, first=profile.classifier["p50"])
+    if experts == SOFT:
+        own_macs, own_ms = (
+            replace(each, heads=tuple(len(subject.heads) * head for head in each.heads))
+            for each in (own_macs, own_ms)
+        )
+    sizes = payloads(manifest.exits, manifest.preprocessing.input_size)
+    return CostModel(own_macs, own_ms, own_ms, sizes, link)
+
+
+def _temperatures(subject: Subject, heads: str, choice: str) -> tuple[float, ...]:
+    fitted = {expert.kind: expert.temperatures for expert in subject.manifest.experts}
+    own = fitted.get(heads, subject.manifest.temperatures)
+    return choose_temperatures(own, subject.branches + 1, choice)

@@ -1,0 +1,57 @@
+"""An artifact with random experts, for tests of whoever asks them."""
+
+import copy
+from pathlib import Path
+
+import torch
+
+from eenn import artifact
+from eenn.calibration import Temperatures
+from eenn.data.datasets import FolderImages
+from eenn.experts import Classifier, Expert
+from eenn.models.experts import ExpertNet
+from eenn.models.spectrum import DistortionClassifier
+from tests.test_evaluate import PREPROCESSING, make_run
+
+KINDS = ("gaussian_blur", "gaussian_noise")
+
+
+def run_with_experts(root: Path, images: Path) -> Path:
+    """What trainings leave below `root`: three branches, two experts. Returns `root`."""
+    run = make_run(root / "outputs" / "train" / "noise" / "1", images, branches=3)
+    add_experts(run, images)
+    return root
+
+
+def add_experts(run: Path, images: Path) -> None:
+    """Puts random experts and a classifier that is often sure into the artifact of `run`."""
+    source = FolderImages(images)
+    x = torch.stack([torch.from_numpy(PREPROCESSING(source.read(i, 36))) for i in range(16)])
+    base = artifact.load(run / "artifact")
+    torch.manual_seed(1)
+    heads = {}
+    for kind in KINDS:
+        own = copy.deepcopy(base.network.heads)
+        for tensor in own.state_dict().values():
+            if tensor.is_floating_point():
+                tensor.mul_(1 + 0.3 * torch.randn_like(tensor))
+        heads[kind] = own
+    classifier = DistortionClassifier(2, PREPROCESSING.std).eval()
+    with torch.inference_mode():
+        logits = classifier(x)
+    last, scale = classifier.layers[-1], 3 / logits.std(dim=0)
+    last.bias.data = scale * (last.bias.data - logits.mean(dim=0))
+    last.weight.data *= scale[:, None]
+    experts = [
+        Expert(kind, 1, 5, Temperatures((t, 1.2, 0.8, 1.1), 1.0), (0.1,) * 4, (0.1,) * 4, 1000)
+        for kind, t in zip(KINDS, (0.7, 1.4), strict=True)
+    ]
+    artifact.save_with_experts(
+        run / "with_experts",
+        base.manifest,
+        ExpertNet(base.network, heads, classifier),
+        experts,
+        Classifier(1.5, 0.6, (0.9, 0.9, 0.9), classifier.macs(32), 5000),
+    )
+    (run / "artifact").rename(run / "plain")
+    (run / "with_experts").rename(run / "artifact")
