@@ -2,6 +2,7 @@
 many connections there are."""
 
 import asyncio
+from operator import itemgetter
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
@@ -53,15 +54,16 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def _make_room(self) -> None:
         # uvicorn lets a connection end at some moment from when its answer was given, if idle.
-        ends = {
-            connection.timeout_keep_alive_task.when(): connection
+        idle = [
+            (connection.timeout_keep_alive_task.when(), connection.transport)
             for connection in self.connections
             if isinstance(connection, GuardedProtocol)
             and connection.timeout_keep_alive_task
             and not connection.transport.is_closing()
-        }
-        if ends:
-            ends[min(ends)].transport.close()
+        ]
+        if idle:
+            _, oldest = min(idle, key=itemgetter(0))
+            oldest.close()
         else:
             self._refuse(b"503 Service Unavailable\r\nRetry-After: 1")
 
