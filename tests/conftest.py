@@ -1,5 +1,6 @@
 """Fixtures that several test files share."""
 
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,6 +11,9 @@ from PIL import Image
 
 if TYPE_CHECKING:
     from tests.exported import Exported
+
+# Started in the background of a shell, this process would ignore it, and so those that it starts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
