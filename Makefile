@@ -1,5 +1,5 @@
 # make demo: train, evaluate and offload on the embedded data. make test: lint, types and tests. Needs
-# Python 3.11 and make.
+# Python 3.11 and make. Tests run in two processes of one thread each.
 PYTHON ?= python3.11
 BIN := .venv/bin
 
@@ -14,7 +14,7 @@ test: .venv/ready
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest -m "slow or not slow" -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "slow or not slow" -n 2 --dist loadfile
 
 test-fast: .venv/ready
 	$(BIN)/python -m pytest
