@@ -175,7 +175,9 @@ def run_offloading(
     results = Offloaded(points, differing, plans, best, slower, times.rows(), plan.slowdown)
     facts = _facts(subject, server, plan, times.link)
     title = f"Offloading: {run.name}"
-    pngs = write_offloaded(run.directory, title, facts, results, plan.distortion)
+    origin = {key.replace("_", " "): str(value) for key, value in run.provenance.items()}
+    shown_facts = {**facts, **origin, "overrides": " ".join(run.provenance["overrides"]) or "none"}
+    pngs = write_offloaded(run.directory, title, shown_facts, results, plan.distortion)
     shown = printed(points)
     summary = {
         "points": points,

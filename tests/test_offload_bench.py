@@ -163,7 +163,13 @@ def test_points_are_means_of_the_requests(requests: Rows, summary: dict[str, Any
 
 def test_the_report_and_the_plan_are_there(done: Path, summary: dict[str, Any]) -> None:
     page = (done / "report.html").read_text()
-    for heading in ("Ways to answer", "Time to the answer", "Slower edges", "Best plan"):
+    for heading in (
+        "Ways to answer",
+        "Time to the answer",
+        "Slower edges",
+        "Best plan",
+        "git commit",
+    ):
         assert heading in page
     for name in ("answer_ms", "accuracy", "sent_bytes", "slowdown"):
         assert (done / "figures" / f"{name}.png").stat().st_size > 1000
