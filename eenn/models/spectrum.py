@@ -3,6 +3,9 @@
 Blur takes the high frequencies away, noise lifts all of them, a movement cuts stripes into the
 spectrum. Tiles are compared because what the photograph shows differs between them, while a
 distortion leaves its trace in all: noise even in the smoothest, blur even in the most detailed.
+
+A spectrum does not tell noise in all pixels from a few that are quite wrong. So a distortion is
+believed only where neighbouring pixels differ as they do in images that have it.
 """
 
 import math
@@ -18,6 +21,8 @@ TILE = 32  # pixels, the side of a tile
 CELL = 2  # frequencies to either side that are averaged
 CELLS = (TILE // CELL) * (TILE // 2 // CELL)
 LUMA = (0.299, 0.587, 0.114)  # of ITU-R BT.601, as Pillow's greyscale
+TYPICAL = 0.995  # the share of a kind's images that count as typical of it
+DOUBT = 10.0  # what a kind's logit loses with every such distance beyond
 
 
 class DistortionClassifier(nn.Module):
@@ -30,6 +35,8 @@ class DistortionClassifier(nn.Module):
 
     weights: Tensor
     window: Tensor
+    centre: Tensor
+    metric: Tensor
 
     def __init__(self, kinds: int, std: Sequence[float]) -> None:
         super().__init__()
@@ -47,6 +54,9 @@ class DistortionClassifier(nn.Module):
             nn.ReLU(),
             nn.Linear(32, 1 + kinds),
         )
+        # Of every kind's roughness; until `know_typical` everything is typical.
+        self.register_buffer("centre", torch.zeros(kinds, 2))
+        self.register_buffer("metric", torch.zeros(kinds, 2, 2))
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits (batch, 1 + kinds); the first is that of no distortion.
@@ -57,7 +67,33 @@ class DistortionClassifier(nn.Module):
         spectra = self.spectra(images)
         over_tiles = (spectra.mean(1), spectra.amin(1), spectra.amax(1))
         logits: Tensor = self.layers(torch.cat(over_tiles, 1))
-        return logits
+        beyond = functional.relu(self._distances(self.roughness(images)) - 1)
+        return torch.cat((logits[:, :1], logits[:, 1:] - DOUBT * beyond), 1)
+
+    def know_typical(self, roughness: Tensor, kinds: Tensor) -> None:
+        """From now on doubt a kind where an image is further off than nearly all of its images.
+
+        Args:
+            roughness: of images of all kinds, (samples, 2).
+            kinds: theirs, counted from 1, (samples,).
+        """
+        for at in range(len(self.centre)):
+            own = roughness[kinds == at + 1]
+            # The ridge keeps the inverse finite where images are few or alike.
+            covariance = own.T.cov(correction=0) + 1e-4 * torch.eye(2)
+            self.centre[at] = own.mean(0)
+            self.metric[at] = covariance.inverse()
+            furthest = self._distances(own)[:, at].quantile(TYPICAL)
+            self.metric[at] /= furthest.clamp(min=1)
+
+    def roughness(self, images: Tensor) -> Tensor:
+        """How neighbouring pixels differ, (batch, 2): logarithms of the mean magnitude in grey
+        levels, and of the same after fourth roots, which counts small ones for more."""
+        grey = self._grey(images)
+        rows = grey[:, 1:] - grey[:, :-1]
+        sizes = (rows[:, :, 1:] - rows[:, :, :-1]).flatten(1).abs() / 2
+        means = torch.stack((sizes.mean(1), sizes.sqrt().sqrt().mean(1) ** 4), 1)
+        return torch.log(means + 0.1)
 
     def spectra(self, images: Tensor) -> Tensor:
         """Log-magnitude spectra of all whole tiles, (batch, tiles, CELLS), in float32.
@@ -66,7 +102,7 @@ class DistortionClassifier(nn.Module):
         vertical frequencies ascend from the most negative, horizontal ones from 0. The highest
         horizontal one is left out.
         """
-        grey = torch.einsum("bchw,c->bhw", images.float(), self.weights)
+        grey = self._grey(images)
         tiles = grey.unfold(1, TILE, TILE).unfold(2, TILE, TILE).flatten(1, 2)
         tiles = (tiles - tiles.mean((-2, -1), keepdim=True)) * self.window
         magnitude = torch.fft.rfft2(tiles).abs()[..., : TILE // 2].roll(TILE // 2, -2)
@@ -81,3 +117,12 @@ class DistortionClassifier(nn.Module):
         counted, _ = measure(self, torch.zeros(1, 3, input_size, input_size))
         values = TILE**2
         return counted + round((input_size // TILE) ** 2 * 1.25 * values * math.log2(values))
+
+    def _grey(self, images: Tensor) -> Tensor:
+        return torch.einsum("bchw,c->bhw", images.float(), self.weights)
+
+    def _distances(self, roughness: Tensor) -> Tensor:
+        """From every kind's centre, squared, (batch, kinds); 1 is as far as is typical
+        (Mahalanobis, "On the generalised distance in statistics", 1936)."""
+        away = roughness[:, None] - self.centre
+        return torch.einsum("bki,kij,bkj->bk", away, self.metric, away)

@@ -1,6 +1,6 @@
 """Training the distortion classifier, and the temperature of its answers."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -54,7 +54,8 @@ class KindModule(LightningModule):
 def fit_classifier(
     classifier: DistortionClassifier, train: Batches, val: Batches, lr: float, **trainer: Any
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Train; returns the validation logits (samples, 1 + kinds) and true kinds (samples,).
+    """Train, and learn from `val` what is typical; returns the validation logits (samples, 1 +
+    kinds) and true kinds (samples,).
 
     Args:
         train, val: batches of `KindModule`.
@@ -69,17 +70,22 @@ def fit_classifier(
         log_every_n_steps=10,
     )
     fit.fit(KindModule(classifier, lr), train, val)
-    logits, kinds = record(_OneExit(classifier), val, fit.strategy.root_device)
+    device = fit.strategy.root_device
+    roughness, kinds = record(_Asked(classifier, classifier.roughness), val, device)
+    known = torch.from_numpy(roughness[0]), torch.from_numpy(kinds.ravel())
+    classifier.cpu().know_typical(*known)
+    logits, _ = record(_Asked(classifier, classifier), val, device)
     return logits[0], kinds.ravel()
 
 
-class _OneExit(nn.Module):
-    """The classifier's logits as those of a network with a single exit."""
+class _Asked(nn.Module):
+    """What the classifier answers a question about images, as a network with a single exit."""
 
-    def __init__(self, classifier: DistortionClassifier) -> None:
+    def __init__(
+        self, classifier: DistortionClassifier, question: Callable[[Tensor], Tensor]
+    ) -> None:
         super().__init__()
-        self.classifier = classifier
+        self.classifier, self._question = classifier, question
 
     def forward(self, images: Tensor) -> Tensor:
-        logits: Tensor = self.classifier(images.flatten(0, 1))
-        return logits[None]
+        return self._question(images.flatten(0, 1))[None]
