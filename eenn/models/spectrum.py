@@ -119,7 +119,7 @@ class DistortionClassifier(nn.Module):
         return counted + round((input_size // TILE) ** 2 * 1.25 * values * math.log2(values))
 
     def _grey(self, images: Tensor) -> Tensor:
-        return torch.einsum("bchw,c->bhw", images.float(), self.weights)
+        return functional.conv2d(images.float(), self.weights[None, :, None, None])[:, 0]
 
     def _distances(self, roughness: Tensor) -> Tensor:
         """From every kind's centre, squared, (batch, kinds); 1 is as far as is typical
