@@ -28,7 +28,8 @@ from PIL import Image
 from eenn import artifact
 from eenn.files import write_file
 from eenn.models.early_exit import Architecture, EarlyExitNet
-from eenn.offload.edge.runtime import EdgeRuntime, LocalCloud
+from eenn.offload.edge.clouds import LocalCloud
+from eenn.offload.edge.runtime import EdgeRuntime
 from eenn.offload.export.write import export, whole_graph
 from eenn.offload.graphs import Graphs, cloud_name, open_session, stage_name
 from eenn.policies import Confidence

@@ -32,7 +32,8 @@ from eenn.offload import planner
 from eenn.offload.bench import BLOCK, ByCloud, ByEdge, Way, measure
 from eenn.offload.client.http_cloud import HttpCloud
 from eenn.offload.cloud.command import running
-from eenn.offload.edge.runtime import EdgeRuntime, LocalCloud
+from eenn.offload.edge.clouds import LocalCloud
+from eenn.offload.edge.runtime import EdgeRuntime
 from eenn.offload.graphs import Graphs
 from eenn.offload.link import EmulatedLink
 from eenn.offload.payload import Precision

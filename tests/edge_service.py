@@ -7,7 +7,8 @@ from threading import Event, Lock, Thread
 import numpy as np
 from numpy.typing import NDArray
 
-from eenn.offload.edge.runtime import Cloud, EdgeRuntime
+from eenn.offload.edge.clouds import Cloud
+from eenn.offload.edge.runtime import EdgeRuntime
 from eenn.offload.edge.server import EdgeServer
 from eenn.offload.errors import CloudTimeout
 from eenn.policies import Confidence
@@ -21,7 +22,9 @@ SETTINGS = {"policy": "confidence", "p_tar": P_TAR, "precision": "fp32", "deadli
 class Failing:
     """A cloud that never answers in time."""
 
-    def infer(self, features: Floats, split_point: int, deadline: float | None) -> Floats:
+    def infer(
+        self, features: Floats, split_point: int, deadline: float | None, heads: str = "plain"
+    ) -> Floats:
         raise CloudTimeout("the cloud took too long", "read")
 
 
@@ -32,7 +35,9 @@ class Held:
         self.cloud, self.asked, self.released = cloud, Event(), Event()
         self.at_once, self.most_at_once, self._lock = 0, 0, Lock()
 
-    def infer(self, features: Floats, split_point: int, deadline: float | None) -> Floats:
+    def infer(
+        self, features: Floats, split_point: int, deadline: float | None, heads: str = "plain"
+    ) -> Floats:
         with self._lock:
             self.at_once += 1
             self.most_at_once = max(self.most_at_once, self.at_once)
@@ -40,7 +45,7 @@ class Held:
         assert self.released.wait(60)
         with self._lock:
             self.at_once -= 1
-        return self.cloud.infer(features, split_point, deadline)
+        return self.cloud.infer(features, split_point, deadline, heads)
 
 
 def runtime_of(

@@ -31,7 +31,7 @@ from eenn.errors import EennError
 from eenn.manifest import manifest_id, read_manifest
 from eenn.offload.client.http_cloud import HttpCloud
 from eenn.offload.cloud.command import RunningCloud, main, running
-from eenn.offload.edge.runtime import LocalCloud
+from eenn.offload.edge.clouds import LocalCloud
 from eenn.offload.errors import CloudOverloaded, CloudRefused, CloudUnreachable
 from eenn.offload.payload import pack, unpack
 from eenn.offload.wire import Request as InferRequest

@@ -21,7 +21,7 @@ from eenn.offload.client.http_cloud import HttpCloud
 from eenn.offload.cloud.app import make_app
 from eenn.offload.cloud.command import RunningCloud, running
 from eenn.offload.cloud.settings import Settings
-from eenn.offload.edge.runtime import LocalCloud
+from eenn.offload.edge.clouds import LocalCloud
 from eenn.offload.wire import decode_response
 from tests.asgi import InProcess
 from tests.bad_requests import HONEST, Bytes, Sent, bad_requests

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from eenn.offload.client.http_cloud import HttpCloud
-from eenn.offload.edge.runtime import EdgeRuntime, LocalCloud
+from eenn.offload.edge.clouds import LocalCloud
+from eenn.offload.edge.runtime import EdgeRuntime
 from eenn.policies import make_policy
 from tests.exported import export_once
 

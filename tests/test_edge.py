@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from eenn.calibration import probabilities
 from eenn.decisions import decide
 from eenn.errors import EennError
-from eenn.offload.edge.runtime import RESERVE_S, EdgeRuntime, LocalCloud, Result
+from eenn.offload.edge.clouds import LocalCloud
+from eenn.offload.edge.runtime import RESERVE_S, EdgeRuntime, Result
 from eenn.offload.errors import CloudRefused, CloudTimeout, OffloadError
 from eenn.offload.graphs import Graphs
 from eenn.policies import POLICIES, ExitProbs, Policy, make_policy
@@ -53,9 +54,11 @@ class Recording:
         self.cloud = cloud
         self.asked: list[tuple[Floats, int, float | None]] = []
 
-    def infer(self, features: Floats, split_point: int, deadline: float | None) -> Floats:
+    def infer(
+        self, features: Floats, split_point: int, deadline: float | None, heads: str = "plain"
+    ) -> Floats:
         self.asked.append((features, split_point, deadline))
-        return self.cloud.infer(features, split_point, deadline)
+        return self.cloud.infer(features, split_point, deadline, heads)
 
 
 class Failing:
@@ -64,7 +67,9 @@ class Failing:
     def __init__(self, error: OffloadError) -> None:
         self.error = error
 
-    def infer(self, features: Floats, split_point: int, deadline: float | None) -> Floats:
+    def infer(
+        self, features: Floats, split_point: int, deadline: float | None, heads: str = "plain"
+    ) -> Floats:
         raise self.error
 
 
@@ -224,7 +229,9 @@ def test_the_deadline_of_a_file_holds_for_its_preprocessing_too(
 @pytest.mark.parametrize("shape", [(1, 4), (2, 5), (5,)])
 def test_logits_of_another_shape_are_garbage(shape: tuple[int, ...], exported: Exported) -> None:
     class Wrong:
-        def infer(self, features: Floats, split_point: int, deadline: float | None) -> Floats:
+        def infer(
+            self, features: Floats, split_point: int, deadline: float | None, heads: str = "plain"
+        ) -> Floats:
             return np.zeros(shape, np.float32)
 
     runtime = EdgeRuntime(exported.path, confident(1.0), (0,), Wrong())

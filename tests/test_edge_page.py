@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Browser, Page, Route, expect
 
-from eenn.offload.edge.runtime import EdgeRuntime, LocalCloud, Result
+from eenn.offload.edge.clouds import LocalCloud
+from eenn.offload.edge.runtime import EdgeRuntime, Result
 from tests.edge_service import P_TAR, Failing, runtime_of, serving
 from tests.exported import Exported
 

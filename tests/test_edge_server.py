@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from eenn.offload.edge import server as edge_server
 from eenn.offload.edge.answers import as_json
-from eenn.offload.edge.runtime import LocalCloud
+from eenn.offload.edge.clouds import LocalCloud
 from eenn.offload.edge.server import EdgeServer
 from tests.edge_service import P_TAR, Failing, Held, runtime_of, serving
 from tests.exported import Exported

@@ -15,7 +15,7 @@ import offload_bench
 from eenn.cli import one_line_errors
 from eenn.grid import CLOUD_ONLY, EARLY_ON_EDGE, EDGE_ONLY, WHOLE_ON_EDGE
 from eenn.offload.cloud.command import running
-from eenn.offload.edge.runtime import stretched_ms
+from eenn.offload.edge.clouds import stretched_ms
 from tests.test_evaluate import make_run
 
 LIMIT, BRANCHES = 12, 3

@@ -22,7 +22,8 @@ from eenn.data.distortions import Distortion
 from eenn.intervals import Row
 from eenn.manifest import Manifest
 from eenn.offload.client.http_cloud import Exchange, HttpCloud
-from eenn.offload.edge.runtime import EdgeRuntime, stretched_ms
+from eenn.offload.edge.clouds import stretched_ms
+from eenn.offload.edge.runtime import EdgeRuntime
 from eenn.policies import ExitProbs
 from eenn.preprocess import Preprocessing
 

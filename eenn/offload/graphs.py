@@ -23,6 +23,7 @@ from onnxruntime import (
 )
 
 from eenn.errors import EennError
+from eenn.experts import PLAIN
 from eenn.manifest import ArtifactEdited, ArtifactMissing, ArtifactVersion, Manifest, read_manifest
 
 SCHEMA_VERSION = 1
@@ -47,6 +48,17 @@ def cloud_name(split_point: int) -> str:
     return f"cloud_{split_point}"
 
 
+def trunk_name(start: int, stop: int) -> str:
+    """The same segments without a head, from FEATURES to NEXT_FEATURES: of artifacts with experts,
+    whose exits have several heads."""
+    return f"trunk_{start}_{stop}"
+
+
+def head_name(exit: int, heads: str) -> str:
+    """The head of an exit, counted from 1, in the head set `heads`: from FEATURES to LOGITS."""
+    return f"head_{exit}_{heads}"
+
+
 @dataclass(frozen=True)
 class Graph:
     """One row of the index.
@@ -56,7 +68,8 @@ class Graph:
         outputs: the same.
         images: real images on which it was held against PyTorch.
         max_relative_difference: from PyTorch's outputs, relative to the largest value of each.
-        same_answers: share of these images with the same largest logit as in PyTorch.
+        same_answers: share of these images with the same largest logit as in PyTorch; None of a
+            graph without logits.
     """
 
     name: str
@@ -67,7 +80,7 @@ class Graph:
     sha256: str
     images: int
     max_relative_difference: float
-    same_answers: float
+    same_answers: float | None
 
     @property
     def file(self) -> str:
@@ -81,6 +94,11 @@ class Graphs:
 
     manifest: Manifest
     rows: tuple[Graph, ...]
+
+    @property
+    def head_sets(self) -> tuple[str, ...]:
+        """The names of the artifact's head sets: `plain`, and the kinds that it has experts for."""
+        return (PLAIN, *(expert.kind for expert in self.manifest.experts))
 
     @classmethod
     def read(cls, artifact_dir: str | Path) -> "Graphs":

@@ -21,6 +21,7 @@ from typing import Any, NoReturn, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from eenn.experts import PLAIN
 from eenn.offload.errors import BadReply, BadRequest
 
 Tensor = NDArray[Any]
@@ -72,9 +73,10 @@ class Response:
     id: str = ""
 
 
-def model_name(split: int) -> str:
-    """The name of the model that takes the features of split point `split`."""
-    return f"eenn-cloud-{split}"
+def model_name(split: int, heads: str = PLAIN) -> str:
+    """The name of the model that takes the features of split point `split`, and answers with the
+    last head of the set `heads`."""
+    return f"eenn-cloud-{split}" if heads == PLAIN else f"eenn-cloud-{split}-{heads}"
 
 
 def encode_request(request: Request, compress: bool = False) -> tuple[bytes, dict[str, str]]:

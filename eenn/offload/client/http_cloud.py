@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eenn.errors import EennError
+from eenn.experts import PLAIN
 from eenn.offload.client.breaker import CircuitBreaker
 from eenn.offload.client.replies import refusal, server_times
 from eenn.offload.client.transport import Ask, Effort, Reply, Transport
@@ -182,13 +183,15 @@ class HttpCloud:
                 "artifact",
             )
 
-    def infer(self, features: Floats, split_point: int, deadline: float | None) -> Floats:
+    def infer(
+        self, features: Floats, split_point: int, deadline: float | None, heads: str = PLAIN
+    ) -> Floats:
         """See `eenn.offload.edge.runtime.Cloud`."""
 
         def request() -> Request:
             return self._request(FEATURES, *pack(features, self._precision))
 
-        return self._infer(model_name(split_point), request, len(features), deadline)
+        return self._infer(model_name(split_point, heads), request, len(features), deadline)
 
     def infer_files(
         self, files: Sequence[bytes], deadline: float | None, cropped: bool = False

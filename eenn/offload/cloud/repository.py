@@ -1,7 +1,8 @@
 """What the cloud serves: the models of its artifacts, found by name, version and artifact.
 
-Every split point is a model that takes features, and there is one that takes image files. A model
-says what it takes, as metadata, and turns a request into the array that its graph is run on.
+Every split point is a model that takes features, one for each head set, and there is one that takes
+image files. A model says what it takes, as metadata, and turns a request into the array that its
+graph is run on.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -13,12 +14,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from onnxruntime import InferenceSession
 from PIL import Image
 
 from eenn.errors import EennError
+from eenn.experts import PLAIN
 from eenn.offload.errors import BadRequest
 from eenn.offload.graphs import FEATURES, LOGITS, Graphs, cloud_name
+from eenn.offload.parts import Part
 from eenn.offload.payload import unpack
 from eenn.offload.wire import (
     ARTIFACT,
@@ -190,22 +192,19 @@ def meant(models: Sequence[ServedModel], artifact_id: Parameter | None) -> Serve
 
 def _models(graphs: Graphs, precision: str, threads: int, device: str) -> Iterator[ServedModel]:
     manifest = graphs.manifest
-    for split_point in range(len(manifest.exits)):
-        graph = cloud_name(split_point)
-        shape = graphs.row(graph, precision).inputs[FEATURES]
-        run = partial(_run, graphs.session(graph, precision, threads, device))
-        run(np.zeros((1, *shape), np.float32))  # The first run is slower than those that follow.
-        names: dict[str, Preprocessing | None] = {model_name(split_point): None}
-        if split_point == 0:
-            names[IMAGE_MODEL] = manifest.preprocessing
-        for name, preprocessing in names.items():
-            classes = len(manifest.classes)
-            yield ServedModel(name, manifest.id, run, shape, classes, preprocessing)
-
-
-def _run(session: InferenceSession, features: Floats) -> Floats:
-    (logits,) = session.run([LOGITS], {FEATURES: features})
-    return np.asarray(logits)
+    exits, head_sets = len(manifest.exits), graphs.head_sets
+    for split_point in range(exits):
+        shape = graphs.row(cloud_name(split_point), precision).inputs[FEATURES]
+        part = Part(graphs, split_point, exits, head_sets, precision, threads, device)
+        for heads in head_sets:
+            run = partial(part.logits, heads=heads)
+            run(np.zeros((1, *shape), np.float32))  # The first run is slower than later ones.
+            names: dict[str, Preprocessing | None] = {model_name(split_point, heads): None}
+            if (split_point, heads) == (0, PLAIN):
+                names[IMAGE_MODEL] = manifest.preprocessing
+            for name, preprocessing in names.items():
+                classes = len(manifest.classes)
+                yield ServedModel(name, manifest.id, run, shape, classes, preprocessing)
 
 
 def _decoded(file: bytes, preprocessing: Preprocessing, cropped: bool) -> Floats:

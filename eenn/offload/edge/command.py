@@ -19,7 +19,8 @@ from eenn.cli import one_line_errors
 from eenn.errors import EennError
 from eenn.manifest import Manifest, read_manifest
 from eenn.offload.edge.answers import AnswerFile, as_json, as_line
-from eenn.offload.edge.runtime import Cloud, EdgeRuntime
+from eenn.offload.edge.clouds import Cloud
+from eenn.offload.edge.runtime import EdgeRuntime
 from eenn.offload.errors import OffloadError
 from eenn.offload.graphs import PRECISIONS
 from eenn.policies import POLICIES, make_policy

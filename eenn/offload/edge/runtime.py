@@ -11,84 +11,25 @@ from itertools import pairwise
 from os import PathLike
 from pathlib import Path
 from threading import Lock
-from typing import BinaryIO, NamedTuple, Protocol
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from onnxruntime import InferenceSession
 
 from eenn.calibration import probabilities
 from eenn.decisions import check_active
 from eenn.errors import EennError
+from eenn.experts import AUTO, CLASSIFIER, PLAIN, choose
+from eenn.offload.edge.clouds import Cloud, stretched_ms
 from eenn.offload.errors import BadReply, OffloadError
-from eenn.offload.graphs import (
-    FEATURES,
-    LOGITS,
-    NEXT_FEATURES,
-    Graphs,
-    cloud_name,
-    stage_name,
-)
+from eenn.offload.graphs import FEATURES, LOGITS, Graphs
+from eenn.offload.parts import Part
 from eenn.policies import Answer, Bools, ExitProbs, Policy
 
 Floats = NDArray[np.float32]
 
 # Of the deadline; the edge settles with its own answer in it.
 RESERVE_S = 0.005
-
-
-class Cloud(Protocol):
-    """Whoever runs the rest of the network."""
-
-    def infer(self, features: Floats, split_point: int, deadline: float | None) -> Floats:
-        """Raw logits of the last exit, (N, classes), finite.
-
-        Args:
-            features: after `split_point` segments, (N, C, H, W); the images for split point 0.
-            deadline: `time.monotonic()` seconds by which this returns or raises; None if never.
-
-        Raises:
-            OffloadError: there is no answer, and why.
-        """
-        ...
-
-
-class LocalCloud:
-    """The cloud's part on this machine, for a device that runs the whole network itself.
-
-    Args:
-        slowdown: as of `EdgeRuntime`.
-
-    Raises:
-        EennError: see `Graphs.read`.
-    """
-
-    def __init__(
-        self,
-        artifact_dir: str | Path,
-        precision: str = "fp32",
-        threads: int = 1,
-        slowdown: float = 1.0,
-    ) -> None:
-        self._graphs = Graphs.read(artifact_dir)
-        self._precision, self._threads, self._slowdown = precision, threads, slowdown
-        self._sessions: dict[int, InferenceSession] = {}
-
-    def infer(
-        self,
-        features: Floats,
-        split_point: int,
-        deadline: float | None,  # noqa: ARG002 (computing is not stopped by it)
-    ) -> Floats:
-        """See `Cloud`."""
-        if split_point not in self._sessions:
-            name = cloud_name(split_point)
-            session = self._graphs.session(name, self._precision, self._threads)
-            self._sessions[split_point] = session
-        start = time.perf_counter()
-        (logits,) = self._sessions[split_point].run([LOGITS], {FEATURES: features})
-        stretched_ms(start, self._slowdown)
-        return np.asarray(logits)
 
 
 @dataclass(frozen=True)
@@ -105,6 +46,8 @@ class Result:
         stages_ms: of every stage that was run, its decision included, for the whole batch.
         cloud_ms: asking the cloud, for the whole batch; 0 if it was not asked.
         preprocess_ms: from the image's file to the network's input; 0 for arrays.
+        heads: the head set that answered.
+        classifier_ms: of the distortion classifier, for the whole batch; 0 if it was not asked.
     """
 
     label: int
@@ -117,6 +60,8 @@ class Result:
     stages_ms: tuple[float, ...]
     cloud_ms: float = 0.0
     preprocess_ms: float = 0.0
+    heads: str = PLAIN
+    classifier_ms: float = 0.0
 
     @property
     def degraded(self) -> bool:
@@ -126,14 +71,14 @@ class Result:
     @property
     def latency_ms(self) -> float:
         """From the image to the answer."""
-        return self.preprocess_ms + sum(self.stages_ms) + self.cloud_ms
+        return self.preprocess_ms + self.classifier_ms + sum(self.stages_ms) + self.cloud_ms
 
 
 class _Stage(NamedTuple):
-    """The segments up to an active branch, and its head."""
+    """The segments up to an active branch, and its heads."""
 
     branch: int
-    session: InferenceSession
+    part: Part
 
 
 class EdgeRuntime:
@@ -147,11 +92,13 @@ class EdgeRuntime:
         threads: of every stage; stages take turns.
         deadline_ms: until which an answer must be there, from the call on: when the cloud has none
             shortly before, the edge answers.
-        slowdown: stands for a device that computes so many times slower: preprocessing and every
-            stage then take so many times as long.
+        slowdown: stands for a device that computes so many times slower: preprocessing, classifier
+            and every stage then take so many times as long.
+        experts: whose heads answer: `plain`, those of a kind of distortion, or `auto`, those of the
+            kind that the distortion classifier is sure of.
 
     Raises:
-        EennError: a choice of branches or a policy that does not fit the network; nobody to
+        EennError: a choice of branches, a policy or experts that do not fit the network; nobody to
             answer; no such precision; see `Graphs.read` and `Graphs.session`.
     """
 
@@ -165,9 +112,12 @@ class EdgeRuntime:
         threads: int = 1,
         deadline_ms: float | None = None,
         slowdown: float = 1.0,
+        experts: str = PLAIN,
     ) -> None:
         graphs = Graphs.read(artifact_dir)
         self.manifest = graphs.manifest
+        self.experts = experts
+        self._head_sets = _asked_for(graphs, experts)
         self.branches = len(self.manifest.exits) - 1
         self.active = check_active(active, self.branches)
         policy.check(self.branches)
@@ -178,17 +128,19 @@ class EdgeRuntime:
         self.failures: Counter[str] = Counter()
         self._counting = Lock()
         self._preprocessing = self.manifest.preprocessing
-        self._temperatures = self.manifest.temperatures.per_exit
+        fitted = {expert.kind: expert.temperatures for expert in self.manifest.experts}
+        self._temperatures = {
+            heads: fitted.get(heads, self.manifest.temperatures).per_exit
+            for heads in self._head_sets
+        }
         self._classes = self.manifest.classes
         ends = [branch + 1 for branch in self.active]
         self.split_point = ends[-1] if ends else 0
         self._stages = [
-            _Stage(
-                stop - 1,
-                graphs.session(stage_name(start, stop), precision, threads),
-            )
+            _Stage(stop - 1, Part(graphs, start, stop, self._head_sets, precision, threads))
             for start, stop in pairwise([0, *ends])
         ]
+        self._classifier = graphs.session(CLASSIFIER, "fp32", threads) if experts == AUTO else None
 
     def classify_file(self, file: str | PathLike[str] | BinaryIO) -> Result:
         """The answer for an image file.
@@ -231,12 +183,32 @@ class EdgeRuntime:
         return time.monotonic() + self.deadline_ms / 1e3 - RESERVE_S
 
     def _classify(self, images: Floats, deadline: float | None) -> list[Result]:
-        batch = _Batch(images)
+        start = time.perf_counter()
+        chosen = self._choose(images)
+        classifier_ms = stretched_ms(start, self.slowdown) if self._classifier else 0.0
+        results: dict[int, Result] = {}
+        for number in np.unique(chosen):
+            own = np.flatnonzero(chosen == number)
+            batch = _Batch(images[own], own, self._head_sets[number], classifier_ms)
+            self._run(batch, deadline)
+            results |= batch.results
+        return [results[sample] for sample in range(len(images))]
+
+    def _choose(self, images: Floats) -> NDArray[np.int64]:
+        """The head set of every image, as its place in those that are asked for."""
+        if self._classifier is None:
+            return np.zeros(len(images), np.int64)
+        (logits,) = self._classifier.run([LOGITS], {FEATURES: images})
+        known = self.manifest.classifier
+        return choose(probabilities(logits, known.temperature), known.sure)
+
+    def _run(self, batch: "_Batch", deadline: float | None) -> None:
+        """Settle a batch."""
         for stage in self._stages:
             if batch.is_settled:
                 break
             start = time.perf_counter()
-            logits, batch.features = stage.session.run(_OUTPUTS, {FEATURES: batch.features})
+            logits, batch.features = stage.part.step(batch.features, batch.heads)
             accepted = self._look(batch, stage.branch, logits)
             batch.stages_ms.append(stretched_ms(start, self.slowdown))
             if accepted.any():
@@ -246,13 +218,12 @@ class EdgeRuntime:
         if not batch.is_settled:
             everyone = np.ones(len(batch.left), bool)
             self._settle(batch, everyone, self.policy.fallback(batch.seen))
-        return [batch.results[sample] for sample in range(len(images))]
 
     def _offload(self, batch: "_Batch", cloud: Cloud, deadline: float | None) -> None:
         """Ask the cloud, and settle what the last exit then accepts."""
         start = time.perf_counter()
         try:
-            logits = cloud.infer(batch.features, self.split_point, deadline)
+            logits = cloud.infer(batch.features, self.split_point, deadline, batch.heads)
             if logits.shape != (len(batch.left), len(self._classes)):
                 raise BadReply(
                     f"the cloud gives logits of shape {logits.shape} for {len(batch.left)} images "
@@ -263,16 +234,17 @@ class EdgeRuntime:
                 self.failures[error.cause] += len(batch.left)
             if not batch.seen:
                 raise
-            batch.failure, batch.cloud_ms = error.cause, _ms_since(start)
+            batch.failure, batch.cloud_ms = error.cause, stretched_ms(start)
             return
         accepted = self._look(batch, self.branches, logits)
-        batch.cloud_ms = _ms_since(start)
+        batch.cloud_ms = stretched_ms(start)
         if accepted.any():
             self._settle(batch, accepted, self.policy.answer(batch.seen))
 
     def _look(self, batch: "_Batch", exit: int, logits: Floats) -> Bools:
         """Which of the samples left are accepted at an exit."""
-        batch.seen.append(ExitProbs(exit, probabilities(logits, self._temperatures[exit])))
+        temperature = self._temperatures[batch.heads][exit]
+        batch.seen.append(ExitProbs(exit, probabilities(logits, temperature)))
         return self.policy.accept(batch.seen, exit == self.split_point - 1)
 
     def _settle(self, batch: "_Batch", who: Bools, answer: Answer) -> None:
@@ -291,15 +263,24 @@ class EdgeRuntime:
                 confidences=tuple(confidences[row].tolist()),
                 stages_ms=tuple(batch.stages_ms),
                 cloud_ms=batch.cloud_ms,
+                heads=batch.heads,
+                classifier_ms=batch.classifier_ms,
             )
         batch.keep(~who)
 
 
 class _Batch:
-    """A batch on its way: the samples that are left, what is known of them, and results so far."""
+    """Images with the same heads on their way: those that are left, what is known of them, and
+    results so far.
 
-    def __init__(self, images: Floats) -> None:
-        self.left = np.arange(len(images))
+    Args:
+        left: the images' numbers.
+    """
+
+    def __init__(
+        self, images: Floats, left: NDArray[np.int64], heads: str, classifier_ms: float
+    ) -> None:
+        self.left, self.heads, self.classifier_ms = left, heads, classifier_ms
         self.features = images
         self.seen: list[ExitProbs] = []
         self.stages_ms: list[float] = []
@@ -317,19 +298,12 @@ class _Batch:
         self.seen = [ExitProbs(seen.exit, seen.probs[who]) for seen in self.seen]
 
 
-def stretched_ms(start: float, slowdown: float) -> float:
-    """Milliseconds since `start`, of `time.perf_counter()`, after waiting as a slower device would.
-
-    Args:
-        slowdown: how many times as long everything since `start` is to take.
-    """
-    if slowdown > 1:
-        time.sleep((slowdown - 1) * (time.perf_counter() - start))
-    return _ms_since(start)
-
-
-def _ms_since(start: float) -> float:
-    return 1e3 * (time.perf_counter() - start)
-
-
-_OUTPUTS = [LOGITS, NEXT_FEATURES]
+def _asked_for(graphs: Graphs, experts: str) -> tuple[str, ...]:
+    """The head sets that answer, in the order of their numbers where the classifier chooses."""
+    every = graphs.head_sets
+    choices = {**{heads: (heads,) for heads in every}, **({AUTO: every} if every[1:] else {})}
+    if experts not in choices:
+        raise EennError(
+            f"experts={experts}: of {graphs.manifest.path} allowed are {', '.join(choices)}"
+        )
+    return choices[experts]

@@ -23,7 +23,8 @@ from eenn.decisions import decide
 from eenn.errors import EennError
 from eenn.files import write_file
 from eenn.models.early_exit import EarlyExitNet
-from eenn.offload.edge.runtime import EdgeRuntime, LocalCloud
+from eenn.offload.edge.clouds import LocalCloud
+from eenn.offload.edge.runtime import EdgeRuntime
 from eenn.offload.export.write import export
 from eenn.offload.graphs import FOLDER, PRECISIONS, Graph
 from eenn.policies import Confidence, ExitProbs
