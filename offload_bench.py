@@ -48,6 +48,7 @@ def offload(settings: dict[str, Any], directory: Path) -> None:
         payload=settings["payload"],
         compress=settings["compress"],
         upload=settings["upload"],
+        experts=settings["experts"],
         precision=edge["precision"],
         slowdown=edge["slowdown"],
         deadline_ms=settings["deadline_ms"],

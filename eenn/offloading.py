@@ -42,6 +42,7 @@ from eenn.policies import ExitProbs, Policy, make_policy
 from eenn.reports.offload import Offloaded, printed, summarised, write_offloaded
 from eenn.reports.tables import write_csv
 from eenn.runs import SUMMARY, table
+from eenn.selection import answers
 from eenn.subject import Subject
 from eenn.tracking import publish_tables
 
@@ -85,6 +86,7 @@ class Plan:
         policies: settings by name of policy.
         payload: format of the features that are sent; `compress` requests with zstd.
         upload: what cloud only sends: the photograph's `file`, or the network's `crop`.
+        experts: whose heads answer, as of `EdgeRuntime`; those of cloud only are the plain ones.
         precision: of the edge's stages.
         slowdown: of the edge.
         deadline_ms: of every answer; None leaves it to the client's own limits.
@@ -106,6 +108,7 @@ class Plan:
     payload: Precision
     compress: bool
     upload: str
+    experts: str
     precision: str
     slowdown: float
     deadline_ms: float | None
@@ -161,7 +164,7 @@ def run_offloading(
         clouds = {payload: client(subject.manifest, payload) for payload in get_args(Precision)}
         clouds[plan.payload].check()
         graphs = Graphs.read(subject.manifest.path)
-        times = planner.measure(graphs, photos[:PROBES], clouds, plan.precision)
+        times = planner.measure(graphs, photos[:PROBES], clouds, plan.precision, plan.experts)
         baseline = ByCloud(
             setting_of(CLOUD_ONLY, np.nan, (), most_active=True),
             alone.manifest,
@@ -251,8 +254,8 @@ def _points(
 
 def _planned(subject: Subject, plan: Plan, times: Times) -> tuple[list[Row], Row, list[Row]]:
     """All plans, the best one, and what slower edges would take, by the exits of validation."""
-    validation = subject.records("val", plan.distortion, 0)
-    outputs = exit_outputs(validation, subject.manifest.temperatures.per_exit)
+    validation, temperatures = answers(subject, "val", plan.distortion, 0, plan.experts, "per_exit")
+    outputs = exit_outputs(validation, temperatures)
     name = next(iter(plan.policies))
     policies = _policies(subject, plan, name)
     plans = planner.plan(times.with_edge(plan.slowdown), outputs, validation.labels, policies)
@@ -272,12 +275,15 @@ def _planned(subject: Subject, plan: Plan, times: Times) -> tuple[list[Row], Row
 
 def _recorded(subject: Subject, plan: Plan, runtime: EdgeRuntime, rows: Sequence[Row]) -> Decisions:
     """What the recorded logits of the same images lead to."""
-    records = subject.records(plan.split, plan.distortion, rows[0]["level"])
+    level = rows[0]["level"]
+    records, temperatures = answers(
+        subject, plan.split, plan.distortion, level, plan.experts, "per_exit"
+    )
     place = {sample_id: at for at, sample_id in enumerate(records.sample_ids)}
     chosen = [place[row["image"]] for row in rows]
     outputs = [
         ExitProbs(output.exit, output.probs[chosen])
-        for output in exit_outputs(records, subject.manifest.temperatures.per_exit)
+        for output in exit_outputs(records, temperatures)
     ]
     return decide(runtime.policy, outputs, runtime.active)
 
@@ -312,6 +318,7 @@ def _ways(subject: Subject, cloud: HttpCloud, plan: Plan) -> Iterator[Way]:
             plan.precision,
             deadline_ms=plan.deadline_ms,
             slowdown=plan.slowdown,
+            experts=plan.experts,
         )
 
     never = make_policy("confidence", {"p_tar": 1.0, "fallback_to": "last_exit"})
@@ -366,5 +373,6 @@ def _facts(subject: Subject, server: Server, plan: Plan, measured: Link) -> dict
         "features": f"{plan.payload}{', zstd' if plan.compress else ''}",
         "cloud only": f"sends the photograph's {plan.upload}",
         "edge": f"ONNX Runtime, {plan.precision}, 1 thread",
+        "experts": plan.experts,
         "distortion": plan.distortion.replace("_", " "),
     }

@@ -27,14 +27,22 @@ def add_experts(run: Path, images: Path) -> None:
     """Puts random experts and a classifier that is often sure into the artifact of `run`."""
     source = FolderImages(images)
     x = torch.stack([torch.from_numpy(PREPROCESSING(source.read(i, 36))) for i in range(16)])
-    base = artifact.load(run / "artifact")
+    save_with_random_experts(run / "with_experts", run / "artifact", x)
+    (run / "artifact").rename(run / "plain")
+    (run / "with_experts").rename(run / "artifact")
+
+
+def save_with_random_experts(path: Path, plain: Path, x: torch.Tensor) -> None:
+    """Writes the artifact `plain` with experts to `path`; the classifier tells the images `x`
+    apart."""
+    base = artifact.load(plain)
     torch.manual_seed(1)
     heads = {}
     for kind in KINDS:
         own = copy.deepcopy(base.network.heads)
         for tensor in own.state_dict().values():
             if tensor.is_floating_point():
-                tensor.mul_(1 + 0.3 * torch.randn_like(tensor))
+                tensor.mul_(1 + 0.3 * torch.randn_like(tensor).clamp(-3, 3))
         heads[kind] = own
     classifier = DistortionClassifier(2, PREPROCESSING.std).eval()
     with torch.inference_mode():
@@ -47,11 +55,9 @@ def add_experts(run: Path, images: Path) -> None:
         for kind, t in zip(KINDS, (0.7, 1.4), strict=True)
     ]
     artifact.save_with_experts(
-        run / "with_experts",
+        path,
         base.manifest,
         ExpertNet(base.network, heads, classifier),
         experts,
-        Classifier(1.5, 0.6, (0.9, 0.9, 0.9), classifier.macs(32), 5000),
+        Classifier(1.5, 0.6, (0.9, 0.9, 0.9), classifier.macs(x.shape[-1]), 5000),
     )
-    (run / "artifact").rename(run / "plain")
-    (run / "with_experts").rename(run / "artifact")

@@ -16,6 +16,7 @@ from eenn.cli import one_line_errors
 from eenn.grid import CLOUD_ONLY, EARLY_ON_EDGE, EDGE_ONLY, WHOLE_ON_EDGE
 from eenn.offload.cloud.command import running
 from eenn.offload.edge.clouds import stretched_ms
+from tests.expert_artifact import run_with_experts
 from tests.test_evaluate import make_run
 
 LIMIT, BRANCHES = 12, 3
@@ -205,6 +206,25 @@ def test_distorted_photographs_are_sent_as_crops(place: Path) -> None:
     points = json.loads((directory / "summary.json").read_text())["points"]
     assert {row["level"] for row in points} == {0, 1.5}
     assert (directory / "figures" / "level_answer_ms.png").exists()
+
+
+def test_experts_answer_as_the_records_say(
+    images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = run_with_experts(tmp_path, images)
+    given = ("distortion.level=[0,2]", "upload=crop", "payload=fp32", "logger=csv", "link=lan")
+    directory = run_in(root, "experts=auto", "p_tar=0.4", *given)
+    summary = json.loads((directory / "summary.json").read_text())
+    early = [row for row in summary["points"] if row["policy"] == "confidence"]
+    assert len(early) == 2 * BRANCHES
+    assert {row["differing"] for row in early} == {0}
+    assert all(row["predicted_ms"] > 0 for row in early)
+    assert any(row["part"] == "distortion classifier" for row in summary["parts"])
+    with (directory / "requests.csv").open() as file:
+        seen = {(row["policy"], row["heads"]) for row in csv.DictReader(file)}
+    assert len([heads for policy, heads in seen if policy == "confidence"]) > 1
+    assert [heads for policy, heads in seen if policy == CLOUD_ONLY] == ["plain"]
+    assert "experts=soft" in error_of(root, capsys, "experts=soft")
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,7 @@ def drawn_times(seed: int) -> Times:
     steps = {(a, b): ms() for a, b in combinations(range(BRANCHES + 1), 2)}
     requests = {(cut, payload): request() for cut in range(BRANCHES + 1) for payload in PAYLOADS}
     link = Link(ms(), ms())
-    return Times(ms(), steps, ms(), {**requests, (0, IMAGE): request()}, link)
+    return Times(ms(), ms(), steps, ms(), {**requests, (0, IMAGE): request()}, link)
 
 
 def outputs(seed: int) -> tuple[list[ExitProbs], np.ndarray]:
@@ -52,7 +52,7 @@ def test_latency_is_that_of_a_plain_loop(
     decisions = decide(make_policy("confidence", {"p_tar": p_tar}), exits, active)
     total = 0.0
     for sample in range(SAMPLES):
-        total += times.preprocess_ms
+        total += times.preprocess_ms + times.classifier_ms
         at = 0
         for branch in active:
             total += times.stage_ms[at, branch + 1]
@@ -124,9 +124,13 @@ def test_a_slower_edge_leaves_the_cloud_as_it_is() -> None:
     }
     assert lines.keys() == {"cloud only", "whole network on the edge", "never"}
     assert len({ms for _, ms in lines["cloud only"]}) == 1
-    own_ms = times.preprocess_ms + times.whole_ms
+    own_ms = times.preprocess_ms + times.classifier_ms + times.whole_ms
     for slowdown, ms in lines["whole network on the edge"]:
         assert ms == pytest.approx(slowdown * own_ms)
     first, last = lines["never"][0], lines["never"][-1]
-    edge_ms = times.preprocess_ms + sum(times.stage_ms[k, k + 1] for k in range(BRANCHES))
+    edge_ms = (
+        times.preprocess_ms
+        + times.classifier_ms
+        + sum(times.stage_ms[k, k + 1] for k in range(BRANCHES))
+    )
     assert last[1] - first[1] == pytest.approx((last[0] - 1) * edge_ms)

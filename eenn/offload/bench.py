@@ -19,6 +19,7 @@ from PIL import Image
 from eenn.calibration import probabilities
 from eenn.data.datasets import Photo
 from eenn.data.distortions import Distortion
+from eenn.experts import PLAIN
 from eenn.intervals import Row
 from eenn.manifest import Manifest
 from eenn.offload.client.http_cloud import Exchange, HttpCloud
@@ -57,7 +58,8 @@ class Outcome:
         label: the answer, an index into the classes.
         exit: at which computing stopped, counted from 1.
         failure: why the cloud did not answer, or empty.
-        edge_ms: preprocessing, stages and heads on the edge.
+        heads: the head set that answered.
+        edge_ms: preprocessing, distortion classifier, stages and heads on the edge.
         cloud_ms: from the question to the reply, both ways on the link included; 0 if not asked.
     """
 
@@ -66,6 +68,7 @@ class Outcome:
     exit: int
     on_edge: bool
     failure: str
+    heads: str
     edge_ms: float
     cloud_ms: float
     traffic: Traffic
@@ -117,13 +120,14 @@ class ByEdge(Way):
         (result,) = self.runtime.classify(image[None])
         asked = self._cloud is not None and (result.failure or not result.on_edge)
         traffic = _traffic(self._cloud.last) if self._cloud is not None and asked else NO_TRAFFIC
-        edge_ms = crop_ms + normalise_ms + sum(result.stages_ms)
+        edge_ms = crop_ms + normalise_ms + result.classifier_ms + sum(result.stages_ms)
         return Outcome(
             label=result.label,
             confidence=result.confidence,
             exit=result.exit + 1,
             on_edge=result.on_edge or self._on_edge,
             failure=result.failure,
+            heads=result.heads,
             # What is answered by the rest of the network on this machine is the edge's work.
             edge_ms=edge_ms + (result.cloud_ms if self._on_edge else 0.0),
             cloud_ms=0.0 if self._on_edge else result.cloud_ms,
@@ -168,6 +172,7 @@ class ByCloud(Way):
             exit=self._exits,
             on_edge=False,
             failure="",
+            heads=PLAIN,
             edge_ms=edge_ms,
             cloud_ms=cloud_ms,
             traffic=_traffic(self._cloud.last),

@@ -16,17 +16,18 @@ from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from onnxruntime import InferenceSession
 
 from eenn.calibration import probabilities
 from eenn.costs import Link, split_point
 from eenn.data.datasets import Photo
 from eenn.decisions import Decisions, decide
 from eenn.errors import EennError
+from eenn.experts import AUTO, CLASSIFIER, PLAIN
 from eenn.grid import CLOUD_ONLY, WHOLE_ON_EDGE
 from eenn.intervals import Row
 from eenn.offload.client.http_cloud import Exchange, HttpCloud
-from eenn.offload.graphs import FEATURES, LOGITS, NEXT_FEATURES, Graphs, cloud_name, stage_name
+from eenn.offload.graphs import FEATURES, LOGITS, Graphs, cloud_name
+from eenn.offload.parts import Part
 from eenn.offload.wire import IMAGE
 from eenn.policies import ExitProbs, Policy
 
@@ -46,6 +47,7 @@ class Times:
 
     Args:
         preprocess_ms: from the photograph to the network's input.
+        classifier_ms: of the distortion classifier; 0 where it is not asked.
         stage_ms: from one split point to a later one, the later one's head and decision included.
         whole_ms: of the whole network without branches, on the edge.
         requests: by split point and payload; IMAGE is the photograph's file, at split point 0.
@@ -53,6 +55,7 @@ class Times:
     """
 
     preprocess_ms: float
+    classifier_ms: float
     stage_ms: Mapping[tuple[int, int], float]
     whole_ms: float
     requests: Mapping[tuple[int, str], "RequestCost"]
@@ -72,12 +75,14 @@ class Times:
             + self.link.latency_ms(request.sent_bytes)
             + request.cloud_ms
         )
-        before = 0.0 if payload == IMAGE else self.preprocess_ms
+        before = 0.0 if payload == IMAGE else self.preprocess_ms + self.classifier_ms
         return before + on_edge + offloaded * away
 
     def rows(self) -> list[Row]:
         """A row for every part."""
         edge = {"preprocessing": self.preprocess_ms}
+        if self.classifier_ms:
+            edge["distortion classifier"] = self.classifier_ms
         for (start, stop), ms in self.stage_ms.items():
             edge[f"segments {start + 1} to {stop}, head {stop}"] = ms
         edge["whole network"] = self.whole_ms
@@ -99,6 +104,7 @@ class Times:
         return replace(
             self,
             preprocess_ms=slowdown * self.preprocess_ms,
+            classifier_ms=slowdown * self.classifier_ms,
             stage_ms={step: slowdown * ms for step, ms in self.stage_ms.items()},
             whole_ms=slowdown * self.whole_ms,
         )
@@ -115,13 +121,18 @@ class RequestCost:
 
 
 def measure(
-    graphs: Graphs, photos: Sequence[Photo], clouds: Mapping[str, HttpCloud], precision: str
+    graphs: Graphs,
+    photos: Sequence[Photo],
+    clouds: Mapping[str, HttpCloud],
+    precision: str,
+    experts: str,
 ) -> Times:
     """Run every stage, and every rest of the network in the cloud, on these photographs.
 
     Args:
         clouds: the same cloud, by the format that each sends features in.
         precision: of the edge's stages.
+        experts: as of `EdgeRuntime`; heads of all sets take the same time.
 
     Raises:
         OffloadError: the cloud failed.
@@ -133,15 +144,20 @@ def measure(
         return preprocessing(preprocessing.read(io.BytesIO(photo.file)))[None]
 
     preprocess_ms, images = _timed(input_of, photos)
+    classifier_ms = 0.0
+    if experts == AUTO:
+        classifier = graphs.session(CLASSIFIER, "fp32", threads=1)
+        classifier_ms, _ = _timed(lambda image: classifier.run([LOGITS], {FEATURES: image}), images)
+    head_sets = (PLAIN,) if experts == PLAIN else graphs.head_sets
     features, stage_ms = {0: images}, {}
     for start in range(branches):
         for stop in range(start + 1, branches + 1):
-            session = graphs.session(stage_name(start, stop), precision, threads=1)
+            part = Part(graphs, start, stop, head_sets, precision, threads=1)
 
-            def stage(image: Floats, session: InferenceSession = session) -> Floats:
-                logits, after = session.run([LOGITS, NEXT_FEATURES], {FEATURES: image})
+            def stage(image: Floats, part: Part = part) -> Floats:
+                logits, after = part.step(image, PLAIN)
                 assert probabilities(logits).max() > 0  # deciding is part of the stage
-                return np.asarray(after)
+                return after
 
             stage_ms[start, stop], after = _timed(stage, features[start])
             features.setdefault(stop, after)
@@ -158,7 +174,7 @@ def measure(
         partial(_ask_images, cloud, [photo.file for photo in photos])
     )
     link = fit_link([request.sent_bytes for request in requests.values()], [*waits, wait_ms])
-    return Times(preprocess_ms, stage_ms, whole_ms, requests, link)
+    return Times(preprocess_ms, classifier_ms, stage_ms, whole_ms, requests, link)
 
 
 def _timed(call: Callable[[T], R], inputs: Iterable[T]) -> tuple[float, list[R]]:
@@ -279,7 +295,7 @@ def slower_edges(times: Times, ways: Mapping[str, Decisions], payload: str) -> l
         own = times.with_edge(slowdown)
         latency_ms = {
             CLOUD_ONLY: alone_ms,
-            WHOLE_ON_EDGE: own.preprocess_ms + own.whole_ms,
+            WHOLE_ON_EDGE: own.preprocess_ms + own.classifier_ms + own.whole_ms,
             **{name: own.latency_ms(decisions, payload) for name, decisions in ways.items()},
         }
         rows += [

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NoReturn, Self
 
 from eenn.errors import EennError
+from eenn.experts import PLAIN
 from eenn.offload.edge.runtime import EdgeRuntime, Result
 
 
@@ -15,7 +16,8 @@ def as_json(result: Result, runtime: EdgeRuntime) -> dict[str, Any]:
     """A result as JSON takes it.
 
     `exits` are those that were evaluated, with a confidence each; `stages_ms` are the times of
-    those on the edge, and `latency_ms` is all of them, preprocessing and cloud.
+    those on the edge, and `latency_ms` is all of them, preprocessing, distortion classifier and
+    cloud.
     """
     order = (*runtime.active, runtime.branches)
     return {
@@ -26,8 +28,10 @@ def as_json(result: Result, runtime: EdgeRuntime) -> dict[str, Any]:
         "place": "edge" if result.on_edge else "cloud",
         "degraded": result.degraded,
         "failure": result.failure,
+        "heads": result.heads,
         "latency_ms": round(result.latency_ms, 3),
         "preprocess_ms": round(result.preprocess_ms, 3),
+        "classifier_ms": round(result.classifier_ms, 3),
         "stages_ms": [round(ms, 3) for ms in result.stages_ms],
         "cloud_ms": round(result.cloud_ms, 3),
         "exits": [exit + 1 for exit in order[: len(result.confidences)]],
@@ -45,6 +49,7 @@ def as_line(file: str, result: Result) -> str:
             f"{result.confidence:.3f}",
             f"exit {result.exit + 1}",
             f"{place}, degraded: {result.failure}" if result.degraded else place,
+            *([] if result.heads == PLAIN else [f"heads for {result.heads}"]),
             f"{result.latency_ms:.1f} ms",
         ]
     )

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from eenn.cli import one_line_errors
 from eenn.errors import EennError
+from eenn.experts import PLAIN
 from eenn.manifest import Manifest, read_manifest
 from eenn.offload.edge.answers import AnswerFile, as_json, as_line
 from eenn.offload.edge.clouds import Cloud
@@ -98,6 +99,7 @@ def _serve(given: argparse.Namespace, runtime: EdgeRuntime) -> int:
     settings = {
         "policy": given.policy,
         "p_tar": given.p_tar,
+        "experts": given.experts,
         "precision": given.precision,
         "deadline_ms": given.deadline_ms,
     }
@@ -118,6 +120,7 @@ def _runtime(given: argparse.Namespace, manifest: Manifest, cloud: Cloud | None)
         given.precision,
         given.threads,
         given.deadline_ms,
+        experts=given.experts,
     )
 
 
@@ -184,6 +187,13 @@ def _parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
         type=_branches,
         metavar="1,2,3",
         help="branches to evaluate, or none, which leaves all to the cloud (all)",
+    )
+
+    group.add_argument(
+        "--experts",
+        default=PLAIN,
+        help="whose heads answer: plain, those of a kind of distortion, or auto, as the distortion "
+        "classifier finds (%(default)s)",
     )
 
     group = parser.add_argument_group("the cloud")

@@ -86,9 +86,13 @@ function show(answer) {
   } else {
     $("place").textContent = `Answered on this device, at exit ${answer.exit}`;
   }
+  if (answer.heads !== "plain") {
+    $("place").textContent += `, by the heads for ${answer.heads.replaceAll("_", " ")}`;
+  }
   const stages = answer.stages_ms.map((time, n) => `exit ${answer.exits[n]} ${ms(time)}`);
+  const classifier = answer.classifier_ms ? [`distortion ${ms(answer.classifier_ms)}`] : [];
   const cloud = answer.cloud_ms ? [`cloud ${ms(answer.cloud_ms)}`] : [];
-  const parts = [`preprocessing ${ms(answer.preprocess_ms)}`, ...stages, ...cloud];
+  const parts = [`preprocessing ${ms(answer.preprocess_ms)}`, ...classifier, ...stages, ...cloud];
   $("times").textContent = `${ms(answer.latency_ms)}: ${parts.join(", ")}`;
   draw(answer);
 }

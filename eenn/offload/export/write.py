@@ -7,10 +7,10 @@ measured once on the whole: a cut that is quantised on both sides is then quanti
 
 import copy
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import onnx
@@ -23,7 +23,9 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from eenn import artifact
+from eenn.artifact import Artifact
 from eenn.errors import EennError
+from eenn.experts import CLASSIFIER, PLAIN
 from eenn.files import new_directory, write_file
 from eenn.models.early_exit import EarlyExitNet
 from eenn.offload import graphs
@@ -52,62 +54,94 @@ def export(artifact_dir: str | Path, calibration: Iterable[Images], images: Imag
     loaded = artifact.load(artifact_dir)
     size = loaded.manifest.preprocessing.input_size
     with new_directory(loaded.manifest.path / graphs.FOLDER) as directory:
-        truth = _outputs(loaded.network, _checked(images, size))
+        truth = _outputs(loaded, _checked(images, size))
         batches = [_checked(batch, size) for batch in calibration]
         if not batches:
             raise EennError("no images to calibrate int8 with; give some of the training images")
-        whole = whole_graph(loaded.network, size)
+        experts = _experts(loaded)
+        whole = whole_graph(loaded.network, size, experts)
         cutter = Extractor(whole)
         rows = []
+
+        def keep(model: ModelProto, cut: _Cut, precision: str) -> None:
+            content = _finished(model, cut).SerializeToString()
+            row = _row(cut, precision, content, truth)
+            write_file(directory / row.file, content)
+            rows.append(row)
+
         with TemporaryDirectory() as scratch:
             quantiser = _Quantiser(whole, batches, Path(scratch))
-            cuts = list(_cuts(len(loaded.network.segments)))
+            cuts = list(_cuts(len(loaded.network.segments), experts))
             for cut in tqdm(cuts, "graphs", unit="graph", disable=None):
-                fp32 = cutter.extract_model([cut.input], list(cut.outputs))
-                for precision, model in (("fp32", fp32), ("int8", quantiser(fp32))):
-                    content = _finished(model, cut).SerializeToString()
-                    row = _row(cut, precision, content, truth)
-                    write_file(directory / row.file, content)
-                    rows.append(row)
+                model = cutter.extract_model([cut.input], list(cut.outputs))
+                if cut.in_int8:
+                    keep(quantiser(model), cut, "int8")
+                keep(model, cut, "fp32")
+        if loaded.experts:
+            model = _exported(loaded.experts.classifier, size, [_KINDS])
+            keep(model, _Cut(CLASSIFIER, _features(0), {_KINDS: LOGITS}), "fp32")
         result = Graphs(loaded.manifest, tuple(rows))
         write_file(directory / graphs.INDEX, result.to_json())
     return result
 
 
-def whole_graph(network: EarlyExitNet, input_size: int) -> ModelProto:
+def whole_graph(
+    network: EarlyExitNet, input_size: int, experts: Mapping[str, Any] | None = None
+) -> ModelProto:
     """The whole network as one graph, from `features_0` to `logits_k` and `features_k` of exit k,
     counted from 1; the batch is free and batch norms are folded.
 
     The network is left in evaluation mode and in contiguous memory format.
+
+    Args:
+        experts: further heads by kind; to every exit come their `logits_k_KIND`.
     """
+    steps = _Steps(network, experts or {})
+    names = [
+        name
+        for k in range(1, len(network.segments) + 1)
+        for name in (_logits(k), _features(k), *(_logits(k, kind) for kind in steps.experts))
+    ]
+    return _with_plain_nodes(_exported(steps, input_size, names))
+
+
+def _exported(module: nn.Module, input_size: int, output_names: Sequence[str]) -> ModelProto:
+    """A module that takes images as a graph that takes `features_0`, the batch free."""
     # Channels last would be exported, too, as index arithmetic around every pooling.
-    steps = _Steps(network.to(memory_format=torch.contiguous_format)).eval()
+    module = module.to(memory_format=torch.contiguous_format).eval()
     program = torch.onnx.export(
-        steps,
+        module,
         (torch.zeros(2, 3, input_size, input_size),),
         input_names=[_features(0)],
-        output_names=[
-            name
-            for k in range(len(network.segments))
-            for name in (_logits(k + 1), _features(k + 1))
-        ],
+        output_names=output_names,
         dynamic_shapes=({0: torch.export.Dim("batch")},),
         dynamo=True,
         verbose=False,
     )
     assert program is not None
-    return _with_plain_nodes(program.model_proto)
+    model = program.model_proto
+    # PyTorch notes the paths of its source files in every node.
+    for value in (*model.graph.node, *model.graph.initializer, *model.graph.input):
+        del value.metadata_props[:]
+    for value in (*model.graph.output, *model.graph.value_info):
+        del value.metadata_props[:]
+    return model
 
 
 class _Steps(nn.Module):
-    """Logits and features of every exit, as one tuple."""
+    """Logits and features of every exit and the logits of its experts, as one tuple."""
 
-    def __init__(self, network: EarlyExitNet) -> None:
+    def __init__(self, network: EarlyExitNet, experts: Mapping[str, Any]) -> None:
         super().__init__()
-        self.network = network
+        self.network: EarlyExitNet = network
+        self.experts: Any = nn.ModuleDict(experts)
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        return tuple(tensor for step in self.network.steps(images) for tensor in step)
+        tensors: list[Tensor] = []
+        for exit, (logits, features) in enumerate(self.network.steps(images)):
+            own = (heads[exit](features) for heads in self.experts.values())
+            tensors += [logits, features, *own]
+        return tuple(tensors)
 
 
 class _Cut(NamedTuple):
@@ -116,17 +150,18 @@ class _Cut(NamedTuple):
     name: str
     input: str
     outputs: Mapping[str, str]
+    in_int8: bool = True
 
 
 def _features(k: int) -> str:
     return f"features_{k}"
 
 
-def _logits(k: int) -> str:
-    return f"logits_{k}"
+def _logits(k: int, heads: str = PLAIN) -> str:
+    return f"logits_{k}" if heads == PLAIN else f"logits_{k}_{heads}"
 
 
-def _cuts(exits: int) -> Iterator[_Cut]:
+def _cuts(exits: int, kinds: Collection[str]) -> Iterator[_Cut]:
     for stop in range(1, exits):
         outputs = {_logits(stop): LOGITS, _features(stop): NEXT_FEATURES}
         for start in range(stop):
@@ -134,11 +169,20 @@ def _cuts(exits: int) -> Iterator[_Cut]:
     for split_point in range(exits):
         outputs = {_logits(exits): LOGITS}
         yield _Cut(graphs.cloud_name(split_point), _features(split_point), outputs)
+    if not kinds:
+        return
+    for stop in range(1, exits + 1):
+        for start in range(stop):
+            outputs = {_features(stop): NEXT_FEATURES}
+            yield _Cut(graphs.trunk_name(start, stop), _features(start), outputs)
+        for heads in (PLAIN, *kinds):
+            name, outputs = graphs.head_name(stop, heads), {_logits(stop, heads): LOGITS}
+            # Ranges for int8 are those of untouched images, and heads are small.
+            yield _Cut(name, _features(stop), outputs, in_int8=False)
 
 
 def _with_plain_nodes(model: ModelProto) -> ModelProto:
-    """The same without operations for which ONNX Runtime has no int8, and without the paths of
-    source files that PyTorch notes in every node.
+    """The same without operations for which ONNX Runtime has no int8.
 
     Batch norms behind a convolution are folded by PyTorch's exporter. Those at the start of a head
     become 1x1 convolutions, as the next one pads with zeros, and its bias could not carry them.
@@ -153,12 +197,9 @@ def _with_plain_nodes(model: ModelProto) -> ModelProto:
             node = helper.make_node(
                 "GlobalAveragePool", node.input[:1], node.output, name=node.name
             )
-        del node.metadata_props[:]
         nodes.append(node)
     used = {name for node in nodes for name in node.input}
     weights = [weight for weight in weights if weight.name in used]
-    for value in (*model.graph.input, *model.graph.output, *model.graph.value_info, *weights):
-        del value.metadata_props[:]
     graph = helper.make_graph(
         nodes, "eenn", model.graph.input, model.graph.output, weights,
         value_info=model.graph.value_info,
@@ -240,12 +281,21 @@ def _finished(model: ModelProto, cut: _Cut) -> ModelProto:
     return model
 
 
-def _outputs(network: EarlyExitNet, images: Images) -> dict[str, Images]:
+def _experts(loaded: Artifact) -> dict[str, Any]:
+    """Further heads of every exit, by kind."""
+    return dict(loaded.experts.experts) if loaded.experts else {}
+
+
+def _outputs(loaded: Artifact, images: Images) -> dict[str, Images]:
     """PyTorch's values of every tensor at which graphs are cut, by name."""
-    values = {_features(0): images}
+    values, given = {_features(0): images}, torch.from_numpy(images)
     with torch.inference_mode():
-        for k, (logits, features) in enumerate(network.steps(torch.from_numpy(images)), 1):
+        for k, (logits, features) in enumerate(loaded.network.steps(given), 1):
             values[_logits(k)], values[_features(k)] = logits.numpy(), features.numpy()
+            for kind, heads in _experts(loaded).items():
+                values[_logits(k, kind)] = heads[k - 1](features).numpy()
+        if loaded.experts:
+            values[_KINDS] = loaded.experts.classifier(given).numpy()
     return values
 
 
@@ -262,8 +312,11 @@ def _row(cut: _Cut, precision: str, content: bytes, truth: Mapping[str, Images])
             f"allowed is {MAX_RELATIVE_DIFFERENCE:g}; nothing was written; try other versions of "
             "torch and onnxruntime"
         )
-    (logits,) = (name for name, role in cut.outputs.items() if role == LOGITS)
-    same = own[logits].argmax(-1) == truth[logits].argmax(-1)
+    same = [
+        float((own[name].argmax(-1) == truth[name].argmax(-1)).mean())
+        for name, role in cut.outputs.items()
+        if role == LOGITS
+    ]
     return Graph(
         cut.name,
         precision,
@@ -273,7 +326,7 @@ def _row(cut: _Cut, precision: str, content: bytes, truth: Mapping[str, Images])
         hashlib.sha256(content).hexdigest(),
         len(images),
         difference,
-        float(same.mean()),
+        same[0] if same else None,
     )
 
 
@@ -288,3 +341,6 @@ def _checked(images: Images, size: int) -> Images:
             f"(N, 3, {size}, {size}) with at least one image, as the preprocessing gives them"
         )
     return images
+
+
+_KINDS = "kinds"  # the classifier's logits
