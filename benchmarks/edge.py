@@ -1,4 +1,5 @@
 """How fast the edge's stages are: against one session, eager PyTorch, int8; and from a cold start.
+And what it takes to find an image's distortion and to answer with the heads made for it.
 
     python -m benchmarks.edge
 
@@ -26,8 +27,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from eenn import artifact
+from eenn.experts import AUTO, CLASSIFIER, Classifier, Expert
 from eenn.files import write_file
 from eenn.models.early_exit import Architecture, EarlyExitNet
+from eenn.models.experts import ExpertNet
+from eenn.models.spectrum import DistortionClassifier
 from eenn.offload.edge.clouds import LocalCloud
 from eenn.offload.edge.runtime import EdgeRuntime
 from eenn.offload.export.write import export, whole_graph
@@ -40,7 +44,9 @@ CLASSES, SIZE, POSITIONS = 257, 224, (2, 5, 10, 13, 16)
 BRANCHES = len(POSITIONS)
 ROUNDS, REPEATS, STARTS = 30, 5, 7
 RESULT = Path("results/edge_speed.json")
+KINDS = ("gaussian_blur", "gaussian_noise")
 Images = NDArray[np.float32]
+IMAGES: Images = np.random.default_rng(0).normal(size=(16, 3, SIZE, SIZE)).astype(np.float32)
 
 # Ratio of two variants, and what it should be.
 RATIOS = (
@@ -49,6 +55,7 @@ RATIOS = (
     ("PyTorch, channels-last", "chain", ""),
     ("chain", "chain, int8", "at least 1.8"),
     ("edge runtime", "one session", ""),
+    ("edge runtime, chosen experts", "edge runtime", ""),
 )
 
 FIRST_ANSWER = """
@@ -83,12 +90,29 @@ def make_artifact(path: Path) -> EarlyExitNet:
         split={"hash": "0" * 64, "seed": 0, "sizes": {}},
         split_json="{}",
     )
-    images = np.random.default_rng(0).normal(size=(16, 3, SIZE, SIZE)).astype(np.float32)
-    export(path, np.split(images, 4), images[:4])
+    export(path, np.split(IMAGES, 4), IMAGES[:4])
     return network
 
 
-def make_variants(path: Path, network: EarlyExitNet) -> dict[str, Callable[[Images], object]]:
+def add_experts(path: Path, plain: Path) -> None:
+    """The artifact `plain` with two experts, and its exported graphs."""
+    base = artifact.load(plain)
+    heads = {kind: copy.deepcopy(base.network.heads) for kind in KINDS}
+    classifier = DistortionClassifier(len(KINDS), base.manifest.preprocessing.std).eval()
+    temperatures, accuracy = base.manifest.temperatures, base.manifest.validation_accuracy
+    artifact.save_with_experts(
+        path,
+        base.manifest,
+        ExpertNet(base.network, heads, classifier),
+        [Expert(kind, 1, 5, temperatures, accuracy, accuracy, 0) for kind in KINDS],
+        Classifier(1.0, 0.7, (0.0,) * (1 + len(KINDS)), classifier.macs(SIZE), 0),
+    )
+    export(path, np.split(IMAGES, 4), IMAGES[:4])
+
+
+def make_variants(
+    path: Path, with_experts: Path, network: EarlyExitNet
+) -> dict[str, Callable[[Images], object]]:
     """What is measured: functions of one image, every exit computed and none taken."""
     graphs = Graphs.read(path)
 
@@ -127,6 +151,11 @@ def make_variants(path: Path, network: EarlyExitNet) -> dict[str, Callable[[Imag
         )
         for precision in ("fp32", "int8")
     }
+    chosen = EdgeRuntime(
+        with_experts, Confidence(p_tar=1.0), range(BRANCHES), LocalCloud(with_experts),
+        experts=AUTO,
+    )  # fmt: skip
+    classifier = Graphs.read(with_experts).session(CLASSIFIER, "fp32", 1)
     return {
         "one session": one_session("fp32"),
         "one session, all exits": lambda x: whole_session.run(logits, {"features_0": x}),
@@ -135,6 +164,8 @@ def make_variants(path: Path, network: EarlyExitNet) -> dict[str, Callable[[Imag
         "one session, int8": one_session("int8"),
         "chain, int8": chain("int8"),
         "edge runtime, int8": runtimes["int8"].classify,
+        "distortion classifier": lambda x: classifier.run(None, {"features": x}),
+        "edge runtime, chosen experts": chosen.classify,
         "PyTorch, eager stages": eager(as_it_comes, torch.contiguous_format),
         "PyTorch, channels-last": eager(channels_last, torch.channels_last),
     }
@@ -173,10 +204,12 @@ def main() -> None:
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as scratch:
         path, file = Path(scratch) / "artifact", Path(scratch) / "image.jpg"
+        with_experts = Path(scratch) / "with_experts"
         network = make_artifact(path)
+        add_experts(with_experts, path)
         pixels = np.random.default_rng(0).integers(0, 256, (24, 30, 3), np.uint8)
         Image.fromarray(pixels).resize((300, 240), Image.Resampling.BICUBIC).save(file)
-        ms = measure(make_variants(path, network))
+        ms = measure(make_variants(path, with_experts, network))
         cold = cold_starts(path, file)
     ratios = {f"{one} / {other}": round(ms[one] / ms[other], 3) for one, other, _ in RATIOS}
     result = {
@@ -195,7 +228,7 @@ def main() -> None:
     RESULT.parent.mkdir(exist_ok=True)
     write_file(RESULT, json.dumps(result, indent=1) + "\n")
     for name, value in ms.items():
-        print(f"{name:24} {value:7.2f} ms")
+        print(f"{name:28} {value:7.2f} ms")
     for (ratio, value), (*_, target) in zip(ratios.items(), RATIOS, strict=True):
         print(f"{ratio}: {value:.2f}" + (f" (target: {target})" if target else ""))
     print(

@@ -247,6 +247,19 @@ def offload_blur() -> str:
     return f"{table(rows)}\n\n{_offloaded(run)}"
 
 
+def offload_experts() -> str:
+    """Live times on blurred images, of plain heads and of those that the classifier chooses."""
+    runs = [_run(f"offload_experts-{experts}") for experts in ("plain", "auto")]
+    rows = [
+        {"sigma": f"{row['level']:g}", "heads": run["experts"], **_live(row)}
+        for level in range(4)
+        for run in runs
+        for row in run["points"]
+        if (row["level"], row["policy"]) == (level, "confidence")
+    ]
+    return f"{table(rows)}\n\n{_offloaded(*runs)}"
+
+
 def edge_speed() -> str:
     """The edge's stages against other ways to run them."""
     run = _run("edge_speed")
@@ -322,6 +335,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
         distortion_classifier,
         offload_times,
         offload_blur,
+        offload_experts,
         edge_speed,
         wire,
         serving,
