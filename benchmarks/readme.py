@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from eenn.calibration import Temperatures
+from eenn.experts import FINE_TUNED
 from eenn.files import write_file
 from eenn.grid import LAST_EXIT_ONLY
 from eenn.reports.experts import confusion_rows
@@ -185,6 +186,7 @@ def risk() -> str:
 def experts() -> str:
     """Whose heads answer at which level."""
     runs = [_run(file.stem) for file in sorted(RESULTS.glob("distortion_experts-branches*.json"))]
+    fine_tuned = any(row["experts"] == FINE_TUNED for run in runs for row in run["points"])
     rows = []
     for run in runs:
         by_place: dict[tuple[str, float], dict[str, Any]] = {}
@@ -192,16 +194,17 @@ def experts() -> str:
             by_place.setdefault((row["distortion"], row["level"]), {})[row["experts"]] = row
         for (kind, level), ways in by_place.items():
             plain, auto = ways["plain"], ways["auto"]
-            matching = ways.get("matching")
+            accuracy = {way: f"{100 * row['accuracy']:.1f}" for way, row in ways.items()}
             rows.append(
                 {
                     "branches": str(plain["branches"]),
                     "distortion": kind.replace("_", " "),
                     "level": f"{level:g}",
                     "plain %": _interval(plain, "accuracy", 100),
-                    "matching": f"{100 * matching['accuracy']:.1f}" if matching else "-",
+                    "matching": accuracy.get("matching", "-"),
                     "chosen": _interval(auto, "accuracy", 100),
-                    "soft": f"{100 * ways['soft']['accuracy']:.1f}",
+                    "soft": accuracy["soft"],
+                    **({"fine-tuned": accuracy.get(FINE_TUNED, "-")} if fine_tuned else {}),
                     "edge %: plain": f"{100 * plain['edge_probability']:.1f}",
                     "edge %: chosen": f"{100 * auto['edge_probability']:.1f}",
                     "edge accuracy %: plain": _interval(plain, "edge_accuracy", 100),

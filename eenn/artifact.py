@@ -102,8 +102,36 @@ def save_with_experts(
         "sets": [asdict(expert) for expert in experts],
         "classifier": asdict(classifier),
     }
-    kept = {name: value for name, value in base.content.items() if name != "id"}
-    _write(path, {**kept, "experts": described}, files)
+    _write(path, {**_kept(base), "experts": described}, files)
+
+
+def save_fine_tuned(
+    path: Path,
+    base: Manifest,
+    network: EarlyExitNet,
+    *,
+    temperatures: dict[str, Any],
+    validation_accuracy: list[float],
+    distortion: dict[str, Any],
+) -> None:
+    """Write `base` as it became by fine-tuning for a distortion to `path`, whole or not at all.
+
+    Its split is copied byte by byte; experts that it had stay behind.
+
+    Args:
+        temperatures, validation_accuracy: as in `save`.
+        distortion: `{kind, mildest, strongest}`, what it was trained with.
+
+    Raises:
+        EennError: `path` exists or cannot be written, or a file of `base` is damaged.
+    """
+    files = {WEIGHTS: _content(network.state_dict()), SPLIT: base.verified(SPLIT)}
+    described = {
+        "temperatures": temperatures,
+        "validation_accuracy": validation_accuracy,
+        "fine_tuned": {"base": base.id, **distortion},
+    }
+    _write(path, {**_kept(base), **described}, files)
 
 
 def load(path: str | Path) -> Artifact:
@@ -129,6 +157,11 @@ def load(path: str | Path) -> Artifact:
     plain = {f"network.{name}": tensor for name, tensor in network.state_dict().items()}
     experts.load_state_dict({**plain, **safetensors.torch.load(contents[EXPERTS])})
     return Artifact(network.eval(), manifest, experts.eval())
+
+
+def _kept(base: Manifest) -> dict[str, Any]:
+    """What is said of `base` and holds for what is made of it."""
+    return {name: value for name, value in base.content.items() if name not in ("id", "experts")}
 
 
 def _content(state: dict[str, Tensor]) -> bytes:

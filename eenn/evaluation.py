@@ -46,7 +46,7 @@ class Plan:
         active: sets of active branches, as in `eenn.grid.active_sets`.
         levels: of the distortion; 0 is none. What is drawn at one level is drawn at the first.
         temperature: `per_exit`, `shared` or `none`.
-        experts: whose heads answer: `plain`, `auto`, `soft` or a kind of distortion.
+        experts: who answers, as in `eenn.selection.answers`.
         goal: what a threshold is fitted to on the validation split at level 0, or None.
 
     Raises:
@@ -104,10 +104,11 @@ def run_evaluation(run: Run, subjects: Sequence[Subject], plan: Plan) -> None:
     Raises:
         EennError: the same artifact twice.
     """
-    results, thresholds = evaluate(subjects, plan)
+    every = with_names(subjects)
+    results, thresholds = evaluate(every, plan)
     # Where networks differ in their seed alone, the first stands for them.
     named: dict[str, Subject] = {}
-    for network, subject in zip(network_names(subjects), subjects, strict=True):
+    for network, subject in every:
         named.setdefault(network, subject)
     policy = next(iter(plan.policies))
     profiles = {network: subject.profile for network, subject in named.items()}
@@ -161,34 +162,37 @@ def run_evaluation(run: Run, subjects: Sequence[Subject], plan: Plan) -> None:
         )  # fmt: skip
 
 
-def network_names(subjects: Sequence[Subject]) -> list[str]:
-    """A name for every artifact, the same for those that differ in nothing but their seed."""
+def with_names(subjects: Sequence[Subject]) -> list[tuple[str, Subject]]:
+    """Every artifact with a name, the same for those that differ in nothing but their seed."""
     short = [f"{s.branches} branches" if s.branches else "conventional network" for s in subjects]
     details: dict[str, set[str]] = {}
     for name, subject in zip(short, subjects, strict=True):
         details.setdefault(name, set()).add(subject.details)
     return [
-        name if len(details[name]) == 1 else f"{name}, {subject.details}"
+        (name if len(details[name]) == 1 else f"{name}, {subject.details}", subject)
         for name, subject in zip(short, subjects, strict=True)
     ]
 
 
-def evaluate(subjects: Sequence[Subject], plan: Plan) -> tuple[Results, list[Row]]:
+def evaluate(named: Sequence[tuple[str, Subject]], plan: Plan) -> tuple[Results, list[Row]]:
     """All rows of `plan` for all artifacts, and the fitted thresholds.
 
     The network runs at most once per artifact and level.
 
+    Args:
+        named: see `with_names`.
+
     Raises:
         EennError: the same artifact twice, or one that has no such experts.
     """
-    for subject in subjects:
-        check_experts(subject, plan.experts)
-    ids = [subject.manifest.id for subject in subjects]
+    for _, subject in named:
+        check_experts(subject, plan.experts, plan.distortion)
+    ids = [subject.manifest.id for _, subject in named]
     if not ids or len(set(ids)) < len(ids):
         raise EennError(f"artifacts: {len(ids)} given; allowed are one or more different ones")
     results = Results([], [], [], [])
     thresholds: list[Row] = []
-    for name, subject in zip(network_names(subjects), subjects, strict=True):
+    for name, subject in named:
         network = {"network": name, "branches": subject.branches, "seed": subject.split.seed}
         thresholds += _evaluate_one(subject, network, plan, results)
     return results, thresholds

@@ -102,10 +102,7 @@ def run_training(
             architecture=architecture,
             classes=datamodule.source.classes,
             preprocessing=datamodule.preprocessing,
-            temperatures={
-                **asdict(temperatures),
-                "fitted": f"minimal NLL on {len(scaling.val_labels)} validation samples",
-            },
+            temperatures=scaling.described,
             validation_accuracy=accuracy.tolist(),
             split={
                 "hash": datamodule.split.hash,

@@ -6,8 +6,8 @@ from typing import Any
 
 from eenn.data.distortions import Distortion
 from eenn.errors import EennError
-from eenn.evaluation import Plan, Run, evaluate, network_names
-from eenn.experts import MATCHING, choose
+from eenn.evaluation import Plan, Run, evaluate, with_names
+from eenn.experts import FINE_TUNED, MATCHING, choose
 from eenn.files import write_json
 from eenn.grid import LAST_EXIT_ONLY
 from eenn.intervals import Row, share
@@ -41,23 +41,28 @@ def run_expert_evaluation(
             f"distortions={dict(distortions)}, experts={experts}: allowed are levels by kind and a "
             "list of experts, and no fit.goal"
         )
+    named = with_names(subjects)
     plans = [
-        replace(plan, distortion=Distortion(kind, 0).kind, levels=levels, experts=name)
+        (replace(plan, distortion=Distortion(kind, 0).kind, levels=levels, experts=name), having)
         for kind, levels in distortions.items()
         for name in experts
-        # Without an expert the plain heads match.
-        if name != MATCHING or any(kind in subject.heads for subject in subjects)
+        if (having := _having(named, name, kind))
     ]
-    for subject in subjects:
-        for name in experts:
-            check_experts(subject, name)
+    for one, having in plans:
+        for _, subject in having:
+            check_experts(subject, one.experts, one.distortion)
+    if not plans:
+        raise EennError(
+            f"experts={list(experts)}: there are none for {', '.join(distortions)}; `python "
+            "train.py experiment=distortion_experts artifact=DIR` trains some for its kinds"
+        )
     study = Study([], [], [])
-    for one in plans:
-        results, _ = evaluate(subjects, one)
+    for one, having in plans:
+        results, _ = evaluate(having, one)
         at = {"distortion": one.distortion, "experts": one.experts}
         study.points.extend({**at, **row} for row in _with_last_exit(results.points, one.policies))
         study.quality.extend({**at, **row} for row in results.quality)
-    for network, subject in zip(network_names(subjects), subjects, strict=True):
+    for network, subject in named:
         if len(subject.heads) > 1:
             study.confusion.extend(
                 {"network": network, **row}
@@ -70,10 +75,7 @@ def run_expert_evaluation(
         "table": shown,
         "confusion": study.confusion,
         "artifacts": {s.manifest.id: str(s.manifest.path) for s in subjects},
-        "networks": {
-            network: described(subject)
-            for network, subject in zip(network_names(subjects), subjects, strict=True)
-        },
+        "networks": {network: described(subject) for network, subject in named},
         "split": plan.split,
         "temperature": plan.temperature,
         "link": asdict(plan.link),
@@ -120,6 +122,18 @@ def confusion(subject: Subject, split: str, kind: str, levels: Sequence[float]) 
     return rows
 
 
+def _having(
+    named: Sequence[tuple[str, Subject]], experts: str, kind: str
+) -> Sequence[tuple[str, Subject]]:
+    """The artifacts that such experts add something to: not all were fine-tuned for every kind, and
+    where no one has experts for it, the plain heads match."""
+    if experts == FINE_TUNED:
+        return [(network, subject) for network, subject in named if kind in subject.fine_tuned]
+    if experts == MATCHING and not any(kind in subject.heads for _, subject in named):
+        return []
+    return named
+
+
 def _with_last_exit(points: Sequence[Row], policies: Container[str]) -> Iterator[Row]:
     """The policies with all branches active, with the accuracy of the last exit alone beside."""
     keys = ("network", "seed", "level")
@@ -140,6 +154,7 @@ def described(subject: Subject) -> dict[str, Any]:
     if not manifest.experts:
         return {}
     return {
+        FINE_TUNED: {kind: tuned.manifest.id for kind, tuned in subject.fine_tuned.items()},
         "expert_bytes": {expert.kind: expert.bytes for expert in manifest.experts},
         "levels": {e.kind: [e.mildest, e.strongest] for e in manifest.experts},
         "classifier": asdict(manifest.classifier),

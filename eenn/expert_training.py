@@ -1,5 +1,6 @@
 """Training experts for an artifact: heads and temperatures by kind of distortion, the classifier.
 
+And beside them, for evaluations to hold them against, the whole network fine-tuned for every kind.
 Everything is fitted on the training and the validation split of the artifact.
 """
 
@@ -32,17 +33,18 @@ from eenn.data.kinds import kind_dataloader
 from eenn.data.splits import Split
 from eenn.errors import EennError, require_numbers
 from eenn.experiment import EXPECTED_WARNINGS
-from eenn.experts import Classifier, Expert
+from eenn.experts import FINE_TUNED, Classifier, Expert
 from eenn.files import write_file
 from eenn.models.early_exit import EarlyExitNet
 from eenn.models.experts import ExpertNet
 from eenn.models.spectrum import DistortionClassifier
 from eenn.recording import record
-from eenn.runs import ARTIFACT, METRICS, table
+from eenn.runs import ARTIFACT, METRICS, fine_tuned_path, table
 from eenn.tracking import finish
 from eenn.training.callbacks import TemperatureScaling
 from eenn.training.kinds import fit_classifier
-from eenn.training.module import HeadModule
+from eenn.training.losses import exit_weights
+from eenn.training.module import EarlyExitModule, HeadModule
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,8 @@ class Recipe:
             is kept.
         classifier_epochs, classifier_lr: of the distortion classifier.
         sure: the least probability with which it is believed.
+        fine_tuned_epochs, fine_tuned_lr: of the whole network, for every kind; 0 epochs leave this
+            out.
 
     Raises:
         EennError: no kinds, levels that are not two or not allowed, or a number out of range.
@@ -67,6 +71,8 @@ class Recipe:
     classifier_epochs: int
     classifier_lr: float
     sure: float
+    fine_tuned_epochs: int
+    fine_tuned_lr: float
 
     def __post_init__(self) -> None:
         pairs = all(isinstance(two, Sequence) and len(two) == 2 for two in self.levels.values())
@@ -78,15 +84,18 @@ class Recipe:
         assert self.kinds
         numbers = {name: value for name, value in asdict(self).items() if name != "levels"}
         require_numbers(**{f"expert_training.{name}": value for name, value in numbers.items()})
-        for name in ("epochs", "classifier_epochs"):
-            if numbers[name] < 1 or numbers[name] != int(numbers[name]):
+        for name, least in (("epochs", 1), ("classifier_epochs", 1), ("fine_tuned_epochs", 0)):
+            if numbers[name] < least or numbers[name] != int(numbers[name]):
                 raise EennError(
-                    f"expert_training.{name}={numbers[name]}: allowed is a whole number from 1 up"
+                    f"expert_training.{name}={numbers[name]}: allowed is a whole number from "
+                    f"{least} up"
                 )
-        if min(self.lr, self.classifier_lr) <= 0 or not 0 <= self.sure <= 1:
+        rates = {name: rate for name, rate in numbers.items() if name.endswith("lr")}
+        if min(rates.values()) <= 0 or not 0 <= self.sure <= 1:
+            given = ", ".join(f"{name}={rate}" for name, rate in rates.items())
             raise EennError(
-                f"expert_training: lr={self.lr}, classifier_lr={self.classifier_lr}, "
-                f"sure={self.sure}: allowed are rates above 0, and sure from 0 to 1"
+                f"expert_training: {given}, sure={self.sure}: allowed are rates above 0, and sure "
+                "from 0 to 1"
             )
 
     @property
@@ -109,6 +118,8 @@ def train_experts(
     provenance: dict[str, Any],
 ) -> None:
     """Train; write `artifact/`, that is `base` with experts, and `metrics.json` into `directory`.
+
+    Last come the whole networks, `fine_tuned_KIND/`, so that an interruption there costs no expert.
 
     Args:
         seed: of every random draw.
@@ -152,13 +163,31 @@ def train_experts(
         )
         logits, kinds = fit_classifier(network, train, val, recipe.classifier_lr, **arguments)
         finish()
-    classifier = _described(network, logits, kinds, recipe.sure, manifest.preprocessing.input_size)
-    whole = ExpertNet(base.network, heads, network)
-    artifact.save_with_experts(directory / ARTIFACT, manifest, whole, experts, classifier)
-    rows = expert_rows(experts, classifier)
+        input_size = manifest.preprocessing.input_size
+        classifier = _described(network, logits, kinds, recipe.sure, input_size)
+        whole = ExpertNet(base.network, heads, network)
+        artifact.save_with_experts(directory / ARTIFACT, manifest, whole, experts, classifier)
+        rows = expert_rows(experts, classifier)
+        print(
+            f"\nValidation split, levels as in training, every exit:\n\n{table(rows)}\n\n"
+            f"distortion classifier: {classifier.bytes / 1e3:.0f} kB, "
+            f"{classifier.macs / 1e6:.2f} MMACs\n"
+        )
+        fine_tuned: dict[str, tuple[float, ...]] = {}
+        for distortion in recipe.kinds if recipe.fine_tuned_epochs else ():
+            kind = distortion.kind
+            path = fine_tuned_path(directory / ARTIFACT, kind)
+            fine_tuned[kind] = _fine_tune(
+                path, base, heads[kind], images(distortion), recipe, distortion,
+                fit_arguments(path.name),
+            )  # fmt: skip
+            accuracies = ", ".join(f"{100 * accuracy:.1f}" for accuracy in fine_tuned[kind])
+            print(f"whole network fine-tuned for {kind}, in the same way: {accuracies}")
+            finish()
     metrics = {
         "experts": [asdict(expert) for expert in experts],
         "classifier": asdict(classifier),
+        FINE_TUNED: fine_tuned,
         "table": rows,
         "base": manifest.id,
         "recipe": asdict(recipe),
@@ -166,10 +195,6 @@ def train_experts(
         **provenance,
     }
     write_file(directory / METRICS, json.dumps(metrics, indent=1))
-    print(
-        f"\nValidation split, levels as in training, every exit:\n\n{table(rows)}\n\n"
-        f"distortion classifier: {classifier.bytes / 1e3:.0f} kB, {classifier.macs / 1e6:.2f} MMACs"
-    )
 
 
 def expert_rows(experts: Sequence[Expert], classifier: Classifier) -> list[dict[str, str]]:
@@ -205,19 +230,8 @@ def _train_heads(
     network = EarlyExitNet([*base.network.segments], [*copy.deepcopy(base.network.heads)])
     classes = len(base.manifest.classes)
     module = HeadModule(network, classes, recipe.lr, recipe.weight_decay, data.seed)
-    folder = Path(trainer["logger"].save_dir or ".")
-    best = ModelCheckpoint(folder / "checkpoints", filename="best", monitor="val/loss")
-    scaling = TemperatureScaling(best, data.val_dataloader())
-    fit = Trainer(
-        **{**trainer, "max_epochs": recipe.epochs},
-        callbacks=[scaling, best],
-        use_distributed_sampler=False,
-        num_sanity_val_steps=0,
-        enable_model_summary=False,
-        log_every_n_steps=10,
-    )
-    plain, labels = record(base.network, data.val_dataloader(), fit.strategy.root_device)
-    fit.fit(module, data)
+    scaling = _fitted(module, data, recipe.epochs, trainer)
+    plain, labels = record(base.network, data.val_dataloader(), scaling.device)
     expert = Expert(
         distortion.kind,
         distortion.mildest,
@@ -228,6 +242,66 @@ def _train_heads(
         _bytes(network.heads.state_dict()),
     )
     return network.heads.cpu(), expert
+
+
+def _fine_tune(
+    path: Path,
+    base: Artifact,
+    heads: nn.ModuleList,
+    data: ImageDataModule,
+    recipe: Recipe,
+    distortion: DrawnDistortion,
+    trainer: dict[str, Any],
+) -> tuple[float, ...]:
+    """Train the whole network for one kind of distortion, from its `heads`; write it to `path`.
+
+    Returns its accuracy at every exit, on validation images distorted as in training.
+    """
+    network = copy.deepcopy(EarlyExitNet([*base.network.segments], [*heads]))
+    # The segments were frozen while the heads were trained.
+    network.requires_grad_(True).train()
+    rate = recipe.fine_tuned_lr
+    module = EarlyExitModule(
+        network,
+        len(base.manifest.classes),
+        exit_weights("ones", len(heads)),
+        rate,
+        rate,
+        recipe.weight_decay,
+        "onecycle",
+        data.seed,
+    )
+    scaling = _fitted(module, data, recipe.fine_tuned_epochs, trainer)
+    accuracy = _accuracies(scaling.val_logits, scaling.val_labels)
+    artifact.save_fine_tuned(
+        path,
+        base.manifest,
+        network,
+        temperatures=scaling.described,
+        validation_accuracy=[*accuracy],
+        distortion=asdict(distortion),
+    )
+    return accuracy
+
+
+def _fitted(
+    module: EarlyExitModule, data: ImageDataModule, epochs: int, trainer: dict[str, Any]
+) -> TemperatureScaling:
+    """Train; the module then holds the epoch with the least validation loss, and what comes back
+    its temperatures."""
+    folder = Path(trainer["logger"].save_dir or ".")
+    best = ModelCheckpoint(folder / "checkpoints", filename="best", monitor="val/loss")
+    scaling = TemperatureScaling(best, data.val_dataloader())
+    fit = Trainer(
+        **{**trainer, "max_epochs": epochs},
+        callbacks=[scaling, best],
+        use_distributed_sampler=False,
+        num_sanity_val_steps=0,
+        enable_model_summary=False,
+        log_every_n_steps=10,
+    )
+    fit.fit(module, data)
+    return scaling
 
 
 def _described(

@@ -14,6 +14,7 @@ from typing import Any
 from tabulate import tabulate
 
 from eenn.errors import EennError
+from eenn.experts import FINE_TUNED
 from eenn.files import write_file
 
 OUTPUTS = Path("outputs")
@@ -109,6 +110,14 @@ def find_artifact(given: str) -> Path:
         return found[-1] / ARTIFACT
     path = Path(given)
     return path / ARTIFACT if (path / ARTIFACT / MANIFEST).exists() else path
+
+
+def fine_tuned_path(artifact: Path, kind: str) -> Path:
+    """Where the network fine-tuned for a kind of distortion is, beside the artifact with experts.
+
+    Its name keeps it from being the run's artifact.
+    """
+    return artifact.parent / f"{FINE_TUNED}_{kind}"
 
 
 def comparison(sweep: Path) -> tuple[str, list[str]]:

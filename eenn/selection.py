@@ -10,6 +10,7 @@ from eenn.errors import EennError
 from eenn.experts import (
     AUTO,
     CLASSIFIER,
+    FINE_TUNED,
     MATCHING,
     PLAIN,
     SOFT,
@@ -32,14 +33,18 @@ def answers(
     own temperatures, and have none left to apply.
 
     Args:
-        experts: `plain`, a kind, `auto`, `soft` or `matching`; see `eenn.experts`.
+        experts: `plain`, a kind, `auto`, `soft`, `matching` or `fine_tuned`; see `eenn.experts`.
         temperature: as in `choose_temperatures`.
 
     Raises:
         EennError: the artifact has no such experts.
     """
-    check_experts(subject, experts)
+    check_experts(subject, experts, distortion)
     exits = subject.branches + 1
+    if experts == FINE_TUNED:
+        if level:
+            subject = subject.fine_tuned[distortion]
+        experts = PLAIN
     if experts == MATCHING:
         experts = distortion if level and distortion in subject.heads else PLAIN
     if experts not in (AUTO, SOFT):
@@ -66,16 +71,22 @@ def answers(
     return merged, exits * (1.0,)
 
 
-def check_experts(subject: Subject, experts: str) -> None:
+def check_experts(subject: Subject, experts: str, distortion: str) -> None:
     """
+    Args:
+        distortion: the kind at hand.
+
     Raises:
         EennError: the artifact has no such experts.
     """
     allowed = subject.heads if len(subject.heads) == 1 else (*subject.heads, AUTO, SOFT, MATCHING)
+    if experts == FINE_TUNED and distortion in subject.fine_tuned:
+        return
     if experts not in allowed:
         raise EennError(
-            f"experts={experts}: of {subject.manifest.path} allowed are {', '.join(allowed)}; "
-            "`python train.py experiment=distortion_experts artifact=DIR` trains others"
+            f"experts={experts}: of {subject.manifest.path}, for {distortion}, allowed are "
+            f"{', '.join(allowed)}; `python train.py experiment=distortion_experts artifact=DIR` "
+            "trains others, expert_training.fine_tuned_epochs=2 whole networks for its kinds, too"
         )
 
 

@@ -24,7 +24,7 @@ from eenn.experts import CLASSIFIER, PLAIN
 from eenn.manifest import Manifest, read_manifest
 from eenn.provenance import processor
 from eenn.records import ExitRecords, Origin, RecordCache
-from eenn.runs import CONFIG, OUTPUTS, find_artifact
+from eenn.runs import CONFIG, MANIFEST, OUTPUTS, find_artifact, fine_tuned_path
 
 RECORDS = OUTPUTS / "records"
 PRISTINE = "none"
@@ -60,6 +60,16 @@ class Subject:
             f"{made['head']} heads after {after or 'none'}, width {made['width_mult']:g}, "
             f"{made['input_size']} px, {self.title}"
         )
+
+    @cached_property
+    def fine_tuned(self) -> dict[str, "Subject"]:
+        """The networks beside the artifact that were fine-tuned for the kinds of its experts."""
+        paths = {kind: fine_tuned_path(self.manifest.path, kind) for kind in self.heads[1:]}
+        return {
+            kind: Subject(read_manifest(path), self.title, lambda: self._data.source)
+            for kind, path in paths.items()
+            if (path / MANIFEST).exists()
+        }
 
     def records(self, split: str, distortion: str, level: float, heads: str = PLAIN) -> ExitRecords:
         """Logits of one split at one level of a distortion; level 0 of any kind is the same.

@@ -11,6 +11,7 @@ from eenn.data.datasets import FolderImages
 from eenn.experts import Classifier, Expert
 from eenn.models.experts import ExpertNet
 from eenn.models.spectrum import DistortionClassifier
+from eenn.runs import fine_tuned_path
 from tests.test_evaluate import PREPROCESSING, make_run
 
 KINDS = ("gaussian_blur", "gaussian_noise")
@@ -61,3 +62,23 @@ def save_with_random_experts(path: Path, plain: Path, x: torch.Tensor) -> None:
         experts,
         Classifier(1.5, 0.6, (0.9, 0.9, 0.9), classifier.macs(x.shape[-1]), 5000),
     )
+
+
+def add_fine_tuned(run: Path, kind: str) -> Path:
+    """Puts a whole network for a kind beside the artifact of `run`; returns its directory."""
+    base = artifact.load(run / "artifact")
+    network = copy.deepcopy(base.network)
+    torch.manual_seed(2)
+    for tensor in network.state_dict().values():
+        if tensor.is_floating_point():
+            tensor.mul_(1 + 0.02 * torch.randn_like(tensor))
+    path = fine_tuned_path(run / "artifact", kind)
+    artifact.save_fine_tuned(
+        path,
+        base.manifest,
+        network,
+        temperatures={"per_exit": [0.9, 1.1, 0.7, 1.2], "shared": 1.0},
+        validation_accuracy=[0.2, 0.3, 0.4, 0.5],
+        distortion={"kind": kind, "mildest": 1, "strongest": 5},
+    )
+    return path

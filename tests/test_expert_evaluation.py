@@ -12,9 +12,10 @@ from eenn.calibration import probabilities
 from eenn.experts import CLASSIFIER
 from eenn.records import ExitRecords
 from eenn.subject import open_subject
-from tests.expert_artifact import run_with_experts
+from tests.expert_artifact import add_fine_tuned, run_with_experts
 from tests.test_evaluate import make_run, rows, run_in
 
+RUN = Path("outputs/train/noise/1")
 STUDY = (
     "experiment=distortion_experts", "logger=csv", "p_tar=0.95",
     "distortions.gaussian_blur=[0,2]", "distortions.gaussian_noise=[20]", "distortions.jpeg=[30]",
@@ -29,8 +30,13 @@ def images(tmp_path_factory: pytest.TempPathFactory, write_images: Callable[...,
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory, images: Path) -> Path:
-    """A folder in which a network with three branches and two experts was trained."""
-    return run_with_experts(tmp_path_factory.mktemp("experts"), images)
+    """A folder in which a network with three branches and two experts was trained.
+
+    For blur there is a whole network, too.
+    """
+    root = run_with_experts(tmp_path_factory.mktemp("experts"), images)
+    add_fine_tuned(root / RUN, "gaussian_blur")
+    return root
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +55,7 @@ def test_every_kind_level_and_way_has_its_point(studied: Path) -> None:
     expected = {(kind, level, mode) for kind, level in at for mode in modes}
     # Nothing matches a kind without an expert.
     expected |= {("jpeg", 30, mode) for mode in ("plain", "auto", "soft")}
+    expected |= {("gaussian_blur", level, "fine_tuned") for level in (0, 2)}
     assert len(found) == len(expected)
     assert set(found) == expected
     assert {row["p_tar"] for row in rows(studied, "points")} == {"0.95"}
@@ -63,6 +70,8 @@ def test_every_kind_level_and_way_has_its_point(studied: Path) -> None:
         ("gaussian_blur", 0, "matching", "plain"),
         ("gaussian_noise", 20, "matching", "gaussian_noise"),
         ("jpeg", 30, "soft", "soft"),
+        ("gaussian_blur", 2, "fine_tuned", "fine_tuned"),
+        ("gaussian_blur", 0, "fine_tuned", "plain"),
     ],
 )
 def test_its_points_are_those_of_a_plain_evaluation(
@@ -86,6 +95,43 @@ def test_its_points_are_those_of_a_plain_evaluation(
     assert {k: found[k] for k in expected} == expected
     (last,) = (row for row in rows(alone, "points") if row["policy"] == "last exit only")
     assert found["last_exit_accuracy"] == last["accuracy"]
+
+
+def test_a_whole_network_answers_as_it_does_by_itself(studied: Path, trained: Path) -> None:
+    alone = run_in(
+        trained, f"artifact={RUN / 'fine_tuned_gaussian_blur'}", "p_tar=0.95", "logger=csv",
+        "distortion.level=2",
+    )  # fmt: skip
+    (expected,) = (
+        row
+        for row in rows(alone, "points")
+        if row["policy"] == "confidence" and row["active"] == "1 2 3"
+    )
+    at = ("gaussian_blur", 2, "fine_tuned")
+    (found,) = (row for row in rows(studied, "points") if key(row) == at)
+    # Times are measured for every artifact, and those of the study are its own's.
+    same = [name for name in expected if "latency" not in name and "deadline" not in name]
+    assert {name: found[name] for name in same} == {name: expected[name] for name in same}
+    (plain,) = (row for row in rows(studied, "points") if key(row) == (*at[:2], "plain"))
+    assert found["confidence"] != plain["confidence"]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (("experts=fine_tuned", "distortion.kind=gaussian_noise"), "fine_tuned_epochs"),
+        ((*STUDY, "experts=[fine_tuned]", "~distortions.gaussian_blur"), "there are none for"),
+    ],
+)
+def test_where_nothing_was_fine_tuned_it_says_how_to(
+    overrides: tuple[str, ...], said: str, trained: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        run_in(trained, *overrides)
+    *_, line = capfd.readouterr().err.strip().splitlines()
+    assert line.startswith("error: experts=")
+    assert said in line, line
+    assert "experiment=distortion_experts" in line
 
 
 def test_the_confusion_counts_whom_the_classifier_chooses(studied: Path, trained: Path) -> None:
@@ -118,6 +164,7 @@ def test_it_leaves_a_page_figures_and_a_summary(studied: Path) -> None:
     assert network["classifier"]["macs"] > 0
     assert network["classifier_ms"]["p50"] > 0
     assert set(network["expert_bytes"]) == {"gaussian_blur", "gaussian_noise"}
+    assert set(network["fine_tuned"]) == {"gaussian_blur"}
     # A single level makes no curve.
     drawn = {file.name for file in (studied / "figures").glob("*.png")}
     assert drawn == {

@@ -10,6 +10,7 @@ import pytest
 import safetensors.torch
 import torch
 from PIL import Image
+from pytorch_lightning.loggers import Logger
 
 from eenn import artifact, expert_training
 from eenn.calibration import fit_temperatures
@@ -21,14 +22,19 @@ from eenn.data.splits import Split
 from eenn.errors import EennError
 from eenn.expert_training import Recipe
 from eenn.manifest import ArtifactEdited, ArtifactMissing
-from eenn.models.early_exit import Architecture
+from eenn.models.early_exit import Architecture, EarlyExitNet
 from eenn.recording import record
+from eenn.runs import find_artifact
 from eenn.tracking import csv_logger
 from eenn.training.module import HeadModule
 from tests.test_train import TINY, run_in, weights
 
 EXPERTS = ("experiment=distortion_experts", "logger=csv", "+trainer.enable_progress_bar=false")
-FEW = ("expert_training.epochs=1", "expert_training.classifier_epochs=2")
+FEW = (
+    "expert_training.epochs=1",
+    "expert_training.classifier_epochs=2",
+    "expert_training.fine_tuned_epochs=1",
+)
 RECIPE = Recipe(
     levels={"gaussian_blur": [0.5, 3], "jpeg": [60, 5]},
     epochs=1,
@@ -37,6 +43,8 @@ RECIPE = Recipe(
     classifier_epochs=1,
     classifier_lr=3e-3,
     sure=0.7,
+    fine_tuned_epochs=1,
+    fine_tuned_lr=1e-12,
 )
 
 pytestmark = pytest.mark.filterwarnings(
@@ -128,6 +136,39 @@ def test_the_manifest_says_what_the_experts_are(trained: Path) -> None:
     assert metrics["base"] == manifest.content["experts"]["base"]
 
 
+def test_whole_networks_are_artifacts_beside_that_of_the_experts(base: Path, trained: Path) -> None:
+    plain = artifact.load(base / "artifact")
+    metrics = json.loads((trained / "metrics.json").read_text())
+    assert set(metrics["fine_tuned"]) == {"gaussian_blur", "gaussian_noise"}
+    for expert in artifact.load(trained / "artifact").manifest.experts:
+        path = trained / f"fine_tuned_{expert.kind}"
+        tuned = artifact.load(path)
+        assert tuned.experts is None
+        assert tuned.manifest.split_file.read_bytes() == plain.manifest.split_file.read_bytes()
+        for key in ("architecture", "classes", "preprocessing", "exits", "split"):
+            assert tuned.manifest.content[key] == plain.manifest.content[key]
+        assert tuned.manifest.content["fine_tuned"] == {
+            "base": plain.manifest.id,
+            "kind": expert.kind,
+            "mildest": expert.mildest,
+            "strongest": expert.strongest,
+        }
+        learned, before = tuned.network.state_dict(), plain.network.state_dict()
+        assert not any(
+            torch.equal(learned[name], before[name]) for name in before if name.endswith("weight")
+        )
+        data = images(
+            DrawnDistortion(expert.kind, expert.mildest, expert.strongest),
+            path / "split.json",
+        )
+        logits, labels = record(tuned.network, data.val_dataloader())
+        accuracy = (logits.argmax(-1) == labels).mean(1).tolist()
+        assert tuned.manifest.validation_accuracy == pytest.approx(accuracy)
+        assert metrics["fine_tuned"][expert.kind] == pytest.approx(accuracy)
+        fitted = fit_temperatures(logits, labels)
+        assert tuned.manifest.temperatures.per_exit == pytest.approx(fitted.per_exit, rel=1e-3)
+
+
 def test_an_artifact_without_experts_says_how_to_train_some(base: Path) -> None:
     with pytest.raises(ArtifactMissing, match="experiment=distortion_experts"):
         assert artifact.load(base / "artifact").manifest.classifier
@@ -146,10 +187,12 @@ def test_experts_are_trained_anew_for_an_artifact_that_has_some(trained: Path) -
     again = run_in(
         trained.parent / "again", f"artifact={trained}", *EXPERTS, *FEW,
         "+expert_training.levels.box_blur=[1,3]", "~expert_training.levels.gaussian_noise",
+        "expert_training.fine_tuned_epochs=0",
     )  # fmt: skip
     manifest = artifact.load(again / "artifact").manifest
     assert [expert.kind for expert in manifest.experts] == ["gaussian_blur", "box_blur"]
     assert weights(again).keys() == weights(trained).keys()
+    assert not [*again.glob("fine_tuned_*")]
 
 
 def test_heads_learn_and_the_backbone_stays_bit_for_bit(base: Path) -> None:
@@ -187,8 +230,27 @@ def test_heads_learn_and_the_backbone_stays_bit_for_bit(base: Path) -> None:
     assert {heads for _, heads in modes} == {True, False}
 
 
-def test_no_test_image_is_ever_read(base: Path, tmp_path: Path) -> None:
+def train_directly(
+    directory: Path, base: artifact.Artifact, source: DemoImages, interrupted: str | None = None
+) -> None:
+    """Trains by `RECIPE`; is interrupted when the fit of that name is about to begin."""
+
+    def open_logger(folder: Path, name: str) -> Logger:
+        if name == interrupted:
+            raise KeyboardInterrupt
+        return csv_logger(folder, name, None)
+
+    expert_training.train_experts(
+        directory, base, source, Augmentation(), 16, 0, RECIPE, 0, open_logger,
+        {"accelerator": "cpu", "enable_progress_bar": False}, {},
+    )  # fmt: skip
+
+
+def test_no_test_image_is_read_and_the_given_network_stays_as_it_is(
+    base: Path, tmp_path: Path
+) -> None:
     loaded = artifact.load(base / "artifact")
+    before = {name: tensor.clone() for name, tensor in loaded.network.state_dict().items()}
     split = Split.load(loaded.manifest.split_file)
 
     class Guarded(DemoImages):
@@ -196,12 +258,29 @@ def test_no_test_image_is_ever_read(base: Path, tmp_path: Path) -> None:
             assert self.sample_ids[index] not in split.test
             return super().read(index, shorter_side)
 
-    expert_training.train_experts(
-        tmp_path, loaded, Guarded(10), Augmentation(), 16, 0, RECIPE, 0,
-        lambda folder, name: csv_logger(folder, name, None),
-        {"accelerator": "cpu", "enable_progress_bar": False}, {},
-    )  # fmt: skip
-    assert artifact.load(tmp_path / "artifact").manifest.experts[1].kind == "jpeg"
+    train_directly(tmp_path, loaded, Guarded(10))
+    assert all(torch.equal(t, before[name]) for name, t in loaded.network.state_dict().items())
+    trained = artifact.load(tmp_path / "artifact").experts
+    assert trained is not None
+    # At a rate that moves nothing: from what the whole network is trained on.
+    tuned = artifact.load(tmp_path / "fine_tuned_jpeg").network
+    origin = EarlyExitNet([*trained.network.segments], [*trained.experts["jpeg"]])
+    for (name, own), start in zip(tuned.named_parameters(), origin.parameters(), strict=True):
+        torch.testing.assert_close(own, start, msg=name)
+
+
+def test_an_interruption_after_the_experts_loses_none_of_them(base: Path, tmp_path: Path) -> None:
+    loaded = artifact.load(base / "artifact")
+    run = tmp_path / "outputs" / "train" / "experts" / "1"
+    with pytest.raises(KeyboardInterrupt):
+        train_directly(run, loaded, DemoImages(10), interrupted="fine_tuned_jpeg")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path)
+        newest = find_artifact("latest")
+    assert newest == run.relative_to(tmp_path) / "artifact"
+    assert artifact.load(run / "artifact").manifest.experts[1].kind == "jpeg"
+    assert artifact.load(run / "fine_tuned_gaussian_blur")
+    assert not (run / "fine_tuned_jpeg").exists()
 
 
 def test_training_images_are_distorted_after_their_augmentation(base: Path) -> None:
@@ -226,6 +305,8 @@ def test_training_images_are_distorted_after_their_augmentation(base: Path) -> N
         (("+expert_training.levels.fog=[1,2]",), "'fog': allowed are"),
         (("+expert_training.levels.jpeg=[0.5,9]",), "of jpeg from 1 to 100"),
         (("expert_training.epochs=0",), "a whole number from 1 up"),
+        (("expert_training.fine_tuned_epochs=-1",), "a whole number from 0 up"),
+        (("expert_training.fine_tuned_lr=0",), "fine_tuned_lr=0, sure=0.7: allowed are rates"),
         (("expert_training.sure=2",), "sure from 0 to 1"),
         (("expert_training.lr=fast",), "expert_training.lr=fast: allowed is a number"),
         (("expert_training.rate=1",), "rate"),

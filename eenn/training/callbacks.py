@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterable
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -44,6 +45,12 @@ class TemperatureScaling(Callback):
         self, checkpoints: ModelCheckpoint, batches: Iterable[tuple[Tensor, Tensor]]
     ) -> None:
         self.checkpoints, self.batches = checkpoints, batches
+
+    @property
+    def described(self) -> dict[str, Any]:
+        """The temperatures and how they were fitted, for a manifest."""
+        fitted = f"minimal NLL on {len(self.val_labels)} validation samples"
+        return {**asdict(self.temperatures), "fitted": fitted}
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not trainer.is_global_zero:
