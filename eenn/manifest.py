@@ -12,7 +12,7 @@ from typing import Any
 
 from eenn.calibration import Temperatures
 from eenn.errors import EennError
-from eenn.experts import Classifier, Expert
+from eenn.experts import PLAIN, Classifier, Expert
 from eenn.preprocess import Preprocessing
 
 SCHEMA_VERSION = 1
@@ -79,6 +79,16 @@ class Manifest:
     def experts(self) -> tuple[Expert, ...]:
         """The sets of heads besides the plain ones, in their order; none in most artifacts."""
         return tuple(map(Expert.from_json, self.content.get("experts", {}).get("sets", ())))
+
+    @property
+    def head_sets(self) -> tuple[str, ...]:
+        """The names of the head sets: `plain`, and the kinds that there are experts for."""
+        return (PLAIN, *(expert.kind for expert in self.experts))
+
+    def temperatures_of(self, heads: str) -> Temperatures:
+        """Those of one head set."""
+        fitted = {expert.kind: expert.temperatures for expert in self.experts}
+        return fitted.get(heads, self.temperatures)
 
     @property
     def classifier(self) -> Classifier:

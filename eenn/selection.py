@@ -117,6 +117,5 @@ def costs(subject: Subject, link: Link, experts: str) -> CostModel:
 
 
 def _temperatures(subject: Subject, heads: str, choice: str) -> tuple[float, ...]:
-    fitted = {expert.kind: expert.temperatures for expert in subject.manifest.experts}
-    own = fitted.get(heads, subject.manifest.temperatures)
+    own = subject.manifest.temperatures_of(heads)
     return choose_temperatures(own, subject.branches + 1, choice)

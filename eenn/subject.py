@@ -47,7 +47,7 @@ class Subject:
         self.branches = len(manifest.exits) - 1
         files = {name: manifest.verified(name) for name in manifest.content["files"]}
         self.split = Split.from_json(files["split.json"])
-        self.heads = (PLAIN, *(expert.kind for expert in manifest.experts))
+        self.heads = manifest.head_sets
         self._kept = RECORDS / manifest.id[:12]
         self._passed: dict[Origin, ExitRecords] = {}
 

@@ -178,7 +178,7 @@ def test_when_the_cloud_fails_for_some_heads_the_others_are_answered(
 
 def test_the_index_has_the_backbone_once_for_all_kinds(path: Path, exported: Exported) -> None:
     graphs, plain = Graphs.read(path), Graphs.read(exported.path)
-    assert graphs.head_sets == SETS
+    assert graphs.manifest.head_sets == SETS
     new = {row.name for row in graphs.rows} - {row.name for row in plain.rows}
     trunks = {f"trunk_{start}_{stop}" for stop in range(1, 5) for start in range(stop)}
     heads = {f"head_{exit}_{heads}" for exit in range(1, 5) for heads in SETS}

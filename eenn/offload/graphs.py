@@ -23,7 +23,6 @@ from onnxruntime import (
 )
 
 from eenn.errors import EennError
-from eenn.experts import PLAIN
 from eenn.manifest import ArtifactEdited, ArtifactMissing, ArtifactVersion, Manifest, read_manifest
 
 SCHEMA_VERSION = 1
@@ -94,11 +93,6 @@ class Graphs:
 
     manifest: Manifest
     rows: tuple[Graph, ...]
-
-    @property
-    def head_sets(self) -> tuple[str, ...]:
-        """The names of the artifact's head sets: `plain`, and the kinds that it has experts for."""
-        return (PLAIN, *(expert.kind for expert in self.manifest.experts))
 
     @classmethod
     def read(cls, artifact_dir: str | Path) -> "Graphs":

@@ -148,7 +148,7 @@ def measure(
     if experts == AUTO:
         classifier = graphs.session(CLASSIFIER, "fp32", threads=1)
         classifier_ms, _ = _timed(lambda image: classifier.run([LOGITS], {FEATURES: image}), images)
-    head_sets = (PLAIN,) if experts == PLAIN else graphs.head_sets
+    head_sets = (PLAIN,) if experts == PLAIN else graphs.manifest.head_sets
     features, stage_ms = {0: images}, {}
     for start in range(branches):
         for stop in range(start + 1, branches + 1):

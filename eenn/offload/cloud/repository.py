@@ -192,7 +192,7 @@ def meant(models: Sequence[ServedModel], artifact_id: Parameter | None) -> Serve
 
 def _models(graphs: Graphs, precision: str, threads: int, device: str) -> Iterator[ServedModel]:
     manifest = graphs.manifest
-    exits, head_sets = len(manifest.exits), graphs.head_sets
+    exits, head_sets = len(manifest.exits), manifest.head_sets
     for split_point in range(exits):
         shape = graphs.row(cloud_name(split_point), precision).inputs[FEATURES]
         part = Part(graphs, split_point, exits, head_sets, precision, threads, device)

@@ -65,7 +65,7 @@ class LocalCloud:
         if split_point not in self._parts:
             last = len(self._graphs.manifest.exits)
             self._parts[split_point] = Part(
-                self._graphs, split_point, last, self._graphs.head_sets, self._precision,
+                self._graphs, split_point, last, self._graphs.manifest.head_sets, self._precision,
                 self._threads,
             )  # fmt: skip
         start = time.perf_counter()

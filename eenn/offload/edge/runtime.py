@@ -20,6 +20,7 @@ from eenn.calibration import probabilities
 from eenn.decisions import check_active
 from eenn.errors import EennError
 from eenn.experts import AUTO, CLASSIFIER, PLAIN, choose
+from eenn.manifest import Manifest
 from eenn.offload.edge.clouds import Cloud, stretched_ms
 from eenn.offload.errors import BadReply, OffloadError
 from eenn.offload.graphs import FEATURES, LOGITS, Graphs
@@ -117,7 +118,7 @@ class EdgeRuntime:
         graphs = Graphs.read(artifact_dir)
         self.manifest = graphs.manifest
         self.experts = experts
-        self._head_sets = _asked_for(graphs, experts)
+        self._head_sets = _asked_for(self.manifest, experts)
         self.branches = len(self.manifest.exits) - 1
         self.active = check_active(active, self.branches)
         policy.check(self.branches)
@@ -128,10 +129,8 @@ class EdgeRuntime:
         self.failures: Counter[str] = Counter()
         self._counting = Lock()
         self._preprocessing = self.manifest.preprocessing
-        fitted = {expert.kind: expert.temperatures for expert in self.manifest.experts}
         self._temperatures = {
-            heads: fitted.get(heads, self.manifest.temperatures).per_exit
-            for heads in self._head_sets
+            heads: self.manifest.temperatures_of(heads).per_exit for heads in self._head_sets
         }
         self._classes = self.manifest.classes
         ends = [branch + 1 for branch in self.active]
@@ -298,12 +297,12 @@ class _Batch:
         self.seen = [ExitProbs(seen.exit, seen.probs[who]) for seen in self.seen]
 
 
-def _asked_for(graphs: Graphs, experts: str) -> tuple[str, ...]:
+def _asked_for(manifest: Manifest, experts: str) -> tuple[str, ...]:
     """The head sets that answer, in the order of their numbers where the classifier chooses."""
-    every = graphs.head_sets
-    choices = {**{heads: (heads,) for heads in every}, **({AUTO: every} if every[1:] else {})}
-    if experts not in choices:
-        raise EennError(
-            f"experts={experts}: of {graphs.manifest.path} allowed are {', '.join(choices)}"
-        )
-    return choices[experts]
+    every = manifest.head_sets
+    if experts == AUTO and manifest.experts:
+        return every
+    if experts in every:
+        return (experts,)
+    allowed = (*every, AUTO) if manifest.experts else every
+    raise EennError(f"experts={experts}: of {manifest.path} allowed are {', '.join(allowed)}")
