@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from benchmarks.readme import RESULTS, ROOT, rebuilt
+from benchmarks.readme import rebuilt
+from benchmarks.readme.results import RESULTS, ROOT
 
 
 def run(name: str) -> dict[str, Any]:

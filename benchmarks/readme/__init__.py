@@ -1,0 +1,43 @@
+"""Builds the README's tables from the result files in results/: `make results`.
+
+A block between `<!-- generated: NAME -->` and `<!-- end -->` belongs to the function of that name.
+Result files are the `metrics.json` and `summary.json` of runs, and what the benchmarks wrote.
+"""
+
+import re
+from collections.abc import Callable
+
+from benchmarks.readme import evaluation, offloading, training
+
+BLOCKS: dict[str, Callable[[], str]] = {
+    f.__name__: f
+    for f in (
+        training.headline,
+        training.heads,
+        training.branches,
+        training.demo,
+        training.speed,
+        evaluation.edge_analysis,
+        evaluation.fallback,
+        evaluation.blur,
+        evaluation.grid_speed,
+        evaluation.risk,
+        evaluation.experts,
+        evaluation.distortion_classifier,
+        offloading.offload_times,
+        offloading.offload_blur,
+        offloading.offload_experts,
+        offloading.edge_speed,
+        offloading.wire,
+        offloading.serving,
+    )
+}
+
+
+def rebuilt(text: str) -> str:
+    """`text` with every generated block built anew from the result files."""
+
+    def block(match: re.Match[str]) -> str:
+        return f"<!-- generated: {match[1]} -->\n{BLOCKS[match[1]]()}\n<!-- end -->"
+
+    return re.sub(r"<!-- generated: (\w+) -->\n.*?<!-- end -->", block, text, flags=re.DOTALL)

@@ -1,0 +1,170 @@
+"""Tables of evaluations: policies, blur, fitted thresholds, experts."""
+
+from typing import Any
+
+from benchmarks.readme.results import RESULTS, interval, run_of, where
+from eenn.experts import FINE_TUNED
+from eenn.grid import LAST_EXIT_ONLY
+from eenn.reports.experts import confusion_rows
+from eenn.runs import table
+
+
+def edge_analysis() -> str:
+    """Networks with 2 to 5 branches at p_tar 0.8, against their last exit and a net without any."""
+    run = run_of("edge_analysis")
+    conventional = next(row for row in run["points"] if not row["branches"])
+    rows = []
+    for row in run["points"]:
+        if row["p_tar"] == 0.8 and row["policy"] == "confidence":
+            alone = _last_exit_only(run, row)
+            rows.append(
+                {
+                    "branches": str(row["branches"]),
+                    "accuracy %": interval(row, "accuracy", 100),
+                    "last exit only": interval(alone, "accuracy", 100),
+                    "conventional": interval(conventional, "accuracy", 100),
+                    "edge %": interval(row, "edge_probability", 100),
+                    "edge accuracy %": interval(row, "edge_accuracy", 100),
+                    "MMACs": interval(row, "macs", 1e-6),
+                    "latency ms": interval(row, "latency_ms", 1),
+                    "of last exit only": f"{row['latency_ms'] / alone['latency_ms']:.2f}",
+                }
+            )
+    return f"{table(rows)}\n\np_tar 0.8, all branches active. {_evaluated(run)}"
+
+
+def fallback() -> str:
+    """Who answers for images that no exit accepts, five branches."""
+    runs = {name: run_of(f"fallback-{name}") for name in ("most_confident", "last_exit")}
+    rows = [
+        {
+            "p_tar": f"{row['p_tar']:g}",
+            **{
+                f"`{name}`, %": interval(other, "accuracy", 100)
+                for name, run in runs.items()
+                for other in run["points"]
+                if (other["policy"], other["p_tar"]) == ("confidence", row["p_tar"])
+            },
+            "last exit only, %": interval(_last_exit_only(runs["last_exit"], row), "accuracy", 100),
+        }
+        for row in runs["last_exit"]["points"]
+        if row["policy"] == "confidence"
+    ]
+    return f"{table(rows)}\n\nFive branches, all active. {_evaluated(runs['last_exit'])}"
+
+
+def blur() -> str:
+    """Early exits, committee and conventional network on blurred images, p_tar 0.8."""
+    run = run_of("blur_committee")
+    rows = []
+    for row in run["points"]:
+        if row["branches"] and row["p_tar"] == 0.8 and row["level"] in (0, 0.5, 1, 1.5, 1.8):
+            conventional = next(
+                other
+                for other in run["points"]
+                if not other["branches"] and other["level"] == row["level"]
+            )
+            rows.append(
+                {
+                    "branches": str(row["branches"]),
+                    "sigma": f"{row['level']:g}",
+                    "policy": row["policy"],
+                    "accuracy %": interval(row, "accuracy", 100),
+                    "conventional": interval(conventional, "accuracy", 100),
+                    "edge %": interval(row, "edge_probability", 100),
+                    "edge accuracy %": interval(row, "edge_accuracy", 100),
+                    "MMACs": interval(row, "macs", 1e-6),
+                }
+            )
+    return f"{table(rows)}\n\np_tar 0.8, all branches active. {_evaluated(run)}"
+
+
+def grid_speed() -> str:
+    """A grid from records against running the network again."""
+    run = run_of("grid_speed")
+    rows = [
+        {"": "from records", "s": f"{run['grid_s']:.2f}"},
+        {"": "network again for every point", "s": f"{run['network_again_s']:.0f}"},
+        {"": "ratio", "s": f"{run['ratio']:.0f}"},
+    ]
+    return (
+        f"{table(rows)}\n\n{run['points']} points on {run['samples']:,} samples; peak memory with "
+        f"{run['memory_samples']:,}: {run['peak_memory_mib']:.0f} MiB. {where(run)}"
+    )
+
+
+def risk() -> str:
+    """How often a threshold fitted to a risk breaks its promise."""
+    run = run_of("risk")
+    rows = [
+        {
+            "method": f"`{name}`",
+            "broken": f"{found['violations']} of {run['draws']}",
+            "median p_tar": f"{found['median_p_tar']:g}",
+        }
+        for name, found in run["methods"].items()
+    ]
+    return (
+        f"{table(rows)}\n\nRisk at most {run['limit']:g}, delta {run['delta']:g}, "
+        f"{run['validation_n']} validation images drawn with replacement from "
+        f"{run['population_n']}, where p_tar {run['lowest_p_tar_within_limit']:g} just "
+        f"keeps the limit. {where(run)}"
+    )
+
+
+def experts() -> str:
+    """Whose heads answer at which level."""
+    runs = [run_of(file.stem) for file in sorted(RESULTS.glob("distortion_experts-branches*.json"))]
+    fine_tuned = any(row["experts"] == FINE_TUNED for run in runs for row in run["points"])
+    rows = []
+    for run in runs:
+        by_place: dict[tuple[str, float], dict[str, Any]] = {}
+        for row in run["points"]:
+            by_place.setdefault((row["distortion"], row["level"]), {})[row["experts"]] = row
+        for (kind, level), ways in by_place.items():
+            plain, auto = ways["plain"], ways["auto"]
+            accuracy = {way: f"{100 * row['accuracy']:.1f}" for way, row in ways.items()}
+            rows.append(
+                {
+                    "branches": str(plain["branches"]),
+                    "distortion": kind.replace("_", " "),
+                    "level": f"{level:g}",
+                    "plain %": interval(plain, "accuracy", 100),
+                    "matching": accuracy.get("matching", "-"),
+                    "chosen": interval(auto, "accuracy", 100),
+                    "soft": accuracy["soft"],
+                    **({"fine-tuned": accuracy.get(FINE_TUNED, "-")} if fine_tuned else {}),
+                    "edge %: plain": f"{100 * plain['edge_probability']:.1f}",
+                    "edge %: chosen": f"{100 * auto['edge_probability']:.1f}",
+                    "edge accuracy %: plain": interval(plain, "edge_accuracy", 100),
+                    "edge accuracy %: chosen": interval(auto, "edge_accuracy", 100),
+                }
+            )
+    return f"{table(rows)}\n\np_tar 0.8, all branches active. {_evaluated(runs[0])}"
+
+
+def distortion_classifier() -> str:
+    """Which heads the classifier chooses at every level, the artifact with three branches."""
+    run = run_of("distortion_experts-branches3")
+    (network,) = run["networks"].values()
+    rows = confusion_rows(run["confusion"])
+    share = network["classifier"]["macs"] / network["backbone_macs"]
+    return (
+        f"{table(rows)}\n\n{network['classifier']['bytes'] / 1e3:.0f} kB, "
+        f"{100 * share:.2f} % of the backbone's MACs, {network['classifier_ms']['p50']:.2f} ms "
+        f"(median, one thread, eager PyTorch). {_evaluated(run)}"
+    )
+
+
+def _last_exit_only(run: dict[str, Any], like: dict[str, Any]) -> dict[str, Any]:
+    """The row of the same network at the same level with no active branch."""
+    return next(
+        row
+        for row in run["points"]
+        if row["policy"] == LAST_EXIT_ONLY
+        and (row["branches"], row["level"]) == (like["branches"], like["level"])
+    )
+
+
+def _evaluated(run: dict[str, Any]) -> str:
+    return f"{run['split'].title()} split, {run['points'][0]['n']} images. {where(run)}"

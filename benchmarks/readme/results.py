@@ -1,0 +1,34 @@
+"""Result files, and what all tables say of theirs: intervals, origin."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[2]
+RESULTS = ROOT / "results"
+
+
+def run_of(name: str) -> dict[str, Any]:
+    """The content of results/NAME.json."""
+    content: dict[str, Any] = json.loads((RESULTS / f"{name}.json").read_text())
+    return content
+
+
+def interval(row: dict[str, Any], name: str, scale: float) -> str:
+    """A number with its interval, both times `scale`."""
+    low, high = (row[f"{name}_{end}"] * scale for end in ("low", "high"))
+    return f"{row[name] * scale:.1f} ({low:.1f}-{high:.1f})"
+
+
+def where(*runs: dict[str, Any]) -> str:
+    """Data, seed, hardware and date, for a line under a table."""
+    data, hardware, date, seed = (
+        distinct(runs, key) for key in ("data", "hardware", "date", "seed")
+    )
+    return f"Data: {data}. Seed {seed}. {hardware}. {date}."
+
+
+def distinct(runs: Sequence[dict[str, Any]], key: str) -> str:
+    """What runs say of `key`, every value once."""
+    return ", ".join(dict.fromkeys(str(run[key]) for run in runs))

@@ -1,0 +1,83 @@
+"""Tables of trainings: what exits reach, by head and by number of branches, and how fast."""
+
+from typing import Any
+
+from benchmarks.readme.results import RESULTS, distinct, run_of, where
+from eenn.calibration import Temperatures
+from eenn.reports.tables import exit_rows
+from eenn.runs import table
+
+
+def headline() -> str:
+    """The run on Caltech-101 at 224 px: its table of exits."""
+    run = run_of("caltech101-224-branches5-conv")
+    temperatures = Temperatures(
+        tuple(run["temperatures"]["per_exit"]), run["temperatures"]["shared"]
+    )
+    rows = exit_rows(run["test"], temperatures, run["exits"])
+    for row, calibrated in zip(rows, run["test"]["ece_if_calibrated"], strict=True):
+        row["ECE % if calibrated"] = f"{100 * calibrated:.1f}"
+    return f"{table(rows)}\n\n{_origin(run)}"
+
+
+def heads() -> str:
+    """`conv` against `linear` heads, five branches, 160 px."""
+    runs = {head: run_of(f"caltech101-160-branches5-{head}") for head in ("linear", "conv")}
+    rows = [
+        _accuracies(f"`{head}`", run) | {"MMACs": _total_mmacs(run)} for head, run in runs.items()
+    ]
+    return f"{table(rows)}\n\n{_origin(*runs.values())}"
+
+
+def branches() -> str:
+    """The final exit by number of branches, 160 px, `conv` heads."""
+    files = sorted(RESULTS.glob("caltech101-160-branches*-conv.json"))
+    runs = [run_of(file.stem) for file in files]
+    rows = [
+        {
+            "branches": str(len(run["test"]["accuracy"]) - 1),
+            "final exit, accuracy %": f"{100 * run['test']['accuracy'][-1]:.1f}",
+            "MMACs": _total_mmacs(run),
+        }
+        for run in runs
+    ]
+    return f"{table(rows)}\n\n{_origin(*runs)}"
+
+
+def demo() -> str:
+    """The default run on the demo data."""
+    run = run_of("demo")
+    temperatures = Temperatures(
+        tuple(run["temperatures"]["per_exit"]), run["temperatures"]["shared"]
+    )
+    return f"{table(exit_rows(run['test'], temperatures, run['exits']))}\n\n{_origin(run)}"
+
+
+def speed() -> str:
+    """Training rate against a bare loop."""
+    run = run_of("training_speed")
+    ours = run["images_per_s"]["ours"]
+    rows = [
+        {"": name, "images/s": f"{rate:.1f}", "ours is": f"{ours / rate:.2f} of it"}
+        for name, rate in run["images_per_s"].items()
+    ]
+    return f"{table(rows)}\n\nBatch {run['batch']} at {run['input_size']} px. {where(run)}"
+
+
+def _accuracies(name: str, run: dict[str, Any]) -> dict[str, str]:
+    return {"heads": name} | {
+        f"exit {k}": f"{100 * a:.1f}" for k, a in enumerate(run["test"]["accuracy"], 1)
+    }
+
+
+def _total_mmacs(run: dict[str, Any]) -> str:
+    total = run["exits"][-1]["macs"] + sum(row["head_macs"] for row in run["exits"])
+    return f"{total / 1e6:.1f}"
+
+
+def _origin(*runs: dict[str, Any]) -> str:
+    """Data, seed, epochs, hardware and date, for a line under a table."""
+    samples, epochs, size = (
+        distinct(runs, key) for key in ("test_samples", "epochs", "input_size")
+    )
+    return f"Test split, {samples} images; {epochs} epochs at {size} px. {where(*runs)}"
