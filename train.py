@@ -72,8 +72,8 @@ def claimed_job(
 def main(config: DictConfig) -> None:
     with claimed_job(config, of_artifact) as (settings, directory):
         resumed = config.resume is not None
-        given = OmegaConf.load(directory / CONFIG) if resumed else OmegaConf.create(settings)
-        (train_experts if config.artifact is not None else train)(given, directory)
+        given: Any = OmegaConf.load(directory / CONFIG) if resumed else OmegaConf.create(settings)
+        (train_experts if given.artifact is not None else train)(given, directory)
 
 
 def of_artifact(settings: dict[str, Any]) -> dict[str, Any]:
@@ -82,7 +82,7 @@ def of_artifact(settings: dict[str, Any]) -> dict[str, Any]:
     Raises:
         EennError: settings that experts have no use for, or no such run.
     """
-    if settings["artifact"] is None:
+    if settings["artifact"] is None or settings["resume"] is not None:
         return settings
     if "expert_training" not in settings:
         raise EennError("artifact=... is for experiment=distortion_experts; give that, too")

@@ -33,8 +33,10 @@ from eenn.data.kinds import kind_dataloader
 from eenn.data.splits import Split
 from eenn.errors import EennError, require_numbers
 from eenn.experiment import EXPECTED_WARNINGS
+from eenn.expert_parts import load_heads, save_heads
 from eenn.experts import FINE_TUNED, Classifier, Expert
 from eenn.files import write_file
+from eenn.manifest import read_manifest
 from eenn.models.early_exit import EarlyExitNet
 from eenn.models.experts import ExpertNet
 from eenn.models.spectrum import DistortionClassifier
@@ -119,7 +121,8 @@ def train_experts(
 ) -> None:
     """Train; write `artifact/`, that is `base` with experts, and `metrics.json` into `directory`.
 
-    Last come the whole networks, `fine_tuned_KIND/`, so that an interruption there costs no expert.
+    Last come the whole networks, `fine_tuned_KIND/`. What an interrupted run in this directory has
+    finished of all this is taken over.
 
     Args:
         seed: of every random draw.
@@ -147,26 +150,32 @@ def train_experts(
         for expected in EXPECTED_WARNINGS:
             warnings.filterwarnings("ignore", expected)
         for distortion in recipe.kinds:
-            print(f"heads for {distortion.kind}")
-            fitted, expert = _train_heads(
-                base, images(distortion), recipe, distortion, fit_arguments(distortion.kind)
-            )
-            heads[distortion.kind] = fitted
+            kind = distortion.kind
+            try:
+                heads[kind], expert = load_heads(directory, kind, base.network.heads)
+            except FileNotFoundError:
+                print(f"heads for {kind}")
+                heads[kind], expert = _train_heads(
+                    base, images(distortion), recipe, distortion, fit_arguments(kind)
+                )
+                save_heads(directory, heads[kind], expert)
+                finish()
             experts.append(expert)
+        if not (directory / ARTIFACT).exists():
+            print("distortion classifier")
+            torch.manual_seed(seed)
+            network = DistortionClassifier(len(heads), manifest.preprocessing.std)
+            arguments = fit_arguments("classifier") | {"max_epochs": recipe.classifier_epochs}
+            train, val = (
+                kind_dataloader(images(None), part, recipe.kinds) for part in ("train", "val")
+            )
+            logits, kinds = fit_classifier(network, train, val, recipe.classifier_lr, **arguments)
             finish()
-        print("distortion classifier")
-        torch.manual_seed(seed)
-        network = DistortionClassifier(len(heads), manifest.preprocessing.std)
-        arguments = fit_arguments("classifier") | {"max_epochs": recipe.classifier_epochs}
-        train, val = (
-            kind_dataloader(images(None), part, recipe.kinds) for part in ("train", "val")
-        )
-        logits, kinds = fit_classifier(network, train, val, recipe.classifier_lr, **arguments)
-        finish()
-        input_size = manifest.preprocessing.input_size
-        classifier = _described(network, logits, kinds, recipe.sure, input_size)
-        whole = ExpertNet(base.network, heads, network)
-        artifact.save_with_experts(directory / ARTIFACT, manifest, whole, experts, classifier)
+            input_size = manifest.preprocessing.input_size
+            found = _described(network, logits, kinds, recipe.sure, input_size)
+            whole = ExpertNet(base.network, heads, network)
+            artifact.save_with_experts(directory / ARTIFACT, manifest, whole, experts, found)
+        classifier = read_manifest(directory / ARTIFACT).classifier
         rows = expert_rows(experts, classifier)
         print(
             f"\nValidation split, levels as in training, every exit:\n\n{table(rows)}\n\n"
@@ -177,13 +186,15 @@ def train_experts(
         for distortion in recipe.kinds if recipe.fine_tuned_epochs else ():
             kind = distortion.kind
             path = fine_tuned_path(directory / ARTIFACT, kind)
-            fine_tuned[kind] = _fine_tune(
-                path, base, heads[kind], images(distortion), recipe, distortion,
-                fit_arguments(path.name),
-            )  # fmt: skip
+            if not path.exists():
+                _fine_tune(
+                    path, base, heads[kind], images(distortion), recipe, distortion,
+                    fit_arguments(path.name),
+                )  # fmt: skip
+                finish()
+            fine_tuned[kind] = read_manifest(path).validation_accuracy
             accuracies = ", ".join(f"{100 * accuracy:.1f}" for accuracy in fine_tuned[kind])
             print(f"whole network fine-tuned for {kind}, in the same way: {accuracies}")
-            finish()
     metrics = {
         "experts": [asdict(expert) for expert in experts],
         "classifier": asdict(classifier),
@@ -252,11 +263,8 @@ def _fine_tune(
     recipe: Recipe,
     distortion: DrawnDistortion,
     trainer: dict[str, Any],
-) -> tuple[float, ...]:
-    """Train the whole network for one kind of distortion, from its `heads`; write it to `path`.
-
-    Returns its accuracy at every exit, on validation images distorted as in training.
-    """
+) -> None:
+    """Train the whole network for one kind of distortion, from its `heads`; write it to `path`."""
     network = copy.deepcopy(EarlyExitNet([*base.network.segments], [*heads]))
     # The segments were frozen while the heads were trained.
     network.requires_grad_(True).train()
@@ -272,16 +280,14 @@ def _fine_tune(
         data.seed,
     )
     scaling = _fitted(module, data, recipe.fine_tuned_epochs, trainer)
-    accuracy = _accuracies(scaling.val_logits, scaling.val_labels)
     artifact.save_fine_tuned(
         path,
         base.manifest,
         network,
         temperatures=scaling.described,
-        validation_accuracy=[*accuracy],
+        validation_accuracy=[*_accuracies(scaling.val_logits, scaling.val_labels)],
         distortion=asdict(distortion),
     )
-    return accuracy
 
 
 def _fitted(

@@ -22,7 +22,8 @@ CONFIG, ARTIFACT = "config.yaml", "artifact"
 MANIFEST = "manifest.json"
 # What a training and an evaluation write last.
 RESULTS = METRICS, SUMMARY = "metrics.json", "summary.json"
-LAST_CHECKPOINT = Path("checkpoints/last.ckpt")
+# What a run goes on from: a training from its last epoch, one of experts from what was finished.
+LAST_CHECKPOINT, PARTS = RESUMABLE = Path("checkpoints/last.ckpt"), Path("parts")
 
 # How torchrun, SLURM, LSF and Lightning's own launcher number processes.
 RANKS = ("RANK", "LOCAL_RANK", "NODE_RANK", "GROUP_RANK", "SLURM_PROCID", "JSM_NAMESPACE_RANK")
@@ -46,19 +47,17 @@ def run_directory(script: str, name: str, resume: str | None = None) -> str:
         timestamp = datetime.now().strftime("%Y-%m-%d_%H-%M-%S.%f")[:-3]
         return str(OUTPUTS / script / name / timestamp)
     if resume == "latest":
-        unfinished = [
-            run for run in with_file(OUTPUTS / script, LAST_CHECKPOINT) if not _finished(run)
-        ]
+        unfinished = [run for run in with_file(OUTPUTS / script, *RESUMABLE) if not _finished(run)]
         if not unfinished:
             raise EennError(
                 f"resume=latest: no unfinished run with a checkpoint under {OUTPUTS / script}; "
                 "start one with `python train.py`"
             )
         return str(unfinished[-1])
-    if not (Path(resume) / LAST_CHECKPOINT).is_file():
+    if not any((Path(resume) / name).exists() for name in RESUMABLE):
         raise EennError(
             f"resume={resume} has no {LAST_CHECKPOINT}; allowed are latest or the directory of a "
-            "run that finished an epoch"
+            "run that finished an epoch, or one expert"
         )
     return resume
 
@@ -73,7 +72,7 @@ def claim(directory: Path, config: str, resume: str | None, overrides: list[str]
     if not is_first_process():
         return
     if resume is None:
-        kept = (LAST_CHECKPOINT, ARTIFACT, *RESULTS)
+        kept = (*RESUMABLE, ARTIFACT, *RESULTS)
         if any((directory / name).exists() for name in kept):
             raise EennError(
                 f"{directory} holds a run; go on with resume={directory}, or choose another"
@@ -87,10 +86,14 @@ def claim(directory: Path, config: str, resume: str | None, overrides: list[str]
         raise EennError(f"resume={resume}: {directory} is finished; start a new run")
 
 
-def with_file(root: Path, file: str | Path) -> list[Path]:
-    """The directories under `root` that hold `file`, the one with the newest last."""
-    found = sorted(root.glob(f"**/{file}"), key=lambda path: path.stat().st_mtime)
-    return [path.parents[len(Path(file).parts) - 1] for path in found]
+def with_file(root: Path, *files: Path) -> list[Path]:
+    """The directories under `root` that hold one of `files`, the one with the newest last."""
+    found = [
+        (path.stat().st_mtime, path.parents[len(file.parts) - 1])
+        for file in files
+        for path in root.glob(f"**/{file}")
+    ]
+    return [directory for _, directory in sorted(found)]
 
 
 def find_artifact(given: str) -> Path:

@@ -283,6 +283,30 @@ def test_an_interruption_after_the_experts_loses_none_of_them(base: Path, tmp_pa
     assert not (run / "fine_tuned_jpeg").exists()
 
 
+def test_an_interrupted_run_goes_on_to_the_result_of_an_uninterrupted_one(
+    base: Path, trained: Path, tmp_path: Path
+) -> None:
+    def interrupted(*given: Any, **_: Any) -> None:
+        raise KeyboardInterrupt
+
+    run = tmp_path / "run"
+    starts = (f"artifact={base}", *EXPERTS, *FEW), (f"resume={run}",), (f"resume={run}",)
+    for overrides, where in zip(starts, ("fit_classifier", "_fine_tune", None), strict=True):
+        with pytest.MonkeyPatch.context() as patch:
+            if overrides != starts[0]:
+                patch.setattr(expert_training, "_train_heads", None)
+            if where is None:
+                run_in(run, *overrides)
+                break
+            patch.setattr(expert_training, where, interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                run_in(run, *overrides)
+    for file in ("artifact/experts.safetensors", "fine_tuned_gaussian_blur/weights.safetensors"):
+        assert (run / file).read_bytes() == (trained / file).read_bytes()
+    one, other = (json.loads((place / "metrics.json").read_text()) for place in (run, trained))
+    assert [one[key] for key in ("table", "fine_tuned")] == [other["table"], other["fine_tuned"]]
+
+
 def test_training_images_are_distorted_after_their_augmentation(base: Path) -> None:
     distortion = DrawnDistortion("gaussian_noise", 5, 40)
     data = images(distortion, base / "artifact" / "split.json")
