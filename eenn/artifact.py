@@ -20,7 +20,7 @@ from torch import Tensor
 
 from eenn.experts import Classifier, Expert
 from eenn.files import new_directory, write_file
-from eenn.manifest import SCHEMA_VERSION, Manifest, manifest_id, read_manifest
+from eenn.manifest import SCHEMA_VERSION, ArtifactVersion, Manifest, manifest_id, read_manifest
 from eenn.models.early_exit import Architecture, EarlyExitNet
 from eenn.models.experts import ExpertNet
 from eenn.models.spectrum import DistortionClassifier
@@ -155,7 +155,13 @@ def load(path: str | Path) -> Artifact:
         DistortionClassifier(len(kinds), manifest.preprocessing.std),
     )
     plain = {f"network.{name}": tensor for name, tensor in network.state_dict().items()}
-    experts.load_state_dict({**plain, **safetensors.torch.load(contents[EXPERTS])})
+    state = {**plain, **safetensors.torch.load(contents[EXPERTS])}
+    if state.keys() != experts.state_dict().keys():
+        raise ArtifactVersion(
+            f"{manifest.path} has experts of another version of eenn; train them again with "
+            "`python train.py experiment=distortion_experts artifact=DIR`"
+        )
+    experts.load_state_dict(state)
     return Artifact(network.eval(), manifest, experts.eval())
 
 

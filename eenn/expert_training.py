@@ -33,9 +33,9 @@ from eenn.data.kinds import kind_dataloader
 from eenn.data.splits import Split
 from eenn.errors import EennError, require_numbers
 from eenn.experiment import EXPECTED_WARNINGS
-from eenn.expert_parts import load_heads, save_heads
 from eenn.experts import FINE_TUNED, Classifier, Expert
 from eenn.files import write_file
+from eenn.finished_heads import load_heads, save_heads
 from eenn.manifest import read_manifest
 from eenn.models.early_exit import EarlyExitNet
 from eenn.models.experts import ExpertNet

@@ -86,9 +86,9 @@ class Manifest:
         return (PLAIN, *(expert.kind for expert in self.experts))
 
     def temperatures_of(self, heads: str) -> Temperatures:
-        """Those of one head set."""
+        """Those of one of `head_sets`."""
         fitted = {expert.kind: expert.temperatures for expert in self.experts}
-        return fitted.get(heads, self.temperatures)
+        return {PLAIN: self.temperatures, **fitted}[heads]
 
     @property
     def classifier(self) -> Classifier:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, get_args
 from urllib.parse import urlsplit
 
@@ -15,6 +15,7 @@ from eenn.data.distortions import Distortion
 from eenn.decisions import Decisions, decide
 from eenn.errors import EennError, require_numbers
 from eenn.evaluation import Run
+from eenn.experts import PLAIN
 from eenn.files import write_json
 from eenn.grid import (
     CLOUD_ONLY,
@@ -33,11 +34,12 @@ from eenn.offload.bench import BLOCK, ByCloud, ByEdge, Way, measure
 from eenn.offload.client.http_cloud import HttpCloud
 from eenn.offload.cloud.command import running
 from eenn.offload.edge.clouds import LocalCloud
-from eenn.offload.edge.runtime import EdgeRuntime
+from eenn.offload.edge.runtime import EdgeRuntime, asked_for
 from eenn.offload.graphs import Graphs
 from eenn.offload.link import EmulatedLink
 from eenn.offload.payload import Precision
 from eenn.offload.planner import Times
+from eenn.offload.wire import IMAGE
 from eenn.policies import ExitProbs, Policy, make_policy
 from eenn.reports.offload import Offloaded, printed, summarised, write_offloaded
 from eenn.reports.tables import write_csv
@@ -162,7 +164,7 @@ def run_offloading(
             return stack.enter_context(cloud)
 
         clouds = {payload: client(subject.manifest, payload) for payload in get_args(Precision)}
-        clouds[plan.payload].check()
+        clouds[plan.payload].check(head_sets=asked_for(subject.manifest, plan.experts))
         graphs = Graphs.read(subject.manifest.path)
         times = planner.measure(graphs, photos[:PROBES], clouds, plan.precision, plan.experts)
         baseline = ByCloud(
@@ -258,7 +260,12 @@ def _planned(subject: Subject, plan: Plan, times: Times) -> tuple[list[Row], Row
     outputs = exit_outputs(validation, temperatures)
     name = next(iter(plan.policies))
     policies = _policies(subject, plan, name)
-    plans = planner.plan(times.with_edge(plan.slowdown), outputs, validation.labels, policies)
+    offered = times.with_edge(plan.slowdown)
+    if plan.experts != PLAIN:
+        # The cloud answers whole images with the plain heads, and these are the experts' outputs.
+        requests = {way: cost for way, cost in times.requests.items() if way != (0, IMAGE)}
+        offered = replace(offered, requests=requests)
+    plans = planner.plan(offered, outputs, validation.labels, policies)
     enough = plan.min_accuracy
     if enough is None:
         enough = float((outputs[-1].prediction == validation.labels).mean()) - 0.01

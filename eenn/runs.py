@@ -23,7 +23,7 @@ MANIFEST = "manifest.json"
 # What a training and an evaluation write last.
 RESULTS = METRICS, SUMMARY = "metrics.json", "summary.json"
 # What a run goes on from: a training from its last epoch, one of experts from what was finished.
-LAST_CHECKPOINT, PARTS = RESUMABLE = Path("checkpoints/last.ckpt"), Path("parts")
+LAST_CHECKPOINT, FINISHED = RESUMABLE = Path("checkpoints/last.ckpt"), Path("finished")
 
 # How torchrun, SLURM, LSF and Lightning's own launcher number processes.
 RANKS = ("RANK", "LOCAL_RANK", "NODE_RANK", "GROUP_RANK", "SLURM_PROCID", "JSM_NAMESPACE_RANK")

@@ -1,6 +1,8 @@
 """Experts on the edge and in the cloud: exits, answers and heads are those of PyTorch's logits."""
 
 import json
+import shutil
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,13 +16,14 @@ from eenn.calibration import probabilities
 from eenn.decisions import decide
 from eenn.errors import EennError
 from eenn.experts import AUTO, PLAIN
+from eenn.manifest import ArtifactVersion
 from eenn.offload.client.http_cloud import HttpCloud
 from eenn.offload.cloud.command import running
 from eenn.offload.edge.answers import as_json, as_line
 from eenn.offload.edge.clouds import LocalCloud
 from eenn.offload.edge.command import main as edge_main
 from eenn.offload.edge.runtime import EdgeRuntime, Result
-from eenn.offload.errors import CloudTimeout
+from eenn.offload.errors import CloudRefused, CloudTimeout
 from eenn.offload.export.write import export
 from eenn.offload.graphs import Graphs
 from eenn.policies import Confidence, ExitProbs
@@ -152,11 +155,70 @@ def test_plain_heads_answer_as_those_of_the_artifact_without_experts(
         assert own.confidence == pytest.approx(other.confidence, abs=1e-5)
 
 
-def test_int8_chooses_the_same_heads(path: Path, exported: Exported, chosen: list[int]) -> None:
+def test_int8_is_near_fp32_for_the_heads_of_every_set(
+    path: Path, exported: Exported, logits: tuple[Floats, Floats], chosen: list[int]
+) -> None:
     cloud = LocalCloud(path, "int8")
-    runtime = EdgeRuntime(path, POLICY, ACTIVE, cloud, "int8", experts=AUTO)
+    for number, heads in enumerate(SETS):
+        own, truth = cloud.infer(exported.images, 0, None, heads), logits[0][number, -1]
+        # Random weights are far rougher than trained ones; other heads are hardly correlated.
+        assert np.corrcoef(own.ravel(), truth.ravel())[0, 1] > 0.6
+    plain, auto = (
+        EdgeRuntime(path, POLICY, ACTIVE, cloud, "int8", experts=experts).classify(exported.images)
+        for experts in (PLAIN, AUTO)
+    )
+    assert [result.heads for result in auto] == [SETS[own] for own in chosen]
+    # Whichever way the plain heads are asked for, they are the same.
+    for one, other in zip(plain, auto, strict=True):
+        if other.heads == PLAIN:
+            assert one.confidence == pytest.approx(other.confidence, abs=1e-5)
+
+
+def test_a_hanging_cloud_is_waited_for_once_and_all_of_the_wait_is_counted(
+    path: Path, exported: Exported, chosen: list[int]
+) -> None:
+    class Hanging(LocalCloud):
+        def infer(
+            self, features: Floats, split_point: int, deadline: float | None, heads: str = PLAIN
+        ) -> Floats:
+            assert deadline is not None
+            time.sleep(max(0.0, deadline - time.monotonic()))
+            raise CloudTimeout("the cloud took too long", "read")
+
+    runtime = EdgeRuntime(
+        path, Confidence(p_tar=1.0), ACTIVE, Hanging(path), deadline_ms=400, experts=AUTO
+    )
+    runtime.classify(exported.images)
+    start = time.perf_counter()
     results = runtime.classify(exported.images)
-    assert [result.heads for result in results] == [SETS[own] for own in chosen]
+    taken_ms = 1e3 * (time.perf_counter() - start)
+    assert taken_ms < 600
+    assert all(result.degraded for result in results)
+    last = max(results, key=lambda result: result.latency_ms)
+    assert last.latency_ms == pytest.approx(taken_ms, rel=0.2)
+    assert min(result.latency_ms for result in results) > 300
+
+
+def test_no_images_have_no_answers(path: Path) -> None:
+    runtime = EdgeRuntime(path, POLICY, ACTIVE, LocalCloud(path), experts=AUTO)
+    assert runtime.classify(np.zeros((0, 3, 32, 32), np.float32)) == []
+
+
+def test_graphs_from_before_the_experts_are_refused(path: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(path, tmp_path / "artifact"))
+    index = json.loads((copy / "onnx" / "index.json").read_text())
+    index["graphs"] = [row for row in index["graphs"] if row["name"] != "classifier"]
+    (copy / "onnx" / "index.json").write_text(json.dumps(index))
+    with pytest.raises(ArtifactVersion, match=r"no graphs of the artifact's experts.*eenn-export"):
+        EdgeRuntime(copy, POLICY, ACTIVE, LocalCloud(path), experts=AUTO)
+
+
+def test_a_cloud_without_the_heads_fails_the_check(path: Path, exported: Exported) -> None:
+    manifest = artifact.load(path).manifest
+    with running([str(path)]) as server, HttpCloud(server.url, manifest.id) as cloud:
+        cloud.check(head_sets=SETS)
+        with pytest.raises(CloudRefused, match="no model eenn-cloud-0-jpeg here"):
+            cloud.check(head_sets=(PLAIN, "jpeg"))
 
 
 def test_when_the_cloud_fails_for_some_heads_the_others_are_answered(
@@ -176,13 +238,17 @@ def test_when_the_cloud_fails_for_some_heads_the_others_are_answered(
     assert runtime.failures == {"read": chosen.count(1)}
 
 
-def test_the_index_has_the_backbone_once_for_all_kinds(path: Path, exported: Exported) -> None:
-    graphs, plain = Graphs.read(path), Graphs.read(exported.path)
+def test_the_index_has_the_backbone_once_for_all_kinds(path: Path) -> None:
+    graphs = Graphs.read(path)
     assert graphs.manifest.head_sets == SETS
-    new = {row.name for row in graphs.rows} - {row.name for row in plain.rows}
     trunks = {f"trunk_{start}_{stop}" for stop in range(1, 5) for start in range(stop)}
     heads = {f"head_{exit}_{heads}" for exit in range(1, 5) for heads in SETS}
-    assert new == trunks | heads | {"classifier"}
+    clouds = {f"cloud_{split_point}" for split_point in range(4)}
+    names = {
+        precision: {row.name for row in graphs.rows if row.precision == precision}
+        for precision in ("fp32", "int8")
+    }
+    assert names == {"fp32": trunks | heads | clouds | {"classifier"}, "int8": trunks}
     assert all(row.max_relative_difference < 1e-4 for row in graphs.rows if row.precision == "fp32")
 
 

@@ -23,6 +23,7 @@ from onnxruntime import (
 )
 
 from eenn.errors import EennError
+from eenn.experts import CLASSIFIER
 from eenn.manifest import ArtifactEdited, ArtifactMissing, ArtifactVersion, Manifest, read_manifest
 
 SCHEMA_VERSION = 1
@@ -48,8 +49,7 @@ def cloud_name(split_point: int) -> str:
 
 
 def trunk_name(start: int, stop: int) -> str:
-    """The same segments without a head, from FEATURES to NEXT_FEATURES: of artifacts with experts,
-    whose exits have several heads."""
+    """The same segments without a head, of an artifact with experts: FEATURES to NEXT_FEATURES."""
     return f"trunk_{start}_{stop}"
 
 
@@ -121,6 +121,8 @@ class Graphs:
             raise ArtifactVersion(
                 f"{file} has schema version {schema}, this eenn reads {SCHEMA_VERSION}; {_EXPORT}"
             )
+        if manifest.experts and all(row.name != CLASSIFIER for row in rows):
+            raise ArtifactVersion(f"{file} has no graphs of the artifact's experts; {_EXPORT}")
         if artifact_id != manifest.id:
             raise ArtifactEdited(
                 f"{file} belongs to artifact {artifact_id[:12]}, not to {manifest.id[:12]}; "

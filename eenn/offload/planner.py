@@ -26,8 +26,8 @@ from eenn.experts import AUTO, CLASSIFIER, PLAIN
 from eenn.grid import CLOUD_ONLY, WHOLE_ON_EDGE
 from eenn.intervals import Row
 from eenn.offload.client.http_cloud import Exchange, HttpCloud
-from eenn.offload.graphs import FEATURES, LOGITS, Graphs, cloud_name
-from eenn.offload.parts import Part
+from eenn.offload.graphs import FEATURES, LOGITS, Graphs
+from eenn.offload.parts import Part, open_heads
 from eenn.offload.wire import IMAGE
 from eenn.policies import ExitProbs, Policy
 
@@ -148,21 +148,26 @@ def measure(
     if experts == AUTO:
         classifier = graphs.session(CLASSIFIER, "fp32", threads=1)
         classifier_ms, _ = _timed(lambda image: classifier.run([LOGITS], {FEATURES: image}), images)
-    head_sets = (PLAIN,) if experts == PLAIN else graphs.manifest.head_sets
     features, stage_ms = {0: images}, {}
+    plain = np.array([PLAIN])
+
+    def part_of(start: int, stop: int) -> Part:
+        heads = open_heads(graphs, stop, [PLAIN], threads=1)
+        return Part(graphs, start, stop, heads, precision, threads=1)
+
     for start in range(branches):
         for stop in range(start + 1, branches + 1):
-            part = Part(graphs, start, stop, head_sets, precision, threads=1)
+            part = part_of(start, stop)
 
             def stage(image: Floats, part: Part = part) -> Floats:
-                logits, after = part.step(image, PLAIN)
+                logits, after = part.step(image, plain)
                 assert probabilities(logits).max() > 0  # deciding is part of the stage
                 return after
 
             stage_ms[start, stop], after = _timed(stage, features[start])
             features.setdefault(stop, after)
-    whole = graphs.session(cloud_name(0), precision, threads=1)
-    whole_ms, _ = _timed(lambda image: whole.run([LOGITS], {FEATURES: image}), images)
+    whole = part_of(0, branches + 1)
+    whole_ms, _ = _timed(lambda image: whole.logits(image, PLAIN), images)
     requests, waits = {}, []
     for cut in range(branches + 1):
         for payload, cloud in clouds.items():

@@ -159,14 +159,18 @@ class HttpCloud:
         exchange: Exchange = self._newest.exchange
         return exchange
 
-    def check(self, deadline: float | None = None) -> None:
-        """Find out whether the cloud can be asked: URL, certificate, token, artifact.
+    def check(self, deadline: float | None = None, head_sets: Sequence[str] = (PLAIN,)) -> None:
+        """Find out whether the cloud can be asked: URL, certificate, token, artifact, head sets.
 
         Raises:
             OffloadError: it cannot, and why.
         """
+        for heads in head_sets:
+            self._check_model(model_name(0, heads), deadline)
+
+    def _check_model(self, model: str, deadline: float | None) -> None:
         self._newest.exchange = exchange = Exchange()
-        path = f"/v2/models/{model_name(0)}"
+        path = f"/v2/models/{model}"
         reply = self._ask(Ask("GET", path, self._authorization), SAMPLE_BYTES, deadline, exchange)
         try:
             versions = [str(version) for version in json.loads(reply.body)["versions"]]
@@ -186,7 +190,7 @@ class HttpCloud:
     def infer(
         self, features: Floats, split_point: int, deadline: float | None, heads: str = PLAIN
     ) -> Floats:
-        """See `eenn.offload.edge.runtime.Cloud`."""
+        """See `eenn.offload.edge.clouds.Cloud`."""
 
         def request() -> Request:
             return self._request(FEATURES, *pack(features, self._precision))

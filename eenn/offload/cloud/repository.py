@@ -20,7 +20,7 @@ from eenn.errors import EennError
 from eenn.experts import PLAIN
 from eenn.offload.errors import BadRequest
 from eenn.offload.graphs import FEATURES, LOGITS, Graphs, cloud_name
-from eenn.offload.parts import Part
+from eenn.offload.parts import Part, open_heads
 from eenn.offload.payload import unpack
 from eenn.offload.wire import (
     ARTIFACT,
@@ -55,8 +55,8 @@ class ServedModel:
     """One model of one artifact.
 
     Args:
-        run: from float32 features (N, *shape) to logits (N, classes); the same function for models
-            that share a graph.
+        run: from float32 features (N, *shape) to logits (N, classes); requests for models that
+            share this function share batches.
         shape: of one sample's features.
         preprocessing: of a model that takes image files; None for features.
     """
@@ -192,11 +192,12 @@ def meant(models: Sequence[ServedModel], artifact_id: Parameter | None) -> Serve
 
 def _models(graphs: Graphs, precision: str, threads: int, device: str) -> Iterator[ServedModel]:
     manifest = graphs.manifest
-    exits, head_sets = len(manifest.exits), manifest.head_sets
+    exits = len(manifest.exits)
+    last = open_heads(graphs, exits, manifest.head_sets, threads, device)
     for split_point in range(exits):
-        shape = graphs.row(cloud_name(split_point), precision).inputs[FEATURES]
-        part = Part(graphs, split_point, exits, head_sets, precision, threads, device)
-        for heads in head_sets:
+        shape = graphs.row(cloud_name(split_point), "fp32").inputs[FEATURES]
+        part = Part(graphs, split_point, exits, last, precision, threads, device)
+        for heads in manifest.head_sets:
             run = partial(part.logits, heads=heads)
             run(np.zeros((1, *shape), np.float32))  # The first run is slower than later ones.
             names: dict[str, Preprocessing | None] = {model_name(split_point, heads): None}

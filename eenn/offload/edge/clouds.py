@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from eenn.experts import PLAIN
 from eenn.offload.graphs import Graphs
-from eenn.offload.parts import Part
+from eenn.offload.parts import Part, open_heads
 
 Floats = NDArray[np.float32]
 
@@ -52,6 +52,9 @@ class LocalCloud:
     ) -> None:
         self._graphs = Graphs.read(artifact_dir)
         self._precision, self._threads, self._slowdown = precision, threads, slowdown
+        manifest = self._graphs.manifest
+        self._exits = len(manifest.exits)
+        self._heads = open_heads(self._graphs, self._exits, manifest.head_sets, threads)
         self._parts: dict[int, Part] = {}
 
     def infer(
@@ -63,11 +66,9 @@ class LocalCloud:
     ) -> Floats:
         """See `Cloud`."""
         if split_point not in self._parts:
-            last = len(self._graphs.manifest.exits)
             self._parts[split_point] = Part(
-                self._graphs, split_point, last, self._graphs.manifest.head_sets, self._precision,
-                self._threads,
-            )  # fmt: skip
+                self._graphs, split_point, self._exits, self._heads, self._precision, self._threads
+            )
         start = time.perf_counter()
         logits = self._parts[split_point].logits(features, heads)
         stretched_ms(start, self._slowdown)

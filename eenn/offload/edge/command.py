@@ -21,7 +21,7 @@ from eenn.experts import PLAIN
 from eenn.manifest import Manifest, read_manifest
 from eenn.offload.edge.answers import AnswerFile, as_json, as_line
 from eenn.offload.edge.clouds import Cloud
-from eenn.offload.edge.runtime import EdgeRuntime
+from eenn.offload.edge.runtime import EdgeRuntime, asked_for
 from eenn.offload.errors import OffloadError
 from eenn.offload.graphs import PRECISIONS
 from eenn.policies import POLICIES, make_policy
@@ -141,7 +141,8 @@ def _cloud(given: argparse.Namespace, manifest: Manifest) -> Iterator[Cloud | No
         ca_file=given.ca_file,
     ) as cloud:
         try:
-            cloud.check(time.monotonic() + given.deadline_ms / 1e3)
+            deadline = time.monotonic() + given.deadline_ms / 1e3
+            cloud.check(deadline, asked_for(manifest, given.experts))
         except OffloadError as error:
             print(f"warning: {error}; the edge answers meanwhile", file=sys.stderr, flush=True)
         yield cloud
@@ -171,6 +172,12 @@ def _parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     add = parser.add_argument
     add("images", nargs="*", metavar="IMAGE", help="image files")
     add("--artifact", required=True, metavar="DIR", help="artifact with exported graphs")
+    add(
+        "--experts",
+        default=PLAIN,
+        help="whose heads answer: plain, those of a kind of distortion, or auto, as the distortion "
+        "classifier finds (%(default)s)",
+    )
 
     group = parser.add_argument_group("instead of image files")
     group.add_argument("--watch", type=Path, metavar="DIR", help="files that appear in a folder")
@@ -187,13 +194,6 @@ def _parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
         type=_branches,
         metavar="1,2,3",
         help="branches to evaluate, or none, which leaves all to the cloud (all)",
-    )
-
-    group.add_argument(
-        "--experts",
-        default=PLAIN,
-        help="whose heads answer: plain, those of a kind of distortion, or auto, as the distortion "
-        "classifier finds (%(default)s)",
     )
 
     group = parser.add_argument_group("the cloud")

@@ -3,9 +3,10 @@
 Exits and answers are those of `eenn.decisions.decide` on records of the same images. No torch.
 """
 
+import copy
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from os import PathLike
@@ -24,7 +25,7 @@ from eenn.manifest import Manifest
 from eenn.offload.edge.clouds import Cloud, stretched_ms
 from eenn.offload.errors import BadReply, OffloadError
 from eenn.offload.graphs import FEATURES, LOGITS, Graphs
-from eenn.offload.parts import Part
+from eenn.offload.parts import Names, Part, open_heads
 from eenn.policies import Answer, Bools, ExitProbs, Policy
 
 Floats = NDArray[np.float32]
@@ -45,7 +46,7 @@ class Result:
         failure: why the cloud, although asked, did not answer (`OffloadError.cause`), or empty.
         confidences: of every exit that was evaluated, in their order.
         stages_ms: of every stage that was run, its decision included, for the whole batch.
-        cloud_ms: asking the cloud, for the whole batch; 0 if it was not asked.
+        cloud_ms: from the last stage to the cloud's reply or failure; 0 if it was not asked.
         preprocess_ms: from the image's file to the network's input; 0 for arrays.
         heads: the head set that answered.
         classifier_ms: of the distortion classifier, for the whole batch; 0 if it was not asked.
@@ -118,7 +119,7 @@ class EdgeRuntime:
         graphs = Graphs.read(artifact_dir)
         self.manifest = graphs.manifest
         self.experts = experts
-        self._head_sets = _asked_for(self.manifest, experts)
+        self._head_sets = asked_for(self.manifest, experts)
         self.branches = len(self.manifest.exits) - 1
         self.active = check_active(active, self.branches)
         policy.check(self.branches)
@@ -136,7 +137,17 @@ class EdgeRuntime:
         ends = [branch + 1 for branch in self.active]
         self.split_point = ends[-1] if ends else 0
         self._stages = [
-            _Stage(stop - 1, Part(graphs, start, stop, self._head_sets, precision, threads))
+            _Stage(
+                stop - 1,
+                Part(
+                    graphs,
+                    start,
+                    stop,
+                    open_heads(graphs, stop, self._head_sets, threads),
+                    precision,
+                    threads,
+                ),
+            )
             for start, stop in pairwise([0, *ends])
         ]
         self._classifier = graphs.session(CLASSIFIER, "fp32", threads) if experts == AUTO else None
@@ -158,7 +169,8 @@ class EdgeRuntime:
     def classify(self, images: Floats) -> list[Result]:
         """The answers for a batch of preprocessed images, in its order.
 
-        Images that leave are dropped from the batch; those that remain are offloaded together.
+        Images that leave are dropped from the batch; those that remain are offloaded together, one
+        request for every head set.
 
         Args:
             images: float32 (N, 3, H, W).
@@ -168,10 +180,11 @@ class EdgeRuntime:
             OffloadError: the cloud failed, and there is no active branch to answer instead.
         """
         size = self._preprocessing.input_size
-        if images.dtype != np.float32 or images.shape[1:] != (3, size, size):
+        fits = images.dtype == np.float32 and images.shape[1:] == (3, size, size)
+        if not (fits and np.isfinite(images).all()):
             raise EennError(
                 f"images of {images.dtype} {images.shape}; allowed is float32 "
-                f"(N, 3, {size}, {size}), as the preprocessing gives them"
+                f"(N, 3, {size}, {size}), finite, as the preprocessing gives them"
             )
         return self._classify(images, self._deadline())
 
@@ -183,26 +196,9 @@ class EdgeRuntime:
 
     def _classify(self, images: Floats, deadline: float | None) -> list[Result]:
         start = time.perf_counter()
-        chosen = self._choose(images)
+        heads = self._heads_of(images)
         classifier_ms = stretched_ms(start, self.slowdown) if self._classifier else 0.0
-        results: dict[int, Result] = {}
-        for number in np.unique(chosen):
-            own = np.flatnonzero(chosen == number)
-            batch = _Batch(images[own], own, self._head_sets[number], classifier_ms)
-            self._run(batch, deadline)
-            results |= batch.results
-        return [results[sample] for sample in range(len(images))]
-
-    def _choose(self, images: Floats) -> NDArray[np.int64]:
-        """The head set of every image, as its place in those that are asked for."""
-        if self._classifier is None:
-            return np.zeros(len(images), np.int64)
-        (logits,) = self._classifier.run([LOGITS], {FEATURES: images})
-        known = self.manifest.classifier
-        return choose(probabilities(logits, known.temperature), known.sure)
-
-    def _run(self, batch: "_Batch", deadline: float | None) -> None:
-        """Settle a batch."""
+        batch = _Batch(images, heads, classifier_ms)
         for stage in self._stages:
             if batch.is_settled:
                 break
@@ -212,17 +208,32 @@ class EdgeRuntime:
             batch.stages_ms.append(stretched_ms(start, self.slowdown))
             if accepted.any():
                 self._settle(batch, accepted, self.policy.answer(batch.seen))
-        if self.cloud is not None and not batch.is_settled:
-            self._offload(batch, self.cloud, deadline)
-        if not batch.is_settled:
-            everyone = np.ones(len(batch.left), bool)
-            self._settle(batch, everyone, self.policy.fallback(batch.seen))
-
-    def _offload(self, batch: "_Batch", cloud: Cloud, deadline: float | None) -> None:
-        """Ask the cloud, and settle what the last exit then accepts."""
         start = time.perf_counter()
+        for own in batch.by_heads():
+            if self.cloud is not None:
+                self._offload(own, self.cloud, deadline, start)
+            if not own.is_settled:
+                everyone = np.ones(len(own.left), bool)
+                self._settle(own, everyone, self.policy.fallback(own.seen))
+        return [batch.results[sample] for sample in range(len(images))]
+
+    def _heads_of(self, images: Floats) -> Names:
+        """The head set of every image."""
+        if self._classifier is None:
+            return np.repeat(self._head_sets, len(images))
+        (logits,) = self._classifier.run([LOGITS], {FEATURES: images})
+        known = self.manifest.classifier
+        chosen = choose(probabilities(logits, known.temperature), known.sure)
+        return np.array(self._head_sets)[chosen]
+
+    def _offload(self, batch: "_Batch", cloud: Cloud, deadline: float | None, start: float) -> None:
+        """Ask the cloud about images with the same heads, and settle what the last exit accepts.
+
+        Args:
+            start: since when these images wait for it, of `time.perf_counter()`.
+        """
         try:
-            logits = cloud.infer(batch.features, self.split_point, deadline, batch.heads)
+            logits = cloud.infer(batch.features, self.split_point, deadline, str(batch.heads[0]))
             if logits.shape != (len(batch.left), len(self._classes)):
                 raise BadReply(
                     f"the cloud gives logits of shape {logits.shape} for {len(batch.left)} images "
@@ -242,8 +253,8 @@ class EdgeRuntime:
 
     def _look(self, batch: "_Batch", exit: int, logits: Floats) -> Bools:
         """Which of the samples left are accepted at an exit."""
-        temperature = self._temperatures[batch.heads][exit]
-        batch.seen.append(ExitProbs(exit, probabilities(logits, temperature)))
+        temperatures = [[self._temperatures[heads][exit]] for heads in batch.heads.tolist()]
+        batch.seen.append(ExitProbs(exit, probabilities(logits / np.array(temperatures))))
         return self.policy.accept(batch.seen, exit == self.split_point - 1)
 
     def _settle(self, batch: "_Batch", who: Bools, answer: Answer) -> None:
@@ -262,25 +273,22 @@ class EdgeRuntime:
                 confidences=tuple(confidences[row].tolist()),
                 stages_ms=tuple(batch.stages_ms),
                 cloud_ms=batch.cloud_ms,
-                heads=batch.heads,
+                heads=str(batch.heads[row]),
                 classifier_ms=batch.classifier_ms,
             )
         batch.keep(~who)
 
 
 class _Batch:
-    """Images with the same heads on their way: those that are left, what is known of them, and
-    results so far.
+    """Images on their way: those that are left, what is known of them, and results so far.
 
     Args:
-        left: the images' numbers.
+        heads: the head set of every image.
     """
 
-    def __init__(
-        self, images: Floats, left: NDArray[np.int64], heads: str, classifier_ms: float
-    ) -> None:
-        self.left, self.heads, self.classifier_ms = left, heads, classifier_ms
-        self.features = images
+    def __init__(self, images: Floats, heads: Names, classifier_ms: float) -> None:
+        self.left = np.arange(len(images))
+        self.features, self.heads, self.classifier_ms = images, heads, classifier_ms
         self.seen: list[ExitProbs] = []
         self.stages_ms: list[float] = []
         self.cloud_ms, self.failure = 0.0, ""
@@ -294,11 +302,26 @@ class _Batch:
     def keep(self, who: Bools) -> None:
         """Drop the other samples."""
         self.left, self.features = self.left[who], self.features[who]
+        self.heads = self.heads[who]
         self.seen = [ExitProbs(seen.exit, seen.probs[who]) for seen in self.seen]
 
+    def by_heads(self) -> Iterator["_Batch"]:
+        """What is left, head set by head set; results are shared."""
+        for name in sorted(set(self.heads.tolist())):
+            own = copy.copy(self)
+            own.keep(self.heads == name)
+            yield own
 
-def _asked_for(manifest: Manifest, experts: str) -> tuple[str, ...]:
-    """The head sets that answer, in the order of their numbers where the classifier chooses."""
+
+def asked_for(manifest: Manifest, experts: str) -> tuple[str, ...]:
+    """The head sets that `experts` lets answer; all in their order where the classifier chooses.
+
+    Args:
+        experts: as of `EdgeRuntime`.
+
+    Raises:
+        EennError: the artifact has no such experts.
+    """
     every = manifest.head_sets
     if experts == AUTO and manifest.experts:
         return every

@@ -1,8 +1,10 @@
 """From an artifact to ONNX graphs: a stage for every run of segments, a cloud part for every cut.
 
-The network is exported once, and every graph is cut out of that one, so that any edge part and the
-cloud part behind it are the same operations as the whole. int8 is static, from ranges that are
-measured once on the whole: a cut that is quantised on both sides is then quantised the same.
+With experts it is a trunk for every run of segments, a head for every exit and head set, and the
+distortion classifier. The network is exported once, and all other graphs are cut out of that one,
+so that any edge part and the cloud part behind it are the same operations as the whole. int8 is
+static, from ranges that are measured once on the whole: a cut that is quantised on both sides is
+then quantised the same.
 """
 
 import copy
@@ -162,14 +164,15 @@ def _logits(k: int, heads: str = PLAIN) -> str:
 
 
 def _cuts(exits: int, kinds: Collection[str]) -> Iterator[_Cut]:
-    for stop in range(1, exits):
-        outputs = {_logits(stop): LOGITS, _features(stop): NEXT_FEATURES}
-        for start in range(stop):
-            yield _Cut(graphs.stage_name(start, stop), _features(start), outputs)
     for split_point in range(exits):
-        outputs = {_logits(exits): LOGITS}
-        yield _Cut(graphs.cloud_name(split_point), _features(split_point), outputs)
+        name, outputs = graphs.cloud_name(split_point), {_logits(exits): LOGITS}
+        # With experts, only other servers run it, in fp32.
+        yield _Cut(name, _features(split_point), outputs, in_int8=not kinds)
     if not kinds:
+        for stop in range(1, exits):
+            outputs = {_logits(stop): LOGITS, _features(stop): NEXT_FEATURES}
+            for start in range(stop):
+                yield _Cut(graphs.stage_name(start, stop), _features(start), outputs)
         return
     for stop in range(1, exits + 1):
         for start in range(stop):
@@ -177,7 +180,7 @@ def _cuts(exits: int, kinds: Collection[str]) -> Iterator[_Cut]:
             yield _Cut(graphs.trunk_name(start, stop), _features(start), outputs)
         for heads in (PLAIN, *kinds):
             name, outputs = graphs.head_name(stop, heads), {_logits(stop, heads): LOGITS}
-            # Ranges for int8 are those of untouched images, and heads are small.
+            # Heads are small, and experts' features are not those that int8's ranges come from.
             yield _Cut(name, _features(stop), outputs, in_int8=False)
 
 

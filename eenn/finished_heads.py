@@ -11,14 +11,14 @@ from torch import nn
 
 from eenn.experts import Expert
 from eenn.files import write_file
-from eenn.runs import PARTS
+from eenn.runs import FINISHED
 
 
 def save_heads(directory: Path, heads: nn.ModuleList, expert: Expert) -> None:
     """Keep the heads of one kind, and what is said of them, below a run's directory."""
     state = {name: tensor.contiguous() for name, tensor in heads.state_dict().items()}
     content = safetensors.torch.save(state, {"expert": json.dumps(asdict(expert))})
-    (directory / PARTS).mkdir(exist_ok=True)
+    (directory / FINISHED).mkdir(exist_ok=True)
     write_file(_file(directory, expert.kind), content)
 
 
@@ -40,4 +40,4 @@ def load_heads(directory: Path, kind: str, like: nn.ModuleList) -> tuple[nn.Modu
 
 
 def _file(directory: Path, kind: str) -> Path:
-    return directory / PARTS / f"{kind}.safetensors"
+    return directory / FINISHED / f"{kind}.safetensors"
