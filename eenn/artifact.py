@@ -18,7 +18,7 @@ from typing import Any
 import safetensors.torch
 from torch import Tensor
 
-from eenn.experts import Classifier, Expert
+from eenn.experts import FINE_TUNED, Classifier, Expert
 from eenn.files import new_directory, write_file
 from eenn.manifest import SCHEMA_VERSION, ArtifactVersion, Manifest, manifest_id, read_manifest
 from eenn.models.early_exit import Architecture, EarlyExitNet
@@ -129,7 +129,7 @@ def save_fine_tuned(
     described = {
         "temperatures": temperatures,
         "validation_accuracy": validation_accuracy,
-        "fine_tuned": {"base": base.id, **distortion},
+        FINE_TUNED: {"base": base.id, **distortion},
     }
     _write(path, {**_kept(base), **described}, files)
 

@@ -1,6 +1,6 @@
 """Training experts for an artifact: heads and temperatures by kind of distortion, the classifier.
 
-And beside them, for evaluations to hold them against, the whole network fine-tuned for every kind.
+And beside them, for evaluations to hold them against, a fine-tuned network for every kind.
 Everything is fitted on the training and the validation split of the artifact.
 """
 
@@ -59,7 +59,7 @@ class Recipe:
             is kept.
         classifier_epochs, classifier_lr: of the distortion classifier.
         sure: the least probability with which it is believed.
-        fine_tuned_epochs, fine_tuned_lr: of the whole network, for every kind; 0 epochs leave this
+        fine_tuned_epochs, fine_tuned_lr: of the networks fine-tuned for a kind; 0 epochs leave this
             out.
 
     Raises:
@@ -121,8 +121,8 @@ def train_experts(
 ) -> None:
     """Train; write `artifact/`, that is `base` with experts, and `metrics.json` into `directory`.
 
-    Last come the whole networks, `fine_tuned_KIND/`. What an interrupted run in this directory has
-    finished of all this is taken over.
+    Last come the fine-tuned networks, `fine_tuned_KIND/`. What an interrupted run in this directory
+    has finished of all this is taken over.
 
     Args:
         seed: of every random draw.
@@ -194,7 +194,7 @@ def train_experts(
                 finish()
             fine_tuned[kind] = read_manifest(path).validation_accuracy
             accuracies = ", ".join(f"{100 * accuracy:.1f}" for accuracy in fine_tuned[kind])
-            print(f"whole network fine-tuned for {kind}, in the same way: {accuracies}")
+            print(f"network fine-tuned for {kind}, in the same way: {accuracies}")
     metrics = {
         "experts": [asdict(expert) for expert in experts],
         "classifier": asdict(classifier),

@@ -19,7 +19,7 @@ Ints = NDArray[np.int64]
 # Whose heads answer: always the plain ones, those of the kind that the classifier is sure of, or
 # all, weighted by its probabilities. Or the name of a kind.
 PLAIN, AUTO, SOFT = "plain", "auto", "soft"
-# Those of the kind at hand, which only an evaluation knows; and a whole network fine-tuned for it.
+# Those of the kind at hand, which only an evaluation knows; and the network fine-tuned for it.
 MATCHING, FINE_TUNED = "matching", "fine_tuned"
 # Who names the kind.
 CLASSIFIER = "classifier"

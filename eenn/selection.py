@@ -72,21 +72,25 @@ def answers(
 
 
 def check_experts(subject: Subject, experts: str, distortion: str) -> None:
-    """
+    """See whether an artifact has the experts that are asked for.
+
     Args:
         distortion: the kind at hand.
 
     Raises:
         EennError: the artifact has no such experts.
     """
-    allowed = subject.heads if len(subject.heads) == 1 else (*subject.heads, AUTO, SOFT, MATCHING)
+    allowed = [*subject.heads]
+    if subject.manifest.experts:
+        allowed += [AUTO, SOFT, MATCHING]
+    # Looked for on disk, so only where it matters.
     if experts == FINE_TUNED and distortion in subject.fine_tuned:
-        return
+        allowed += [FINE_TUNED]
     if experts not in allowed:
         raise EennError(
             f"experts={experts}: of {subject.manifest.path}, for {distortion}, allowed are "
             f"{', '.join(allowed)}; `python train.py experiment=distortion_experts artifact=DIR` "
-            "trains others, expert_training.fine_tuned_epochs=2 whole networks for its kinds, too"
+            "trains experts and fine-tuned networks for the kinds in expert_training.levels"
         )
 
 

@@ -4,6 +4,7 @@ import io
 import re
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -144,6 +145,24 @@ def test_a_degraded_answer_says_so(exported: Exported, open_edge: Callable[..., 
     status = page.get_by_role("status")
     expect(status).to_contain_text("Degraded: the cloud did not answer (read), this device did")
     assert rows(page)[-1] == ("Exit 4, cloud", "failed")
+
+
+def test_heads_made_for_a_distortion_are_named(
+    exported: Exported, runtime: EdgeRuntime, open_edge: Callable[..., Page]
+) -> None:
+    photo = first(exported, runtime, lambda result: result.exit == 0)
+    answered = runtime.classify_file
+
+    def by_experts(image: Any) -> Result:
+        return replace(answered(image), heads="gaussian_blur", classifier_ms=1.25)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(runtime, "classify_file", by_experts)
+        page = open_edge(runtime)
+        page.set_input_files("#file", photo)
+        status = page.get_by_role("status")
+        expect(status).to_contain_text("at exit 1, by the heads for gaussian blur")
+        expect(page.locator("#times")).to_contain_text(re.compile(r"distortion 1\.[23]"))
 
 
 def test_without_a_cloud_there_is_none_to_see(

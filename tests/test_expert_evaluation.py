@@ -119,7 +119,7 @@ def test_a_whole_network_answers_as_it_does_by_itself(studied: Path, trained: Pa
 @pytest.mark.parametrize(
     ("overrides", "said"),
     [
-        (("experts=fine_tuned", "distortion.kind=gaussian_noise"), "fine_tuned_epochs"),
+        (("experts=fine_tuned", "distortion.kind=gaussian_noise"), "fine-tuned networks"),
         ((*STUDY, "experts=[fine_tuned]", "~distortions.gaussian_blur"), "there are none for"),
     ],
 )

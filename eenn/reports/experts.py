@@ -32,7 +32,7 @@ POINTS_TEXT = (
     'Whose heads answer: "plain" those of the network without distortions, "matching" the experts '
     'of the distortion at hand, where there are some, which no device knows; "auto" those whose '
     'kind the distortion classifier is sure of; "soft" all of them, weighted by its probabilities; '
-    '"fine tuned" is the whole network, trained on for the distortion at hand. '
+    '"fine tuned" is the network fine-tuned for the distortion at hand. '
     "A well calibrated network is as accurate on the edge as its threshold asks."
 )
 CONFUSION_TEXT = (
