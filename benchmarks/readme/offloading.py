@@ -3,6 +3,7 @@
 from typing import Any
 
 from benchmarks.readme.results import distinct, interval, run_of, where
+from eenn.grid import CLOUD_ONLY
 from eenn.runs import table
 
 
@@ -33,11 +34,13 @@ def offload_experts() -> str:
     """Live times on blurred images, of plain heads and of those that the classifier chooses."""
     runs = [run_of(f"offload_experts-{experts}") for experts in ("plain", "auto")]
     rows = [
-        {"sigma": f"{row['level']:g}", "heads": run["experts"], **_live(row)}
+        {"sigma": f"{level}", "heads": run["experts"], **_live(row)}
         for level in range(4)
         for run in runs
         for row in run["points"]
-        if (row["level"], row["policy"]) == (level, "confidence")
+        if row["level"] == level
+        # Whole photographs are always answered by the plain heads.
+        and (row["policy"] == "confidence" or (row["policy"] == CLOUD_ONLY and run is runs[0]))
     ]
     return f"{table(rows)}\n\n{_offloaded(*runs)}"
 
