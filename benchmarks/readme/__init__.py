@@ -24,6 +24,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
         evaluation.risk,
         evaluation.experts,
         evaluation.distortion_classifier,
+        evaluation.more_kinds,
         offloading.offload_times,
         offloading.offload_blur,
         offloading.offload_experts,

@@ -1,5 +1,6 @@
 """Tables of evaluations: policies, blur, fitted thresholds, experts."""
 
+from collections.abc import Iterable
 from typing import Any
 
 from benchmarks.readme.results import RESULTS, interval, run_of, where
@@ -115,6 +116,41 @@ def risk() -> str:
 def experts() -> str:
     """Whose heads answer at which level."""
     runs = [run_of(file.stem) for file in sorted(RESULTS.glob("distortion_experts-branches*.json"))]
+    return f"{table(_expert_rows(*runs))}\n\np_tar 0.8, all branches active. {_evaluated(*runs)}"
+
+
+def distortion_classifier() -> str:
+    """Which heads the classifier chooses at every level, the artifact with three branches."""
+    run = run_of("distortion_experts-branches3")
+    (network,) = run["networks"].values()
+    share = network["classifier"]["macs"] / network["backbone_macs"]
+    return (
+        f"{table(confusion_rows(run['confusion']))}\n\n"
+        f"{network['classifier']['bytes'] / 1e3:.0f} kB, {100 * share:.2f} % of the backbone's "
+        f"MACs. {_evaluated(run)}"
+    )
+
+
+def more_kinds() -> str:
+    """The same where JPEG and motion blur have experts, too, three branches."""
+    run = run_of("distortion_experts-kinds4")
+    added = ("jpeg", "motion_blur")
+    rows = [row for row in _expert_rows(run) if row["distortion"].replace(" ", "_") in added]
+    trained = [row for row in run["confusion"] if row["distortion"] in _trained_kinds(run)]
+    return (
+        f"{table(rows)}\n\n{table(confusion_rows(trained))}\n\np_tar 0.8, all branches active. "
+        f"{_evaluated(run)}"
+    )
+
+
+def _trained_kinds(run: dict[str, Any]) -> Iterable[str]:
+    (network,) = run["networks"].values()
+    kinds: dict[str, list[float]] = network["levels"]
+    return kinds
+
+
+def _expert_rows(*runs: dict[str, Any]) -> list[dict[str, str]]:
+    """A row for every network, kind and level, the ways to answer side by side."""
     fine_tuned = any(row["experts"] == FINE_TUNED for run in runs for row in run["points"])
     rows = []
     for run in runs:
@@ -140,20 +176,7 @@ def experts() -> str:
                     "edge accuracy %: chosen": interval(auto, "edge_accuracy", 100),
                 }
             )
-    return f"{table(rows)}\n\np_tar 0.8, all branches active. {_evaluated(runs[0])}"
-
-
-def distortion_classifier() -> str:
-    """Which heads the classifier chooses at every level, the artifact with three branches."""
-    run = run_of("distortion_experts-branches3")
-    (network,) = run["networks"].values()
-    rows = confusion_rows(run["confusion"])
-    share = network["classifier"]["macs"] / network["backbone_macs"]
-    return (
-        f"{table(rows)}\n\n{network['classifier']['bytes'] / 1e3:.0f} kB, "
-        f"{100 * share:.2f} % of the backbone's MACs, {network['classifier_ms']['p50']:.2f} ms "
-        f"(median, one thread, eager PyTorch). {_evaluated(run)}"
-    )
+    return rows
 
 
 def _last_exit_only(run: dict[str, Any], like: dict[str, Any]) -> dict[str, Any]:
@@ -166,5 +189,5 @@ def _last_exit_only(run: dict[str, Any], like: dict[str, Any]) -> dict[str, Any]
     )
 
 
-def _evaluated(run: dict[str, Any]) -> str:
-    return f"{run['split'].title()} split, {run['points'][0]['n']} images. {where(run)}"
+def _evaluated(*runs: dict[str, Any]) -> str:
+    return f"{runs[0]['split'].title()} split, {runs[0]['points'][0]['n']} images. {where(*runs)}"
