@@ -378,7 +378,8 @@ def _facts(subject: Subject, server: Server, plan: Plan, measured: Link) -> dict
         "link as measured": f"{measured.bandwidth_mbps:.1f} Mbps, {measured.rtt_ms:.2f} ms",
         "slowdown": f"edge {plan.slowdown:g}, cloud {server.slowdown:g}",
         "features": f"{plan.payload}{', zstd' if plan.compress else ''}",
-        "cloud only": f"sends the photograph's {plan.upload}",
+        "cloud only": f"sends the photograph's {plan.upload}"
+        + ("" if plan.experts == PLAIN else ", answered by the plain heads"),
         "edge": f"ONNX Runtime, {plan.precision}, 1 thread",
         "experts": plan.experts,
         "distortion": plan.distortion.replace("_", " "),

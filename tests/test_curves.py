@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from eenn.costs import Profile
-from eenn.grid import LAST_EXIT_ONLY, ORACLE
+from eenn.grid import CLOUD_ONLY, LAST_EXIT_ONLY, ORACLE
 from eenn.reports import curves
 
 
@@ -111,6 +111,15 @@ def test_levels_are_drawn_for_every_policy_beside_the_conventional_network() -> 
     assert list(lines) == ["confidence, 0.8", "committee, 0.8", "conventional network"]
     np.testing.assert_allclose(lines["conventional network"][1], [100, 90, 80])
     assert "gaussian blur" in axis.get_xlabel()
+
+
+def test_ways_without_branches_leave_the_title_to_those_with() -> None:
+    rows = [
+        row(3, active, 0.8, 0, policy=policy, accuracy=0.9, most_active=True)
+        for policy, active in ((CLOUD_ONLY, 0), ("confidence", 2))
+    ]
+    (axis,) = panels(curves.against_level(rows, "accuracy", "gaussian_blur"))
+    assert axis.get_title() == "3 branches, branches 1 2 active"
 
 
 def test_the_tradeoff_names_the_oracle_and_draws_every_policy() -> None:

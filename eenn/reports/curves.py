@@ -143,7 +143,7 @@ def tradeoff_figure(rows: Sequence[Row], network: str) -> Figure:
         axis.set_ylim(100 * bounds[LAST_EXIT_ONLY][0]["accuracy"] - 20, best + 2)
         axis.set(xlabel=QUANTITIES[x][0], ylabel="accuracy, %")
         axis.grid(color="0.92")
-    figure.suptitle(_title([row for row in own if row["active"]]), fontsize=11)
+    figure.suptitle(_title(own), fontsize=11)
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False, fontsize=9)
     return figure
@@ -207,7 +207,8 @@ def way_name(row: Row) -> str:
 
 def _title(rows: Sequence[Row]) -> str:
     """The network of the rows, and its active branches unless all of them are."""
-    row = rows[0]
+    # Those who answer without branches come first in some.
+    row = next((row for row in rows if row["active"]), rows[0])
     all_active = len(row["active"].split()) == row["branches"]
     return row["network"] if all_active else f"{row['network']}, {_branches(row)} active"
 
