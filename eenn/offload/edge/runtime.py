@@ -180,12 +180,13 @@ class EdgeRuntime:
             OffloadError: the cloud failed, and there is no active branch to answer instead.
         """
         size = self._preprocessing.input_size
-        fits = images.dtype == np.float32 and images.shape[1:] == (3, size, size)
-        if not (fits and np.isfinite(images).all()):
+        if images.dtype != np.float32 or images.shape[1:] != (3, size, size):
             raise EennError(
                 f"images of {images.dtype} {images.shape}; allowed is float32 "
-                f"(N, 3, {size}, {size}), finite, as the preprocessing gives them"
+                f"(N, 3, {size}, {size}), as the preprocessing gives them"
             )
+        if not np.isfinite(images).all():
+            raise EennError("images that are not finite; allowed is what the preprocessing gives")
         return self._classify(images, self._deadline())
 
     def _deadline(self) -> float | None:
