@@ -272,6 +272,7 @@ def test_a_file_is_preprocessed_and_timed(exported: Exported, tmp_path: Path) ->
         (np.zeros((3, 32, 32), np.float32), r"allowed is float32 \(N, 3, 32, 32\)"),
         (np.zeros((1, 3, 48, 48), np.float32), r"\(1, 3, 48, 48\)"),
         (np.full((1, 3, 32, 32), np.nan, np.float32), "not finite"),
+        (np.full((1, 3, 32, 32), np.inf, np.float32), "not finite"),
     ],
 )
 def test_images_that_do_not_fit_are_refused(images: Any, said: str, exported: Exported) -> None:
