@@ -6,7 +6,7 @@ Exits and answers are those of `eenn.decisions.decide` on records of the same im
 import copy
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from os import PathLike
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from eenn.calibration import probabilities
 from eenn.decisions import check_active
 from eenn.errors import EennError
-from eenn.experts import AUTO, CLASSIFIER, PLAIN, choose
+from eenn.experts import AUTO, CLASSIFIER, PLAIN, Ints, choose
 from eenn.manifest import Manifest
 from eenn.offload.edge.clouds import Cloud, stretched_ms
 from eenn.offload.errors import BadReply, OffloadError
@@ -150,7 +150,7 @@ class EdgeRuntime:
             )
             for start, stop in pairwise([0, *ends])
         ]
-        self._classifier = graphs.session(CLASSIFIER, "fp32", threads) if experts == AUTO else None
+        self._choose = _chooser(graphs, threads) if experts == AUTO else None
 
     def classify_file(self, file: str | PathLike[str] | BinaryIO) -> Result:
         """The answer for an image file.
@@ -198,7 +198,7 @@ class EdgeRuntime:
     def _classify(self, images: Floats, deadline: float | None) -> list[Result]:
         start = time.perf_counter()
         heads = self._heads_of(images)
-        classifier_ms = stretched_ms(start, self.slowdown) if self._classifier else 0.0
+        classifier_ms = stretched_ms(start, self.slowdown) if self._choose else 0.0
         batch = _Batch(images, heads, classifier_ms)
         for stage in self._stages:
             if batch.is_settled:
@@ -220,12 +220,9 @@ class EdgeRuntime:
 
     def _heads_of(self, images: Floats) -> Names:
         """The head set of every image."""
-        if self._classifier is None:
+        if self._choose is None:
             return np.repeat(self._head_sets, len(images))
-        (logits,) = self._classifier.run([LOGITS], {FEATURES: images})
-        known = self.manifest.classifier
-        chosen = choose(probabilities(logits, known.temperature), known.sure)
-        return np.array(self._head_sets)[chosen]
+        return np.array(self._head_sets)[self._choose(images)]
 
     def _offload(self, batch: "_Batch", cloud: Cloud, deadline: float | None, start: float) -> None:
         """Ask the cloud about images with the same heads, and settle what the last exit accepts.
@@ -330,3 +327,15 @@ def asked_for(manifest: Manifest, experts: str) -> tuple[str, ...]:
         return (experts,)
     allowed = (*every, AUTO) if manifest.experts else every
     raise EennError(f"experts={experts}: of {manifest.path} allowed are {', '.join(allowed)}")
+
+
+def _chooser(graphs: Graphs, threads: int) -> Callable[[Floats], Ints]:
+    """What gives the head set of every image, as its number, by the distortion classifier."""
+    classifier = graphs.manifest.classifier
+    session = graphs.session(CLASSIFIER, "fp32", threads)
+
+    def choose_heads(images: Floats) -> Ints:
+        (logits,) = session.run([LOGITS], {FEATURES: images})
+        return choose(probabilities(logits, classifier.temperature), classifier.sure)
+
+    return choose_heads
