@@ -118,7 +118,6 @@ class EdgeRuntime:
     ) -> None:
         graphs = Graphs.read(artifact_dir)
         self.manifest = graphs.manifest
-        self.experts = experts
         self._head_sets = asked_for(self.manifest, experts)
         self.branches = len(self.manifest.exits) - 1
         self.active = check_active(active, self.branches)
