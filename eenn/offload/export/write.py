@@ -10,6 +10,7 @@ then quantised the same.
 import copy
 import hashlib
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
@@ -122,10 +123,9 @@ def _exported(module: nn.Module, input_size: int, output_names: Sequence[str]) -
     )
     assert program is not None
     model = program.model_proto
+    graph = model.graph
     # PyTorch notes the paths of its source files in every node.
-    for value in (*model.graph.node, *model.graph.initializer, *model.graph.input):
-        del value.metadata_props[:]
-    for value in (*model.graph.output, *model.graph.value_info):
+    for value in chain(graph.node, graph.initializer, graph.input, graph.output, graph.value_info):
         del value.metadata_props[:]
     return model
 
