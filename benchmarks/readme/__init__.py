@@ -23,6 +23,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
         evaluation.grid_speed,
         evaluation.risk,
         evaluation.experts,
+        evaluation.expert_gains,
         evaluation.distortion_classifier,
         evaluation.more_kinds,
         offloading.offload_times,

@@ -119,6 +119,68 @@ def experts() -> str:
     return f"{table(_expert_rows(*runs))}\n\np_tar 0.8, all branches active. {_evaluated(*runs)}"
 
 
+def expert_gains() -> str:
+    """What chosen experts come to, in points, beside what [C] reports."""
+    runs = [run_of(file.stem) for file in sorted(RESULTS.glob("distortion_experts-branches*.json"))]
+    columns = {f"{run['points'][0]['branches']} branches": _gains(run) for run in runs}
+    columns["[C]"] = {
+        "chosen - plain, blur 3": 41.0,
+        "chosen - plain, noise 20": 45.0,
+        "plain, noise 20, %": 8.5,
+        "chosen - plain, untouched": -5.0,
+        "classifier right, %": 99.4,
+    }
+    names = next(iter(columns.values()))
+    rows = [
+        {"": name}
+        | {
+            title: f"{of[name]:{'.1f' if name.endswith('%') else '+.1f'}}" if name in of else "-"
+            for title, of in columns.items()
+        }
+        for name in names
+    ]
+    return f"{table(rows)}\n\nFrom the table above and the next. {_evaluated(*runs)}"
+
+
+def _gains(run: dict[str, Any]) -> dict[str, float]:
+    found: dict[tuple[str, float], dict[str, dict[str, float]]] = {}
+    for row in run["points"]:
+        found.setdefault((row["distortion"], row["level"]), {})[row["experts"]] = row
+    trained = [place for place in found if place[0] in _trained_kinds(run)]
+    unseen = [place for place in found if place not in trained]
+
+    def gain(place: tuple[str, float], over: str, of: str = "auto") -> float:
+        return 100 * (found[place][of]["accuracy"] - found[place][over]["accuracy"])
+
+    blur, noise = "gaussian_blur", "gaussian_noise"
+    # Level 0 of both is the same images.
+    right = {
+        (row["level"] and row["distortion"], row["level"]): row["recognised"]
+        for row in run["confusion"]
+        if row["distortion"] in (blur, noise)
+    }
+    gains = {
+        "chosen - plain, blur 3": gain((blur, 3), "plain"),
+        "chosen - plain, noise 20": gain((noise, 20), "plain"),
+        "chosen - plain, noise 40": gain((noise, 40), "plain"),
+        "plain, noise 20, %": 100 * found[noise, 20]["plain"]["accuracy"],
+        "chosen - plain, untouched": gain((blur, 0), "plain"),
+        "chosen - matching, least": min(gain(place, "matching") for place in trained),
+        **{
+            f"{heads}, accuracy on the edge, least, %": 100
+            * min(found[place][way]["edge_accuracy"] for place in trained)
+            for heads, way in (("chosen", "auto"), ("plain", "plain"))
+        },
+        "chosen - plain, unseen kinds, least": min(gain(place, "plain") for place in unseen),
+        "chosen - plain, unseen kinds, most": max(gain(place, "plain") for place in unseen),
+        "classifier right, %": 100 * sum(right.values()) / len(right),
+    }
+    for place, name in (((blur, 3), "blur 3"), ((blur, 5), "blur 5"), ((noise, 40), "noise 40")):
+        if FINE_TUNED in found[place]:
+            gains[f"fine-tuned - chosen, {name}"] = gain(place, "auto", FINE_TUNED)
+    return gains
+
+
 def distortion_classifier() -> str:
     """Which heads the classifier chooses at every level, the artifact with three branches."""
     run = run_of("distortion_experts-branches3")
