@@ -10,16 +10,17 @@ import hydra
 from omegaconf import DictConfig, OmegaConf
 
 from eenn.cli import one_line_errors
-from eenn.costs import Link
 from eenn.data.distortions import Distortion
 from eenn.errors import EennError
-from eenn.evaluation import Plan, Run, run_evaluation
-from eenn.expert_evaluation import run_expert_evaluation
-from eenn.fitting import Goal
-from eenn.grid import Service
+from eenn.evaluation.fitting import Goal
+from eenn.evaluation.grid import Service
+from eenn.planning.costs import Link
 from eenn.provenance import processor, provenance
-from eenn.subject import Subject, open_subject
-from train import CONF, claimed_job
+from eenn.records.evaluated_artifact import Subject, open_subject
+from eenn.workflows.evaluate import Plan, run_evaluation
+from eenn.workflows.evaluate_experts import run_expert_evaluation
+from eenn.workflows.hydra_job import CONF, claimed_job
+from eenn.workflows.run import Run
 
 
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="evaluate")

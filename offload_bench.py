@@ -10,15 +10,15 @@ import hydra
 from omegaconf import DictConfig
 
 from eenn.cli import one_line_errors
-from eenn.costs import Link
 from eenn.data.distortions import Distortion
 from eenn.errors import EennError
 from eenn.offload.export.report import export_artifact
-from eenn.offload.graphs import FOLDER
-from eenn.offloading import Plan, Server, run_offloading
-from eenn.subject import Subject, open_subject
+from eenn.offload.graphs.index import FOLDER
+from eenn.planning.costs import Link
+from eenn.records.evaluated_artifact import Subject, open_subject
+from eenn.workflows.hydra_job import CONF, claimed_job
+from eenn.workflows.offload import Plan, Server, run_offloading
 from evaluate import as_list, policies_of, run_of
-from train import CONF, claimed_job
 
 
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="offload_bench")

@@ -3,69 +3,17 @@
 Reads conf/train.yaml, writes outputs/train/NAME/TIMESTAMP/.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import hydra
-from hydra.core.hydra_config import HydraConfig
-from hydra.experimental.callback import Callback
-from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from eenn.cli import one_line_errors
 from eenn.errors import EennError
 from eenn.provenance import provenance
-from eenn.runs import (
-    CONFIG,
-    claim,
-    comparison,
-    find_artifact,
-    is_first_process,
-    run_directory,
-)
-
-CONF = Path(__file__).parent / "conf"
-
-OmegaConf.register_new_resolver("run_directory", run_directory, use_cache=True, replace=True)
-
-
-class CompareRuns(Callback):
-    """Prints one table over all jobs when a sweep ends, whichever launcher ran them."""
-
-    def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
-        jobs, unfinished = comparison(Path(config.hydra.sweep.dir))
-        print(f"\n{config.hydra.sweep.dir}:\n\n{jobs}")
-        if unfinished:
-            raise SystemExit(f"error: jobs without a result: {', '.join(unfinished)}")
-
-
-@contextmanager
-def claimed_job(
-    config: DictConfig,
-    completed: Callable[[dict[str, Any]], dict[str, Any]] = lambda settings: settings,
-) -> Iterator[tuple[dict[str, Any], Path]]:
-    """Settings and directory of this Hydra job, claimed; a user's mistake ends it with one line.
-
-    To the settings come the overrides and the name of the sweep, which groups its runs.
-
-    Args:
-        completed: the settings with what is only known from others of them.
-    """
-    hydra_config = HydraConfig.get()
-    sweeping = hydra_config.mode is RunMode.MULTIRUN
-    overrides = list(hydra_config.overrides.task)
-    with one_line_errors(f"{hydra_config.job.num} {overrides}" if sweeping else None):
-        directory = Path(hydra_config.runtime.output_dir)
-        settings: Any = OmegaConf.to_container(config, resolve=True)
-        settings |= {
-            "overrides": overrides,
-            "group": directory.parent.name if sweeping else None,
-        }
-        settings = completed(settings)
-        claim(directory, OmegaConf.to_yaml(settings), settings.get("resume"), overrides)
-        yield settings, directory
+from eenn.run_directory import CONFIG, find_artifact, is_first_process
+from eenn.workflows.hydra_job import CONF, claimed_job
 
 
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="train")
@@ -113,22 +61,23 @@ def of_artifact(settings: dict[str, Any]) -> dict[str, Any]:
 def train_experts(config: Any, directory: Path) -> None:
     from pytorch_lightning import seed_everything
 
-    from eenn import artifact, expert_training
+    from eenn.artifact import store
     from eenn.data.augmentation import Augmentation
-    from eenn.training.hardware import prepare
+    from eenn.hardware import prepare
+    from eenn.workflows import train_experts
 
     machine = prepare(config.trainer.accelerator)
     print(f"{machine.settings}\nwriting to {directory}")
     given: Any = OmegaConf.to_container(config)
-    recipe = expert_training.Recipe(**given["expert_training"])
-    base, data = artifact.load(config.artifact), config.data
+    recipe = train_experts.Recipe(**given["expert_training"])
+    base, data = store.load(config.artifact), config.data
     seed_everything(config.seed, workers=True, verbose=False)
 
     def open_logger(folder: Path, fit: str) -> Any:
         name, group = f"{config.name}-{fit}", config.group or config.name
         return hydra.utils.instantiate(config.logger, folder, name=name, group=group)
 
-    expert_training.train_experts(
+    train_experts.train_experts(
         directory,
         base,
         hydra.utils.instantiate(data.source),
@@ -152,13 +101,13 @@ def train(config: Any, directory: Path) -> None:
 
     from eenn.data.augmentation import Augmentation
     from eenn.data.datamodule import ImageDataModule
-    from eenn.experiment import run_training
-    from eenn.models.early_exit import Architecture
+    from eenn.hardware import prepare
+    from eenn.models.architecture import Architecture
     from eenn.preprocess import Preprocessing
-    from eenn.tracking import finish
-    from eenn.training.hardware import prepare
     from eenn.training.losses import exit_weights
     from eenn.training.module import EarlyExitModule
+    from eenn.workflows.tracking import finish
+    from eenn.workflows.train import run_training
 
     machine = prepare(config.trainer.accelerator)
     if is_first_process():

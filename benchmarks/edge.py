@@ -26,17 +26,18 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from eenn import artifact
-from eenn.experts import AUTO, CLASSIFIER, Classifier, Expert
+from eenn.artifact import store
+from eenn.exits.head_sets import AUTO, CLASSIFIER, Classifier, Expert
+from eenn.exits.policies import Confidence
 from eenn.files import write_file
-from eenn.models.early_exit import Architecture, EarlyExitNet
-from eenn.models.experts import ExpertNet
-from eenn.models.spectrum import DistortionClassifier
+from eenn.models.architecture import Architecture
+from eenn.models.distortion_classifier import DistortionClassifier
+from eenn.models.early_exit import EarlyExitNet
+from eenn.models.expert_net import ExpertNet
 from eenn.offload.edge.clouds import LocalCloud
 from eenn.offload.edge.runtime import EdgeRuntime
 from eenn.offload.export.write import export, whole_graph
-from eenn.offload.graphs import Graphs, cloud_name, open_session, stage_name
-from eenn.policies import Confidence
+from eenn.offload.graphs.index import Graphs, cloud_name, open_session, stage_name
 from eenn.preprocess import Preprocessing
 from eenn.provenance import processor, provenance
 
@@ -62,7 +63,7 @@ FIRST_ANSWER = """
 import sys, time
 start = time.perf_counter()
 from eenn.offload.edge.runtime import EdgeRuntime
-from eenn.policies import Confidence
+from eenn.exits.policies import Confidence
 imported = time.perf_counter()
 runtime = EdgeRuntime(sys.argv[1], Confidence(p_tar=1.0), range(int(sys.argv[3])))
 loaded = time.perf_counter()
@@ -79,7 +80,7 @@ def make_artifact(path: Path) -> EarlyExitNet:
     torch.manual_seed(0)
     architecture = Architecture(CLASSES, POSITIONS, input_size=SIZE)
     network = architecture.build().eval()
-    artifact.save(
+    store.save(
         path,
         network,
         architecture=architecture,
@@ -96,11 +97,11 @@ def make_artifact(path: Path) -> EarlyExitNet:
 
 def add_experts(path: Path, plain: Path) -> None:
     """The artifact `plain` with two experts, and its exported graphs."""
-    base = artifact.load(plain)
+    base = store.load(plain)
     heads = {kind: copy.deepcopy(base.network.heads) for kind in KINDS}
     classifier = DistortionClassifier(len(KINDS), base.manifest.preprocessing.std).eval()
     temperatures, accuracy = base.manifest.temperatures, base.manifest.validation_accuracy
-    artifact.save_with_experts(
+    store.save_with_experts(
         path,
         base.manifest,
         ExpertNet(base.network, heads, classifier),
@@ -142,7 +143,7 @@ def make_variants(
 
         return run
 
-    whole = whole_graph(artifact.load(path).network, SIZE).SerializeToString()
+    whole = whole_graph(store.load(path).network, SIZE).SerializeToString()
     whole_session = open_session(whole, 1)
     logits = [f"logits_{k + 1}" for k in range(BRANCHES + 1)]
     runtimes = {

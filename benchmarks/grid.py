@@ -20,13 +20,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from eenn.costs import CostModel, Link, macs, payloads
+from eenn.evaluation.exit_metrics import exit_quality
+from eenn.evaluation.grid import Case, Service, exit_outputs, grid
+from eenn.exits.settings import active_sets
 from eenn.files import write_file
-from eenn.grid import Case, Service, active_sets, exit_outputs, grid
-from eenn.models.early_exit import Architecture
+from eenn.models.architecture import Architecture
+from eenn.planning.costs import CostModel, Link, macs, payloads
 from eenn.provenance import processor, provenance
-from eenn.quality import exit_quality
-from eenn.records import ExitRecords, Origin
+from eenn.records.records import ExitRecords, Origin
 
 CLASSES, BRANCHES, SIZE = 257, 5, 224
 SAMPLES, MANY = 3_060, 30_000

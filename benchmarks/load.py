@@ -14,9 +14,8 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
-from eenn.offload.graphs import LOGITS
-from eenn.offload.payload import Floats
-from eenn.offload.wire import decode_response
+from eenn.offload.protocol.codecs import Floats
+from eenn.offload.protocol.wire import LOGITS, decode_response
 
 
 @dataclass(frozen=True)

@@ -15,15 +15,15 @@ from pathlib import Path
 
 import numpy as np
 
-from eenn.costs import CostModel, Link, macs, payloads
-from eenn.decisions import decide
+from eenn.evaluation.fitting import CANDIDATES, Goal, fit_p_tar
+from eenn.evaluation.grid import Case, Service, exit_outputs
+from eenn.exits.decide import decide
+from eenn.exits.policies import make_policy
 from eenn.files import write_file
-from eenn.fitting import CANDIDATES, Goal, fit_p_tar
-from eenn.grid import Case, Service, exit_outputs
-from eenn.policies import make_policy
+from eenn.planning.costs import CostModel, Link, macs, payloads
 from eenn.provenance import processor, provenance
-from eenn.subject import open_subject
-from eenn.thresholds import P_VALUES
+from eenn.records.evaluated_artifact import open_subject
+from eenn.statistics.risk_control import P_VALUES
 
 DRAWS, LIMIT, DELTA = 400, 0.03, 0.1
 POLICY = {"fallback_to": "last_exit"}

@@ -31,8 +31,15 @@ from benchmarks.load import Asked, Message, closed_loop, open_loop
 from eenn.files import write_file
 from eenn.offload.cloud.command import RunningCloud, running
 from eenn.offload.edge.clouds import LocalCloud
-from eenn.offload.graphs import FEATURES, LOGITS, Graphs, cloud_name
-from eenn.offload.wire import ARTIFACT, Request, encode_request, model_name
+from eenn.offload.graphs.index import Graphs, cloud_name
+from eenn.offload.protocol.wire import (
+    ARTIFACT,
+    FEATURES,
+    LOGITS,
+    Request,
+    encode_request,
+    model_name,
+)
 from eenn.provenance import processor, provenance
 from eenn.reports.figures import save_figure
 

@@ -28,10 +28,10 @@ from eenn.data.augmentation import Augmentation
 from eenn.data.datamodule import EpochSampler, TrainingImages
 from eenn.data.datasets import FolderImages
 from eenn.files import write_file
-from eenn.models.early_exit import Architecture
+from eenn.hardware import prepare
+from eenn.models.architecture import Architecture
 from eenn.preprocess import Preprocessing
 from eenn.provenance import provenance
-from eenn.training.hardware import prepare
 from eenn.training.losses import exit_weights
 from eenn.training.module import EarlyExitModule
 

@@ -16,8 +16,8 @@ from pathlib import Path
 import numpy as np
 
 from eenn.files import write_file
-from eenn.offload.payload import Floats, Precision, pack, unpack
-from eenn.offload.wire import ARTIFACT, Request, decode_request, encode_request
+from eenn.offload.protocol.codecs import Floats, Precision, pack, unpack
+from eenn.offload.protocol.wire import ARTIFACT, Request, decode_request, encode_request
 from eenn.provenance import processor, provenance
 
 SHAPE = (1, 96, 14, 14)

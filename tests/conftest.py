@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 if TYPE_CHECKING:
-    from tests.exported import Exported
+    from tests.offload.exported import Exported
 
 # Started in the background of a shell, this process would ignore it, and so those that it starts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -36,8 +36,8 @@ def write_images() -> Callable[..., Path]:
 def exported(
     tmp_path_factory: pytest.TempPathFactory, write_images: Callable[..., Path]
 ) -> "Exported":
-    """A small artifact with exported graphs; see `tests.exported`."""
+    """A small artifact with exported graphs; see `tests.offload.exported`."""
     # Imported here because torch and onnx take seconds, and most tests do without.
-    from tests.exported import export_once
+    from tests.offload.exported import export_once
 
     return export_once(tmp_path_factory.getbasetemp(), write_images)

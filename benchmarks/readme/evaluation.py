@@ -4,10 +4,10 @@ from collections.abc import Iterable
 from typing import Any
 
 from benchmarks.readme.results import RESULTS, interval, run_of, where
-from eenn.experts import FINE_TUNED
-from eenn.grid import LAST_EXIT_ONLY
+from eenn.exits.head_sets import FINE_TUNED
+from eenn.exits.settings import LAST_EXIT_ONLY
 from eenn.reports.experts import confusion_rows
-from eenn.runs import table
+from eenn.reports.tables import table
 
 
 def edge_analysis() -> str:

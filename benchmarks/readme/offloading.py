@@ -3,8 +3,8 @@
 from typing import Any
 
 from benchmarks.readme.results import distinct, interval, run_of, where
-from eenn.grid import CLOUD_ONLY
-from eenn.runs import table
+from eenn.exits.settings import CLOUD_ONLY
+from eenn.reports.tables import table
 
 
 def offload_times() -> str:

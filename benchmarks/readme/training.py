@@ -3,9 +3,8 @@
 from typing import Any
 
 from benchmarks.readme.results import RESULTS, distinct, run_of, where
-from eenn.calibration import Temperatures
-from eenn.reports.tables import exit_rows
-from eenn.runs import table
+from eenn.reports.tables import exit_rows, table
+from eenn.statistics.calibration import Temperatures
 
 
 def headline() -> str:

@@ -1,6 +1,7 @@
 """Figures of an evaluation: every quantity against thresholds, levels and costs.
 
-They take the rows of `eenn.grid`, each with the keys `network`, `branches`, `seed`, `level` on top.
+They take the rows of `eenn.evaluation.grid`, each with the keys `network`, `branches`, `seed`,
+`level` on top.
 A network is one panel. Where it has several seeds, a curve is their mean and its bars are their
 range; otherwise the bars are the 95 % interval. Colour-blind safe, and every line has its own
 marker and dash, so that it reads in black and white.
@@ -17,9 +18,9 @@ from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from eenn.costs import Profile
-from eenn.grid import EDGE_ONLY, LAST_EXIT_ONLY, ORACLE
-from eenn.intervals import Row, with_interval
+from eenn.exits.settings import EDGE_ONLY, LAST_EXIT_ONLY, ORACLE
+from eenn.planning.costs import Profile
+from eenn.statistics.intervals import Row, with_interval
 
 # Okabe and Ito's palette without its yellow, which is lost on white.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#000000", "#56b4e9", "#e69f00")

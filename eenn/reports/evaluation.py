@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from eenn.costs import Profile
+from eenn.evaluation.grid import Results, Service
+from eenn.exits.settings import LAST_EXIT_ONLY
 from eenn.files import write_file
-from eenn.grid import LAST_EXIT_ONLY, Results, Service
-from eenn.intervals import Row
+from eenn.planning.costs import Profile
 from eenn.reports.curves import (
     against_level,
     against_p_tar,
@@ -22,6 +22,7 @@ from eenn.reports.curves import (
 from eenn.reports.figures import BARS, Drawn, save_figures
 from eenn.reports.page import Section, report_page
 from eenn.reports.tables import raw, setting_columns, varying, with_bounds, write_csv
+from eenn.statistics.intervals import Row
 
 
 def figures(

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from eenn.files import write_file
-from eenn.intervals import Row
 from eenn.reports.curves import against_level
 from eenn.reports.figures import BARS, Drawn, save_figures
 from eenn.reports.page import Section, report_page
 from eenn.reports.tables import number, raw, varying, with_bounds, write_csv
+from eenn.statistics.intervals import Row
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from eenn.calibration import ReliabilityBins, probabilities, reliability_bins
+from eenn.statistics.calibration import ReliabilityBins, probabilities, reliability_bins
 
 matplotlib.use("Agg")
 

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import numpy as np
 
+from eenn.exits.settings import CLOUD_ONLY, EARLY_ON_EDGE, EDGE_ONLY, WHOLE_ON_EDGE
 from eenn.files import write_file
-from eenn.grid import CLOUD_ONLY, EARLY_ON_EDGE, EDGE_ONLY, WHOLE_ON_EDGE
-from eenn.intervals import Row, means, share, statistic
 from eenn.reports.curves import against_level, against_p_tar, against_slowdown, way_name
 from eenn.reports.figures import BARS, Drawn, save_figures
 from eenn.reports.page import Section, report_page
 from eenn.reports.tables import number, raw, setting_columns, varying, with_bounds, write_csv
+from eenn.statistics.intervals import Row, means, share, statistic
 
 BASELINES = (CLOUD_ONLY, WHOLE_ON_EDGE, EARLY_ON_EDGE, EDGE_ONLY)
 SHOWN_PLANS = 20

@@ -2,16 +2,17 @@
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from tabulate import tabulate
 
-from eenn.calibration import Temperatures, ece, ece_if_calibrated, nll, probabilities
 from eenn.files import write_file
-from eenn.intervals import Row
+from eenn.statistics.calibration import Temperatures, ece, ece_if_calibrated, nll, probabilities
+from eenn.statistics.intervals import Row
 
 
 def exit_metrics(
@@ -109,3 +110,10 @@ def with_bounds(row: Row, name: str, scale: float, digits: int = 1) -> str:
     if not np.isfinite(low):
         return f"{value:z.{digits}f}"
     return f"{value:z.{digits}f} ({low:z.{digits}f}-{high:z.{digits}f})"
+
+
+def table(rows: Iterable[dict[str, Any]]) -> str:
+    """Rows as an aligned text table that is Markdown as well; values are printed as given."""
+    return str(
+        tabulate(rows, headers="keys", tablefmt="github", disable_numparse=True, stralign="right")
+    )

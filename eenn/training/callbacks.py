@@ -12,9 +12,9 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint
 from torch import Tensor
 
-from eenn.calibration import Temperatures, fit_temperatures
 from eenn.errors import EennError
-from eenn.recording import record
+from eenn.records.recording import record
+from eenn.statistics.calibration import Temperatures, fit_temperatures
 
 
 class StayingEarlyStopping(EarlyStopping):

@@ -14,7 +14,7 @@ from threading import Lock
 from typing import Literal
 
 from eenn.errors import EennError
-from eenn.offload.errors import CloudUnreachable, OffloadError
+from eenn.offload.protocol.errors import CloudUnreachable, OffloadError
 
 State = Literal["closed", "open", "half-open"]
 

@@ -18,24 +18,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eenn.errors import EennError
-from eenn.experts import PLAIN
+from eenn.exits.head_sets import PLAIN
 from eenn.offload.client.breaker import CircuitBreaker
 from eenn.offload.client.replies import refusal, server_times
 from eenn.offload.client.transport import Ask, Effort, Reply, Transport
-from eenn.offload.errors import (
+from eenn.offload.protocol.codecs import Precision, pack
+from eenn.offload.protocol.errors import (
     BadReply,
     CloudOverloaded,
     CloudRefused,
     CloudTimeout,
     OffloadError,
 )
-from eenn.offload.graphs import FEATURES, LOGITS
-from eenn.offload.payload import Precision, pack
-from eenn.offload.wire import (
+from eenn.offload.protocol.wire import (
     ARTIFACT,
     CROPPED,
+    FEATURES,
     IMAGE,
     IMAGE_MODEL,
+    LOGITS,
     VERSION_DIGITS,
     Parameter,
     Request,

@@ -5,7 +5,7 @@ import math
 import re
 
 from eenn.offload.client.transport import Reply
-from eenn.offload.errors import (
+from eenn.offload.protocol.errors import (
     BadReply,
     CloudBroken,
     CloudOverloaded,

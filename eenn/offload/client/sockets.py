@@ -23,7 +23,7 @@ from threading import Thread
 from typing import Any, NamedTuple
 
 from eenn.errors import EennError
-from eenn.offload.errors import CloudTimeout, CloudUnreachable
+from eenn.offload.protocol.errors import CloudTimeout, CloudUnreachable
 
 
 class Limit(NamedTuple):

@@ -21,7 +21,7 @@ from urllib3.util import parse_url
 
 from eenn.errors import EennError
 from eenn.offload.client.sockets import Limit, LimitedSocket, Traffic, connect, tls_context
-from eenn.offload.errors import BadReply, CloudBroken, CloudUnreachable
+from eenn.offload.protocol.errors import BadReply, CloudBroken, CloudUnreachable
 
 PIECE_BYTES = 65_536
 
@@ -110,7 +110,8 @@ class Transport:
             effort: is added to.
 
         Raises:
-            CloudUnreachable, CloudTimeout, CloudBroken, BadReply: see `eenn.offload.errors`.
+            CloudUnreachable, CloudTimeout, CloudBroken, BadReply: see
+                `eenn.offload.protocol.errors`.
         """
         kept = self._kept()
         if kept:

@@ -18,7 +18,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from eenn.errors import EennError
 from eenn.offload.cloud.batching import QueuedTooLong, QueueFull
 from eenn.offload.cloud.repository import UnknownModel, WrongArtifact
-from eenn.offload.errors import BadRequest
+from eenn.offload.protocol.errors import BadRequest
 
 CONTENT_TYPES = ("application/octet-stream", "application/json")
 CONTENT_ENCODINGS = ("identity", "zstd")

@@ -32,8 +32,14 @@ from eenn.offload.cloud.batching import Batcher, Computed, QueueFull, stretched
 from eenn.offload.cloud.metrics import CloudMetrics
 from eenn.offload.cloud.repository import Repository, ServedModel, meant
 from eenn.offload.cloud.settings import Settings
-from eenn.offload.graphs import LOGITS
-from eenn.offload.wire import ARTIFACT, Request, Tensor, decode_request, encode_response
+from eenn.offload.protocol.wire import (
+    ARTIFACT,
+    LOGITS,
+    Request,
+    Tensor,
+    decode_request,
+    encode_response,
+)
 
 Floats = NDArray[np.float32]
 T = TypeVar("T")

@@ -17,16 +17,18 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from eenn.errors import EennError
-from eenn.experts import PLAIN
-from eenn.offload.errors import BadRequest
-from eenn.offload.graphs import FEATURES, LOGITS, Graphs, cloud_name
-from eenn.offload.parts import Part, open_heads
-from eenn.offload.payload import unpack
-from eenn.offload.wire import (
+from eenn.exits.head_sets import PLAIN
+from eenn.offload.graphs.index import Graphs, cloud_name
+from eenn.offload.graphs.parts import Part, open_heads
+from eenn.offload.protocol.codecs import unpack
+from eenn.offload.protocol.errors import BadRequest
+from eenn.offload.protocol.wire import (
     ARTIFACT,
     CROPPED,
+    FEATURES,
     IMAGE,
     IMAGE_MODEL,
+    LOGITS,
     VERSION_DIGITS,
     Parameter,
     Request,

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NoReturn, Self
 
 from eenn.errors import EennError
-from eenn.experts import PLAIN
+from eenn.exits.head_sets import PLAIN
 from eenn.offload.edge.runtime import EdgeRuntime, Result
 
 

@@ -7,9 +7,9 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from eenn.experts import PLAIN
-from eenn.offload.graphs import Graphs
-from eenn.offload.parts import Part, open_heads
+from eenn.exits.head_sets import PLAIN
+from eenn.offload.graphs.index import Graphs
+from eenn.offload.graphs.parts import Part, open_heads
 
 Floats = NDArray[np.float32]
 

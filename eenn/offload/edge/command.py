@@ -15,16 +15,16 @@ from collections.abc import Container, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
+from eenn.artifact.manifest import Manifest, read_manifest
 from eenn.cli import one_line_errors
 from eenn.errors import EennError
-from eenn.experts import PLAIN
-from eenn.manifest import Manifest, read_manifest
+from eenn.exits.head_sets import PLAIN
+from eenn.exits.policies import POLICIES, make_policy
 from eenn.offload.edge.answers import AnswerFile, as_json, as_line
 from eenn.offload.edge.clouds import Cloud
 from eenn.offload.edge.runtime import EdgeRuntime, asked_for
-from eenn.offload.errors import OffloadError
-from eenn.offload.graphs import PRECISIONS
-from eenn.policies import POLICIES, make_policy
+from eenn.offload.graphs.index import PRECISIONS
+from eenn.offload.protocol.errors import OffloadError
 
 POLL_S = 0.3
 INTERRUPTED = 130  # what shells report for a program that Ctrl-C ended

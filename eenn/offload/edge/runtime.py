@@ -1,6 +1,6 @@
 """The edge: an artifact's exported stages, run until an exit accepts, and the cloud for the rest.
 
-Exits and answers are those of `eenn.decisions.decide` on records of the same images. No torch.
+Exits and answers are those of `eenn.exits.decide.decide` on records of the same images. No torch.
 """
 
 import copy
@@ -17,16 +17,17 @@ from typing import BinaryIO, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from eenn.calibration import probabilities
-from eenn.decisions import check_active
+from eenn.artifact.manifest import Manifest
 from eenn.errors import EennError
-from eenn.experts import AUTO, CLASSIFIER, PLAIN, Ints, choose
-from eenn.manifest import Manifest
+from eenn.exits.decide import check_active
+from eenn.exits.head_sets import AUTO, CLASSIFIER, PLAIN, Ints, choose
+from eenn.exits.policies import Answer, Bools, ExitProbs, Policy
 from eenn.offload.edge.clouds import Cloud, stretched_ms
-from eenn.offload.errors import BadReply, OffloadError
-from eenn.offload.graphs import FEATURES, LOGITS, Graphs
-from eenn.offload.parts import Names, Part, open_heads
-from eenn.policies import Answer, Bools, ExitProbs, Policy
+from eenn.offload.graphs.index import Graphs
+from eenn.offload.graphs.parts import Names, Part, open_heads
+from eenn.offload.protocol.errors import BadReply, OffloadError
+from eenn.offload.protocol.wire import FEATURES, LOGITS
+from eenn.statistics.calibration import probabilities
 
 Floats = NDArray[np.float32]
 

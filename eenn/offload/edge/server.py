@@ -27,7 +27,7 @@ from typing import Any
 from eenn.errors import EennError
 from eenn.offload.edge.answers import as_json
 from eenn.offload.edge.runtime import EdgeRuntime
-from eenn.offload.errors import OffloadError
+from eenn.offload.protocol.errors import OffloadError
 from eenn.preprocess import UnreadableImage
 
 MAX_BODY_BYTES = 32 * 2**20

@@ -8,12 +8,12 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from eenn.artifact.manifest import read_manifest
 from eenn.cli import one_line_errors
 from eenn.errors import EennError
-from eenn.manifest import read_manifest
 from eenn.offload.export.triton import write_model_repository
-from eenn.offload.graphs import FOLDER, Graphs
-from eenn.runs import find_artifact
+from eenn.offload.graphs.index import FOLDER, Graphs
+from eenn.run_directory import find_artifact
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -30,7 +30,7 @@ def _export(given: argparse.Namespace) -> None:
     if given.triton is None or not (path / FOLDER).exists():
         # Imported here because torch takes seconds, and a wrong path should not wait.
         from eenn.offload.export.report import REPORT, export_artifact
-        from eenn.subject import open_subject
+        from eenn.records.evaluated_artifact import open_subject
 
         subject = open_subject(given.artifact, given.images)
         report = export_artifact(subject, given.calibration, given.checked)

@@ -2,7 +2,7 @@
 
 The graphs are calibrated on the training split and checked on the validation split. Then the whole
 validation split is replayed on the edge runtime in every precision and held against what
-`eenn.decisions` says of PyTorch's logits. The test split is left alone.
+`eenn.exits.decide` says of PyTorch's logits. The test split is left alone.
 """
 
 import json
@@ -17,20 +17,20 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from eenn import artifact
-from eenn.calibration import probabilities
-from eenn.decisions import decide
+from eenn.artifact import store
 from eenn.errors import EennError
+from eenn.exits.decide import decide
+from eenn.exits.policies import Confidence, ExitProbs
 from eenn.files import write_file
 from eenn.models.early_exit import EarlyExitNet
 from eenn.offload.edge.clouds import LocalCloud
 from eenn.offload.edge.runtime import EdgeRuntime
 from eenn.offload.export.write import export
-from eenn.offload.graphs import FOLDER, PRECISIONS, Graph
-from eenn.policies import Confidence, ExitProbs
+from eenn.offload.graphs.index import FOLDER, PRECISIONS, Graph
 from eenn.provenance import processor, provenance
-from eenn.runs import table
-from eenn.subject import Subject
+from eenn.records.evaluated_artifact import Subject
+from eenn.reports.tables import table
+from eenn.statistics.calibration import probabilities
 
 REPORT = "report.json"
 P_TAR = 0.8
@@ -157,7 +157,7 @@ class _Decided(NamedTuple):
 def _replayed(subject: Subject) -> tuple[dict[str, _Decided], NDArray[np.int64]]:
     """What is decided in PyTorch and in every precision, and the right answers."""
     manifest, policy, active = subject.manifest, Confidence(p_tar=P_TAR), range(subject.branches)
-    network, temperatures = artifact.load(manifest.path).network, manifest.temperatures.per_exit
+    network, temperatures = store.load(manifest.path).network, manifest.temperatures.per_exit
     runtimes = {
         precision: EdgeRuntime(
             manifest.path, policy, active, LocalCloud(manifest.path, precision), precision

@@ -9,8 +9,8 @@ They take fp32 features only: what else the wire carries, `eenn-cloud` unpacks. 
 from pathlib import Path
 
 from eenn.files import new_directory, write_file
-from eenn.offload.graphs import FEATURES, LOGITS, Graphs, cloud_name
-from eenn.offload.wire import ARTIFACT, model_name
+from eenn.offload.graphs.index import Graphs, cloud_name
+from eenn.offload.protocol.wire import ARTIFACT, FEATURES, LOGITS, model_name
 
 PRECISION = "fp32"
 MAX_BATCH_SIZE = 32

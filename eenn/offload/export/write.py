@@ -25,14 +25,15 @@ from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from eenn import artifact
-from eenn.artifact import Artifact
+from eenn.artifact import store
+from eenn.artifact.store import Artifact
 from eenn.errors import EennError
-from eenn.experts import CLASSIFIER, PLAIN
+from eenn.exits.head_sets import CLASSIFIER, PLAIN
 from eenn.files import new_directory, write_file
 from eenn.models.early_exit import EarlyExitNet
-from eenn.offload import graphs
-from eenn.offload.graphs import FEATURES, LOGITS, NEXT_FEATURES, Graph, Graphs
+from eenn.offload.graphs import index
+from eenn.offload.graphs.index import NEXT_FEATURES, Graph, Graphs
+from eenn.offload.protocol.wire import FEATURES, LOGITS
 
 Images = NDArray[np.float32]
 
@@ -52,11 +53,11 @@ def export(artifact_dir: str | Path, calibration: Iterable[Images], images: Imag
 
     Raises:
         EennError: the folder exists; no images; an fp32 graph that differs from PyTorch by more
-            than MAX_RELATIVE_DIFFERENCE; see `artifact.load`.
+            than MAX_RELATIVE_DIFFERENCE; see `store.load`.
     """
-    loaded = artifact.load(artifact_dir)
+    loaded = store.load(artifact_dir)
     size = loaded.manifest.preprocessing.input_size
-    with new_directory(loaded.manifest.path / graphs.FOLDER) as directory:
+    with new_directory(loaded.manifest.path / index.FOLDER) as directory:
         truth = _outputs(loaded, _checked(images, size))
         batches = [_checked(batch, size) for batch in calibration]
         if not batches:
@@ -84,7 +85,7 @@ def export(artifact_dir: str | Path, calibration: Iterable[Images], images: Imag
             model = _exported(loaded.experts.classifier, size, [_KINDS])
             keep(model, _Cut(CLASSIFIER, _features(0), {_KINDS: LOGITS}), "fp32")
         result = Graphs(loaded.manifest, tuple(rows))
-        write_file(directory / graphs.INDEX, result.to_json())
+        write_file(directory / index.INDEX, result.to_json())
     return result
 
 
@@ -165,21 +166,21 @@ def _logits(k: int, heads: str = PLAIN) -> str:
 
 def _cuts(exits: int, kinds: Collection[str]) -> Iterator[_Cut]:
     for split_point in range(exits):
-        name, outputs = graphs.cloud_name(split_point), {_logits(exits): LOGITS}
+        name, outputs = index.cloud_name(split_point), {_logits(exits): LOGITS}
         # With experts, only other servers run it, in fp32.
         yield _Cut(name, _features(split_point), outputs, in_int8=not kinds)
     if not kinds:
         for stop in range(1, exits):
             outputs = {_logits(stop): LOGITS, _features(stop): NEXT_FEATURES}
             for start in range(stop):
-                yield _Cut(graphs.stage_name(start, stop), _features(start), outputs)
+                yield _Cut(index.stage_name(start, stop), _features(start), outputs)
         return
     for stop in range(1, exits + 1):
         for start in range(stop):
             outputs = {_features(stop): NEXT_FEATURES}
-            yield _Cut(graphs.trunk_name(start, stop), _features(start), outputs)
+            yield _Cut(index.trunk_name(start, stop), _features(start), outputs)
         for heads in (PLAIN, *kinds):
-            name, outputs = graphs.head_name(stop, heads), {_logits(stop, heads): LOGITS}
+            name, outputs = index.head_name(stop, heads), {_logits(stop, heads): LOGITS}
             # Heads are small, and experts' features are not those that int8's ranges come from.
             yield _Cut(name, _features(stop), outputs, in_int8=False)
 
@@ -304,7 +305,7 @@ def _outputs(loaded: Artifact, images: Images) -> dict[str, Images]:
 
 def _row(cut: _Cut, precision: str, content: bytes, truth: Mapping[str, Images]) -> Graph:
     """The graph's row in the index, after it was held against PyTorch."""
-    session = graphs.open_session(content, threads=1)
+    session = index.open_session(content, threads=1)
     images = truth[cut.input]
     values = session.run(list(cut.outputs.values()), {FEATURES: images})
     own = dict(zip(cut.outputs, values, strict=True))

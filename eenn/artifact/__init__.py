@@ -1,0 +1,1 @@
+"""What travels from a training to the field: the artifact and its manifest."""

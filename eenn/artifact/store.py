@@ -1,0 +1,201 @@
+"""The trained network on disk: save and load. No pickle anywhere.
+
+An artifact is a directory of `weights.safetensors`, `split.json` (which sample is in which part)
+and `manifest.json`, which describes the rest. One with experts has `experts.safetensors`, too:
+their heads and the distortion classifier. The backbone is in it once.
+"""
+
+import copy
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+from torch import Tensor
+
+from eenn.artifact.manifest import (
+    SCHEMA_VERSION,
+    ArtifactVersion,
+    Manifest,
+    manifest_id,
+    read_manifest,
+)
+from eenn.exits.head_sets import FINE_TUNED, Classifier, Expert
+from eenn.files import new_directory, write_file
+from eenn.models.architecture import Architecture
+from eenn.models.distortion_classifier import DistortionClassifier
+from eenn.models.early_exit import EarlyExitNet
+from eenn.models.expert_net import ExpertNet
+from eenn.preprocess import Preprocessing
+from eenn.provenance import git_commit
+
+WEIGHTS, SPLIT, EXPERTS = "weights.safetensors", "split.json", "experts.safetensors"
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A loaded artifact: the network in evaluation mode, the manifest, and experts if it has any.
+
+    The experts share the network.
+    """
+
+    network: EarlyExitNet
+    manifest: Manifest
+    experts: ExpertNet | None = None
+
+
+def save(
+    path: Path,
+    network: EarlyExitNet,
+    *,
+    architecture: Architecture,
+    classes: tuple[str, ...],
+    preprocessing: Preprocessing,
+    temperatures: dict[str, Any],
+    validation_accuracy: list[float],
+    split: dict[str, Any],
+    split_json: str,
+) -> None:
+    """Write an artifact to `path`, whole or not at all.
+
+    Args:
+        temperatures: `{per_exit: [...], shared: ...}`, and how they were fitted.
+        validation_accuracy: of each exit, in [0, 1].
+        split: `{hash, seed, sizes}` of `split_json`.
+
+    Raises:
+        EennError: `path` exists or cannot be written.
+    """
+    files = {WEIGHTS: _content(network.state_dict()), SPLIT: split_json.encode()}
+    manifest = {
+        "schema_version": SCHEMA_VERSION,
+        "architecture": asdict(architecture),
+        "classes": list(classes),
+        "preprocessing": asdict(preprocessing),
+        "exits": [asdict(row) for row in architecture.exits()],
+        "temperatures": temperatures,
+        "validation_accuracy": validation_accuracy,
+        "split": split,
+    }
+    _write(path, manifest, files)
+
+
+def save_with_experts(
+    path: Path,
+    base: Manifest,
+    network: ExpertNet,
+    experts: Sequence[Expert],
+    classifier: Classifier,
+) -> None:
+    """Write the artifact `base` with experts to `path`, whole or not at all.
+
+    Its plain network and split are copied byte by byte; experts that it had stay behind.
+
+    Args:
+        experts: of the kinds of `network`, in their order.
+
+    Raises:
+        EennError: `path` exists or cannot be written, or a file of `base` is damaged.
+    """
+    files = {name: base.verified(name) for name in (WEIGHTS, SPLIT)}
+    files[EXPERTS] = _content(network.expert_state())
+    described = {
+        "base": base.id,
+        "sets": [asdict(expert) for expert in experts],
+        "classifier": asdict(classifier),
+    }
+    _write(path, {**_kept(base), "experts": described}, files)
+
+
+def save_fine_tuned(
+    path: Path,
+    base: Manifest,
+    network: EarlyExitNet,
+    *,
+    temperatures: dict[str, Any],
+    validation_accuracy: list[float],
+    distortion: dict[str, Any],
+) -> None:
+    """Write `base` as it became by fine-tuning for a distortion to `path`, whole or not at all.
+
+    Its split is copied byte by byte; experts that it had stay behind.
+
+    Args:
+        temperatures, validation_accuracy: as in `save`.
+        distortion: `{kind, mildest, strongest}`, what it was trained with.
+
+    Raises:
+        EennError: `path` exists or cannot be written, or a file of `base` is damaged.
+    """
+    files = {WEIGHTS: _content(network.state_dict()), SPLIT: base.verified(SPLIT)}
+    described = {
+        "temperatures": temperatures,
+        "validation_accuracy": validation_accuracy,
+        FINE_TUNED: {"base": base.id, **distortion},
+    }
+    _write(path, {**_kept(base), **described}, files)
+
+
+def load(path: str | Path) -> Artifact:
+    """Read and verify an artifact; its logits equal those of the saved network bit for bit.
+
+    Raises:
+        ArtifactMissing, ArtifactTruncated, ArtifactEdited, ArtifactVersion: see there.
+    """
+    manifest = read_manifest(path)
+    contents = {name: manifest.verified(name) for name in manifest.content["files"]}
+    fields = manifest.content["architecture"]
+    architecture = Architecture(**{**fields, "positions": tuple(fields["positions"])})
+    network = architecture.build()
+    network.load_state_dict(safetensors.torch.load(contents[WEIGHTS]))
+    if not manifest.experts:
+        return Artifact(network.eval(), manifest)
+    kinds = [expert.kind for expert in manifest.experts]
+    experts = ExpertNet(
+        network,
+        {kind: copy.deepcopy(network.heads) for kind in kinds},
+        DistortionClassifier(len(kinds), manifest.preprocessing.std),
+    )
+    plain = {f"network.{name}": tensor for name, tensor in network.state_dict().items()}
+    state = {**plain, **safetensors.torch.load(contents[EXPERTS])}
+    if state.keys() != experts.state_dict().keys():
+        raise ArtifactVersion(
+            f"{manifest.path} has experts of another version of eenn; train them again with "
+            "`python train.py experiment=distortion_experts artifact=DIR`"
+        )
+    experts.load_state_dict(state)
+    return Artifact(network.eval(), manifest, experts.eval())
+
+
+def _kept(base: Manifest) -> dict[str, Any]:
+    """What is said of `base` and holds for what is made of it."""
+    return {name: value for name, value in base.content.items() if name not in ("id", "experts")}
+
+
+def _content(state: dict[str, Tensor]) -> bytes:
+    tensors = {name: tensor.contiguous().cpu() for name, tensor in state.items()}
+    return bytes(safetensors.torch.save(tensors))
+
+
+def _write(path: Path, described: dict[str, Any], files: dict[str, bytes]) -> None:
+    """Write the files and the manifest of what is `described`."""
+    manifest = {
+        **described,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "versions": {name: version(name) for name in ("torch", "torchvision", "numpy", "pillow")},
+        "git_commit": git_commit(),
+        "files": {
+            name: {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+            for name, content in files.items()
+        },
+    }
+    manifest["id"] = manifest_id(manifest)
+    with new_directory(path) as directory:
+        for name, content in files.items():
+            write_file(directory / name, content)
+        write_file(directory / "manifest.json", json.dumps(manifest, indent=1))

@@ -1,0 +1,1 @@
+"""Numbers of an evaluation, from records alone: answers, grids of settings, fits."""

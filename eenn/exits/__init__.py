@@ -1,0 +1,1 @@
+"""Who leaves where: exit policies, their decisions, head sets."""

@@ -1,0 +1,1 @@
+"""Backbones, one file a family: a list of blocks and a classifier."""

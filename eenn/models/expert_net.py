@@ -1,0 +1,49 @@
+"""A network with experts: one backbone, a set of heads for every kind of distortion."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from eenn.models.distortion_classifier import DistortionClassifier
+from eenn.models.early_exit import EarlyExitNet
+
+
+class ExpertNet(nn.Module):
+    """The plain network, further heads for its exits by kind of distortion, and the classifier.
+
+    Head sets are counted from 0, the plain heads; then come the kinds in their order.
+    """
+
+    def __init__(
+        self,
+        network: EarlyExitNet,
+        experts: Mapping[str, nn.ModuleList],
+        classifier: DistortionClassifier,
+    ) -> None:
+        super().__init__()
+        self.network, self.classifier = network, classifier
+        self.experts = nn.ModuleDict(experts)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits of every set, (1 + kinds, exits, batch, classes), and of the kinds, (batch, 1 +
+        kinds). The backbone runs once."""
+        sets: list[Any] = [self.network.heads, *self.experts.values()]
+        features, x = [], images
+        for segment in self.network.segments:
+            x = segment(x)
+            features.append(x)
+        logits = [
+            torch.stack([head(x) for head, x in zip(heads, features, strict=True)])
+            for heads in sets
+        ]
+        return torch.stack(logits), self.classifier(images)
+
+    def expert_state(self) -> dict[str, Tensor]:
+        """The state of everything but the plain network."""
+        return {
+            name: tensor
+            for name, tensor in self.state_dict().items()
+            if not name.startswith("network.")
+        }

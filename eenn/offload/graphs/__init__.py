@@ -1,0 +1,1 @@
+"""Exported graphs of an artifact, and what runs them."""

@@ -1,0 +1,98 @@
+"""A part of the network on ONNX Runtime: some of its segments, and the exit behind them. No torch.
+
+Without experts that is one graph. With experts every head set has a head of its own, in fp32, and
+the segments are run, and held in memory, once.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from onnxruntime import InferenceSession
+
+from eenn.offload.graphs.index import (
+    NEXT_FEATURES,
+    Graphs,
+    cloud_name,
+    head_name,
+    stage_name,
+    trunk_name,
+)
+from eenn.offload.protocol.wire import FEATURES, LOGITS
+
+Floats = NDArray[np.float32]
+Names = NDArray[np.str_]
+
+
+def open_heads(
+    graphs: Graphs, exit: int, head_sets: Sequence[str], threads: int, device: str = "cpu"
+) -> dict[str, InferenceSession]:
+    """The heads of an exit, counted from 1, by head set; none where the segments' graph has them.
+
+    Raises:
+        EennError: see `Graphs.session`.
+    """
+    if not graphs.manifest.experts:
+        return {}
+    return {
+        heads: graphs.session(head_name(exit, heads), "fp32", threads, device)
+        for heads in head_sets
+    }
+
+
+class Part:
+    """The segments from one split point to a later one, and the exit behind them.
+
+    Args:
+        heads: of that exit; see `open_heads`.
+        precision: of the segments.
+
+    Raises:
+        EennError: no such precision; see `Graphs.session`.
+    """
+
+    def __init__(
+        self,
+        graphs: Graphs,
+        start: int,
+        stop: int,
+        heads: Mapping[str, InferenceSession],
+        precision: str,
+        threads: int,
+        device: str = "cpu",
+    ) -> None:
+        if heads:
+            name = trunk_name(start, stop)
+        else:
+            is_last = stop == len(graphs.manifest.exits)
+            name = cloud_name(start) if is_last else stage_name(start, stop)
+        self._heads, self._segments = heads, graphs.session(name, precision, threads, device)
+
+    def step(self, features: Floats, heads: Names) -> tuple[Floats, Floats]:
+        """Logits (N, classes) of a branch, and the features (N, C, H, W) that go on behind it.
+
+        Args:
+            heads: the head set of every sample, (N,).
+        """
+        if not self._heads:
+            logits, after = self._segments.run([LOGITS, NEXT_FEATURES], {FEATURES: features})
+            return logits, after
+        (after,) = self._segments.run([NEXT_FEATURES], {FEATURES: features})
+        first, *others = set(heads.tolist())
+        logits = self._head(first, after)
+        for name in others:
+            own = heads == name
+            logits[own] = self._head(name, after[own])
+        return logits, after
+
+    def logits(self, features: Floats, heads: str) -> Floats:
+        """Logits (N, classes) of the last exit in one head set."""
+        if not self._heads:
+            (logits,) = self._segments.run([LOGITS], {FEATURES: features})
+            return np.asarray(logits)
+        (after,) = self._segments.run([NEXT_FEATURES], {FEATURES: features})
+        return self._head(heads, after)
+
+    def _head(self, name: str, features: Floats) -> Floats:
+        (logits,) = self._heads[name].run([LOGITS], {FEATURES: features})
+        return np.asarray(logits)

@@ -1,0 +1,1 @@
+"""What edge and cloud say to each other: messages, payload codecs, errors."""

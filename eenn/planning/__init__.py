@@ -1,0 +1,1 @@
+"""What any choice of branches, threshold and payload would take."""

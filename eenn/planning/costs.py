@@ -1,0 +1,177 @@
+"""What an answer costs: MACs or measured milliseconds per segment and head, bytes, and the link."""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from eenn.errors import EennError, require_numbers
+from eenn.exits.decide import Decisions
+from eenn.files import write_file
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Costs:
+    """The cost of every segment and of every head, in one unit: MACs or milliseconds.
+
+    Args:
+        first: what the edge spends on every image before the first segment.
+    """
+
+    segments: tuple[float, ...]
+    heads: tuple[float, ...]
+    first: float = 0.0
+
+    def edge(self, decisions: Decisions) -> Floats:
+        """The cost of each sample on the edge, (samples,).
+
+        That is the segments up to the exit taken, or to the last active branch where the sample is
+        offloaded, and the heads of the active branches among them; and what comes first.
+        """
+        up_to = np.zeros(len(self.segments) + 1)
+        for exit in decisions.active:
+            heads = sum(self.heads[branch] for branch in decisions.active if branch <= exit)
+            up_to[exit] = sum(self.segments[: exit + 1]) + heads
+        up_to[-1] = up_to[decisions.active[-1]] if decisions.active else 0.0
+        return self.first + np.asarray(up_to[np.where(decisions.on_edge, decisions.taken, -1)])
+
+    def cloud(self, decisions: Decisions) -> Floats:
+        """The cost of each sample in the cloud, (samples,): the rest of the network, or 0."""
+        split = split_point(decisions)
+        rest = sum(self.segments[split:]) + self.heads[-1]
+        return np.where(decisions.on_edge, 0.0, rest)
+
+
+def macs(exits: Sequence[Mapping[str, Any]]) -> Costs:
+    """MACs of segments and heads from the manifest's table of exits."""
+    cumulative = [0, *(row["macs"] for row in exits)]
+    segments = tuple(float(b - a) for a, b in pairwise(cumulative))
+    return Costs(segments, tuple(float(row["head_macs"]) for row in exits))
+
+
+def payloads(exits: Sequence[Mapping[str, Any]], input_size: int) -> tuple[int, ...]:
+    """Bytes on the wire for one sample at every split point.
+
+    At split point 0 these are the image's uint8 pixels, else the features after that many segments
+    in fp32.
+    """
+    return (3 * input_size**2, *(int(row["payload_bytes"]) for row in exits[:-1]))
+
+
+def split_point(decisions: Decisions) -> int:
+    """How many segments run on the edge: those up to the last active branch."""
+    return decisions.active[-1] + 1 if decisions.active else 0
+
+
+@dataclass(frozen=True)
+class Link:
+    """A network link.
+
+    Raises:
+        EennError: a bandwidth that is not positive, or a negative round-trip time.
+    """
+
+    bandwidth_mbps: float
+    rtt_ms: float
+
+    def __post_init__(self) -> None:
+        require_numbers(bandwidth_mbps=self.bandwidth_mbps, rtt_ms=self.rtt_ms)
+        if not 0 < self.bandwidth_mbps < math.inf or not 0 <= self.rtt_ms < math.inf:
+            raise EennError(
+                f"link of {self.bandwidth_mbps} Mbps and {self.rtt_ms} ms: allowed are a bandwidth "
+                "above 0 and a round-trip time of 0 or more"
+            )
+
+    def latency_ms(self, payload_bytes: int) -> float:
+        """Round trip of a request of that size; the reply of a few bytes rides on it."""
+        return self.rtt_ms + payload_bytes * 8e-3 / self.bandwidth_mbps
+
+
+@dataclass(frozen=True)
+class CostModel:
+    """Everything that decides the cost of an answer.
+
+    Args:
+        macs: of every segment and head.
+        edge_ms: milliseconds of every segment and head on the edge.
+        cloud_ms: the same in the cloud.
+        payload_bytes: of one sample at every split point.
+    """
+
+    macs: Costs
+    edge_ms: Costs
+    cloud_ms: Costs
+    payload_bytes: tuple[int, ...]
+    link: Link
+
+    def answer_macs(self, decisions: Decisions) -> Floats:
+        """MACs until each sample has its answer, heads and both sides included, (samples,)."""
+        return self.macs.edge(decisions) + self.macs.cloud(decisions)
+
+    def sent_bytes(self, decisions: Decisions) -> Floats:
+        """Bytes sent for each sample, (samples,)."""
+        return np.where(decisions.on_edge, 0.0, self.payload_bytes[split_point(decisions)])
+
+    def latency_ms(self, decisions: Decisions) -> Floats:
+        """Expected milliseconds until each sample has its answer, (samples,)."""
+        sending = self.link.latency_ms(self.payload_bytes[split_point(decisions)])
+        away = np.where(decisions.on_edge, 0.0, sending)
+        return self.edge_ms.edge(decisions) + away + self.cloud_ms.cloud(decisions)
+
+
+@dataclass(frozen=True)
+class Profile:
+    """Measured milliseconds of every segment and head, batch 1: median, 5th and 95th percentile.
+
+    Args:
+        segments: {"p5": [...], "p50": [...], "p95": [...]}, one number per segment.
+        heads: the same, one number per head.
+        to_exit: the same of the time to each exit with all branches active.
+        repeats: measurements of each.
+        classifier: of the distortion classifier: {"p5": ..., "p50": ..., "p95": ...}, or nothing.
+        threads: of the device while measuring.
+    """
+
+    artifact_id: str
+    hardware: str
+    threads: int
+    repeats: int
+    date: str
+    segments: dict[str, list[float]]
+    heads: dict[str, list[float]]
+    to_exit: dict[str, list[float]]
+    classifier: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def median(self) -> Costs:
+        """Median milliseconds per segment and head."""
+        return Costs(tuple(self.segments["p50"]), tuple(self.heads["p50"]))
+
+    def save(self, path: Path) -> None:
+        """Write the profile as JSON."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_file(path, json.dumps(asdict(self), indent=1))
+
+    @classmethod
+    def load(cls, path: Path) -> "Profile":
+        """Read a profile.
+
+        Raises:
+            EennError: the file is no profile.
+        """
+        try:
+            profile = cls(**json.loads(path.read_bytes()))
+            measured = (profile.segments, profile.heads, profile.to_exit)
+            if any(set(part) != {"p5", "p50", "p95"} for part in measured):
+                raise ValueError("percentiles")
+        except (ValueError, TypeError) as error:
+            raise EennError(f"{path} is no profile; remove it to measure again") from error
+        return profile

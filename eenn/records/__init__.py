@@ -1,0 +1,1 @@
+"""Raw logits and times of a network, recorded once."""

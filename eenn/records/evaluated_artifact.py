@@ -1,0 +1,224 @@
+"""An artifact under evaluation: its records and its profile, measured only where they are missing.
+
+Both are kept under outputs/records/ARTIFACT/, where later runs find them. torch is imported only
+where one is missing.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import datetime
+from functools import cached_property
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+import yaml
+from filelock import FileLock
+
+from eenn.artifact.manifest import Manifest, fine_tuned_path, read_manifest
+from eenn.data.datasets import FolderImages, ImageSource, Photo
+from eenn.data.distortions import seed_of
+from eenn.data.splits import SPLIT_NAMES, Split
+from eenn.errors import EennError
+from eenn.exits.head_sets import CLASSIFIER, PLAIN
+from eenn.planning.costs import Profile
+from eenn.provenance import processor
+from eenn.records.records import ExitRecords, Origin, RecordCache
+from eenn.run_directory import CONFIG, MANIFEST, OUTPUTS, find_artifact
+
+RECORDS = OUTPUTS / "records"
+PRISTINE = "none"
+
+
+class Subject:
+    """An artifact and the images it was trained on.
+
+    `heads` are the names of its head sets: `plain`, and the kinds that it has experts for.
+
+    Args:
+        title: name of the data set.
+        open_source: gives the images that the artifact's split was drawn from.
+    """
+
+    def __init__(
+        self, manifest: Manifest, title: str, open_source: Callable[[], ImageSource]
+    ) -> None:
+        self.manifest, self.title, self._open_source = manifest, title, open_source
+        self.branches = len(manifest.exits) - 1
+        files = {name: manifest.verified(name) for name in manifest.content["files"]}
+        self.split = Split.from_json(files["split.json"])
+        self.heads = manifest.head_sets
+        self._kept = RECORDS / manifest.id[:12]
+        self._passed: dict[Origin, ExitRecords] = {}
+
+    @property
+    def details(self) -> str:
+        """What tells networks with the same number of branches apart, apart from their seed."""
+        made = self.manifest.content["architecture"]
+        after = ", ".join(str(block) for block in made["positions"])
+        return (
+            f"{made['head']} heads after {after or 'none'}, width {made['width_mult']:g}, "
+            f"{made['input_size']} px, {self.title}"
+        )
+
+    @cached_property
+    def fine_tuned(self) -> dict[str, "Subject"]:
+        """The networks beside the artifact that were fine-tuned for the kinds of its experts."""
+        paths = {kind: fine_tuned_path(self.manifest.path, kind) for kind in self.heads[1:]}
+        return {
+            kind: Subject(read_manifest(path), self.title, lambda: self._data.source)
+            for kind, path in paths.items()
+            if (path / MANIFEST).exists()
+        }
+
+    def records(self, split: str, distortion: str, level: float, heads: str = PLAIN) -> ExitRecords:
+        """Logits of one split at one level of a distortion; level 0 of any kind is the same.
+
+        Args:
+            heads: one of `heads`, or `classifier`; see `eenn.records.records.Origin`.
+        """
+        if split not in SPLIT_NAMES:
+            raise EennError(f"split={split}: allowed are {', '.join(SPLIT_NAMES)}")
+        origin = Origin(
+            artifact_id=self.manifest.id,
+            split=split,
+            split_hash=self.split.hash,
+            distortion=distortion if level else PRISTINE,
+            level=float(level),
+            input_size=self.manifest.preprocessing.input_size,
+            heads=heads,
+        )
+        return RecordCache(self._kept).fetch(origin, lambda: self._record(origin))
+
+    @cached_property
+    def profile(self) -> Profile:
+        """Milliseconds of every segment and head on this machine."""
+        path = self._kept / "profile.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(path.with_suffix(".lock")):
+            if path.exists():
+                known = Profile.load(path)
+                if (known.artifact_id, known.hardware) == (self.manifest.id, processor()):
+                    return known
+            from eenn.records.profiling import profile
+
+            size = self.manifest.preprocessing.input_size
+            loaded = self._artifact
+            classifier = loaded.experts and loaded.experts.classifier
+            measured = profile(loaded.network, self.manifest.id, size, processor(), classifier)
+            measured.save(path)
+            return measured
+
+    def photos(self, split: str, count: int | None = None) -> Iterator[Photo]:
+        """The images of a split as files, in its order.
+
+        Args:
+            count: of images, spread evenly over the split, which is sorted by class; None for all.
+        """
+        source, samples = self._data.source, self._data.indices[split]
+        count = len(samples) if count is None else min(count, len(samples))
+        for sample in samples[np.arange(count) * len(samples) // count]:
+            yield Photo(
+                source.sample_ids[sample],
+                int(source.labels[sample]),
+                source.file(sample),
+                seed_of(source.content_hashes[sample]),
+            )
+
+    def check_images(self) -> None:
+        """Open the images.
+
+        Raises:
+            EennError: they are not those that the artifact was trained on.
+        """
+        assert self._data
+
+    @cached_property
+    def _artifact(self) -> Any:
+        from eenn.artifact import store
+
+        return store.load(self.manifest.path)
+
+    @cached_property
+    def _data(self) -> Any:
+        from eenn.data.augmentation import Augmentation
+        from eenn.data.datamodule import ImageDataModule
+
+        source = self._open_source()
+        if source.classes != self.manifest.classes:
+            raise EennError(
+                f"the images have {len(source.classes)} classes and {self.manifest.path} has "
+                f"{len(self.manifest.classes)}, or others; give images=PATH (or --images PATH) of "
+                "the images it was trained on"
+            )
+        preprocessing = self.manifest.preprocessing
+        return ImageDataModule(
+            source, preprocessing, Augmentation(), self.split.seed, split=self.split
+        )
+
+    def _record(self, origin: Origin) -> ExitRecords:
+        if origin not in self._passed:
+            # One pass gives the records of all heads; the others are asked for next.
+            self._passed = self._pass(origin)
+        return self._passed.pop(origin)
+
+    def _pass(self, origin: Origin) -> dict[Origin, ExitRecords]:
+        import torch
+
+        from eenn.data.distortions import Distortion
+        from eenn.hardware import prepare
+        from eenn.records.recording import record, record_experts
+
+        machine = prepare("auto")
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        distortion = Distortion(origin.distortion, origin.level) if origin.level else None
+        batches = self._data.evaluation_dataloader(origin.split, distortion)
+        title = f"{self.branches} branches, {origin.split}, {origin.distortion} {origin.level:g}"
+        made = {"device": machine.hardware, "date": datetime.now().isoformat(timespec="seconds")}
+        ids = getattr(self.split, origin.split)
+        if self._artifact.experts is None:
+            logits, labels = record(self._artifact.network, batches, device, title)
+            return {origin: ExitRecords(logits, labels, ids, origin, made)}
+        sets, kinds, labels = record_experts(self._artifact.experts, batches, device, title)
+        # A kind without an expert is for the plain heads.
+        kind = self.heads.index(origin.distortion) if origin.distortion in self.heads else 0
+        true_kinds = np.full(len(labels), kind)
+        given = [(heads, logits, labels) for heads, logits in zip(self.heads, sets, strict=True)]
+        found = {}
+        for heads, logits, truth in (*given, (CLASSIFIER, kinds[None], true_kinds)):
+            own = replace(origin, heads=heads)
+            found[own] = ExitRecords(logits, truth, ids, own, made)
+        return found
+
+
+def open_subject(path: str, images: str | None = None) -> Subject:
+    """The artifact at `path` with the images of its training run, or those in `images`.
+
+    Args:
+        path: as in `find_artifact`.
+        images: a folder of class folders.
+
+    Raises:
+        EennError: no artifact, or no images to be found; see `Subject.check_images`.
+    """
+    manifest = read_manifest(find_artifact(path))
+    trained = manifest.path.parent / CONFIG
+    if images is not None:
+        folder = FolderImages(images)
+        subject = Subject(manifest, images, lambda: folder)
+        subject.check_images()
+        return subject
+    if not trained.exists():
+        raise EennError(
+            f"{manifest.path} lies outside its training run, so where its images are is not known; "
+            "give images=PATH (or --images PATH), the folder of class folders it was trained on"
+        )
+    data = yaml.safe_load(trained.read_bytes())["data"]
+    return Subject(manifest, data["title"], lambda: _instantiated(**data["source"]))
+
+
+def _instantiated(_target_: str, **arguments: Any) -> ImageSource:
+    """The source that a run's configuration names, as Hydra makes it for the scripts."""
+    module, name = _target_.rsplit(".", 1)
+    source: ImageSource = getattr(import_module(module), name)(**arguments)
+    return source

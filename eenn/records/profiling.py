@@ -1,0 +1,76 @@
+"""Measuring how long every segment and head takes on this machine, one image at a time."""
+
+import time
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from eenn.models.early_exit import EarlyExitNet
+from eenn.planning.costs import Profile
+
+WARM_UP = 5
+
+
+def profile(
+    network: EarlyExitNet,
+    artifact_id: str,
+    input_size: int,
+    hardware: str,
+    classifier: nn.Module | None = None,
+    repeats: int = 50,
+) -> Profile:
+    """Milliseconds of every segment and head in eager PyTorch on one CPU thread.
+
+    One thread, because a busy neighbour makes several wait for each other. The parts take turns,
+    so that whatever disturbs the machine disturbs all of them alike.
+
+    Args:
+        classifier: of distortions, where there is one; it takes its turn, too.
+    """
+    network = network.cpu().eval()
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    segments = np.empty((repeats, len(network.segments)))
+    heads = np.empty((repeats, len(network.heads)))
+    kinds = np.empty(repeats)
+    image = torch.randn(1, 3, input_size, input_size).to(memory_format=torch.channels_last)
+    try:
+        with torch.inference_mode():
+            # Warm-up passes count from below zero: they write rows that are written again.
+            for repeat in tqdm(range(-WARM_UP, repeats), "profile", unit="pass", disable=None):
+                x = image
+                if classifier is not None:
+                    _, kinds[repeat] = _timed(classifier, image)
+                for k, (segment, head) in enumerate(
+                    zip(network.segments, network.heads, strict=True)
+                ):
+                    x, segments[repeat, k] = _timed(segment, x)
+                    _, heads[repeat, k] = _timed(head, x)
+    finally:
+        torch.set_num_threads(threads)
+    return Profile(
+        artifact_id,
+        hardware,
+        threads=1,
+        repeats=repeats,
+        date=datetime.now().date().isoformat(),
+        segments=_percentiles(segments),
+        heads=_percentiles(heads),
+        to_exit=_percentiles(np.cumsum(segments + heads, axis=1)),
+        classifier=_percentiles(kinds) if classifier is not None else {},
+    )
+
+
+def _timed(part: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Tensor, float]:
+    start = time.perf_counter()
+    result = part(x)
+    return result, 1e3 * (time.perf_counter() - start)
+
+
+def _percentiles(ms: np.ndarray) -> dict[str, Any]:
+    return {f"p{q}": np.percentile(ms, q, axis=0).round(4).tolist() for q in (5, 50, 95)}

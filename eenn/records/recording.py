@@ -1,0 +1,66 @@
+"""Running a network over a whole split and keeping the raw logits of every exit."""
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from eenn.models.expert_net import ExpertNet
+
+Batches = Iterable[tuple[Tensor, Tensor]]
+Logits = NDArray[np.float32]
+Labels = NDArray[np.int64]
+
+
+def record(
+    network: nn.Module,
+    batches: Batches,
+    device: torch.device | str = "cpu",
+    title: str = "record",
+) -> tuple[Logits, Labels]:
+    """One pass in evaluation mode: logits float32 (exits, samples, classes), labels int (samples,).
+
+    The network is left on `device`, in evaluation mode.
+
+    Args:
+        title: of the progress bar, which a terminal shows.
+    """
+    passed = [
+        (_array(logits), labels) for logits, labels in _passes(network, batches, device, title)
+    ]
+    logits, labels = zip(*passed, strict=True)
+    return np.concatenate(logits, axis=1), np.concatenate(labels)
+
+
+def record_experts(
+    network: ExpertNet,
+    batches: Batches,
+    device: torch.device | str = "cpu",
+    title: str = "record",
+) -> tuple[Logits, Logits, Labels]:
+    """The same of every head set, (1 + kinds, exits, samples, classes), and before the labels the
+    distortion classifier's logits (samples, 1 + kinds)."""
+    passed = [
+        (_array(sets), _array(kinds), labels)
+        for (sets, kinds), labels in _passes(network, batches, device, title)
+    ]
+    sets, kinds, labels = zip(*passed, strict=True)
+    return np.concatenate(sets, axis=2), np.concatenate(kinds), np.concatenate(labels)
+
+
+def _passes(
+    network: nn.Module, batches: Batches, device: torch.device | str, title: str
+) -> Iterator[tuple[Any, Labels]]:
+    network = network.to(device).eval()
+    with torch.inference_mode():
+        for images, truth in tqdm(batches, title, unit="batch", disable=None):
+            yield network(images.to(device, non_blocking=True)), truth.numpy()
+
+
+def _array(logits: Tensor) -> Logits:
+    values: Logits = logits.float().cpu().numpy()
+    return values

@@ -1,0 +1,1 @@
+"""Numbers from probabilities and labels: calibration, metrics, intervals, risk control."""

@@ -1,0 +1,182 @@
+"""Calibration: temperatures, and how far confidences are from the truth (NLL, ECE, reliability).
+
+NumPy, and SciPy where temperatures are fitted, so that the edge does without it. Logits are raw,
+float (..., samples, classes), labels int (samples,).
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from eenn.errors import EennError
+
+Floats = NDArray[np.float64]
+
+# Outside these a temperature says only that the logits are all right, or worth nothing.
+MIN_TEMPERATURE, MAX_TEMPERATURE = 0.05, 1000.0
+# Which of the fitted temperatures are applied.
+CHOICES = ("per_exit", "shared", "none")
+
+
+@dataclass(frozen=True)
+class Temperatures:
+    """One temperature per exit, and one shared by all exits."""
+
+    per_exit: tuple[float, ...]
+    shared: float
+
+    def chosen(self, choice: str) -> tuple[float, ...]:
+        """Select one temperature per exit.
+
+        Args:
+            choice: `per_exit`, `shared` or `none`, which is 1.
+
+        Raises:
+            EennError: another choice.
+        """
+        if choice not in CHOICES:
+            raise EennError(f"temperature={choice}: allowed are {', '.join(CHOICES)}")
+        alike = {"shared": self.shared, "none": 1.0}
+        return len(self.per_exit) * (alike[choice],) if choice in alike else self.per_exit
+
+
+@dataclass(frozen=True)
+class ReliabilityBins:
+    """Per confidence bin: mean confidence, accuracy (NaN where empty) and number of samples."""
+
+    confidence: Floats
+    accuracy: Floats
+    count: NDArray[np.int64]
+
+
+def probabilities(logits: ArrayLike, temperature: ArrayLike = 1.0) -> Floats:
+    """Calibrated probabilities, the shape of `logits`; `temperature` is one or one per exit."""
+    return np.exp(log_probabilities(logits, temperature))
+
+
+def log_probabilities(logits: ArrayLike, temperature: ArrayLike = 1.0) -> Floats:
+    """Their natural logarithms, finite also where a probability rounds to 0."""
+    return _log_softmax(np.asarray(logits, np.float64) / _against(temperature, np.ndim(logits)))
+
+
+def nll(logits: ArrayLike, labels: ArrayLike, temperature: float = 1.0) -> float:
+    """Mean negative log-likelihood in nats of one exit's logits (samples, classes)."""
+    return float(nll_per_sample(logits, labels, temperature).mean())
+
+
+def nll_per_sample(logits: ArrayLike, labels: ArrayLike, temperature: float = 1.0) -> Floats:
+    """Negative log-likelihood in nats of every sample, (samples,)."""
+    log_probs = _log_softmax(np.asarray(logits, np.float64) / temperature)
+    return np.asarray(-np.take_along_axis(log_probs, np.asarray(labels)[:, None], -1)[:, 0])
+
+
+def fit_temperature(logits: ArrayLike, labels: ArrayLike) -> float:
+    """The temperature that minimises the NLL of logits (samples, classes), always positive.
+
+    The NLL is convex in 1/T (Guo et al., "On Calibration of Modern Neural Networks", ICML 2017), so
+    the root of its derivative is the one minimum. It is kept in [MIN_TEMPERATURE, MAX_TEMPERATURE];
+    1 lies inside, so the NLL is never worse than uncalibrated. Constant logits give 1.
+
+    Raises:
+        EennError: logits that are not finite, or no samples.
+    """
+    from scipy.optimize import brentq
+
+    z = np.asarray(logits, np.float64)
+    if z.size == 0 or not np.isfinite(z).all():
+        raise EennError(
+            "temperatures need finite logits of at least one sample; check the training"
+        )
+    z = z - z.max(axis=-1, keepdims=True)
+    right = np.take_along_axis(z, np.asarray(labels)[:, None], -1)[:, 0]
+
+    def slope(inverse: float) -> float:
+        """Derivative of the NLL with respect to 1/T."""
+        return float(((probabilities(inverse * z) * z).sum(-1) - right).mean())
+
+    low, high = 1 / MAX_TEMPERATURE, 1 / MIN_TEMPERATURE
+    if slope(low) >= 0 and slope(high) <= 0:
+        return 1.0
+    if slope(low) >= 0:
+        return MAX_TEMPERATURE
+    if slope(high) <= 0:
+        return MIN_TEMPERATURE
+    return 1 / float(brentq(slope, low, high, xtol=1e-9))
+
+
+def fit_temperatures(logits: ArrayLike, labels: ArrayLike) -> Temperatures:
+    """Temperatures from the validation logits of all exits, (exits, samples, classes).
+
+    Args:
+        labels: class indices, (samples,).
+
+    Raises:
+        EennError: logits that are not finite, or no samples.
+    """
+    z = np.asarray(logits)
+    per_exit = tuple(fit_temperature(exit_logits, labels) for exit_logits in z)
+    shared = fit_temperature(z.reshape(-1, z.shape[-1]), np.tile(np.asarray(labels), len(z)))
+    return Temperatures(per_exit, shared)
+
+
+def reliability_bins(probs: ArrayLike, labels: ArrayLike, bins: int = 15) -> ReliabilityBins:
+    """Confidence against accuracy in `bins` equal bins of (0, 1], from one exit's probabilities."""
+    p = np.asarray(probs)
+    return _bins(p.max(-1), p.argmax(-1) == np.asarray(labels), bins)
+
+
+def ece(probs: ArrayLike, labels: ArrayLike, bins: int = 15) -> float:
+    """Expected calibration error of one exit's probabilities (samples, classes), in [0, 1].
+
+    Mean gap between confidence and accuracy over `bins` equal bins, weighted by their samples
+    (Naeini et al., AAAI 2015).
+    """
+    p = np.asarray(probs)
+    return ece_of(p.max(-1), p.argmax(-1) == np.asarray(labels), bins)
+
+
+def ece_of(confidence: ArrayLike, correct: ArrayLike, bins: int = 15) -> float:
+    """The same from confidences and whether the answers were right, both (samples,)."""
+    return _gap(_bins(np.asarray(confidence), np.asarray(correct), bins))
+
+
+def ece_if_calibrated(
+    probs: ArrayLike, draws: int = 1000, seed: int = 0, bins: int = 15
+) -> tuple[float, float]:
+    """Mean and 97.5th percentile of the ECE that a perfectly calibrated model would show.
+
+    The confidences stay, and whether each sample is right is drawn with just that probability:
+    what remains is the noise of a finite test set.
+    """
+    confidence = np.asarray(probs).max(-1)
+    generator = np.random.default_rng(seed)
+    gaps = [
+        _gap(_bins(confidence, generator.random(len(confidence)) < confidence, bins))
+        for _ in range(draws)
+    ]
+    return float(np.mean(gaps)), float(np.quantile(gaps, 0.975))
+
+
+def _against(temperature: ArrayLike, ndim: int) -> Floats:
+    t = np.asarray(temperature, np.float64)
+    return t.reshape(t.shape + (1,) * (ndim - t.ndim)) if t.ndim else t
+
+
+def _log_softmax(z: Floats) -> Floats:
+    shifted = z - z.max(axis=-1, keepdims=True)
+    return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True)))
+
+
+def _bins(confidence: Floats, correct: NDArray[np.bool_], bins: int) -> ReliabilityBins:
+    index = np.clip(np.ceil(confidence * bins).astype(np.int64) - 1, 0, bins - 1)
+    count = np.bincount(index, minlength=bins)
+    with np.errstate(invalid="ignore"):
+        mean_confidence = np.bincount(index, confidence, bins) / count
+        accuracy = np.bincount(index, correct, bins) / count
+    return ReliabilityBins(mean_confidence, accuracy, count)
+
+
+def _gap(bins: ReliabilityBins) -> float:
+    gaps = np.nan_to_num(np.abs(bins.confidence - bins.accuracy))
+    return float((gaps * bins.count).sum() / bins.count.sum())

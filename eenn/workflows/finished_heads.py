@@ -1,0 +1,43 @@
+"""Finished head sets of a training of experts: an interrupted run goes on behind them."""
+
+import copy
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import safetensors
+import safetensors.torch
+from torch import nn
+
+from eenn.exits.head_sets import Expert
+from eenn.files import write_file
+from eenn.run_directory import FINISHED
+
+
+def save_heads(directory: Path, heads: nn.ModuleList, expert: Expert) -> None:
+    """Keep the heads of one kind, and what is said of them, below a run's directory."""
+    state = {name: tensor.contiguous() for name, tensor in heads.state_dict().items()}
+    content = safetensors.torch.save(state, {"expert": json.dumps(asdict(expert))})
+    (directory / FINISHED).mkdir(exist_ok=True)
+    write_file(_file(directory, expert.kind), content)
+
+
+def load_heads(directory: Path, kind: str, like: nn.ModuleList) -> tuple[nn.ModuleList, Expert]:
+    """The heads that were kept, and what was said of them.
+
+    Args:
+        like: heads of the same shapes.
+
+    Raises:
+        FileNotFoundError: none were kept.
+    """
+    file = _file(directory, kind)
+    heads = copy.deepcopy(like)
+    heads.load_state_dict(safetensors.torch.load_file(file))
+    with safetensors.safe_open(file, framework="pt") as opened:
+        expert = Expert.from_json(json.loads(opened.metadata()["expert"]))
+    return heads, expert
+
+
+def _file(directory: Path, kind: str) -> Path:
+    return directory / FINISHED / f"{kind}.safetensors"

@@ -1,0 +1,25 @@
+"""A workflow's run: where its results go and where they come from."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Run:
+    """Where an evaluation goes and what it is called.
+
+    Args:
+        group: of the sweep that the run is a job of.
+        project: W&B's; None leaves W&B out.
+        settings: the configuration, for W&B.
+        provenance: put into the summary and on the page as it is.
+    """
+
+    directory: Path
+    name: str
+    group: str | None
+    project: str | None
+    settings: Mapping[str, Any]
+    provenance: Mapping[str, Any]

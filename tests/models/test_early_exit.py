@@ -1,0 +1,204 @@
+"""The network: placement, heads, and segments that compose to the whole."""
+
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+from torchvision.models import mobilenet_v2
+
+from eenn.errors import EennError
+from eenn.models.architecture import Architecture
+from eenn.models.backbones.mobilenet_v2 import mobilenetv2
+from eenn.models.early_exit import EarlyExitNet
+from eenn.models.heads import HEADS
+from eenn.models.placement import place_branches
+
+PUBLISHED_POSITIONS = {
+    224: {1: (10,), 2: (5, 13), 3: (3, 10, 14), 4: (3, 7, 12, 15), 5: (2, 5, 10, 13, 16)},
+    300: {1: (10,), 2: (5, 13), 3: (3, 10, 15), 4: (3, 7, 12, 16), 5: (2, 5, 10, 13, 16)},
+}
+
+
+@pytest.fixture(scope="module")
+def network() -> EarlyExitNet:
+    torch.manual_seed(0)
+    architecture = Architecture(classes=7, positions=(2, 5, 10, 13, 16), input_size=64)
+    return architecture.build().eval()
+
+
+def test_branches_go_where_the_papers_put_them() -> None:
+    blocks, _ = mobilenetv2(classes=257)
+    placed = {
+        size: {n: place_branches(blocks, n, size) for n in positions}
+        for size, positions in PUBLISHED_POSITIONS.items()
+    }
+    assert placed == PUBLISHED_POSITIONS
+
+
+def test_explicit_positions_are_kept() -> None:
+    blocks, _ = mobilenetv2(classes=5)
+    assert place_branches(blocks, [3, 7], 224) == (3, 7)
+
+
+@pytest.mark.parametrize("branches", [99, -1, 18, [5, 3], [3, 3], [18], [-1]])
+def test_impossible_placements_say_what_is_allowed(branches: int | list[int]) -> None:
+    blocks, _ = mobilenetv2(classes=5)
+    with pytest.raises(EennError, match=r"allowed are 0 to|use fewer|between 0 and 17"):
+        place_branches(blocks, branches, 64)
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("width_mult", [0.5, 1.0])
+def test_without_heads_the_net_is_torchvisions_bit_for_bit(
+    layout: torch.memory_format, width_mult: float
+) -> None:
+    reference = mobilenet_v2(num_classes=7, width_mult=width_mult)
+    ours = Architecture(7, (2, 5, 10, 13, 16), "linear", width_mult, 64).build()
+    backbone = [*ours.segments.state_dict().values(), *ours.heads[-1].state_dict().values()]
+    for own, theirs in zip(backbone, reference.state_dict().values(), strict=True):
+        own.copy_(theirs)
+    x = torch.randn(3, 3, 64, 64)
+    reference.eval().to(memory_format=layout)
+    ours.eval().to(memory_format=layout)
+    assert torch.equal(ours(x)[-1], reference(x))
+
+
+def test_a_net_without_branches_is_the_conventional_one() -> None:
+    network = Architecture.place(classes=7, branches=0, input_size=64).build().eval()
+    assert network(torch.randn(2, 3, 64, 64)).shape == (1, 2, 7)
+    assert [len(segment) for segment in network.segments] == [19]
+
+
+def test_forward_gives_every_exit_in_training_and_evaluation(network: EarlyExitNet) -> None:
+    x = torch.randn(4, 3, 64, 64)
+    assert network(x).shape == (6, 4, 7)
+    assert network.train()(x).shape == (6, 4, 7)
+    network.eval()
+
+
+@pytest.mark.parametrize("split_point", range(7))
+def test_edge_and_cloud_compose_to_the_whole(network: EarlyExitNet, split_point: int) -> None:
+    x = torch.randn(2, 3, 64, 64)
+    on_edge, features = network.edge(x, split_point)
+    parts = [on_edge] if split_point else []
+    if split_point < 6:
+        parts.append(network.cloud(features, split_point))
+    assert torch.equal(torch.cat(parts), network(x))
+
+
+def test_stopping_early_runs_nothing_behind_the_exit(network: EarlyExitNet) -> None:
+    ran: list[int] = []
+    hooks = [
+        segment.register_forward_hook(lambda *_, k=k: ran.append(k))
+        for k, segment in enumerate(network.segments)
+    ]
+    steps = network.steps(torch.randn(1, 3, 64, 64))
+    next(steps)
+    next(steps)
+    for hook in hooks:
+        hook.remove()
+    assert ran == [0, 1]
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_the_table_of_exits_holds_against_real_tensors(head: str) -> None:
+    architecture = Architecture(classes=7, positions=(2, 5, 10, 13, 16), head=head, input_size=64)
+    network = architecture.build().eval()
+    rows = architecture.exits()
+    for k, row in enumerate(rows, 1):
+        _, features = network.edge(torch.randn(1, 3, 64, 64), k)
+        assert features.shape[1:] == (row.channels, row.height, row.width)
+        assert row.payload_bytes == features.numel() * 4
+    assert [row.after for row in rows] == [2, 5, 10, 13, 16, 18]
+    assert all(a.macs < b.macs for a, b in pairwise(rows))
+
+
+def test_macs_agree_with_a_count_over_layers() -> None:
+    architecture = Architecture(classes=10, positions=(), input_size=64)
+    row = architecture.exits()[0]
+    convolutions = 0
+
+    def count(module: nn.Module, inputs: object, output: torch.Tensor) -> None:
+        nonlocal convolutions
+        convolutions += output.numel() * module.weight[0].numel()  # type: ignore[union-attr,index]
+
+    network = mobilenet_v2(num_classes=10).eval()
+    for module in network.features.modules():
+        if isinstance(module, nn.Conv2d):
+            module.register_forward_hook(count)
+    network(torch.zeros(1, 3, 64, 64))
+    # fvcore adds BatchNorm, about 2 % of the convolutions.
+    assert convolutions < row.macs < 1.05 * convolutions
+    assert row.head_macs == 1280 * 10 + 1280 * 2 * 2
+
+
+@pytest.mark.parametrize("input_size", [160, 224])
+def test_conv_heads_are_cheap(input_size: int) -> None:
+    totals = {}
+    for head in ("linear", "conv"):
+        architecture = Architecture(101, (2, 5, 10, 13, 16), head, input_size=input_size)
+        rows = architecture.exits()
+        backbone = rows[-1].macs + rows[-1].head_macs
+        assert all(row.head_macs <= 0.03 * backbone for row in rows)
+        totals[head] = rows[-1].macs + sum(row.head_macs for row in rows)
+    assert totals["conv"] <= 1.03 * totals["linear"]
+
+
+def test_a_conv_head_can_say_all_that_a_linear_head_can() -> None:
+    linear, conv = HEADS["linear"](24, 16, 2, 5), HEADS["conv"](24, 16, 2, 5)
+    state = linear.state_dict()
+    conv.get_submodule("seen").load_state_dict({"weight": state["3.weight"]})
+    conv.get_submodule("made").load_state_dict(
+        {"weight": torch.zeros(5, 192), "bias": state["3.bias"]}
+    )
+    x = torch.randn(2, 24, 16, 16)
+    torch.testing.assert_close(conv.eval()(x), linear.eval()(x))
+
+
+def test_an_unknown_head_names_the_known_ones() -> None:
+    with pytest.raises(EennError, match="linear, pool2, conv"):
+        Architecture(5, (3,), "dense", input_size=64).build()
+
+
+def test_weights_are_loaded_and_a_classifier_of_other_classes_is_left_out(tmp_path: Path) -> None:
+    given = mobilenet_v2(num_classes=1000).state_dict()
+    torch.save(given, tmp_path / "weights.pth")
+    blocks, classifier = mobilenetv2(5, weights=tmp_path / "weights.pth")
+    for k, block in enumerate(blocks):
+        for name, tensor in block.state_dict().items():
+            assert torch.equal(tensor, given[f"features.{k}.{name}"])
+    assert classifier.state_dict()["3.weight"].shape == (5, 1280)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (nn.Linear(2, 2).state_dict(), "another network"),
+        (mobilenet_v2(width_mult=0.5).state_dict(), "other shapes"),
+        (torch.zeros(3), "not a state dict"),
+    ],
+)
+def test_weights_of_another_net_are_refused(content: object, message: str, tmp_path: Path) -> None:
+    torch.save(content, tmp_path / "weights.pth")
+    with pytest.raises(EennError, match=message):
+        mobilenetv2(5, weights=tmp_path / "weights.pth")
+
+
+def test_a_weights_file_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "text.pth").write_text("no weights")
+    with pytest.raises(EennError, match=r"not a file that torch\.load reads"):
+        mobilenetv2(5, weights=tmp_path / "text.pth")
+    with pytest.raises(EennError, match="allowed are imagenet, null"):
+        mobilenetv2(5, weights=tmp_path / "absent.pth")
+
+
+def test_building_and_measuring_leave_the_statistics_untouched() -> None:
+    architecture = Architecture(5, (3,), "conv", input_size=64)
+    network = architecture.build()
+    architecture.exits()
+    means = [b for name, b in network.named_buffers() if name.endswith("running_mean")]
+    assert means
+    assert all(torch.count_nonzero(mean) == 0 for mean in means)
+    assert network.training

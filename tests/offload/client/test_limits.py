@@ -1,0 +1,147 @@
+"""The HTTP client keeps to its time, whatever it waits for."""
+
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, suppress
+from threading import Event
+from typing import Any
+
+import numpy as np
+import pytest
+
+from eenn.offload.client import sockets
+from eenn.offload.client.http_cloud import HttpCloud
+from eenn.offload.protocol.errors import CloudTimeout, CloudUnreachable
+from tests.offload.client.flaky import (
+    ARTIFACT_ID,
+    IMAGE,
+    OK,
+    SLACK_S,
+    Behaviour,
+    black_hole,
+    deaf,
+    failure,
+    failure_of,
+    flood,
+    free_port,
+    serving,
+    trickle,
+    v2,
+)
+
+DEADLINE_S = 0.4
+
+
+@pytest.mark.parametrize(
+    "behave",
+    [
+        pytest.param(black_hole, id="never answers"),
+        pytest.param(trickle(b"", b"H"), id="trickles the status line"),
+        pytest.param(trickle(OK, b"A: b\r\n"), id="trickles headers"),
+        pytest.param(trickle(OK + b"X: ", b"x"), id="trickles one header"),
+        pytest.param(trickle(OK + b"Content-Length: 9999\r\n\r\n", b"x"), id="trickles the body"),
+        pytest.param(trickle(OK + b"\r\n", b"x"), id="trickles a body without end"),
+        pytest.param(
+            trickle(OK + b"Transfer-Encoding: chunked\r\n\r\n", b"1\r\nx\r\n"), id="trickles chunks"
+        ),
+        pytest.param(trickle(b"", b"HTTP/1.1 100 Continue\r\n\r\n"), id="trickles 100 Continue"),
+        pytest.param(flood(b"", b"HTTP/1.1 100 Continue\r\n\r\n" * 99), id="floods 100 Continue"),
+    ],
+)
+def test_the_deadline_ends_every_wait(behave: Behaviour) -> None:
+    error, tries = failure_of(behave, deadline_s=DEADLINE_S, retries=3)
+    assert isinstance(error, CloudTimeout)
+    assert (error.cause, tries) == ("deadline", 1)
+
+
+def test_the_read_timeout_ends_a_wait_without_deadline() -> None:
+    start = time.monotonic()
+    error, tries = failure_of(trickle(OK, b"A: b\r\n"), read_timeout_ms=150, retries=1)
+    assert isinstance(error, CloudTimeout)
+    assert (error.cause, tries) == ("read", 2)
+    assert 0.3 <= time.monotonic() - start < 0.3 + 2 * SLACK_S
+
+
+def test_sending_ends_by_the_deadline_too() -> None:
+    more_than_buffers_hold = np.zeros((2, 3, 1024, 1024), np.float32)
+    with serving(deaf) as server, HttpCloud(server.url, ARTIFACT_ID) as cloud:
+        deadline = time.monotonic() + 2
+        with pytest.raises(CloudTimeout) as caught:
+            cloud.infer(more_than_buffers_hold, 0, deadline)
+        assert time.monotonic() < deadline + SLACK_S
+        assert (caught.value.cause, cloud.last.tries) == ("deadline", 1)
+        assert 0 < cloud.last.sent_bytes < more_than_buffers_hold.nbytes
+
+
+def test_no_time_left_is_known_before_anything_is_sent() -> None:
+    with serving(v2) as server:
+        error, tries = failure(server.url, deadline_s=-1)
+        assert (error.cause, tries, server.connections) == ("deadline", 0, 0)
+
+
+@pytest.fixture
+def full_house() -> Iterator[str]:
+    """The URL of a server whose system takes no further connection."""
+    with ExitStack() as stack:
+        listener = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
+        for _ in range(4):
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)
+            with suppress(BlockingIOError):
+                waiting.connect(listener.getsockname())
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+
+
+@pytest.mark.parametrize(
+    ("options", "cause"),
+    [
+        ({"connect_timeout_ms": 100}, "connect"),
+        ({"deadline_s": DEADLINE_S, "connect_timeout_ms": 10_000}, "deadline"),
+    ],
+)
+def test_connecting_is_waited_for_no_longer_than_allowed(
+    options: dict[str, Any], cause: str, full_house: str
+) -> None:
+    start = time.monotonic()
+    error, tries = failure(full_house, **options)
+    assert isinstance(error, CloudTimeout)
+    assert (error.cause, tries) == (cause, 0)
+    assert time.monotonic() - start < DEADLINE_S + SLACK_S
+
+
+def test_a_resolver_is_waited_for_no_longer_than_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
+    done = Event()
+    real = socket.getaddrinfo
+
+    def hanging(host: str, *rest: Any, **options: Any) -> Any:
+        if options.get("flags") != socket.AI_NUMERICHOST:
+            done.wait()
+        return real("127.0.0.1" if done.is_set() else host, *rest, **options)
+
+    monkeypatch.setattr(sockets, "getaddrinfo", hanging)
+    start = time.monotonic()
+    error, _ = failure("http://cloud.example:8000", connect_timeout_ms=100)
+    done.set()
+    assert error.cause == "connect"
+    assert time.monotonic() - start < SLACK_S
+
+
+def test_a_name_without_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(*_: Any, **__: Any) -> Any:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(sockets, "getaddrinfo", failing)
+    error, tries = failure("http://cloud.example:8000", retries=3)
+    assert isinstance(error, CloudUnreachable)
+    assert (error.cause, tries) == ("dns", 0)
+    assert "cloud.example has no address" in str(error)
+
+
+def test_the_next_address_of_a_name_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    with serving(v2) as server:
+        there = socket.getaddrinfo("127.0.0.1", server.port, type=socket.SOCK_STREAM)
+        not_there = socket.getaddrinfo("127.0.0.1", free_port(), type=socket.SOCK_STREAM)
+        monkeypatch.setattr(sockets, "getaddrinfo", lambda *_, **__: not_there + there)
+        with HttpCloud("http://cloud.example", ARTIFACT_ID) as cloud:
+            assert cloud.infer(IMAGE, 0, None).shape == (1, 5)

@@ -1,0 +1,135 @@
+"""When the HTTP client asks again, and on which connection."""
+
+import time
+from itertools import count
+
+import numpy as np
+import pytest
+
+from eenn.offload.client.http_cloud import HttpCloud
+from eenn.offload.protocol.errors import CloudOverloaded, CloudRefused, CloudTimeout
+from tests.offload.client.flaky import (
+    ARTIFACT_ID,
+    IMAGE,
+    SLACK_S,
+    Connection,
+    answer,
+    failure_of,
+    http,
+    replying,
+    serving,
+    v2,
+)
+
+
+@pytest.mark.parametrize("status", ["429 Too Many Requests", "503 Service Unavailable"])
+def test_an_overloaded_cloud_is_asked_again(status: str) -> None:
+    error, tries = failure_of(replying(b"later", status=status), retries=2, deadline_s=20)
+    assert isinstance(error, CloudOverloaded)
+    assert (error.cause, tries) == ("overloaded", 3)
+
+
+def test_a_cloud_that_waited_too_long_for_the_request_is_asked_again() -> None:
+    error, tries = failure_of(replying(b"", status="408 Request Timeout"), retries=1)
+    assert isinstance(error, CloudTimeout)
+    assert (error.cause, tries) == ("read", 2)
+
+
+@pytest.mark.parametrize("after", ["1000", "6", "Fri, 31 Dec 2060 23:59:59 GMT", "-1", "soon"])
+@pytest.mark.parametrize("deadline_s", [5, None])
+def test_a_pause_that_is_too_long_is_not_begun(after: str, deadline_s: float | None) -> None:
+    busy = replying(b"", {"Retry-After": after}, "429 Too Many Requests")
+    start = time.monotonic()
+    error, tries = failure_of(busy, retries=3, deadline_s=deadline_s)
+    assert (error.cause, tries) == ("overloaded", 1)
+    assert time.monotonic() - start < SLACK_S
+
+
+def test_a_pause_that_fits_is_kept() -> None:
+    asked: list[float] = []
+
+    def behave(connection: Connection) -> None:
+        while request := connection.request():
+            asked.append(time.monotonic())
+            if len(asked) == 1:
+                connection.send(http(b"", {"Retry-After": "1"}, "503 Service Unavailable"))
+            else:
+                connection.send(answer(request))
+
+    with serving(behave) as server, HttpCloud(server.url, ARTIFACT_ID) as cloud:
+        cloud.infer(IMAGE, 0, time.monotonic() + 20)
+        assert (cloud.last.tries, cloud.last.connections) == (2, 1)
+    assert asked[1] - asked[0] >= 1
+
+
+def test_what_may_pass_is_tried_again() -> None:
+    numbers = count()
+
+    def second_time_lucky(connection: Connection) -> None:
+        if next(numbers):
+            v2(connection)
+        else:
+            connection.request()
+            connection.reset()
+
+    with serving(second_time_lucky) as server, HttpCloud(server.url, ARTIFACT_ID) as cloud:
+        assert cloud.infer(IMAGE, 0, time.monotonic() + 20).shape == (1, 5)
+        assert (cloud.last.tries, cloud.last.connections) == (2, 2)
+
+
+def test_a_kept_connection_that_was_closed_is_replaced() -> None:
+    def once(connection: Connection) -> None:
+        request = connection.request()
+        assert request
+        connection.send(answer(request))
+
+    with (
+        serving(once) as server,
+        HttpCloud(server.url, ARTIFACT_ID, retries=0) as cloud,
+    ):
+        for _ in range(5):
+            cloud.infer(IMAGE, 0, None)
+            assert cloud.last.connections == 1
+
+
+def test_a_kept_connection_that_turns_out_dead_is_replaced_at_once() -> None:
+    def dies_at_the_second_request(connection: Connection) -> None:
+        request = connection.request()
+        assert request
+        connection.send(answer(request))
+        connection.request()
+        connection.reset()
+
+    with (
+        serving(dies_at_the_second_request) as server,
+        HttpCloud(server.url, ARTIFACT_ID, retries=0) as cloud,
+    ):
+        for tries in (1, 2, 2):
+            cloud.infer(IMAGE, 0, None)
+            assert (cloud.last.connections, cloud.last.tries) == (1, tries)
+
+
+def test_a_connection_is_not_kept_that_the_server_will_close() -> None:
+    def polite(connection: Connection) -> None:
+        request = connection.request()
+        assert request
+        connection.send(answer(request, Connection="close"))
+        assert connection.request() is None
+
+    with serving(polite) as server, HttpCloud(server.url, ARTIFACT_ID) as cloud:
+        for _ in range(2):
+            cloud.infer(IMAGE, 0, None)
+            assert (cloud.last.connections, cloud.last.tries) == (1, 1)
+
+
+def test_a_refusal_that_comes_before_everything_was_sent_is_read() -> None:
+    def impatient(connection: Connection) -> None:
+        connection.send(http(b'{"error": "too long"}', status="413 Content Too Large"))
+        connection.close()
+
+    with (
+        serving(impatient) as server,
+        HttpCloud(server.url, ARTIFACT_ID, retries=0) as cloud,
+        pytest.raises(CloudRefused, match="too long"),
+    ):
+        cloud.infer(np.zeros((4, 3, 1024, 1024), np.float32), 0, None)

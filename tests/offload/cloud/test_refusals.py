@@ -1,0 +1,367 @@
+"""Whom the cloud refuses, with what, and what that costs; called without sockets."""
+
+import asyncio
+import struct
+import zlib
+from collections.abc import Iterator, Mapping
+from io import BytesIO
+from threading import Event
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from eenn.offload.cloud.app import make_app
+from eenn.offload.cloud.settings import Settings
+from eenn.offload.protocol.wire import Request, encode_request
+from tests.offload.cloud.asgi import InProcess, Reply
+from tests.offload.exported import Exported
+
+INFER = "/v2/models/eenn-cloud-0/infer"
+INFER_IMAGE = "/v2/models/eenn-cloud-image/infer"
+SMALL = Settings(queue=8, max_body_mb=0.25, read_timeout_ms=50, timeout_ms=60_000)
+
+ONE, FOUR = (np.zeros((samples, 3, 32, 32), np.float32) for samples in (1, 4))
+
+
+@pytest.fixture
+def cloud(exported: Exported) -> Iterator[InProcess]:
+    with InProcess(make_app([exported.path], SMALL)) as cloud:
+        yield cloud
+
+
+def features_request(
+    images: Any, parameters: Mapping[str, Any] | None = None, **outputs: bool
+) -> dict[str, Any]:
+    body, headers = encode_request(Request({"features": images}, parameters or {}, outputs))
+    return {"chunks": [body], "headers": headers}
+
+
+def image_request(*files: bytes) -> dict[str, Any]:
+    tensor = np.empty(len(files), object)
+    tensor[:] = files
+    body, headers = encode_request(Request({"image": tensor}))
+    return {"chunks": [body], "headers": headers}
+
+
+def metrics(cloud: InProcess, headers: dict[str, str] | None = None) -> dict[str, float]:
+    lines = cloud("GET", "/metrics", headers=headers).body.decode().splitlines()
+    pairs = [line.rsplit(" ", 1) for line in lines if not line.startswith("#")]
+    return {name: float(value) for name, value in pairs}
+
+
+def assert_refused(cloud: InProcess, reply: Reply, status: int, cause: str, said: str) -> None:
+    assert reply.status == status, reply
+    assert said in reply.error
+    assert metrics(cloud)[f'eenn_refused_total{{cause="{cause}"}}'] == 1
+
+
+@pytest.mark.parametrize(
+    ("path", "given", "status", "cause", "said"),
+    [
+        ("/v2/models/nobody/infer", {}, 404, "model", "eenn-cloud-0"),
+        ("/v2/models/eenn-cloud-0/versions/1/infer", {}, 404, "model", "no version 1 of"),
+        (INFER, {"chunks": [b"hello"]}, 400, "request", "no JSON"),
+        (INFER, {"headers": {"Content-Type": "text/plain"}}, 415, "type", "octet-stream"),
+        (INFER, {"headers": {"Content-Encoding": "gzip"}}, 415, "type", "zstd"),
+        (INFER, {"headers": {"Content-Length": "262145"}}, 413, "length", "allowed are 262144"),
+        (INFER, {"headers": {"Content-Length": "9" * 19}}, 413, "length", "allowed are 262144"),
+        (INFER, {"headers": {"Content-Length": ""}}, 411, "length", "Content-Length"),
+        (INFER, {"chunks": [b"{"], "stalls": True}, 408, "slow", "in time"),
+        ("/v2/nothing", {}, 404, "path", "Not Found"),
+    ],
+)
+def test_a_request_that_is_none_is_refused(
+    path: str, given: dict[str, Any], status: int, cause: str, said: str, cloud: InProcess
+) -> None:
+    assert_refused(cloud, cloud("POST", path, **given), status, cause, said)
+
+
+@pytest.mark.parametrize(
+    ("images", "parameters", "said"),
+    [
+        (np.zeros((1, 3, 32, 31), np.float32), {}, "takes FP32 [-1, 3, 32, 32]"),
+        (np.zeros((1, 3 * 32 * 32), np.float32), {}, "takes FP32 [-1, 3, 32, 32]"),
+        (np.zeros((9, 3, 32, 32), np.float16), {}, "at most 8 are taken"),
+        (np.zeros((1, 3, 32, 32), np.uint8), {}, "scale"),
+        (np.zeros((1, 3, 32, 32), np.uint8), {"scale": 1e300, "zero_point": 0}, "no features"),
+        (np.array([b"file"], object), {}, "takes FP32"),
+    ],
+)
+def test_features_that_do_not_fit_are_refused(
+    images: Any, parameters: dict[str, Any], said: str, cloud: InProcess
+) -> None:
+    reply = cloud("POST", INFER, **features_request(images, parameters))
+    assert_refused(cloud, reply, 400, "request", said)
+
+
+def test_values_that_overflow_in_the_network_are_the_clients_fault(cloud: InProcess) -> None:
+    huge = np.full((1, 3, 32, 32), 3e38, np.float32)
+    reply = cloud("POST", INFER, **features_request(huge))
+    assert_refused(cloud, reply, 400, "request", "NaN or infinity")
+
+
+def test_an_unknown_output_is_refused(cloud: InProcess) -> None:
+    reply = cloud("POST", INFER, **features_request(ONE, probabilities=True))
+    assert_refused(cloud, reply, 400, "request", "one output, logits")
+
+
+def test_another_artifact_is_refused(exported: Exported, cloud: InProcess) -> None:
+    reply = cloud("POST", INFER, **features_request(ONE, {"eenn_artifact": "0" * 64}))
+    assert_refused(
+        cloud,
+        reply,
+        409,
+        "artifact",
+        f"000000000000 is not served here, but {exported.id_before[:12]}",
+    )
+
+
+def test_a_body_without_a_length_is_counted_as_it_comes(cloud: InProcess) -> None:
+    headers = {"Transfer-Encoding": "chunked"}
+    reply = cloud("POST", INFER, 3 * [100_000 * b"x"], headers, stalls=True)
+    assert_refused(cloud, reply, 413, "length", "allowed are 262144")
+    assert reply.headers["connection"] == "close"
+
+
+def test_all_bodies_together_are_held_to_a_limit(cloud: InProcess) -> None:
+    async def crowd() -> list[Reply]:
+        largest = {"chunks": [250_000 * b"x"], "headers": {"Content-Length": "250001"}}
+        calls = [cloud.call("POST", INFER, **largest, stalls=True) for _ in range(9)]
+        return await asyncio.gather(*calls)
+
+    assert sorted(reply.status for reply in cloud.run(crowd())) == 8 * [408] + [429]
+    assert cloud("POST", INFER, **features_request(ONE)).status == 200
+
+
+def test_a_compressed_body_is_held_to_the_same_limit(cloud: InProcess) -> None:
+    images = np.zeros((1, 3, 1000, 1000), np.uint8)
+    body, headers = encode_request(Request({"features": images}), compress=True)
+    assert len(body) < 10_000
+    reply = cloud("POST", INFER, [body], headers)
+    assert_refused(cloud, reply, 400, "request", "at most 262144 bytes")
+
+
+def png_of(width: int, height: int) -> bytes:
+    """A PNG that says it is that large; its pixels are not there."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return (
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        )
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", b"") + chunk(b"IEND", b"")
+
+
+def encoded(kind: str, size: tuple[int, int] = (40, 40)) -> bytes:
+    file = BytesIO()
+    Image.new("RGB", size).save(file, kind)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("file", "said"),
+    [
+        (b"", "no readable JPEG or PNG"),
+        (b"no image", "no readable JPEG or PNG"),
+        (encoded("JPEG")[:-40], "truncated"),
+        (encoded("BMP"), "no readable JPEG or PNG"),
+        (encoded("GIF"), "no readable JPEG or PNG"),
+        (png_of(10_000, 5_001), "10000x5001 pixels, more than 50000000"),
+        (png_of(12_000, 12_000), "no readable JPEG or PNG"),
+        (png_of(2**31 - 1, 2**31 - 1), "no readable JPEG or PNG"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "no readable JPEG or PNG"),
+    ],
+)
+def test_files_that_are_no_usable_images_are_refused(
+    file: bytes, said: str, cloud: InProcess
+) -> None:
+    reply = cloud("POST", INFER_IMAGE, **image_request(encoded("PNG"), file))
+    assert_refused(cloud, reply, 400, "request", said)
+
+
+def test_a_crop_of_another_size_is_refused(cloud: InProcess) -> None:
+    tensor = np.array([encoded("PNG", (32, 31))], object)
+    body, headers = encode_request(Request({"image": tensor}, {"cropped": True}))
+    reply = cloud("POST", INFER_IMAGE, [body], headers)
+    assert_refused(cloud, reply, 400, "request", "32x31 pixels; cropped ones have 32x32")
+
+
+def test_a_tiny_file_for_each_of_many_samples_is_not_decoded(cloud: InProcess) -> None:
+    reply = cloud("POST", INFER_IMAGE, **image_request(*(9 * [encoded("PNG")])))
+    assert_refused(cloud, reply, 400, "request", "at most 8 are taken")
+
+
+def test_a_server_that_is_full_says_when_to_come_back(
+    cloud: InProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def crowd(gate: Gate) -> list[Reply]:
+        first = await computing(cloud, gate)
+        queued = [await waiting(cloud, 4 * (number + 1)) for number in range(2)]
+        # Nothing of its body is awaited.
+        refused = await cloud.call("POST", INFER, [b"{"], stalls=True)
+        gate.set()
+        return [refused, *await asyncio.gather(first, *queued)]
+
+    refused, *answered = cloud.run(crowd(hold_models(cloud, monkeypatch)))
+    assert [reply.status for reply in answered] == [200, 200, 200]
+    assert_refused(cloud, refused, 429, "full", "queue is full")
+    assert refused.headers["retry-after"] == "1"
+    assert "connection" not in refused.headers
+
+
+def test_who_leaves_while_waiting_is_not_computed(
+    cloud: InProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def crowd(gate: Gate) -> Reply:
+        first = await computing(cloud, gate)
+        request = features_request(ONE)
+        request["headers"]["Content-Length"] = str(len(request["chunks"][0]))
+        gone = await cloud.call("POST", INFER, **request, hangs_up=True)
+        gate.set()
+        assert (await first).status == 200
+        return gone
+
+    assert cloud.run(crowd(hold_models(cloud, monkeypatch))).status == 499
+    counted = metrics(cloud)
+    assert counted['eenn_refused_total{cause="left"}'] == 1
+    assert counted["eenn_batch_samples_sum"] == 4
+
+
+def test_who_leaves_while_sending_is_only_counted(cloud: InProcess) -> None:
+    reply = cloud("POST", INFER, [b"{"], {"Content-Length": "99"}, leaves=True)
+    assert reply.status == 499
+    assert metrics(cloud)['eenn_refused_total{cause="left"}'] == 1
+
+
+def test_who_waits_too_long_is_told_so(exported: Exported, monkeypatch: pytest.MonkeyPatch) -> None:
+    with InProcess(make_app([exported.path], Settings(timeout_ms=20))) as cloud:
+
+        async def crowd(gate: Gate) -> Reply:
+            first = await computing(cloud, gate)
+            late = await cloud.call("POST", INFER, **features_request(ONE))
+            gate.set()
+            assert (await first).status == 200
+            return late
+
+        late = cloud.run(crowd(hold_models(cloud, monkeypatch)))
+        assert_refused(cloud, late, 503, "late", "no time was left")
+        assert late.headers["retry-after"] == "1"
+
+
+def test_a_server_that_closes_answers_whom_it_admitted_and_nobody_else(
+    cloud: InProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert cloud("GET", "/v2/health/ready").status == 200
+
+    async def close(gate: Gate) -> list[Reply]:
+        first = await computing(cloud, gate)
+        queued = await waiting(cloud, 4)
+        draining = asyncio.create_task(cloud.app.state.service.drain())  # type: ignore[attr-defined]
+        await asyncio.sleep(0)
+        replies = [
+            await cloud.call("GET", "/v2/health/live"),
+            await cloud.call("GET", "/v2/health/ready"),
+            await cloud.call("GET", "/v2/models/eenn-cloud-0/ready"),
+            await cloud.call("POST", INFER, **features_request(ONE)),
+        ]
+        assert not draining.done()
+        gate.set()
+        await draining
+        return [*replies, *await asyncio.gather(first, queued)]
+
+    replies = cloud.run(close(hold_models(cloud, monkeypatch)))
+    assert [reply.status for reply in replies] == [200, 503, 503, 503, 200, 200]
+    assert "shutting down" in replies[3].error
+    assert replies[3].headers["retry-after"] == "1"
+
+
+def test_a_bug_is_a_500_that_tells_nothing(
+    cloud: InProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(batch: Any) -> Any:
+        raise RuntimeError("secret")
+
+    monkeypatch.setattr(batcher_of(cloud), "_compute", broken)
+    with pytest.raises(RuntimeError, match="secret"):
+        cloud("POST", INFER, **features_request(ONE))
+    monkeypatch.undo()
+    counted = metrics(cloud)
+    assert counted['eenn_requests_total{model="eenn-cloud-0",status="500"}'] == 1
+    assert counted['eenn_refused_total{cause="bug"}'] == 1
+    assert cloud("POST", INFER, **features_request(ONE)).status == 200
+
+
+@pytest.mark.parametrize(
+    ("authorization", "status"),
+    [
+        ({}, 401),
+        ({"Authorization": "Bearer wrong"}, 401),
+        ({"Authorization": "Bearer s3cre"}, 401),
+        ({"Authorization": "Basic s3cret"}, 401),
+        ({"Authorization": "Bearer \xe9\xff"}, 401),
+        ({"Authorization": "Bearer s3cret"}, 200),
+    ],
+)
+def test_a_token_opens_everything_but_health_is_open(
+    authorization: dict[str, str], status: int, exported: Exported
+) -> None:
+    with InProcess(make_app([exported.path], token="s3cret")) as cloud:
+        request = features_request(ONE)
+        request["headers"] |= authorization
+        replies = [
+            cloud("POST", INFER, **request),
+            cloud("GET", "/v2", headers=authorization),
+            cloud("GET", "/metrics", headers=authorization),
+            cloud("POST", "/v2/repository/index", headers=authorization),
+        ]
+        assert {reply.status for reply in replies} == {status}
+        if status == 401:
+            counted = metrics(cloud, {"Authorization": "Bearer s3cret"})
+            assert counted['eenn_refused_total{cause="token"}'] == len(replies)
+            assert {reply.headers["www-authenticate"] for reply in replies} == {"Bearer"}
+            assert "token" in replies[0].error
+        for path in ("/v2/health/live", "/v2/health/ready"):
+            assert cloud("GET", path).status == 200
+
+
+class Gate(Event):
+    """Open once it is set; `begun` once somebody waits."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.begun = Event()
+
+
+def batcher_of(cloud: InProcess) -> Any:
+    return cloud.app.state.service._batcher  # type: ignore[attr-defined]
+
+
+def hold_models(cloud: InProcess, monkeypatch: pytest.MonkeyPatch) -> Gate:
+    """Models of this server compute nothing until the gate is opened."""
+    gate, compute = Gate(), batcher_of(cloud)._compute
+
+    def held(batch: Any) -> Any:
+        gate.begun.set()
+        assert gate.wait(30)
+        return compute(batch)
+
+    monkeypatch.setattr(batcher_of(cloud), "_compute", held)
+    return gate
+
+
+async def computing(cloud: InProcess, gate: Gate) -> "asyncio.Task[Reply]":
+    """A request of four samples that is being computed until the gate is opened."""
+    call = asyncio.create_task(cloud.call("POST", INFER, **features_request(FOUR)))
+    await asyncio.to_thread(gate.begun.wait, 30)
+    return call
+
+
+async def waiting(cloud: InProcess, samples: int) -> "asyncio.Task[Reply]":
+    """A request of four samples that waits, so that `samples` wait in all."""
+    call = asyncio.create_task(cloud.call("POST", INFER, **features_request(FOUR)))
+    while batcher_of(cloud).waiting < samples:
+        await asyncio.sleep(0.001)
+    return call

@@ -1,0 +1,456 @@
+"""eenn-edge as its users run it: files, a watched folder, and a cloud that may fail."""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Timer
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from eenn.exits.decide import Decisions, decide
+from eenn.exits.policies import ExitProbs, make_policy
+from eenn.offload.cloud.command import running
+from eenn.offload.edge import command
+from eenn.offload.edge.answers import AnswerFile
+from eenn.offload.edge.watch import NewImages
+from eenn.statistics.calibration import probabilities
+from tests.offload.exported import CLASSES, TEMPERATURES, Exported
+
+P_TAR = 0.65
+MODULE = (sys.executable, "-m", "eenn.offload.edge.command")
+
+
+@pytest.fixture
+def edge(
+    exported: Exported, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., tuple[int, list[str], str]]:
+    """Runs `eenn-edge` in this process: exit code, lines of stdout, stderr."""
+
+    def run(*arguments: object) -> tuple[int, list[str], str]:
+        given = ["--artifact", exported.path, "--p-tar", P_TAR, *arguments]
+        with pytest.raises(SystemExit) as stop:
+            command.main([str(argument) for argument in given])
+        captured = capsys.readouterr()
+        return int(stop.value.code or 0), captured.out.splitlines(), captured.err
+
+    return run
+
+
+@contextmanager
+def process(exported: Exported, *arguments: object) -> Iterator[subprocess.Popen[str]]:
+    """`eenn-edge` as a process of its own; it is killed if it outlives the block or a minute."""
+    given = [str(argument) for argument in ("--artifact", exported.path, *arguments)]
+    pipe = subprocess.PIPE
+    with subprocess.Popen([*MODULE, *given], stdout=pipe, stderr=pipe, text=True) as started:
+        overdue = Timer(60, started.kill)
+        overdue.start()
+        try:
+            yield started
+        finally:
+            overdue.cancel()
+            started.kill()
+
+
+def decided(exported: Exported, active: Sequence[int], cloud: bool) -> Decisions:
+    """What is decided on PyTorch's logits of all files."""
+    with torch.inference_mode():
+        logits = exported.network(torch.from_numpy(exported.images)).numpy()
+    pairs = zip(logits, TEMPERATURES, strict=True)
+    outputs = [ExitProbs(exit, probabilities(*pair)) for exit, pair in enumerate(pairs)]
+    return decide(make_policy("confidence", {"p_tar": P_TAR}), outputs, active, cloud)
+
+
+def parsed(lines: Sequence[str]) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in lines]
+
+
+def assert_decided(answers: Sequence[dict[str, Any]], expected: Decisions) -> None:
+    assert [answer["exit"] - 1 for answer in answers] == expected.taken.tolist()
+    assert [answer["label"] for answer in answers] == expected.label.tolist()
+    assert [answer["place"] == "edge" for answer in answers] == expected.on_edge.tolist()
+    confidences = [answer["confidence"] for answer in answers]
+    np.testing.assert_allclose(confidences, expected.confidence, rtol=1e-3)
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        return int(taken.getsockname()[1])
+
+
+def test_without_a_cloud_every_file_has_the_answer_of_the_branches(
+    exported: Exported, edge: Any
+) -> None:
+    code, lines, errors = edge("--json", *exported.files)
+    answers = parsed(lines)
+    assert (code, errors) == (0, "")
+    assert [answer["file"] for answer in answers] == [str(file) for file in exported.files]
+    assert_decided(answers, decided(exported, (0, 1, 2), cloud=False))
+    for answer in answers:
+        assert answer["class_name"] == CLASSES[answer["label"]]
+        assert answer["exits"] == [1, 2, 3][: answer["exit"]]
+        assert len(answer["confidences"]) == len(answer["stages_ms"]) == answer["exit"]
+        parts = answer["preprocess_ms"] + sum(answer["stages_ms"]) + answer["cloud_ms"]
+        assert answer["latency_ms"] == pytest.approx(parts, abs=0.01)
+        assert (answer["degraded"], answer["failure"]) == (False, "")
+
+
+def test_branches_may_be_off(exported: Exported, edge: Any) -> None:
+    _, lines, _ = edge("--json", "--active", "1,3", *exported.files)
+    answers = parsed(lines)
+    assert_decided(answers, decided(exported, (0, 2), cloud=False))
+    assert {tuple(answer["exits"]) for answer in answers} == {(1,), (1, 3)}
+
+
+def test_a_person_reads_a_line_per_image(exported: Exported, edge: Any) -> None:
+    _, lines, _ = edge(*exported.files)
+    expected = decided(exported, (0, 1, 2), cloud=False)
+    for line, file, label, exit in zip(
+        lines, exported.files, expected.label, expected.taken, strict=True
+    ):
+        name, class_name, confidence, exit_text, place, latency = line.split("  ")
+        assert (name, class_name) == (f"{file}:", CLASSES[label])
+        assert (exit_text, place) == (f"exit {exit + 1}", "edge")
+        assert 0 < float(confidence) <= 1
+        assert float(latency.removesuffix(" ms")) > 0
+
+
+def test_unreadable_files_are_told_and_the_others_are_answered(
+    exported: Exported, edge: Any, tmp_path: Path
+) -> None:
+    broken, good = tmp_path / "broken.jpg", exported.files[:2]
+    broken.write_bytes(good[0].read_bytes()[:200])
+    code, lines, errors = edge("--json", good[0], broken, tmp_path / "missing.jpg", good[1])
+    assert code == 1
+    assert [answer["file"] for answer in parsed(lines)] == [str(file) for file in good]
+    told = errors.splitlines()
+    assert [line.startswith("error: ") for line in told] == [True, True]
+    assert "broken.jpg" in told[0]
+    assert "missing.jpg" in told[1]
+
+
+@pytest.mark.parametrize("payload", ["fp32", "fp16", "uint8"])
+def test_a_real_cloud_answers_what_no_branch_accepts(
+    payload: str, exported: Exported, edge: Any
+) -> None:
+    with running([exported.path]) as cloud:
+        given = ("--cloud", cloud.url, "--payload", payload, "--deadline-ms", 60_000)
+        code, lines, errors = edge("--json", *given, *exported.files)
+        nothing = edge("--json", *given, "--active", "none", exported.files[0])
+    answers = parsed(lines)
+    assert (code, errors) == (0, "")
+    expected = decided(exported, (0, 1, 2), cloud=True)
+    assert 0 < sum(~expected.on_edge) < len(answers)
+    if payload == "uint8":
+        assert [answer["place"] == "edge" for answer in answers] == expected.on_edge.tolist()
+    else:
+        assert_decided(answers, expected)
+    for answer in answers:
+        assert (answer["cloud_ms"] > 0) == (answer["place"] == "cloud")
+    (alone,) = parsed(nothing[1])
+    assert (alone["place"], alone["exit"], alone["stages_ms"]) == ("cloud", 4, [])
+
+
+def test_a_token_comes_from_a_file_and_a_wrong_one_is_told(
+    exported: Exported, edge: Any, tmp_path: Path
+) -> None:
+    right, wrong = tmp_path / "right", tmp_path / "wrong"
+    right.write_text("secret-token\n")
+    wrong.write_text("another-token\n")
+    with running([exported.path], token_file=right) as cloud:
+        given = ("--json", "--cloud", cloud.url, "--deadline-ms", 60_000)
+        _, lines, errors = edge(*given, "--token-file", right, *exported.files)
+        assert errors == ""
+        assert not any(answer["degraded"] for answer in parsed(lines))
+        code, lines, errors = edge(*given, "--token-file", wrong, *exported.files)
+    answers = parsed(lines)
+    assert code == 0
+    assert errors.startswith("warning: ")
+    assert "401" in errors
+    assert {answer["failure"] for answer in answers} >= {"", "token"}
+    assert {answer["place"] for answer in answers} == {"edge"}
+
+
+def test_when_the_cloud_is_gone_the_edge_answers_all_and_says_why(
+    exported: Exported, edge: Any
+) -> None:
+    url = f"http://127.0.0.1:{free_port()}"
+    code, lines, errors = edge("--json", "--cloud", url, *exported.files)
+    answers = parsed(lines)
+    assert code == 0
+    assert errors.count("\n") == 1
+    assert errors.startswith("warning: ")
+    assert_decided(answers, decided(exported, (0, 1, 2), cloud=False))
+    offloaded = ~decided(exported, (0, 1, 2), cloud=True).on_edge
+    assert [answer["degraded"] for answer in answers] == offloaded.tolist()
+    assert {answer["failure"] for answer in answers} <= {"", "refused", "breaker"}
+    _, lines, _ = edge("--cloud", url, *exported.files)
+    assert [", degraded: " in line for line in lines] == offloaded.tolist()
+
+
+def test_with_no_branch_and_no_cloud_each_image_is_an_error_and_not_the_end(
+    exported: Exported, edge: Any
+) -> None:
+    url = f"http://127.0.0.1:{free_port()}"
+    code, lines, errors = edge("--cloud", url, "--active", "none", *exported.files[:3])
+    assert (code, lines) == (1, [])
+    assert [line.split(":")[0] for line in errors.splitlines()] == ["warning", *["error"] * 3]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ((), "give image files, or --watch DIR, or --serve PORT"),
+        (("a.jpg", "--watch", "."), "give image files, or"),
+        (("--watch", ".", "--serve", "0"), "give image files, or"),
+        (("a.jpg", "--token-file", "f"), "are for a --cloud"),
+        (("a.jpg", "--payload", "uint8"), "are for a --cloud"),
+        (("--serve", "0", "--json"), "are for images"),
+        (("a.jpg", "--active", "1,b"), "such as 1,2,3, or none"),
+        (("a.jpg", "--deadline-ms", "0"), "above 0"),
+        (("a.jpg", "--deadline-ms", "nan"), "above 0"),
+        (("a.jpg", "--threads", "0"), "1 or more"),
+        (("a.jpg", "--precision", "fp16"), "choose from"),
+    ],
+)
+def test_a_wrong_command_line_is_told_with_the_usage(
+    arguments: tuple[str, ...], said: str, edge: Any
+) -> None:
+    code, lines, errors = edge(*arguments)
+    usage, error = errors.splitlines()
+    assert (code, lines) == (2, [])
+    assert usage.startswith("usage: eenn-edge")
+    assert said in error
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("a.jpg", "--artifact", "nowhere"), "nowhere holds no artifact"),
+        (("a.jpg", "--active", "3,1"), "ascending choice of 1, 2, 3"),
+        (("a.jpg", "--active", "none"), "nobody answers"),
+        (("a.jpg", "--p-tar", "1.5"), "p_tar=1.5"),
+        (("a.jpg", "--cloud", "ftp://host"), "http"),
+        (("a.jpg", "--cloud", "http://h", "--token-file", "no-file"), "no-file"),
+        (("--watch", "no-folder"), "no-folder"),
+        (("a.jpg", "--output", "no-folder/a.jsonl"), "no-folder"),
+        (("--serve", "70000"), "choose another"),
+        (("--serve", "TAKEN"), "choose another"),
+    ],
+)
+def test_a_mistake_is_one_clear_line(arguments: tuple[str, ...], said: str, edge: Any) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        given = [port if argument == "TAKEN" else argument for argument in arguments]
+        code, lines, errors = edge(*given)
+    assert (code, lines) == (1, [])
+    assert errors.startswith("error: ")
+    assert errors.count("\n") == 1
+    assert said in errors
+
+
+def test_an_artifact_without_graphs_is_told_to_be_exported(
+    exported: Exported, edge: Any, tmp_path: Path
+) -> None:
+    bare = shutil.copytree(exported.path, tmp_path / "bare", ignore=shutil.ignore_patterns("onnx"))
+    code, _, errors = edge("--artifact", bare, "a.jpg")
+    assert code == 1
+    assert f"run `eenn-export {bare}`" in errors
+
+
+def test_answers_on_disk_are_left_out_the_next_time(
+    exported: Exported, edge: Any, tmp_path: Path
+) -> None:
+    output = tmp_path / "answers.jsonl"
+    _, first, _ = edge("--json", "--output", output, *exported.files[:3])
+    code, second, _ = edge("--json", "--output", output, *exported.files[:5])
+    assert code == 0
+    assert [row["file"] for row in parsed(second)] == [str(f) for f in exported.files[3:5]]
+    rows = parsed(output.read_text().splitlines())
+    for row in rows:
+        assert row.pop("artifact_id") == exported.graphs.manifest.id
+    assert rows == parsed(first + second)
+
+
+def test_a_line_torn_anywhere_is_done_again_and_whole_ones_are_kept(
+    exported: Exported, edge: Any, tmp_path: Path
+) -> None:
+    output, files = tmp_path / "answers.jsonl", [str(file) for file in exported.files[:3]]
+    edge("--output", output, *files)
+    content = output.read_bytes()
+    for cut in range(len(content) + 1):
+        output.write_bytes(content[:cut])
+        whole = content[:cut].count(b"\n")
+        with AnswerFile(output, exported.graphs.manifest.id) as answers:
+            assert answers.answered == set(files[:whole])
+        assert output.read_bytes() == b"".join(content.splitlines(keepends=True)[:whole])
+    output.write_bytes(content[:-7])
+    _, lines, _ = edge("--json", "--output", output, *files)
+    assert [row["file"] for row in parsed(lines)] == files[2:]
+    assert [row["file"] for row in parsed(output.read_text().splitlines())] == files
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"no answers", b"\xff\xd8\xff\xe0", b'{"a": 1}\n', b"[]\n", b"\n", b'{"file": 1\nx', b"7\n"],
+)
+def test_a_file_of_something_else_is_never_touched(
+    content: bytes, exported: Exported, edge: Any, tmp_path: Path
+) -> None:
+    output = tmp_path / "precious"
+    output.write_bytes(content)
+    code, lines, errors = edge("--output", output, exported.files[0])
+    assert (code, lines) == (1, [])
+    assert "line 1: no answer of eenn-edge; choose another file" in errors
+    assert output.read_bytes() == content
+
+
+def test_answers_of_another_network_are_not_mixed_with_its_own(
+    exported: Exported, edge: Any, tmp_path: Path
+) -> None:
+    output = tmp_path / "answers.jsonl"
+    with AnswerFile(output, "f" * 64) as answers:
+        answers.append("a.jpg", {"label": 1})
+    before = output.read_bytes()
+    code, _, errors = edge("--output", output, exported.files[0])
+    assert code == 1
+    assert "holds answers of artifact ffffffffffff, not of" in errors
+    assert output.read_bytes() == before
+
+
+def test_an_edge_killed_in_the_middle_keeps_what_it_wrote_and_goes_on(
+    exported: Exported, edge: Any, tmp_path: Path
+) -> None:
+    output, files = tmp_path / "answers.jsonl", [str(file) for file in exported.files[:6]]
+    # Opening a pipe that nobody writes to takes for ever: the edge is in the middle of this image.
+    files[3] = str(tmp_path / "endless.jpg")
+    os.mkfifo(files[3])
+    with process(exported, "--json", "--output", output, *files) as killed:
+        assert killed.stdout
+        printed = [killed.stdout.readline() for _ in range(3)]
+        killed.send_signal(signal.SIGKILL)
+        assert killed.wait() == -signal.SIGKILL
+    assert [row["file"] for row in parsed(printed)] == files[:3]
+    kept = output.read_bytes()
+    assert [row["file"] for row in parsed(kept.splitlines())] == files[:3]
+
+    Path(files[3]).unlink()
+    shutil.copy(exported.files[3], files[3])
+    output.write_bytes(kept + kept[:40])
+    code, lines, _ = edge("--json", "--output", output, *files)
+    assert code == 0
+    assert [row["file"] for row in parsed(lines)] == files[3:]
+    assert output.read_bytes().startswith(kept)
+    assert [row["file"] for row in parsed(output.read_text().splitlines())] == files
+
+
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+def test_a_watched_folder_is_answered_until_the_edge_is_stopped(
+    stop: signal.Signals, exported: Exported, tmp_path: Path
+) -> None:
+    folder, output = tmp_path / "photos", tmp_path / "answers.jsonl"
+    folder.mkdir()
+    there = [shutil.copy(file, folder / f"{n}.jpg") for n, file in enumerate(exported.files[:2])]
+    with process(exported, "--watch", folder, "--json", "--output", output) as watching:
+        assert watching.stdout
+        first = parsed([watching.stdout.readline() for _ in range(2)])
+        (folder / "broken.png").write_bytes(b"no image")
+        assert watching.stderr
+        assert "broken.png" in watching.stderr.readline()
+        appeared = shutil.copy(exported.files[2], folder / "later.JPG")
+        second = parsed([watching.stdout.readline()])
+        watching.send_signal(stop)
+        assert watching.wait() == 0
+        assert (watching.stdout.read(), watching.stderr.read()) == ("", "")
+    assert [row["file"] for row in first] == [str(file) for file in there]
+    assert [row["file"] for row in second] == [str(appeared)]
+
+    more = shutil.copy(exported.files[3], folder / "more.jpg")
+    with process(exported, "--watch", folder, "--json", "--output", output) as again:
+        assert again.stdout
+        assert json.loads(again.stdout.readline())["file"] == str(more)
+        again.send_signal(stop)
+        assert again.wait() == 0
+    files = [row["file"] for row in parsed(output.read_text().splitlines())]
+    assert files == [str(file) for file in (*there, appeared, more)]
+
+
+def test_images_that_are_interrupted_are_not_a_success(exported: Exported, tmp_path: Path) -> None:
+    pipe = tmp_path / "endless.jpg"
+    os.mkfifo(pipe)
+    with process(exported, exported.files[0], pipe) as stopped:
+        assert stopped.stdout
+        assert str(exported.files[0]) in stopped.stdout.readline()
+        stopped.send_signal(signal.SIGINT)
+        assert stopped.wait() == 130
+        assert stopped.stderr
+        assert stopped.stderr.read() == ""
+
+
+def test_a_reader_that_leaves_ends_it_without_a_word(exported: Exported) -> None:
+    with process(exported, *exported.files) as read:
+        assert read.stdout
+        assert read.stderr
+        read.stdout.close()
+        assert read.wait() == 1
+        assert read.stderr.read() == ""
+
+
+def test_a_file_is_given_once_when_it_no_longer_grows(tmp_path: Path) -> None:
+    answered: set[str] = set()
+    images = NewImages(tmp_path, answered)
+    file = tmp_path / "a.jpg"
+    for n in range(3):
+        file.write_bytes(b"x" * n)
+        assert images.poll() == []
+    assert images.poll() == [str(file)]
+    answered.add(str(file))
+    file.write_bytes(b"another")
+    assert [images.poll() for _ in range(3)] == [[], [], []]
+
+
+def test_a_file_that_could_not_be_read_is_given_again_once_it_has_changed(tmp_path: Path) -> None:
+    images, file = NewImages(tmp_path, set()), tmp_path / "a.jpg"
+    file.write_bytes(b"half")
+    assert [images.poll() for _ in range(4)] == [[], [str(file)], [], []]
+    file.write_bytes(b"whole")
+    assert [images.poll() for _ in range(4)] == [[], [str(file)], [], []]
+
+
+def test_only_images_are_given_in_order(tmp_path: Path) -> None:
+    for name in ("b.png", "a.JPEG", ".hidden.jpg", "notes.txt", "photo.jpg.part", "jpg"):
+        (tmp_path / name).write_bytes(b"x")
+    (tmp_path / "folder.jpg").mkdir()
+    (tmp_path / "gone.jpg").symlink_to("nowhere")
+    images = NewImages(tmp_path, {str(tmp_path / "known.png")})
+    (tmp_path / "known.png").write_bytes(b"x")
+    images.poll()
+    assert images.poll() == [str(tmp_path / "a.JPEG"), str(tmp_path / "b.png")]
+
+
+def test_a_device_needs_only_what_the_base_package_installs(exported: Exported) -> None:
+    absent = (
+        "torch torchvision scipy safetensors filelock hydra omegaconf matplotlib pytorch_lightning "
+        "wandb onnx tabulate tqdm yaml zstandard starlette uvicorn prometheus_client"
+    )
+    cloud = f"http://127.0.0.1:{free_port()}"
+    image = str(exported.files[0])
+    given = ["--artifact", str(exported.path), "--cloud", cloud, "--p-tar", "1", image]
+    program = f"""
+import sys
+sys.modules.update(dict.fromkeys({absent.split()!r}))
+from eenn.offload.edge import command, server, watch
+command.main({given!r})
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert ", degraded: refused" in done.stdout

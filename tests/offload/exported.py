@@ -1,0 +1,95 @@
+"""A small artifact with exported graphs, made once for all tests that run them."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from onnx import ModelProto
+from torch import nn
+
+from eenn.artifact import store
+from eenn.models.architecture import Architecture
+from eenn.models.early_exit import EarlyExitNet
+from eenn.offload.export import write as export_room
+from eenn.offload.export.write import whole_graph
+from eenn.offload.graphs.index import Graphs
+from eenn.preprocess import Preprocessing
+
+CLASSES = ("ant", "bee", "cat", "dog", "eel")
+PREPROCESSING = Preprocessing(32, 36)
+TEMPERATURES = (1.3, 0.8, 1.1, 0.9)
+
+
+@dataclass(frozen=True)
+class Exported:
+    """An artifact with three branches, its network, its images, and the whole graph."""
+
+    path: Path
+    network: EarlyExitNet
+    files: list[Path]
+    images: NDArray[np.float32]
+    graphs: Graphs
+    id_before: str
+    whole: ModelProto
+
+
+@cache
+def export_once(root: Path, write_images: Callable[..., Path]) -> Exported:
+    """The artifact of this test session, below its temporary directory `root`."""
+    root = root / "exported"
+    files = sorted(write_images(root / "images", all=48).rglob("*.jpg"))
+    images = np.stack([PREPROCESSING(PREPROCESSING.read(file)) for file in files])
+    path = root / "artifact"
+    save_artifact(path, images)
+    before = store.load(path)
+    whole: list[ModelProto] = []
+    with pytest.MonkeyPatch.context() as patch:
+        keep = lambda *given: whole.append(whole_graph(*given)) or whole[0]  # noqa: E731
+        patch.setattr(export_room, "whole_graph", keep)
+        graphs = export_room.export(path, np.split(images[:32], 4), images)
+    return Exported(path, before.network, files, images, graphs, before.manifest.id, whole[0])
+
+
+def save_artifact(path: Path, images: NDArray[np.float32]) -> None:
+    """Random weights, whose logits spread over the images, so that exits are taken."""
+    architecture = Architecture(len(CLASSES), (2, 6, 13), "conv", 0.35, 32)
+    torch.manual_seed(0)
+    network = architecture.build()
+    off_their_start(network, torch.from_numpy(images))
+    with torch.inference_mode():
+        logits = network(torch.from_numpy(images))
+    for head, own in zip(network.heads, logits, strict=True):
+        linear = [module for module in head.modules() if isinstance(module, nn.Linear)]
+        scale = 2 / own.std(dim=0).mean()
+        linear[-1].bias.data = scale * (linear[-1].bias.data - own.mean(dim=0))
+        for layer in linear:
+            layer.weight.data *= scale
+    store.save(
+        path,
+        network,
+        architecture=architecture,
+        classes=CLASSES,
+        preprocessing=PREPROCESSING,
+        temperatures={"per_exit": list(TEMPERATURES), "shared": 1.0},
+        validation_accuracy=[0.2, 0.3, 0.4, 0.5],
+        split={"hash": "0" * 64, "seed": 0, "sizes": {"train": 1, "val": 1, "test": 1}},
+        split_json="{}",
+    )
+
+
+def off_their_start(network: nn.Module, images: torch.Tensor) -> None:
+    """Scales and statistics of batch norms as after training on `images`: folding them counts, and
+    random layers do not make all images alike."""
+    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+    for norm in norms:
+        norm.weight.data.uniform_(0.8, 1.6)
+        norm.bias.data.uniform_(-0.2, 0.4)
+        norm.momentum = 1.0
+    with torch.no_grad():
+        network.train()(images)
+    network.eval()

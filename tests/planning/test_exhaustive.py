@@ -1,0 +1,138 @@
+"""Plans against a plain loop over samples and a brute-force choice."""
+
+from itertools import combinations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from eenn.errors import EennError
+from eenn.exits.decide import decide
+from eenn.exits.policies import ExitProbs, make_policy
+from eenn.offload.bench.measuring import fit_link
+from eenn.planning.costs import Link
+from eenn.planning.exhaustive import best, plan, slower_edges
+from eenn.planning.times import IMAGE, RequestCost, Times
+
+BRANCHES, SAMPLES, CLASSES = 3, 40, 4
+PAYLOADS = ("fp32", "uint8")
+
+
+def drawn_times(seed: int) -> Times:
+    generator = np.random.default_rng(seed)
+
+    def ms() -> float:
+        return float(generator.uniform(0.1, 9))
+
+    def request() -> RequestCost:
+        return RequestCost(int(generator.integers(1, 10**5)), ms(), ms())
+
+    steps = {(a, b): ms() for a, b in combinations(range(BRANCHES + 1), 2)}
+    requests = {(cut, payload): request() for cut in range(BRANCHES + 1) for payload in PAYLOADS}
+    link = Link(ms(), ms())
+    return Times(ms(), ms(), steps, ms(), {**requests, (0, IMAGE): request()}, link)
+
+
+def outputs(seed: int) -> tuple[list[ExitProbs], np.ndarray]:
+    generator = np.random.default_rng(seed)
+    probs = generator.dirichlet(np.full(CLASSES, 0.4), (BRANCHES + 1, SAMPLES))
+    return [ExitProbs(k, p) for k, p in enumerate(probs)], generator.integers(CLASSES, size=SAMPLES)
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    st.integers(0, 2**20),
+    st.sets(st.integers(0, BRANCHES - 1)),
+    st.sampled_from([0.0, 0.5, 0.9, 1.0]),
+    st.sampled_from(PAYLOADS),
+)
+def test_latency_is_that_of_a_plain_loop(
+    seed: int, chosen: set[int], p_tar: float, payload: str
+) -> None:
+    times, (exits, _), active = drawn_times(seed), outputs(seed), sorted(chosen)
+    decisions = decide(make_policy("confidence", {"p_tar": p_tar}), exits, active)
+    total = 0.0
+    for sample in range(SAMPLES):
+        total += times.preprocess_ms + times.classifier_ms
+        at = 0
+        for branch in active:
+            total += times.stage_ms[at, branch + 1]
+            at = branch + 1
+            if exits[branch].probs[sample].max() >= p_tar:
+                break
+        else:
+            request = times.requests[at, payload]
+            megabits = request.sent_bytes * 8 / 1e6
+            on_link = times.link.rtt_ms + 1e3 * megabits / times.link.bandwidth_mbps
+            total += request.codec_ms + on_link + request.cloud_ms
+    assert times.latency_ms(decisions, payload) == pytest.approx(total / SAMPLES, rel=1e-9)
+
+
+def test_a_photograph_that_is_sent_needs_no_preprocessing() -> None:
+    times, (exits, labels) = drawn_times(0), outputs(0)
+    rows = plan(times, exits, labels, {0.5: make_policy("confidence", {"p_tar": 0.5})})
+    (row,) = (row for row in rows if row["payload"] == IMAGE)
+    request = times.requests[0, IMAGE]
+    expected = request.codec_ms + times.link.latency_ms(request.sent_bytes) + request.cloud_ms
+    assert row["latency_ms"] == pytest.approx(expected)
+    assert row["sent_bytes"] == request.sent_bytes
+    assert row["edge_probability"] == 0
+
+
+def test_every_choice_is_planned_once_and_the_best_is_that_of_brute_force() -> None:
+    times, (exits, labels) = drawn_times(1), outputs(1)
+    p_tars = (0.3, 0.6, 0.9)
+    policies = {p_tar: make_policy("confidence", {"p_tar": p_tar}) for p_tar in p_tars}
+    rows = plan(times, exits, labels, policies)
+    choices = {(row["active"], str(row["p_tar"]), row["payload"]) for row in rows}
+    sets = 2**BRANCHES - 1
+    assert len(choices) == len(rows) == sets * len(p_tars) * len(PAYLOADS) + len(PAYLOADS) + 1
+    by_latency = sorted(rows, key=lambda row: row["latency_ms"])
+    middle = float(np.median([row["accuracy"] for row in rows]))
+    assert best(rows, middle) == next(row for row in by_latency if row["accuracy"] >= middle)
+    deadline_ms = by_latency[len(rows) // 2]["latency_ms"]
+    chosen = best(rows, deadline_ms=deadline_ms)
+    assert chosen["latency_ms"] <= deadline_ms
+    in_time = [row for row in rows if row["latency_ms"] <= deadline_ms]
+    assert chosen["accuracy"] == max(row["accuracy"] for row in in_time)
+    with pytest.raises(EennError, match=r"no plan reaches an accuracy of 1 .* most accurate"):
+        best(rows, 1.0, 0.001)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.floats(0.5, 900), st.floats(0, 200))
+def test_a_link_is_found_from_what_it_took(bandwidth_mbps: float, rtt_ms: float) -> None:
+    link = Link(bandwidth_mbps, rtt_ms)
+    sizes = [500, 7_000, 19_000, 75_000, 300_000]
+    found = fit_link(sizes, [link.latency_ms(size) for size in sizes])
+    assert found.bandwidth_mbps == pytest.approx(bandwidth_mbps, rel=1e-6)
+    assert found.rtt_ms == pytest.approx(rtt_ms, abs=1e-6)
+
+
+def test_where_bytes_cost_nothing_the_link_is_only_fast() -> None:
+    found = fit_link([1_000, 2_000, 3_000], [0.4, 0.3, 0.2])
+    assert found.bandwidth_mbps == 1e5
+    assert found.rtt_ms >= 0
+
+
+def test_a_slower_edge_leaves_the_cloud_as_it_is() -> None:
+    times, (exits, _) = drawn_times(2), outputs(2)
+    never = decide(make_policy("confidence", {"p_tar": 1.0}), exits, (0, 1, 2))
+    rows = slower_edges(times, {"never": never}, "uint8")
+    lines = {
+        name: [(row["slowdown"], row["latency_ms"]) for row in rows if row["policy"] == name]
+        for name in {row["policy"] for row in rows}
+    }
+    assert lines.keys() == {"cloud only", "whole network on the edge", "never"}
+    assert len({ms for _, ms in lines["cloud only"]}) == 1
+    own_ms = times.preprocess_ms + times.classifier_ms + times.whole_ms
+    for slowdown, ms in lines["whole network on the edge"]:
+        assert ms == pytest.approx(slowdown * own_ms)
+    first, last = lines["never"][0], lines["never"][-1]
+    edge_ms = (
+        times.preprocess_ms
+        + times.classifier_ms
+        + sum(times.stage_ms[k, k + 1] for k in range(BRANCHES))
+    )
+    assert last[1] - first[1] == pytest.approx((last[0] - 1) * edge_ms)

@@ -1,0 +1,409 @@
+"""evaluate.py as its users run it: what it leaves behind, passes it saves, sweeps and mistakes."""
+
+import csv
+import json
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from playwright.sync_api import Page
+
+import eenn.records.profiling
+import eenn.records.recording
+import evaluate
+from eenn.artifact import store
+from eenn.cli import one_line_errors
+from eenn.data.datasets import FolderImages
+from eenn.data.splits import Split, split_samples
+from eenn.models.architecture import Architecture
+from eenn.preprocess import Preprocessing
+from tests.workflows.wandb_file import items, records
+
+pytest_plugins = ["tests.reports.browser"]
+PREPROCESSING = Preprocessing(32, 36)
+
+
+def make_run(
+    directory: Path, images: Path, branches: int, seed: int = 0, head: str = "linear"
+) -> Path:
+    """What a training leaves for an evaluation, with random weights."""
+    source = FolderImages(images)
+    names = [source.classes[label] for label in source.labels]
+    split = split_samples(source.sample_ids, names, source.content_hashes, seed)
+    architecture = Architecture.place(len(source.classes), branches, head, 0.35, 32)
+    torch.manual_seed(seed)
+    network = architecture.build().eval()
+    # Spread the logits, or no confidence would ever reach a threshold.
+    x = torch.stack([torch.from_numpy(PREPROCESSING(source.read(i, 36))) for i in range(16)])
+    with torch.inference_mode():
+        logits = network(x)
+    for head, own in zip(network.heads, logits, strict=True):
+        *_, last = (m for m in head.modules() if isinstance(m, torch.nn.Linear))
+        scale = 3 / own.std(dim=0).mean()
+        last.bias.data = scale * (last.bias.data - own.mean(dim=0))
+        last.weight.data *= scale
+    store.save(
+        directory / "artifact",
+        network,
+        architecture=architecture,
+        classes=source.classes,
+        preprocessing=PREPROCESSING,
+        temperatures={"per_exit": [1.3, 0.8, 1.1, 0.9][: branches + 1], "shared": 1.0},
+        validation_accuracy=[0.2, 0.3, 0.4, 0.5][: branches + 1],
+        split={"hash": split.hash, "seed": seed, "sizes": split.sizes},
+        split_json=split.to_json(),
+    )
+    settings = {
+        "title": "noise",
+        "source": {"_target_": "eenn.data.datasets.FolderImages", "root": str(images)},
+    }
+    (directory / "config.yaml").write_text(yaml.safe_dump({"data": settings}))
+    return directory
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory, write_images: Callable[..., Path]) -> Path:
+    return write_images(tmp_path_factory.mktemp("images") / "all", ant=60, bee=60, cat=60, dog=60)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory, images: Path) -> Path:
+    """A folder in which a network with three branches was trained."""
+    root = tmp_path_factory.mktemp("trained")
+    make_run(root / "outputs" / "train" / "noise" / "1", images, branches=3)
+    return root
+
+
+@pytest.fixture
+def passes(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The titles of all passes of a network that are made from here on."""
+    made: list[str] = []
+    real = eenn.records.recording.record
+
+    def counted(*arguments: Any) -> Any:
+        made.append(arguments[-1])
+        return real(*arguments)
+
+    monkeypatch.setattr(eenn.records.recording, "record", counted)
+    return made
+
+
+def run_in(place: Path, *overrides: str) -> Path:
+    """Runs evaluate.py in `place` and in this process; returns the directory it wrote to."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["evaluate.py", *overrides])
+        patch.setenv("WANDB_DATA_DIR", str(place))
+        patch.chdir(place)
+        with one_line_errors():
+            evaluate.main()
+    return max((place / "outputs" / "evaluate").glob("*/*"), key=lambda path: path.stat().st_mtime)
+
+
+def rows(directory: Path, table: str) -> list[dict[str, str]]:
+    with (directory / "tables" / f"{table}.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture(scope="module")
+def evaluated(trained: Path) -> Path:
+    """The run directory of the default evaluation, tracked by W&B."""
+    return run_in(trained)
+
+
+def test_the_default_evaluation_leaves_tables_figures_and_a_page(evaluated: Path) -> None:
+    assert {file.stem for file in (evaluated / "tables").iterdir()} == {
+        "points", "exits", "quality", "tradeoff",
+    }  # fmt: skip
+    figures = {file.name for file in (evaluated / "figures").iterdir()}
+    assert {"edge_probability.png", "edge_probability.pdf", "tradeoff_3_branches.png"} <= figures
+    page = (evaluated / "report.html").read_text()
+    assert page.count("<img") == len(figures) / 2
+    summary = json.loads((evaluated / "summary.json").read_text())
+    assert {"data", "seed", "hardware", "git_commit", "date", "torch"} <= set(summary)
+    assert summary["data"] == "noise"
+
+
+def test_a_point_is_what_a_loop_over_single_images_finds(
+    evaluated: Path, trained: Path, images: Path
+) -> None:
+    saved = store.load(trained / "outputs" / "train" / "noise" / "1" / "artifact")
+    manifest, source = saved.manifest, FolderImages(images)
+    label_of = dict(zip(source.sample_ids, source.labels, strict=True))
+    index = {sample_id: i for i, sample_id in enumerate(source.sample_ids)}
+    p_tar, active, macs = 0.8, (0, 1), []
+    right = early = 0
+    test = Split.load(manifest.split_file).test
+    for sample_id in test:
+        x = torch.from_numpy(PREPROCESSING(source.read(index[sample_id], 36)))[None]
+        seen: list[tuple[float, int]] = []
+        cost = manifest.exits[0]["macs"]
+        for k, (logits, _) in enumerate(saved.network.steps(x)):
+            if k:
+                cost += manifest.exits[k]["macs"] - manifest.exits[k - 1]["macs"]
+            if k not in (*active, 3):
+                continue
+            cost += manifest.exits[k]["head_macs"]
+            probs = torch.softmax(
+                logits[0].detach().double() / manifest.temperatures.per_exit[k], -1
+            )
+            seen.append((float(probs.max()), int(probs.argmax())))
+            if seen[-1][0] >= p_tar:
+                early += k < 3
+                right += seen[-1][1] == label_of[sample_id]
+                break
+        else:
+            right += max(seen)[1] == label_of[sample_id]
+        macs.append(cost)
+    (row,) = (
+        row
+        for row in rows(evaluated, "points")
+        if (row["policy"], row["p_tar"], row["active"]) == ("confidence", "0.8", "1 2")
+    )
+    assert 0 < early < len(test)
+    assert int(row["n"]) == len(test)
+    assert float(row["accuracy"]) == pytest.approx(right / len(test), rel=1e-5)
+    assert float(row["edge_probability"]) == pytest.approx(early / len(test), rel=1e-5)
+    assert float(row["macs"]) == pytest.approx(np.mean(macs), rel=1e-5)
+    assert float(row["accuracy_low"]) < float(row["accuracy"]) < float(row["accuracy_high"])
+
+
+def test_it_is_tracked_by_wandb_without_an_account(evaluated: Path) -> None:
+    (file,) = (evaluated / "wandb").glob("offline-run-*/*.wandb")
+    logged = {key.split("/")[0] for record in records(file) for key in items(record.history.item)}
+    assert {"points", "exits", "quality", "edge_probability", "tradeoff_3_branches"} <= logged
+
+
+def test_jobs_share_records_and_a_second_sweep_makes_no_pass(
+    trained: Path, passes: list[str], monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    sweep = ("-m", "p_tar=0.5,0.9", "active=1,3", "distortion.level=0,0.7", "logger=csv")
+    directory = run_in(trained, *sweep)
+    levels = [title.split()[-1] for title in passes]
+    assert levels in (["0", "0.7"], ["0.7"])
+    assert sorted(int(job.name) for job in directory.iterdir() if job.is_dir()) == list(range(8))
+    table = capsys.readouterr().out
+    assert len(re.findall(r"p_tar=0\.[59] active=[13] distortion\.level=0", table)) >= 8
+
+    passes.clear()
+    for room, name in ((eenn.records.recording, "record"), (eenn.records.profiling, "profile")):
+        monkeypatch.setattr(room, name, lambda *_: pytest.fail("a pass of the network"))
+    again = run_in(trained, *sweep)
+    for job in range(8):
+        assert rows(again / str(job), "points") == rows(directory / str(job), "points")
+
+
+def test_another_artifact_split_or_level_gets_records_of_its_own(
+    tmp_path: Path, images: Path, passes: list[str]
+) -> None:
+    few = ("p_tar=0.8", "logger=csv")
+    make_run(tmp_path / "outputs" / "train" / "noise" / "1", images, branches=1)
+    for expected, overrides in enumerate(
+        ((), ("split=val",), ("distortion.level=0.5",), ("distortion.level=0.50001",)), 1
+    ):
+        run_in(tmp_path, *few, *overrides)
+        assert len(passes) == expected
+    # The same run, trained again: latest is another artifact now.
+    make_run(tmp_path / "outputs" / "train" / "noise" / "2", images, branches=1, seed=1)
+    run_in(tmp_path, *few)
+    assert len(passes) == 5
+
+
+def test_an_interrupted_evaluation_goes_on_at_the_level_where_it_stopped(
+    tmp_path: Path, images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_run(tmp_path / "outputs" / "train" / "noise" / "1", images, branches=1)
+    settings = ("p_tar=0.8", "distortion.level=[0,0.5,1]", "logger=csv")
+    real, made = eenn.records.recording.record, list[str]()
+
+    def interrupted(*arguments: Any) -> Any:
+        if len(made) == 2:
+            raise KeyboardInterrupt
+        made.append(arguments[-1])
+        return real(*arguments)
+
+    monkeypatch.setattr(eenn.records.recording, "record", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run_in(tmp_path, *settings)
+    monkeypatch.setattr(eenn.records.recording, "record", lambda *a: made.append(a[-1]) or real(*a))
+    run_in(tmp_path, *settings)
+    assert [title.split()[-1] for title in made] == ["0", "0.5", "1"]
+
+
+def test_a_damaged_record_is_named_rebuilt_and_never_trusted(
+    tmp_path: Path, images: Path, passes: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_run(tmp_path / "outputs" / "train" / "noise" / "1", images, branches=1)
+    before = rows(run_in(tmp_path, "p_tar=0.8", "logger=csv"), "points")
+    (file,) = tmp_path.glob("outputs/records/*/*.safetensors")
+    content = bytearray(file.read_bytes())
+    content[-3] ^= 1
+    file.write_bytes(content)
+    after = rows(run_in(tmp_path, "p_tar=0.8", "logger=csv"), "points")
+    assert str(file.relative_to(tmp_path)) in capsys.readouterr().out
+    assert len(passes) == 2
+    assert after == before
+
+
+def test_a_fitted_threshold_is_reported_on_the_test_split(
+    trained: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    directory = run_in(
+        trained, "fit.goal=macs", "fit.limit=5e5", "p_tar=0.8", "active=3", "logger=csv"
+    )
+    (fitted,) = json.loads((directory / "summary.json").read_text())["thresholds"]
+    (row,) = (row for row in rows(directory, "points") if "macs" in row["policy"])
+    assert float(row["p_tar"]) == pytest.approx(fitted["p_tar"])
+    assert row["n"] == rows(directory, "points")[0]["n"]
+
+
+def test_thresholds_may_differ_between_exits(trained: Path) -> None:
+    alike, apart = (
+        rows(run_in(trained, f"p_tar=[[{thresholds}]]", "active=3", "logger=csv"), "exits")
+        for thresholds in ("0.8,0.8,0.8,0.8", "1,0.8,0,0.8")
+    )
+    usual = rows(run_in(trained, "p_tar=0.8", "active=3", "logger=csv"), "exits")
+    left, left_alike, left_apart = (
+        [int(row["exit_n"]) for row in table[:4]] for table in (usual, alike, apart)
+    )
+    assert left_alike == left
+    assert left_apart[0] <= left[0]
+    assert left_apart[3] == 0
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (("p_tar=[[0.8,0.9]]",), "one for every exit"),
+        (("p_tar=[[0.8,0.8,0.8,0.8]]", "policy=margin"), "allowed is 0 to 1"),
+        (("p_tar=high",), "allowed is 0 to 1"),
+        (("artifact=nowhere",), "nowhere holds no artifact"),
+        (("split=everything",), "allowed are train, val, test"),
+        (("p_tar=1.2",), "p_tar=1.2: allowed is 0 to 1"),
+        (("active=4",), "allowed is an ascending choice of 1, 2, 3"),
+        (("active=[[2,1]]",), "ascending choice"),
+        (("temperature=warm",), "allowed are per_exit, shared, none"),
+        (("policy=luck",), "confidence"),
+        (("compare=[luck]",), "allowed are committee, confidence"),
+        (("compare=confidence",), "evaluated already"),
+        (("fit.goal=macs",), "limit=None: allowed is a number"),
+        (("fit.goal=macs", "fit.limit=5e5", "split=val"), "use split=test"),
+        (("distortion.level=[]",), "different numbers"),
+        (("distortion.level=[0,0,1]",), "different numbers"),
+        (("distortion.level=far",), "level=far: allowed is a number"),
+        (("link.rtt_ms=fast",), "rtt_ms=fast: allowed is a number"),
+        (("batch_size=1.5",), "a whole number of images"),
+        (("active=some",), "allowed are null, a number"),
+        (("policy=patience", "policy.agree=x"), "a whole number of exits"),
+        (("artifacts=[]",), "allowed are one or more"),
+        (("artifacts=[latest,latest]",), "allowed are one or more different"),
+        (("policy.fallback_to=cloud",), "allowed are most_confident, last_exit"),
+        (("distortion.level=-1",), "allowed is 0 (none) or more"),
+        (("distortion.kind=fog", "distortion.level=1"), "gaussian_blur"),
+        (("link.bandwidth_mbps=0",), "bandwidth above 0"),
+        (("batch_size=0",), "batch_size=0: allowed is 1 or more"),
+        (("fit.goal=luck", "fit.limit=1"), "allowed are accuracy_drop, macs"),
+        (("fit.goal=macs", "fit.limit=1"), "cheapest"),
+        (("images=nowhere",), "one folder per class"),
+        (("images=.",), "class folders"),
+        (("p_target=0.8",), "p_tar"),
+    ],
+)
+def test_a_mistake_is_one_clear_line(
+    overrides: tuple[str, ...], said: str, trained: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        run_in(trained, *overrides, "logger=csv")
+    assert ended.value.code == 1
+    *_, line = capfd.readouterr().err.strip().splitlines()
+    assert line.startswith("error: ")
+    assert said in line, line
+
+
+def test_an_artifact_that_was_moved_asks_where_its_images_are(
+    trained: Path, images: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    moved = tmp_path / "moved"
+    (trained / "outputs" / "train" / "noise" / "1" / "artifact").rename(moved)
+    try:
+        with pytest.raises(SystemExit):
+            run_in(tmp_path, f"artifact={moved}", "logger=csv")
+        assert "give images=PATH" in capfd.readouterr().err
+        directory = run_in(tmp_path, f"artifact={moved}", f"images={images}", "logger=csv")
+        assert rows(directory, "points")
+    finally:
+        moved.rename(trained / "outputs" / "train" / "noise" / "1" / "artifact")
+
+
+def test_both_experiments_run_on_several_networks(
+    trained: Path, images: Path, tmp_path: Path
+) -> None:
+    paths = [tmp_path / name for name in ("two", "two_again", "none")]
+    for path, branches, seed in zip(paths, (2, 2, 0), (0, 1, 0), strict=True):
+        make_run(path, images, branches, seed)
+    given = f"artifacts=[{trained / 'outputs/train/noise/1'},{','.join(map(str, paths))}]"
+    curves = run_in(tmp_path, "experiment=edge_analysis", given, "logger=csv")
+    blur = run_in(
+        tmp_path, "experiment=blur_committee", given, "distortion.level=[0,1]", "logger=csv"
+    )
+    networks = {(row["network"], row["seed"]) for row in rows(curves, "points")}
+    assert networks == {
+        ("3 branches", "0"),
+        ("2 branches", "0"),
+        ("2 branches", "1"),
+        ("conventional network", "0"),
+    }
+    assert (curves / "figures" / "edge_probability.png").exists()
+    assert (blur / "figures" / "level_accuracy.png").exists()
+    assert {row["policy"] for row in rows(blur, "points")} >= {"confidence", "committee"}
+    assert {row["level"] for row in rows(blur, "points")} == {"0", "1"}
+
+
+def test_networks_that_differ_in_more_than_their_seed_are_told_apart(
+    trained: Path, images: Path, tmp_path: Path
+) -> None:
+    make_run(tmp_path / "pooled", images, 3, head="pool2")
+    given = f"artifacts=[{trained / 'outputs/train/noise/1'},{tmp_path / 'pooled'}]"
+    directory = run_in(tmp_path, given, "p_tar=0.8", "logger=csv")
+    names = {row["network"] for row in rows(directory, "points")}
+    assert len(names) == 2
+    assert all(any(head in name for name in names) for head in ("linear", "pool2"))
+
+
+def test_the_temperature_is_a_choice(trained: Path) -> None:
+    def confidence(choice: str) -> float:
+        directory = run_in(trained, "p_tar=1", "active=1", f"temperature={choice}", "logger=csv")
+        return float(rows(directory, "points")[0]["confidence"])
+
+    assert confidence("none") == confidence("shared") != confidence("per_exit")
+
+
+def test_a_changed_weight_is_noticed_though_the_records_are_there(
+    tmp_path: Path, images: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    make_run(tmp_path / "outputs" / "train" / "noise" / "1", images, branches=1)
+    run_in(tmp_path, "p_tar=0.8", "logger=csv")
+    (file,) = tmp_path.glob("outputs/train/noise/1/artifact/weights.safetensors")
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(SystemExit):
+        run_in(tmp_path, "p_tar=0.8", "logger=csv")
+    assert "was changed after it was written" in capfd.readouterr().err
+
+
+@pytest.mark.slow
+def test_the_page_works_in_a_browser(evaluated: Path, open_page: Callable[[Path], Page]) -> None:
+    page = open_page(evaluated / "report.html")
+    widths = page.eval_on_selector_all("img", "all => all.map(image => image.naturalWidth)")
+    assert widths
+    assert all(width > 0 for width in widths)
+    column = page.locator("th", has_text="accuracy %").first
+    column.get_by_role("button").click()
+    cells = page.locator("table").first.locator("tbody tr").all_inner_texts()
+    assert len(cells) == len(rows(evaluated, "points"))

@@ -1,0 +1,254 @@
+"""offload_bench.py as its users run it: real servers, real sockets, and what it leaves behind."""
+
+import csv
+import json
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import offload_bench
+from eenn.cli import one_line_errors
+from eenn.exits.settings import CLOUD_ONLY, EARLY_ON_EDGE, EDGE_ONLY, WHOLE_ON_EDGE
+from eenn.offload.cloud.command import running
+from eenn.offload.edge.clouds import stretched_ms
+from tests.artifact.expert_artifact import run_with_experts
+from tests.workflows.test_evaluate import make_run
+
+LIMIT, BRANCHES = 12, 3
+Rows = list[dict[str, str]]
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory, write_images: Callable[..., Path]) -> Path:
+    return write_images(tmp_path_factory.mktemp("images") / "all", ant=60, bee=60, cat=60, dog=60)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory, images: Path) -> Path:
+    """A folder in which a network with branches was trained, and one without before it."""
+    root = tmp_path_factory.mktemp("trained")
+    make_run(root / "outputs" / "train" / "plain" / "1", images, branches=0)
+    make_run(root / "outputs" / "train" / "noise" / "1", images, branches=BRANCHES)
+    return root
+
+
+def run_in(place: Path, *overrides: str) -> Path:
+    """Runs offload_bench.py in `place` and in this process; returns the directory it wrote to."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["offload_bench.py", f"limit={LIMIT}", *overrides])
+        patch.setenv("WANDB_DATA_DIR", str(place))
+        patch.chdir(place)
+        with one_line_errors():
+            offload_bench.main()
+    return max((place / "outputs" / "offload").glob("*/*"), key=lambda path: path.stat().st_mtime)
+
+
+def error_of(place: Path, capsys: pytest.CaptureFixture[str], *overrides: str) -> str:
+    with pytest.raises(SystemExit) as stop:
+        run_in(place, *overrides)
+    assert stop.value.code == 1
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert error.count("\n") == 1
+    return error
+
+
+@pytest.fixture(scope="module")
+def done(place: Path) -> Path:
+    """A run against a server of its own, in full precision."""
+    return run_in(
+        place,
+        "link=lan",
+        "payload=fp32",
+        "p_tar=[0.4,0.7]",
+        "conventional=outputs/train/plain/1",
+        "logger=wandb",
+    )
+
+
+@pytest.fixture(scope="module")
+def requests(done: Path) -> Rows:
+    with (done / "requests.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture(scope="module")
+def summary(done: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads((done / "summary.json").read_text())
+    return content
+
+
+def of(rows: Rows, policy: str) -> Rows:
+    return [row for row in rows if row["policy"] == policy]
+
+
+def test_every_way_answers_every_photograph_once(requests: Rows) -> None:
+    ways = [(row["policy"], row["p_tar"], row["active"]) for row in requests]
+    expected = {(CLOUD_ONLY, "nan", ""), (WHOLE_ON_EDGE, "nan", "")}
+    for policy in (EDGE_ONLY, EARLY_ON_EDGE):
+        expected |= {(policy, p_tar, "1 2 3") for p_tar in ("0.4", "0.7")}
+    for active in ("1", "1 2", "1 2 3"):
+        expected |= {("confidence", p_tar, active) for p_tar in ("0.4", "0.7")}
+    assert set(ways) == expected
+    photographs = {row["image"] for row in requests}
+    assert len(photographs) == LIMIT
+    assert len(set(zip(ways, (row["image"] for row in requests), strict=True))) == len(requests)
+    assert len(requests) == LIMIT * len(expected)
+
+
+def test_live_exits_and_answers_are_those_of_the_records(summary: dict[str, Any]) -> None:
+    early = [row for row in summary["points"] if row["policy"] == "confidence"]
+    assert [row["differing"] for row in early] == [0] * 6
+    shares = {row["edge_probability"] for row in early}
+    assert len(shares) > 2  # some images leave, some are offloaded
+
+
+def test_what_is_sent_is_counted_and_what_stays_sends_nothing(requests: Rows) -> None:
+    for row in requests:
+        stays = row["on_edge"] == "True"
+        assert (int(row["sent_bytes"]) == 0) is stays
+        assert (float(row["cloud_ms"]) == 0) is stays
+        parts = float(row["edge_ms"]) + float(row["cloud_ms"])
+        assert float(row["latency_ms"]) == pytest.approx(parts)
+        if not stays:
+            assert 0 < float(row["server_ms"]) < float(row["cloud_ms"])
+    # Features in fp32 behind the first branch: 4 bytes each, and a header.
+    offloaded = [row for row in requests if row["active"] == "1" and row["on_edge"] == "False"]
+    assert {row["failure"] for row in offloaded} == {""}
+    assert len({row["sent_bytes"] for row in offloaded}) == 1
+    assert {row["on_edge"] for row in of(requests, WHOLE_ON_EDGE)} == {"True"}
+    assert {row["on_edge"] for row in of(requests, EARLY_ON_EDGE)} == {"True"}
+    assert {row["on_edge"] for row in of(requests, CLOUD_ONLY)} == {"False"}
+
+
+def test_the_baselines_are_the_networks_that_they_are_named_after(
+    place: Path, images: Path, requests: Rows
+) -> None:
+    """The whole network is the trained one's last exit; cloud only is the conventional network."""
+    from eenn.artifact import store
+    from tests.workflows.test_evaluate import PREPROCESSING
+
+    torch = pytest.importorskip("torch")
+    for policy, run in ((WHOLE_ON_EDGE, "noise"), (CLOUD_ONLY, "plain")):
+        network = store.load(place / "outputs" / "train" / run / "1" / "artifact").network.eval()
+        for row in of(requests, policy):
+            image = PREPROCESSING(PREPROCESSING.read(images / row["image"]))
+            with torch.inference_mode():
+                logits = network(torch.from_numpy(image[None]))[-1]
+            assert int(row["label"]) == int(logits.argmax())
+
+
+def test_points_are_means_of_the_requests(requests: Rows, summary: dict[str, Any]) -> None:
+    alone = np.mean([float(row["latency_ms"]) for row in of(requests, CLOUD_ONLY)])
+    for point in summary["points"]:
+        p_tar = "nan" if point["p_tar"] is None else str(point["p_tar"])
+        own = [
+            row
+            for row in requests
+            if (row["policy"], row["p_tar"], row["active"])
+            == (point["policy"], p_tar, point["active"])
+        ]
+        assert len(own) == LIMIT
+        took = np.array([float(row["latency_ms"]) for row in own])
+        assert point["answer_ms"] == pytest.approx(took.mean())
+        assert point["p95_ms"] == pytest.approx(np.quantile(took, 0.95))
+        assert point["reduction"] == pytest.approx(1 - took.mean() / alone)
+        right = np.mean([row["label"] == row["truth"] for row in own])
+        assert point["accuracy"] == pytest.approx(right)
+
+
+def test_the_report_and_the_plan_are_there(done: Path, summary: dict[str, Any]) -> None:
+    page = (done / "report.html").read_text()
+    for heading in (
+        "Ways to answer",
+        "Time to the answer",
+        "Slower edges",
+        "Best plan",
+        "git commit",
+    ):
+        assert heading in page
+    for name in ("answer_ms", "accuracy", "sent_bytes", "slowdown"):
+        assert (done / "figures" / f"{name}.png").stat().st_size > 1000
+    assert not (done / "requests.partial.csv").exists()
+    assert summary["best_plan"]["latency_ms"] > 0
+    # The emulated link was found again.
+    assert summary["measured_link"]["rtt_ms"] > 0.5
+    assert list((done / "wandb").glob("offline-run-*"))
+
+
+def test_a_live_cloud_is_asked_with_its_token(place: Path, tmp_path: Path) -> None:
+    token = tmp_path / "token"
+    token.write_text("secret-token\n")
+    run_in(place, "p_tar=0.5", "active=[3]", "logger=csv")  # exports, if no other test did
+    artifact = place / "outputs" / "train" / "noise" / "1" / "artifact"
+    with running([artifact], token_file=token) as server:
+        directory = run_in(
+            place,
+            f"cloud.url={server.url}",
+            f"cloud.token_file={token}",
+            "p_tar=0.5",
+            "active=[3]",
+            "logger=csv",
+        )
+    points = json.loads((directory / "summary.json").read_text())["points"]
+    assert {row["degraded"] for row in points} == {0}
+
+
+def test_distorted_photographs_are_sent_as_crops(place: Path) -> None:
+    directory = run_in(
+        place, "distortion.level=[0,1.5]", "upload=crop", "p_tar=0.5", "active=[3]", "logger=csv"
+    )
+    points = json.loads((directory / "summary.json").read_text())["points"]
+    assert {row["level"] for row in points} == {0, 1.5}
+    assert (directory / "figures" / "level_answer_ms.png").exists()
+
+
+def test_experts_answer_as_the_records_say(
+    images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = run_with_experts(tmp_path, images)
+    given = ("distortion.level=[0,2]", "upload=crop", "payload=fp32", "logger=csv", "link=lan")
+    directory = run_in(root, "experts=auto", "p_tar=0.4", *given)
+    summary = json.loads((directory / "summary.json").read_text())
+    early = [row for row in summary["points"] if row["policy"] == "confidence"]
+    assert len(early) == 2 * BRANCHES
+    assert {row["differing"] for row in early} == {0}
+    assert all(row["predicted_ms"] > 0 for row in early)
+    assert any(row["part"] == "distortion classifier" for row in summary["parts"])
+    with (directory / "requests.csv").open() as file:
+        seen = {(row["policy"], row["heads"]) for row in csv.DictReader(file)}
+    assert len([heads for policy, heads in seen if policy == "confidence"]) > 1
+    assert [heads for policy, heads in seen if policy == CLOUD_ONLY] == ["plain"]
+    assert "experts=soft" in error_of(root, capsys, "experts=soft")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "says"),
+    [
+        (["payload=fp8"], "payload=fp8: allowed are fp32, fp16, uint8"),
+        (["upload=png"], "upload=png: allowed are file, crop"),
+        (["distortion.level=1"], "upload=crop"),
+        (["edge.slowdown=0.5"], "edge.slowdown=0.5: allowed is 1 or more"),
+        (["conventional=latest"], "allowed is an artifact of `python train.py branches=0`"),
+        (["cloud.token_file=pyproject.toml"], "pyproject.toml: No such file"),
+        (["cloud.url=http://127.0.0.1:9"], "127.0.0.1:9"),
+        (["limit=0"], "limit=0: allowed is 1 or more"),
+        (["p_tar=[2]"], "p_tar"),
+    ],
+)
+def test_mistakes_are_one_line(
+    place: Path, capsys: pytest.CaptureFixture[str], overrides: list[str], says: str
+) -> None:
+    assert says in error_of(place, capsys, *overrides)
+
+
+def test_a_slower_device_takes_as_many_times_as_long() -> None:
+    start = time.perf_counter()
+    while (elapsed := time.perf_counter() - start) < 0.005:
+        pass
+    assert stretched_ms(start, 4) >= 4e3 * elapsed

@@ -1,0 +1,394 @@
+"""train.py as its users run it: what a run leaves behind, sweeps, resuming, and mistakes."""
+
+import csv
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+from PIL import Image
+
+import train
+from eenn.artifact import store
+from eenn.cli import one_line_errors
+from eenn.data.demo import DemoImages
+from eenn.data.splits import Split
+from tests.workflows.wandb_file import items, records
+
+ROOT = Path(__file__).parents[2]
+# Ten classes of ten images, a narrow net, two epochs: seconds, and every step of a real run.
+TINY = (
+    "data.source.images_per_class=10",
+    "data.batch_size=16",
+    "model.width_mult=0.35",
+    "branches=2",
+    "trainer.max_epochs=2",
+    "+trainer.enable_progress_bar=false",
+)
+
+pytestmark = pytest.mark.filterwarnings(
+    # Lightning itself uses what torch deprecates.
+    "ignore:.*LeafSpec:FutureWarning",
+    "ignore:.*does not have many workers",
+    "ignore:The number of training batches",
+)
+
+
+def run_in(directory: Path, *overrides: str) -> Path:
+    """Runs train.py in this process, writing to `directory`; returns it."""
+    resumed = any(override.startswith("resume=") for override in overrides)
+    place = [] if resumed else [f"hydra.run.dir={directory}"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["train.py", *place, *overrides])
+        patch.setenv("WANDB_DATA_DIR", str(directory.parent))
+        patch.chdir(directory.parent)
+        with one_line_errors():
+            train.main()
+    return directory
+
+
+@pytest.fixture(scope="module")
+def tracked(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run, tracked by W&B."""
+    return run_in(tmp_path_factory.mktemp("tracked") / "run", *TINY)
+
+
+@pytest.fixture(scope="module")
+def untracked(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same run, with the CSV logger."""
+    return run_in(tmp_path_factory.mktemp("untracked") / "run", *TINY, "logger=csv")
+
+
+def weights(directory: Path) -> dict[str, torch.Tensor]:
+    content = (directory / "artifact" / "weights.safetensors").read_bytes()
+    return safetensors.torch.load(content)
+
+
+def assert_same_weights(one: Path, other: Path) -> None:
+    first, second = weights(one), weights(other)
+    assert first.keys() == second.keys()
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_a_run_leaves_what_the_contract_says(tracked: Path) -> None:
+    metrics = json.loads((tracked / "metrics.json").read_text())
+    for name in ("accuracy", "nll", "ece", "nll_calibrated", "ece_calibrated"):
+        assert len(metrics["test"][name]) == 3
+    assert metrics["images_per_s"] > 0
+    assert metrics["seconds"] > 0
+    saved = store.load(tracked / "artifact")
+    assert saved.manifest.content["split"]["sizes"] == {"train": 80, "val": 10, "test": 10}
+    assert list(saved.manifest.temperatures.per_exit) == metrics["temperatures"]["per_exit"]
+    assert (tracked / "config.yaml").is_file()
+    assert (tracked / "checkpoints" / "last.ckpt").is_file()
+    for part in ("val", "test"):
+        with Image.open(tracked / "figures" / f"reliability_{part}.png") as figure:
+            assert min(figure.size) > 200
+    with (tracked / "tables" / "exits.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [float(row["accuracy %"]) for row in rows] == pytest.approx(
+        [100 * a for a in metrics["test"]["accuracy"]], abs=0.05
+    )
+
+
+def test_the_artifact_holds_the_best_checkpoint(tracked: Path) -> None:
+    best = torch.load(tracked / "checkpoints" / "best.ckpt", weights_only=True)["state_dict"]
+    saved = weights(tracked)
+    assert saved
+    assert all(torch.equal(tensor, best[f"network.{name}"]) for name, tensor in saved.items())
+
+
+def test_metrics_are_those_of_the_artifact_on_the_test_split(tracked: Path) -> None:
+    saved = store.load(tracked / "artifact")
+    source = DemoImages(10)
+    index = {sample_id: i for i, sample_id in enumerate(source.sample_ids)}
+    tested = [index[sample_id] for sample_id in Split.load(saved.manifest.split_file).test]
+    right = np.zeros(3)
+    for i in tested:
+        x = torch.from_numpy(saved.manifest.preprocessing(source.read(i, 64)))
+        right += (saved.network(x[None])[:, 0].argmax(-1) == source.labels[i]).numpy()
+    accuracy = json.loads((tracked / "metrics.json").read_text())["test"]["accuracy"]
+    assert accuracy == pytest.approx(right / len(tested))
+
+
+def test_offline_wandb_holds_the_metrics(tracked: Path) -> None:
+    (file,) = tracked.glob("wandb/offline-run-*/*.wandb")
+    history: dict[str, Any] = {}
+    summary: dict[str, Any] = {}
+    config: dict[str, Any] = {}
+    kinds = set()
+    for record in records(file):
+        kinds.add(record.WhichOneof("record_type"))
+        history |= items(record.history.item)
+        summary |= items(record.summary.update)
+        config |= items(record.config.update) | items(record.run.config.update)
+    metrics = json.loads((tracked / "metrics.json").read_text())
+    for k in range(1, 4):
+        assert 0 <= history[f"val/exit{k}/acc"] <= 1
+        assert summary[f"test/exit{k}/acc"] == pytest.approx(metrics["test"]["accuracy"][k - 1])
+    assert {"train/loss", "val/loss", "train/images_per_s"} <= history.keys()
+    for start in ("lr-", "exits/", "reliability_val/", "reliability_test/"):
+        assert any(key.startswith(start) for key in history)
+    assert config["branches"] == 2
+    assert "artifact" in kinds
+
+
+def test_csv_logger_does_without_wandb(untracked: Path) -> None:
+    assert not (untracked / "wandb").exists()
+    with (untracked / "logs" / "version_0" / "metrics.csv").open() as file:
+        columns = {column for row in csv.DictReader(file) for column, value in row.items() if value}
+    assert {"train/loss", "val/loss", "val/exit1/acc", "val/exit3/acc"} <= columns
+
+
+def test_same_seed_same_weights(tracked: Path, untracked: Path) -> None:
+    assert_same_weights(tracked, untracked)
+
+
+def class_folders(root: Path, counts: dict[str, int]) -> Path:
+    generator = np.random.default_rng(0)
+    for name, count in counts.items():
+        (root / name).mkdir(parents=True)
+        for i in range(count):
+            pixels = generator.integers(0, 256, (40, 40, 3), np.uint8)
+            Image.fromarray(pixels).save(root / name / f"{i}.png")
+    return root
+
+
+FEW = ("logger=csv", "data.source.images_per_class=3")
+FOLDER = ("logger=csv", "data=folder", "model.weights=null")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (
+            (
+                *FEW,
+                "branches=99",
+            ),
+            "branches=99: allowed are 0 to 18",
+        ),
+        (
+            (
+                *FEW,
+                "branches=[7,3]",
+            ),
+            "must ascend",
+        ),
+        (
+            (
+                *FEW,
+                "model.head=dense",
+            ),
+            "allowed are linear, pool2, conv",
+        ),
+        (
+            (
+                *FEW,
+                "loss_weights=twos",
+            ),
+            "allowed are ones, linspace",
+        ),
+        (
+            (
+                *FEW,
+                "optimiser.schedule=linear",
+            ),
+            "allowed are onecycle, cosine, constant",
+        ),
+        (
+            (
+                *FEW,
+                "data.augmentation.rotation=400",
+            ),
+            "rotation in",
+        ),
+        (
+            (
+                *FEW,
+                "data.batch_size=1",
+            ),
+            "allowed is 2 or more",
+        ),
+        (
+            (
+                *FEW,
+                "data.input_size=8",
+            ),
+            "allowed is 32",
+        ),
+        (
+            (
+                *FEW,
+                "model.weights=absent.pth",
+            ),
+            "allowed are imagenet, null",
+        ),
+        ((*FEW, "branches=abc"), "allowed are 0 to 18"),
+        ((*FEW, "loss_weights=0.5"), "allowed are ones, linspace"),
+        ((*FEW, "seed=-1"), "allowed is 0 or more"),
+        ((*FEW, "trainer.max_epochs=-5"), "trainer: .*max_epochs"),
+        ((*FEW, "optimiser.lr_heads=abc"), "lr_heads=abc: allowed is a number"),
+        ((*FEW, "data.batch_size=abc"), "batch_size=abc: allowed is a number"),
+        (("brnches=3",), "Allowed here are"),
+        (("model.heads=conv",), "head, width_mult, weights"),
+        (("data=imagenet",), "caltech256"),
+        (("resume=latest",), r"python train\.py"),
+        (("resume=nowhere",), "allowed are latest or"),
+        ((*FOLDER, "data.root=nowhere"), "one folder per class"),
+        ((*FOLDER, "data.root=empty"), "no class folders"),
+        ((*FOLDER, "data.root=one_empty"), r"void/.*data\.on_error=skip"),
+        ((*FOLDER, "data.root=one_image"), r"lonely \(1\).*remove the folder"),
+        ((*FOLDER, "data.root=one_broken"), r"1 unreadable images.*torn\.png"),
+        ((*FOLDER,), "data.root"),
+    ],
+)
+def test_a_mistake_is_one_clear_line(
+    overrides: tuple[str, ...], said: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "empty").mkdir()
+    class_folders(tmp_path / "one_empty", {"full": 4})
+    (tmp_path / "one_empty" / "void").mkdir()
+    class_folders(tmp_path / "one_image", {"full": 4, "lonely": 1})
+    class_folders(tmp_path / "one_broken", {"full": 4})
+    (tmp_path / "one_broken" / "full" / "torn.png").write_bytes(b"\x89PNG torn")
+    with pytest.raises(SystemExit) as ended:
+        run_in(tmp_path / "run", *overrides)
+    assert ended.value.code == 1
+    (line,) = capfd.readouterr().err.strip().splitlines()
+    assert line.startswith("error: ")
+    assert re.search(said, line), line
+
+
+def test_a_place_that_cannot_be_written_is_named(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "taken").write_text("a file, not a folder")
+    with pytest.raises(SystemExit, match="1"):
+        run_in(tmp_path / "run", "hydra.run.dir=taken/run")
+    assert "taken" in capfd.readouterr().err.strip().splitlines()[-1]
+
+
+def test_a_finished_run_is_neither_overwritten_nor_resumed(
+    untracked: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    before = {file: file.read_bytes() for file in untracked.rglob("*") if file.is_file()}
+    for overrides, said in (
+        (TINY, "holds a run"),
+        ((f"resume={untracked}",), "is finished"),
+        ((f"resume={untracked}", "branches=3"), "leave out branches=3"),
+    ):
+        with pytest.raises(SystemExit, match="1"):
+            run_in(untracked, *overrides)
+        assert said in capfd.readouterr().err
+    assert all(file.read_bytes() == content for file, content in before.items())
+
+
+@pytest.mark.slow
+def test_a_killed_run_resumes_to_the_result_of_an_uninterrupted_one(tmp_path: Path) -> None:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "WANDB_DATA_DIR": str(tmp_path)}
+    settings = (*TINY, "data.source.images_per_class=40", "data.num_workers=1", "logger=csv")
+    settings += ("trainer.max_epochs=3",)
+
+    def start(*arguments: str) -> subprocess.Popen[bytes]:
+        command = [sys.executable, str(ROOT / "train.py"), *arguments]
+        return subprocess.Popen(command, cwd=tmp_path, env=environment)
+
+    assert start(*settings, "hydra.run.dir=whole").wait(timeout=300) == 0
+    killed = start(*settings, "name=killed")
+    deadline = time.monotonic() + 300
+    while not list(tmp_path.glob("outputs/train/killed/*/checkpoints/last.ckpt")):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    time.sleep(0.3)
+    killed.send_signal(signal.SIGKILL)
+    killed.wait()
+    (directory,) = tmp_path.glob("outputs/train/killed/*")
+    assert not (directory / "artifact").exists()
+    assert start("resume=latest").wait(timeout=300) == 0
+    assert_same_weights(directory, tmp_path / "whole")
+    one, other = (
+        json.loads((d / "metrics.json").read_text()) for d in (directory, tmp_path / "whole")
+    )
+    assert one["test"] == other["test"]
+    assert list(tmp_path.glob("outputs/train/killed/*")) == [directory]
+
+
+@pytest.mark.parametrize("stop", ["after the fit", "after the artifact"])
+def test_a_run_killed_after_an_early_stop_resumes_without_training_on(
+    stop: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # So large a rate never improves, and the fit stops after its second or third epoch.
+    settings = (*TINY, "logger=csv", "patience=1", "optimiser.lr_heads=100", "name=stopped")
+    settings += ("trainer.max_epochs=30",)
+    killed = "exit_metrics" if stop == "after the artifact" else "store.save"
+    with monkeypatch.context() as patch:
+        patch.setattr(f"eenn.workflows.train.{killed}", lambda *_, **__: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            run_in(tmp_path / "run", *settings)
+    last = torch.load(tmp_path / "run" / "checkpoints" / "last.ckpt", weights_only=False)
+    run_in(tmp_path / "run", f"resume={tmp_path / 'run'}")
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert metrics["epochs"] == last["epoch"] + 1 < 30
+    assert "patience=1" in metrics["overrides"]
+    best = torch.load(tmp_path / "run" / "checkpoints" / "best.ckpt", weights_only=True)
+    saved = weights(tmp_path / "run")
+    assert all(torch.equal(t, best["state_dict"][f"network.{n}"]) for n, t in saved.items())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", ["basic", "joblib"])
+def test_a_sweep_is_one_tracked_run_each_and_one_table(launcher: str, tmp_path: Path) -> None:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "WANDB_DATA_DIR": str(tmp_path)}
+    command = [
+        sys.executable,
+        str(ROOT / "train.py"),
+        "-m",
+        "branches=0,99,3",
+        *TINY[:3],
+        *TINY[4:],
+    ]
+    done = subprocess.run(
+        [*command, f"hydra/launcher={launcher}"],
+        cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=600, check=False,
+    )  # fmt: skip
+    # The job in the middle cannot run, and says so; the others are not held up.
+    assert done.returncode == 1
+    assert "error in job 1" in done.stderr
+    assert "branches=99: allowed are 0 to 18" in done.stderr
+    assert "jobs without a result: 1" in done.stderr
+    assert "Traceback" not in done.stderr
+    (sweep,) = tmp_path.glob("outputs/train/demo/*")
+    table = [line for line in done.stdout.splitlines() if "branches=" in line and "|" in line]
+    assert ["branches=0" in table[0], "branches=3" in table[1], len(table)] == [True, True, 2]
+    groups, runs = set(), set()
+    for file in sweep.glob("*/wandb/offline-run-*/*.wandb"):
+        run = next(r.run for r in records(file) if r.WhichOneof("record_type") == "run")
+        groups.add(run.run_group)
+        runs.add(run.run_id)
+    assert groups == {sweep.name}
+    assert len(runs) == 2
+
+
+@pytest.mark.slow
+def test_with_ddp_one_process_writes(tmp_path: Path) -> None:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "WANDB_DATA_DIR": str(tmp_path)}
+    ddp = ("trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2")
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "train.py"), *ddp, *TINY],
+        cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=600, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    (directory,) = tmp_path.glob("outputs/train/demo/*")
+    store.load(directory / "artifact")
+    assert done.stdout.count("Test split") == 1
+    assert len(list(directory.glob("wandb/offline-run-*"))) == 1
