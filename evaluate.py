@@ -16,7 +16,7 @@ from eenn.evaluation.fitting import Goal
 from eenn.evaluation.grid import Service
 from eenn.planning.costs import Link
 from eenn.provenance import processor, provenance
-from eenn.records.evaluated_artifact import Subject, open_subject
+from eenn.records.evaluated_artifact import EvaluatedArtifact, open_artifact
 from eenn.workflows.evaluate import Plan, run_evaluation
 from eenn.workflows.evaluate_experts import run_expert_evaluation
 from eenn.workflows.hydra_job import CONF, claimed_job
@@ -30,7 +30,7 @@ def main(config: DictConfig) -> None:
 
 
 def evaluate(settings: dict[str, Any], directory: Path) -> None:
-    subjects = [open_subject(path, settings["images"]) for path in as_list(settings["artifacts"])]
+    subjects = [open_artifact(path, settings["images"]) for path in as_list(settings["artifacts"])]
     fit = settings["fit"]
     plan = Plan(
         split=settings["split"],
@@ -65,7 +65,7 @@ def policies_of(settings: dict[str, Any]) -> dict[str, dict[str, Any]]:
     return policies
 
 
-def run_of(settings: dict[str, Any], directory: Path, subjects: list[Subject]) -> Run:
+def run_of(settings: dict[str, Any], directory: Path, subjects: list[EvaluatedArtifact]) -> Run:
     """Where the job's results go, and their origin."""
     titles = dict.fromkeys(subject.title for subject in subjects)
     seeds = dict.fromkeys(str(subject.split.seed) for subject in subjects)

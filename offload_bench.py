@@ -15,7 +15,7 @@ from eenn.errors import EennError
 from eenn.offload.export.report import export_artifact
 from eenn.offload.graphs.index import FOLDER
 from eenn.planning.costs import Link
-from eenn.records.evaluated_artifact import Subject, open_subject
+from eenn.records.evaluated_artifact import EvaluatedArtifact, open_artifact
 from eenn.workflows.hydra_job import CONF, claimed_job
 from eenn.workflows.offload import Plan, Server, run_offloading
 from evaluate import as_list, policies_of, run_of
@@ -67,9 +67,9 @@ def offload(settings: dict[str, Any], directory: Path) -> None:
     run_offloading(run, subject, conventional, server, planned)
 
 
-def exported(settings: dict[str, Any], key: str) -> Subject:
+def exported(settings: dict[str, Any], key: str) -> EvaluatedArtifact:
     """An artifact of the settings, with its graphs exported if they were not yet."""
-    subject = open_subject(settings[key], settings["images"])
+    subject = open_artifact(settings[key], settings["images"])
     if not (subject.manifest.path / FOLDER).exists():
         print(f"exporting {subject.manifest.path} (once)")
         print(f"\n{export_artifact(subject)}\n")

@@ -28,7 +28,7 @@ from PIL import Image
 
 from eenn.artifact import store
 from eenn.exits.head_sets import AUTO, CLASSIFIER, Classifier, Expert
-from eenn.exits.policies import Confidence
+from eenn.exits.policies.threshold import Confidence
 from eenn.files import write_file
 from eenn.models.architecture import Architecture
 from eenn.models.distortion_classifier import DistortionClassifier

@@ -18,11 +18,11 @@ import numpy as np
 from eenn.evaluation.fitting import CANDIDATES, Goal, fit_p_tar
 from eenn.evaluation.grid import Case, Service, exit_outputs
 from eenn.exits.decide import decide
-from eenn.exits.policies import make_policy
+from eenn.exits.policies.registry import make_policy
 from eenn.files import write_file
 from eenn.planning.costs import CostModel, Link, macs, payloads
 from eenn.provenance import processor, provenance
-from eenn.records.evaluated_artifact import open_subject
+from eenn.records.evaluated_artifact import open_artifact
 from eenn.statistics.risk_control import P_VALUES
 
 DRAWS, LIMIT, DELTA = 400, 0.03, 0.1
@@ -33,9 +33,9 @@ RESULT = Path("results/risk.json")
 def main() -> None:
     parser = argparse.ArgumentParser(description="fitted thresholds against their promise")
     parser.add_argument("--artifact", required=True, help="directory of an artifact, or latest")
-    subject = open_subject(parser.parse_args().artifact, None)
-    manifest, active = subject.manifest, tuple(range(subject.branches))
-    validation, test = (subject.records(split, "none", 0) for split in ("val", "test"))
+    artifact = open_artifact(parser.parse_args().artifact, None)
+    manifest, active = artifact.manifest, tuple(range(artifact.branches))
+    validation, test = (artifact.records(split, "none", 0) for split in ("val", "test"))
     logits = np.concatenate([validation.logits, test.logits], axis=1)
     labels = np.concatenate([validation.labels, test.labels])
     part_macs = macs(manifest.exits)
@@ -69,7 +69,7 @@ def main() -> None:
         "population_n": len(labels),
         "lowest_p_tar_within_limit": min(p for p, risk in risks.items() if risk <= LIMIT),
         "methods": methods,
-        **provenance(subject.split.seed, subject.title, processor()),
+        **provenance(artifact.split.seed, artifact.title, processor()),
     }
     write_file(RESULT, json.dumps(result, indent=1))
     print(json.dumps(result, indent=1))

@@ -5,12 +5,15 @@ import math
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TypeAlias
 
 from eenn.errors import EennError
+
+# What JSON can hold.
+Json: TypeAlias = "Mapping[str, Json] | Sequence[Json] | str | float | int | bool | None"
 
 
 def write_file(path: Path, content: str | bytes) -> None:
@@ -29,7 +32,7 @@ def write_file(path: Path, content: str | bytes) -> None:
         raise
 
 
-def write_json(path: Path, value: Any) -> None:
+def write_json(path: Path, value: Json) -> None:
     """Write a value as JSON, which has no NaN: numbers that are none become null."""
     write_file(path, json.dumps(_without_nan(value), indent=1))
 
@@ -59,7 +62,7 @@ def new_directory(path: Path) -> Iterator[Path]:
         raise
 
 
-def _without_nan(value: Any) -> Any:
+def _without_nan(value: Json) -> Json:
     if isinstance(value, Mapping):
         return {key: _without_nan(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

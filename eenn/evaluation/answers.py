@@ -1,63 +1,84 @@
-"""Whose heads answer in an evaluation: the records of their answers, and what they cost."""
+"""Who answers in an evaluation: the records of their answers, and what they cost."""
 
 from dataclasses import replace
+from typing import assert_never
 
 import numpy as np
 
 from eenn.errors import EennError
 from eenn.exits.head_sets import (
-    AUTO,
     CLASSIFIER,
-    FINE_TUNED,
-    MATCHING,
     PLAIN,
-    SOFT,
+    PLAIN_HEADS,
     Floats,
+    HeadChoice,
+    How,
     choose,
     mixed,
     picked,
 )
 from eenn.planning.costs import CostModel, Link, macs, payloads
-from eenn.records.evaluated_artifact import Subject
+from eenn.records.evaluated_artifact import EvaluatedArtifact
 from eenn.records.records import ExitRecords
 from eenn.statistics.calibration import log_probabilities, probabilities
 
 
 def answers(
-    subject: Subject, split: str, distortion: str, level: float, experts: str, temperature: str
+    artifact: EvaluatedArtifact,
+    split: str,
+    distortion: str,
+    level: float,
+    experts: HeadChoice,
+    temperature: str,
 ) -> tuple[ExitRecords, tuple[float, ...]]:
-    """The logits of those who answer, and the temperature of every exit.
+    """Fetch the logits of those who answer, and the temperature of every exit.
 
     Where images have different heads these are log-probabilities, calibrated with each head set's
     own temperatures, and have none left to apply.
 
     Args:
-        experts: `plain`, a kind, `auto`, `soft`, `matching` or `fine_tuned`; see
-            `eenn.exits.head_sets`.
         temperature: as in `Temperatures.chosen`.
 
     Raises:
         EennError: the artifact has no such experts.
     """
-    check_experts(subject, experts, distortion)
-    exits = subject.branches + 1
-    if experts == FINE_TUNED:
-        if level:
-            subject = subject.fine_tuned[distortion]
-        experts = PLAIN
-    if experts == MATCHING:
-        experts = distortion if level and distortion in subject.heads else PLAIN
-    if experts not in (AUTO, SOFT):
-        records = subject.records(split, distortion, level, experts)
-        return records, _temperatures(subject, experts, temperature)
-    by_set = [subject.records(split, distortion, level, heads) for heads in subject.heads]
+    check_experts(artifact, experts, distortion)
+    match experts.how:
+        case How.PLAIN:
+            heads = PLAIN
+        case How.ONE_KIND:
+            heads = experts.kind
+        case How.MATCHING:
+            heads = distortion if level and distortion in artifact.heads else PLAIN
+        case How.FINE_TUNED:
+            tuned = artifact.fine_tuned[distortion] if level else artifact
+            return answers(tuned, split, distortion, level, PLAIN_HEADS, temperature)
+        case How.CHOSEN | How.MIXTURE:
+            return _by_image(artifact, split, distortion, level, experts, temperature)
+        case _:
+            assert_never(experts.how)
+    records = artifact.records(split, distortion, level, heads)
+    return records, artifact.manifest.temperatures_of(heads).chosen(temperature)
+
+
+def _by_image(
+    artifact: EvaluatedArtifact,
+    split: str,
+    distortion: str,
+    level: float,
+    experts: HeadChoice,
+    temperature: str,
+) -> tuple[ExitRecords, tuple[float, ...]]:
+    """Choose or mix head sets image by image, by what the distortion classifier says of it."""
+    manifest = artifact.manifest
+    by_set = [artifact.records(split, distortion, level, heads) for heads in artifact.heads]
     log_probs = [
-        log_probabilities(records.logits, _temperatures(subject, heads, temperature))
-        for heads, records in zip(subject.heads, by_set, strict=True)
+        log_probabilities(records.logits, manifest.temperatures_of(heads).chosen(temperature))
+        for heads, records in zip(artifact.heads, by_set, strict=True)
     ]
-    probs = kind_probs(subject, split, distortion, level)
-    if experts == AUTO:
-        answered = picked(log_probs, choose(probs, subject.manifest.classifier.sure))
+    probs = kind_probs(artifact, split, distortion, level)
+    if experts.how is How.CHOSEN:
+        answered = picked(log_probs, choose(probs, manifest.classifier.sure))
     else:
         answered = mixed(log_probs, probs)
     plain = by_set[0]
@@ -65,14 +86,14 @@ def answers(
         answered.astype(np.float32),
         plain.labels,
         plain.sample_ids,
-        replace(plain.origin, heads=experts),
+        replace(plain.origin, heads=str(experts)),
         plain.made,
     )
-    return merged, exits * (1.0,)
+    return merged, len(answered) * (1.0,)
 
 
-def check_experts(subject: Subject, experts: str, distortion: str) -> None:
-    """See whether an artifact has the experts that are asked for.
+def check_experts(artifact: EvaluatedArtifact, experts: HeadChoice, distortion: str) -> None:
+    """Check that an artifact has the experts that are asked for.
 
     Args:
         distortion: the kind at hand.
@@ -80,45 +101,41 @@ def check_experts(subject: Subject, experts: str, distortion: str) -> None:
     Raises:
         EennError: the artifact has no such experts.
     """
-    allowed = [*subject.heads]
-    if subject.manifest.experts:
-        allowed += [AUTO, SOFT, MATCHING]
+    allowed = [HeadChoice.named(heads) for heads in artifact.heads]
+    if artifact.manifest.experts:
+        allowed += map(HeadChoice, (How.CHOSEN, How.MIXTURE, How.MATCHING))
     # Looked for on disk, so only where it matters.
-    if experts == FINE_TUNED and distortion in subject.fine_tuned:
-        allowed += [FINE_TUNED]
+    if experts.how is How.FINE_TUNED and distortion in artifact.fine_tuned:
+        allowed += [experts]
     if experts not in allowed:
         raise EennError(
-            f"experts={experts}: of {subject.manifest.path}, for {distortion}, allowed are "
-            f"{', '.join(allowed)}; `python train.py experiment=distortion_experts artifact=DIR` "
-            "trains experts and fine-tuned networks for the kinds in expert_training.levels"
+            f"experts={experts}: of {artifact.manifest.path}, for {distortion}, allowed are "
+            f"{', '.join(map(str, allowed))}; `python train.py --config-name train_experts "
+            "artifact=DIR` trains experts and fine-tuned networks for the kinds in its levels"
         )
 
 
-def kind_probs(subject: Subject, split: str, distortion: str, level: float) -> Floats:
-    """The distortion classifier's calibrated probabilities, (samples, 1 + kinds)."""
-    classifier = subject.manifest.classifier
-    (logits,) = subject.records(split, distortion, level, CLASSIFIER).logits
+def kind_probs(artifact: EvaluatedArtifact, split: str, distortion: str, level: float) -> Floats:
+    """Calibrate the distortion classifier's probabilities, (samples, 1 + kinds)."""
+    classifier = artifact.manifest.classifier
+    (logits,) = artifact.records(split, distortion, level, CLASSIFIER).logits
     return probabilities(logits, classifier.temperature)
 
 
-def costs(subject: Subject, link: Link, experts: str) -> CostModel:
-    """What answers cost; that of the classifier, where it is asked, comes first on the edge.
+def costs(artifact: EvaluatedArtifact, link: Link, experts: HeadChoice) -> CostModel:
+    """Model what answers cost; that of the classifier, where it is asked, comes first on the edge.
 
-    A soft mixture runs the heads of all sets.
+    A mixture runs the heads of all sets.
     """
-    manifest, profile = subject.manifest, subject.profile
+    manifest, profile = artifact.manifest, artifact.profile
     own_macs, own_ms = macs(manifest.exits), profile.median
-    if experts in (AUTO, SOFT):
+    if experts.asks_classifier:
         own_macs = replace(own_macs, first=float(manifest.classifier.macs))
         own_ms = replace(own_ms, first=profile.classifier["p50"])
-    if experts == SOFT:
+    if experts.how is How.MIXTURE:
         own_macs, own_ms = (
-            replace(each, heads=tuple(len(subject.heads) * head for head in each.heads))
+            replace(each, heads=tuple(len(artifact.heads) * head for head in each.heads))
             for each in (own_macs, own_ms)
         )
     sizes = payloads(manifest.exits, manifest.preprocessing.input_size)
     return CostModel(own_macs, own_ms, own_ms, sizes, link)
-
-
-def _temperatures(subject: Subject, heads: str, choice: str) -> tuple[float, ...]:
-    return subject.manifest.temperatures_of(heads).chosen(choice)

@@ -1,17 +1,17 @@
-"""Fitting a policy's threshold on the validation split: to an accuracy, a budget or a risk."""
+"""Fits a policy's knob on the validation split: to an accuracy, a budget or a risk."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from eenn.errors import EennError, require_numbers
-from eenn.evaluation.grid import Case
+from eenn.evaluation.grid import Case, Decided, by_policy
+from eenn.evaluation.rows import Network
 from eenn.exits.decide import decide
-from eenn.exits.policies import make_policy
-from eenn.exits.settings import has_threshold
-from eenn.statistics.intervals import Row
+from eenn.exits.policies.base import Policy, Validation
+from eenn.exits.policies.registry import find_policy
+from eenn.exits.settings import Setting, Swept
 from eenn.statistics.risk_control import (
     P_VALUES,
     cheapest_within_drop,
@@ -21,13 +21,11 @@ from eenn.statistics.risk_control import (
 )
 
 GOALS = ("accuracy_drop", "macs", "latency_ms", "risk")
-# From the safest to the boldest.
-CANDIDATES = np.linspace(1, 0, 201)
 
 
 @dataclass(frozen=True)
 class Goal:
-    """What a threshold is fitted to.
+    """What a knob is fitted to.
 
     Args:
         goal: `accuracy_drop`: the fewest MACs that lose at most `limit` against the last exit;
@@ -60,26 +58,80 @@ class Goal:
         return f"{self.goal} {self.limit:g}"
 
 
-def fit_p_tar(
-    goal: Goal, case: Case, name: str, settings: Mapping[str, Any], active: tuple[int, ...]
-) -> Row:
-    """The threshold of the policy `name` that meets the goal on these validation samples.
+@dataclass(frozen=True)
+class Risk:
+    """A risk that was observed on samples that nothing was fitted to, and its upper bound."""
 
-    With it come accuracy and mean cost there.
+    test_risk: float
+    test_risk_upper_bound: float
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A policy whose knob was fitted on validation samples, and what it did there.
+
+    Args:
+        validation_n: samples that it was fitted on.
+        validation_cost: mean MACs, or milliseconds where the goal is a latency.
+        risk: observed on the split that is reported, where the goal is a risk.
+    """
+
+    network: Network
+    policy: Policy
+    active: tuple[int, ...]
+    goal: Goal
+    validation_n: int
+    validation_accuracy: float
+    validation_cost: float
+    risk: Risk | None = None
+
+    @property
+    def setting(self) -> Setting:
+        """The fitted way to answer."""
+        return Setting(self.policy, self.active, goal=str(self.goal))
+
+    def decide(self, case: Case) -> Decided:
+        """Decide by the fitted policy, which promises no accuracy."""
+        return by_policy(case, self.policy, self.active)._replace(
+            setting=self.setting, promised=np.nan
+        )
+
+    def observed(self, case: Case) -> "Fitted":
+        """Observe the risk on samples that the knob was not fitted to."""
+        wrong = decide(self.policy, case.outputs, self.active).label != case.labels
+        risk = float((wrong & (case.outputs[-1].prediction == case.labels)).mean())
+        bound = risk_upper_bound(risk, len(case.labels), self.goal.delta, self.goal.method)
+        return replace(self, risk=Risk(risk, float(bound)))
+
+
+def fit(
+    goal: Goal,
+    case: Case,
+    name: str,
+    settings: Mapping[str, object],
+    active: tuple[int, ...],
+    validation: Validation,
+) -> Fitted:
+    """Fit the knob of the policy `name` to the goal on these validation samples.
+
+    Args:
+        settings: of the policy, without its knob.
+        validation: what else the policy is fitted to.
 
     Raises:
-        EennError: no threshold does, or the policy has none.
+        EennError: no value of the knob meets the goal, or the policy has no knob.
     """
-    if not has_threshold(name):
-        raise EennError(f"fit: {name} has no threshold p_tar; leave fit or the policy out")
-    made = [make_policy(name, {**settings, "p_tar": p_tar}) for p_tar in CANDIDATES]
+    knob = find_policy(name).knob
+    if knob is None:
+        raise EennError(f"fit: policy {name} has no knob to fit; leave fit or the policy out")
+    candidates = knob.candidates(len(active))
+    made = Swept(name, settings, candidates).policies(validation)
     decisions = [decide(policy, case.outputs, active) for policy in made]
     correct = np.stack([decision.label == case.labels for decision in decisions])
     reference = case.outputs[-1].prediction == case.labels
     lost = ~correct & reference
     accuracy = correct.mean(1)
-    by_latency = goal.goal == "latency_ms"
-    cost_of = case.costs.latency_ms if by_latency else case.costs.answer_macs
+    cost_of = case.costs.latency_ms if goal.goal == "latency_ms" else case.costs.answer_macs
     cost = np.array([cost_of(decision).mean() for decision in decisions])
     index: int | None
     if goal.goal == "risk":
@@ -87,33 +139,19 @@ def fit_p_tar(
         if index is None:
             raise EennError(
                 f"fit: {lost.shape[1]} validation samples cannot show a risk of at most "
-                f"{goal.limit:g} at delta {goal.delta:g} for any threshold of {name}; allow more "
+                f"{goal.limit:g} at delta {goal.delta:g} for any {knob.name} of {name}; allow more "
                 "risk, or validate on more images"
             )
     elif goal.goal == "accuracy_drop":
         index = cheapest_within_drop(accuracy, cost, float(reference.mean()), goal.limit)
     else:
         index = most_accurate_within(accuracy, cost, goal.limit)
-    fitted = {
-        "policy": name,
-        "active": " ".join(str(branch + 1) for branch in active),
-        "p_tar": float(CANDIDATES[index]),
-        "goal": goal.goal,
-        "limit": goal.limit,
-        "validation_n": lost.shape[1],
-        "validation_accuracy": float(accuracy[index]),
-        "validation_latency_ms" if by_latency else "validation_macs": float(cost[index]),
-    }
-    return fitted | ({"delta": goal.delta, "method": goal.method} if goal.goal == "risk" else {})
-
-
-def observed_risk(
-    goal: Goal, case: Case, name: str, settings: Mapping[str, Any], fitted: Row
-) -> Row:
-    """Risk of a fitted threshold on samples it was not fitted to, and its upper bound."""
-    active = tuple(int(branch) - 1 for branch in fitted["active"].split())
-    policy = make_policy(name, {**settings, "p_tar": fitted["p_tar"]})
-    wrong = decide(policy, case.outputs, active).label != case.labels
-    risk = float((wrong & (case.outputs[-1].prediction == case.labels)).mean())
-    bound = risk_upper_bound(risk, len(case.labels), goal.delta, goal.method)
-    return {"test_risk": risk, "test_risk_upper_bound": float(bound)}
+    return Fitted(
+        network=case.network,
+        policy=made[index],
+        active=active,
+        goal=goal,
+        validation_n=lost.shape[1],
+        validation_accuracy=float(accuracy[index]),
+        validation_cost=float(cost[index]),
+    )

@@ -1,46 +1,25 @@
-"""The points of a grid of settings, from records alone, and who stopped where at each of them.
+"""The points of a grid of settings, from records alone, and who stopped where at each of them."""
 
-A point is a policy at a setting over a set of active branches. Rows are flat dictionaries of
-quantities and their intervals.
-"""
-
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from eenn.errors import EennError, require_numbers
-from eenn.exits.decide import Decisions, decide, oracle
-from eenn.exits.policies import POLICIES, ExitProbs, make_policy
-from eenn.exits.settings import (
-    EDGE_ONLY,
-    LAST_EXIT_ONLY,
-    ORACLE,
-    Threshold,
-    has_threshold,
-    setting_of,
-)
+from eenn.evaluation.rows import ExitTaken, Network, Point
+from eenn.exits.decide import Decisions, decide, last_exit, oracle
+from eenn.exits.policies.base import ExitProbs, Ints, KnobValue, Outputs, Policy, Validation
+from eenn.exits.policies.registry import POLICIES
+from eenn.exits.policies.threshold import CURVE, baseline_rule
+from eenn.exits.settings import Baseline, Setting, Swept
 from eenn.planning.costs import CostModel
 from eenn.records.records import ExitRecords
 from eenn.statistics.calibration import probabilities
-from eenn.statistics.intervals import Row, means, resamples, share, share_of_batches
+from eenn.statistics.intervals import Estimate, means, resamples, share, share_of_batches
 from eenn.statistics.metrics import BatchShare, missed_deadline, outage
 
 BATCHES = 1000  # drawn for an outage or a missed deadline
-# How the settings of every policy are sampled where all of them are compared.
-TRADEOFF_P_TAR = (0.0, 0.2, 0.3, 0.4, 0.5, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 0.98, 1.0)
-
-
-@dataclass(frozen=True)
-class Results:
-    """Rows of an evaluation, by table; every row begins with the network and the level."""
-
-    points: list[Row]
-    exits: list[Row]
-    quality: list[Row]
-    tradeoff: list[Row]
 
 
 @dataclass(frozen=True)
@@ -70,148 +49,159 @@ class Case:
         labels: int (samples,).
     """
 
+    network: Network
+    level: float
     outputs: Sequence[ExitProbs]
-    labels: NDArray[np.int64]
+    labels: Ints
     costs: CostModel
     service: Service
 
 
-def exit_outputs(records: ExitRecords, temperatures: Sequence[float]) -> list[ExitProbs]:
-    """Calibrated probabilities of every exit."""
-    return [
+class Decided(NamedTuple):
+    """A way to answer, and what it decided for every sample.
+
+    Args:
+        promised: the accuracy that is held against the edge's for the inference outage; NaN where
+            nothing is promised.
+    """
+
+    setting: Setting
+    decisions: Decisions
+    promised: float = np.nan
+
+
+def exit_outputs(records: ExitRecords, temperatures: Sequence[float]) -> Outputs:
+    """Calibrate the probabilities of every exit."""
+    exits = [
         ExitProbs(exit, probabilities(logits, t))
         for exit, (logits, t) in enumerate(zip(records.logits, temperatures, strict=True))
     ]
+    return Outputs(exits, records.labels)
 
 
-def point(case: Case, decisions: Decisions, promised: float) -> Row:
-    """Accuracy, edge probability, confidence, MACs, latency and bytes of one point.
+def by_policies(
+    case: Case,
+    policies: Sequence[Swept],
+    actives: Sequence[tuple[int, ...]],
+    validation: Validation,
+) -> list[Decided]:
+    """Decide by every policy at every value of its knob, over every set of active branches.
 
     Args:
-        promised: what the accuracy on the edge is held against for the inference outage; NaN
-            where nothing is promised, and there is no outage either.
+        actives: sets of active branches, counted from 0; empty ones are left out.
+        validation: what policies are fitted to.
+
+    Raises:
+        EennError: a setting that a policy does not allow, or that does not fit the network.
     """
+    return [
+        by_policy(case, policy, active)
+        for swept in policies
+        for policy in swept.policies(validation)
+        for active in actives
+        if active
+    ]
+
+
+def by_policy(case: Case, policy: Policy, active: tuple[int, ...]) -> Decided:
+    """Decide by one policy over one set of active branches."""
+    decisions = decide(policy, case.outputs, active)
+    return Decided(Setting(policy, active), decisions, policy.promised_accuracy)
+
+
+def by_baselines(case: Case, p_tars: Sequence[KnobValue], active: tuple[int, ...]) -> list[Decided]:
+    """Decide by the baselines of a grid: the last exit alone, the edge alone, and the oracle.
+
+    The edge alone lets the last active branch answer what the others leave.
+
+    Args:
+        p_tars: thresholds of the edge alone.
+        active: the largest set of active branches; without any there is the last exit only.
+    """
+    alone = last_exit(case.outputs)
+    found = [Decided(Setting(None, (), Baseline.LAST_EXIT_ONLY), alone)]
+    if active:
+        for p_tar in p_tars:
+            rule = baseline_rule(p_tar)
+            decisions = decide(rule, case.outputs, active, cloud=False)
+            found.append(Decided(Setting(rule, active, Baseline.EDGE_ONLY), decisions))
+        best = oracle(case.outputs, case.labels, active)
+        found.append(Decided(Setting(None, active, Baseline.ORACLE), best))
+    return found
+
+
+def point(case: Case, decided: Decided, most_active: bool = True) -> Point:
+    """Measure one way to answer: accuracy, edge probability, confidence, MACs, latency, bytes."""
+    decisions, service = decided.decisions, case.service
     correct = decisions.label == case.labels
     n, on_edge = len(correct), decisions.on_edge
     edge_n = int(on_edge.sum())
-    latency_ms, batch_size = case.costs.latency_ms(decisions), case.service.batch_size
+    latency_ms = case.costs.latency_ms(decisions)
     failed = BatchShare(np.nan, 0)
-    if np.isfinite(promised):
-        failed = outage(correct, on_edge, promised, batch_size, BATCHES)
-    missed = missed_deadline(latency_ms, case.service.deadline_ms, batch_size, BATCHES)
-    return {
-        "n": n,
-        **share("accuracy", int(correct.sum()), n),
-        **share("edge_probability", edge_n, n),
-        "edge_n": edge_n,
-        **share("edge_accuracy", int(correct[on_edge].sum()), edge_n),
+    if np.isfinite(decided.promised):
+        failed = outage(correct, on_edge, decided.promised, service.batch_size, BATCHES)
+    missed = missed_deadline(latency_ms, service.deadline_ms, service.batch_size, BATCHES)
+    return Point(
+        network=case.network,
+        level=case.level,
+        setting=decided.setting,
+        most_active=most_active,
+        n=n,
+        accuracy=share(int(correct.sum()), n),
+        edge_probability=share(edge_n, n),
+        edge_n=edge_n,
+        edge_accuracy=share(int(correct[on_edge].sum()), edge_n),
         **means(
-            confidence=decisions.confidence,
-            macs=case.costs.answer_macs(decisions),
-            edge_macs=case.costs.macs.edge(decisions),
-            latency_ms=latency_ms,
-            sent_bytes=case.costs.sent_bytes(decisions),
+            {
+                "confidence": decisions.confidence,
+                "macs": case.costs.answer_macs(decisions),
+                "edge_macs": case.costs.macs.edge(decisions),
+                "latency_ms": latency_ms,
+                "sent_bytes": case.costs.sent_bytes(decisions),
+            }
         ),
-        **share_of_batches("outage", failed),
-        **share_of_batches("missed_deadline", missed),
-    }
+        outage=share_of_batches(failed),
+        missed_deadline=share_of_batches(missed),
+    )
 
 
-def exits_taken(case: Case, decisions: Decisions) -> list[Row]:
-    """One row per exit: how many samples stopped there, how confident and right their answers are.
-
-    At the last exit that includes the answers of the fallback, which may be an earlier exit's.
-    """
+def exits_taken(case: Case, decided: Decided, most_active: bool = True) -> list[ExitTaken]:
+    """Measure who stopped at each exit, how confident and how right."""
+    decisions = decided.decisions
     correct, confidence = decisions.label == case.labels, decisions.confidence
     here = decisions.taken == np.arange(len(case.outputs))[:, None]
     lows, highs = resamples(len(correct)).mean_interval(confidence, here)
     rows, n = [], len(correct)
     for exit, (taken, low, high) in enumerate(zip(here, lows, highs, strict=True), 1):
         count = int(taken.sum())
+        mean = float(confidence[taken].mean()) if count else np.nan
         rows.append(
-            {
-                "exit": exit,
-                "n": n,
-                "exit_n": count,
-                **share("exit_share", count, n),
-                "left_by_here": float(here[:exit].sum() / n),
-                "confidence": float(confidence[taken].mean()) if count else np.nan,
-                "confidence_low": float(low),
-                "confidence_high": float(high),
-                **share("accuracy", int(correct[taken].sum()), count),
-            }
+            ExitTaken(
+                network=case.network,
+                level=case.level,
+                setting=decided.setting,
+                most_active=most_active,
+                exit=exit,
+                n=n,
+                exit_n=count,
+                exit_share=share(count, n),
+                left_by_here=float(here[:exit].sum() / n),
+                confidence=Estimate(mean, float(low), float(high)),
+                accuracy=share(int(correct[taken].sum()), count),
+            )
         )
     return rows
 
 
-def grid(
-    case: Case,
-    policies: Mapping[str, Mapping[str, Any]],
-    p_tars: Sequence[Threshold],
-    actives: Sequence[tuple[int, ...]],
-) -> tuple[list[Row], list[Row]]:
-    """Rows of all points, and rows of the exits at every point.
+def tradeoff(case: Case, active: tuple[int, ...], validation: Validation) -> list[Point]:
+    """Measure every policy over the values of its knob, with its other settings as they come.
 
-    The baselines come with them: the last exit alone, the edge alone (the last active branch
-    answers what the others leave), and the oracle as a bound.
-
-    Args:
-        policies: settings by name of policy.
-        p_tars: thresholds, each a number or one number per exit; a policy without one has a
-            single point.
-        actives: sets of active branches, counted from 0.
+    Bounds and baselines come with them.
     """
-    points: list[Row] = []
-    by_exit: list[Row] = []
-    largest = max(actives, key=len, default=())
-
-    def add(
-        name: str, decisions: Decisions, p_tar: Threshold = np.nan, promised: float = np.nan
-    ) -> None:
-        setting = setting_of(name, p_tar, decisions.active, decisions.active == largest)
-        points.append({**setting, **point(case, decisions, promised)})
-        by_exit.extend({**setting, **row} for row in exits_taken(case, decisions))
-
-    for name, settings in policies.items():
-        for p_tar in p_tars if has_threshold(name) else [np.nan]:
-            policy = make_policy(name, {**settings, "p_tar": p_tar})
-            for active in filter(None, actives):
-                decisions = decide(policy, case.outputs, active)
-                add(name, decisions, p_tar, policy.promised_accuracy)
-    always = make_policy("confidence", {"p_tar": 0.0})
-    add(LAST_EXIT_ONLY, decide(always, case.outputs, ()))
-    if largest:
-        for p_tar in p_tars:
-            policy = make_policy("confidence", {"p_tar": p_tar, "fallback_to": "last_exit"})
-            add(EDGE_ONLY, decide(policy, case.outputs, largest, cloud=False), p_tar)
-        add(ORACLE, oracle(case.outputs, case.labels, largest))
-    return points, by_exit
-
-
-def one_point(
-    case: Case, name: str, settings: Mapping[str, Any], p_tar: Threshold, active: tuple[int, ...]
-) -> Row:
-    """The row of a single policy at a single threshold, which promises no accuracy."""
-    decisions = decide(make_policy(name, {**settings, "p_tar": p_tar}), case.outputs, active)
-    return {**setting_of(name, p_tar, active, most_active=True), **point(case, decisions, np.nan)}
-
-
-def tradeoff(
-    case: Case,
-    weights: tuple[float, ...],
-    active: tuple[int, ...],
-) -> list[Row]:
-    """Rows of every policy over its settings, with the bounds and baselines of `grid`.
-
-    `setting` is p_tar, or how many exits have to agree.
-
-    Args:
-        weights: of the committee, one per branch.
-    """
-    policies = {name: {"weights": weights} for name in POLICIES if name != "patience"}
-    found, _ = grid(case, policies, TRADEOFF_P_TAR, [active])
-    rows = [{"setting": row["p_tar"], **row} for row in found]
-    for agree in range(1, len(active) + 1):
-        row = one_point(case, "patience", {"agree": agree}, np.nan, active)
-        rows.append({"setting": float(agree), **row})
-    return rows
+    policies = [
+        Swept(name, {}, policy.knob.curve(len(active)) if policy.knob else ())
+        for name, policy in POLICIES.items()
+    ]
+    decided = by_policies(case, policies, [active], validation)
+    decided += by_baselines(case, CURVE, active)
+    return [point(case, each) for each in decided]

@@ -1,4 +1,4 @@
-"""A policy applied to recorded probabilities: where every sample leaves, and with which answer."""
+"""Decides for recorded samples: where each leaves, and with which answer."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eenn.errors import EennError
-from eenn.exits.policies import Answer, Bools, ExitProbs, Floats, Ints, Policy
+from eenn.exits.policies.base import Answer, Bools, ExitProbs, Floats, Ints, Policy
 
 
 @dataclass(frozen=True)
@@ -70,10 +70,19 @@ def decide(
     return Decisions(taken, label, confidence, active, on_edge=taken < branches)
 
 
+def last_exit(outputs: Sequence[ExitProbs]) -> Decisions:
+    """Let the last exit answer every sample, without any branch."""
+    last = outputs[-1]
+    samples = len(last.probs)
+    return Decisions(
+        np.full(samples, last.exit), last.prediction, last.confidence, (), np.zeros(samples, bool)
+    )
+
+
 def oracle(
     outputs: Sequence[ExitProbs], labels: NDArray[np.int64], active: Sequence[int]
 ) -> Decisions:
-    """The first exit that is right, else the last. It sees the labels: a bound, not a policy.
+    """Take the first exit that is right, else the last. It sees the labels: a bound, not a policy.
 
     No rule that answers with an exit's prediction is more accurate. A committee can be, where its
     mean is right and no exit is.
@@ -98,7 +107,7 @@ def oracle(
 
 
 def check_active(active: Sequence[int], branches: int) -> tuple[int, ...]:
-    """`active` as a tuple.
+    """Check a set of active branches, and give it back as a tuple.
 
     Raises:
         EennError: it is not an ascending choice of the branches 0 to `branches` - 1.

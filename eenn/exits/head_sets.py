@@ -1,10 +1,11 @@
-"""Which heads answer an image: the plain ones, or those of the distortion it was found to have.
+"""Head sets: who answers an image, the plain heads or those made for a distortion.
 
 NumPy only, so that the edge can share it. Head sets are counted from 0, the plain ones.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import Enum
 from typing import Any
 
 import numpy as np
@@ -16,13 +17,52 @@ from eenn.statistics.calibration import Temperatures
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-# Whose heads answer: always the plain ones, those of the kind that the classifier is sure of, or
-# all, weighted by its probabilities. Or the name of a kind.
-PLAIN, AUTO, SOFT = "plain", "auto", "soft"
-# Those of the kind at hand, which only an evaluation knows; and the network fine-tuned for it.
-MATCHING, FINE_TUNED = "matching", "fine_tuned"
-# Who names the kind.
-CLASSIFIER = "classifier"
+# Names in files: of the heads without a distortion, of the distortion classifier, and of networks
+# that were fine-tuned for a distortion.
+PLAIN, CLASSIFIER, FINE_TUNED = "plain", "classifier", "fine_tuned"
+
+
+class How(Enum):
+    """How the heads that answer an image are found; the value is how users write it."""
+
+    PLAIN = PLAIN
+    ONE_KIND = "kind"  # users write the kind itself
+    CHOSEN = "auto"
+    MIXTURE = "soft"
+    MATCHING = "matching"
+    FINE_TUNED = FINE_TUNED
+
+
+@dataclass(frozen=True)
+class HeadChoice:
+    """Who answers an image.
+
+    Args:
+        how: always the plain heads or those of one kind; those of the kind that the distortion
+            classifier is sure of; all, weighted by its probabilities; those of the kind at hand, or
+            the network fine-tuned for it, which both only an evaluation knows.
+        kind: of distortion, of `ONE_KIND` alone.
+    """
+
+    how: How
+    kind: str = ""
+
+    @classmethod
+    def named(cls, text: str) -> "HeadChoice":
+        """Read what users write: a value of `How`, or a kind of distortion."""
+        named = {how.value: how for how in How if how is not How.ONE_KIND}
+        return cls(named[text]) if text in named else cls(How.ONE_KIND, text)
+
+    def __str__(self) -> str:
+        return self.kind if self.how is How.ONE_KIND else str(self.how.value)
+
+    @property
+    def asks_classifier(self) -> bool:
+        """Whether the distortion classifier is asked about every image."""
+        return self.how in (How.CHOSEN, How.MIXTURE)
+
+
+PLAIN_HEADS = HeadChoice(How.PLAIN)
 
 
 @dataclass(frozen=True)

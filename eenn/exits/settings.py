@@ -1,70 +1,180 @@
-"""What tells one point of an evaluation from all others: policy, threshold, active branches."""
+"""What tells one way to answer from all others: the policy, its knob, the active branches."""
 
-from collections.abc import Sequence
-from dataclasses import fields
-
-import numpy as np
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import cast
 
 from eenn.errors import EennError
 from eenn.exits.decide import check_active
-from eenn.exits.policies import POLICIES
-from eenn.statistics.intervals import Row
-
-Threshold = float | Sequence[float]
+from eenn.exits.policies.base import KnobValue, Policy, Validation
+from eenn.exits.policies.registry import find_policy, make_policy
 
 
-ORACLE, LAST_EXIT_ONLY, EDGE_ONLY = "oracle (no policy)", "last exit only", "edge only"
+class Baseline(Enum):
+    """A way to answer that policies are compared with; its value is how it is printed."""
+
+    ORACLE = "oracle (no policy)"
+    LAST_EXIT_ONLY = "last exit only"
+    EDGE_ONLY = "edge only"
+    # Of an offloading benchmark.
+    CLOUD_ONLY = "cloud only"
+    WHOLE_ON_EDGE = "whole network on the edge"
+    EARLY_ON_EDGE = "early exits, rest on the edge"
 
 
-# Baselines of an offloading benchmark.
-CLOUD_ONLY, WHOLE_ON_EDGE = "cloud only", "whole network on the edge"
-
-
-EARLY_ON_EDGE = "early exits, rest on the edge"
-
-
-def active_sets(
-    active: Sequence[int | Sequence[int]] | int | None, branches: int
-) -> list[tuple[int, ...]]:
-    """Sets of active branches counted from 0, from what users write, counted from 1.
+@dataclass(frozen=True)
+class Setting:
+    """One way to answer: a policy over active branches, or a baseline.
 
     Args:
-        active: None for the first 1, 2, ... branches; a number for so many first branches; or a
-            list of such numbers and of lists of branches, as in `[2, [3, 5]]`.
+        policy: None of a baseline that has no threshold.
+        active: the branches evaluated on the edge, counted from 0.
+        goal: what the policy's knob was fitted to, in words; empty where it was not fitted.
+    """
+
+    policy: Policy | None
+    active: tuple[int, ...]
+    baseline: Baseline | None = None
+    goal: str = ""
+
+    @property
+    def name(self) -> str:
+        """How the policy or the baseline is printed."""
+        if self.baseline is not None or self.policy is None:
+            return self.baseline.value if self.baseline else ""
+        return f"{self.policy.name}, {self.goal}" if self.goal else self.policy.name
+
+    @property
+    def knob(self) -> str:
+        """The name of the policy's knob; empty where there is none."""
+        knob = self.policy.knob if self.policy is not None else None
+        return knob.name if knob is not None else ""
+
+    @property
+    def value(self) -> KnobValue:
+        """What the knob is set to; NaN where there is none."""
+        return math.nan if self.policy is None else self.policy.knob_value
+
+    @property
+    def number(self) -> float:
+        """What the knob is set to if that is one number; else NaN."""
+        return math.nan if isinstance(self.value, tuple) else self.value
+
+    @property
+    def value_text(self) -> str:
+        """The knob's value as tables and legends show it: 0.8, 0.9 0.8 0.7, or agree 2."""
+        if not self.knob:
+            return ""
+        values = self.value if isinstance(self.value, tuple) else (self.value,)
+        text = " ".join(f"{value:g}" for value in values)
+        return text if self.knob == "p_tar" else f"{self.knob} {text}"
+
+    @property
+    def branches(self) -> str:
+        """The active branches as users count them: 1 2 3."""
+        return " ".join(str(branch + 1) for branch in self.active)
+
+
+@dataclass(frozen=True)
+class Swept:
+    """A policy whose knob takes several values, as a grid has it.
+
+    Args:
+        settings: without the knob.
+        values: of the knob; none of a policy without one.
+    """
+
+    name: str
+    settings: Mapping[str, object]
+    values: Sequence[KnobValue]
+
+    def policies(self, validation: Validation) -> list[Policy]:
+        """Build the policy at every value of its knob, or the only one that there is.
+
+        Raises:
+            EennError: see `make_policy`.
+        """
+        knob = find_policy(self.name).knob
+        if knob is None:
+            return [make_policy(self.name, self.settings, validation)]
+        return [
+            make_policy(self.name, {**self.settings, knob.name: value}, validation)
+            for value in self.values
+        ]
+
+
+def swept(
+    name: str, settings: Mapping[str, object], grids: Mapping[str, Sequence[KnobValue]]
+) -> Swept:
+    """Set out a policy over the values of its knob.
+
+    Args:
+        settings: of the policy; the knob among them may be one value or a list of them.
+        grids: values of knobs by name, for policies whose settings do not say.
 
     Raises:
-        EennError: a branch that the network does not have.
+        EennError: no policy of that name.
     """
-    if active is None:
-        return [tuple(range(count)) for count in range(1, branches + 1)]
-    sets = []
-    for entry in [active] if isinstance(active, int) else active:
-        if isinstance(entry, bool | str) or not isinstance(entry, int | Sequence):
+    knob, others = find_policy(name).knob, dict(settings)
+    if knob is None:
+        return Swept(name, others, ())
+    given = others.pop(knob.name, None)
+    if given is None:
+        return Swept(name, others, grids.get(knob.name, [knob.default]))
+    # What is not a number the policy itself refuses.
+    values = given if isinstance(given, list) else [given]
+    return Swept(name, others, cast(Sequence[KnobValue], values))
+
+
+@dataclass(frozen=True)
+class ActiveBranches:
+    """The sets of active branches as users write them, counted from 1.
+
+    Args:
+        active: one set of branches.
+        active_sets: several of them.
+        first: so many first branches.
+
+    None of the three stands for the first branch, the first two, ... and all of them.
+
+    Raises:
+        EennError: more than one of the three.
+    """
+
+    active: Sequence[int] | None = None
+    active_sets: Sequence[Sequence[int]] | None = None
+    first: int | None = None
+
+    def __post_init__(self) -> None:
+        if len(self._given) > 1:
             raise EennError(
-                f"active={active}: allowed are null, a number of branches, or a list of numbers "
-                "and of lists of branches, as in [2, [3, 5]]"
+                f"{' and '.join(self._given)}: allowed is one of them; leave others out"
             )
-        chosen = tuple(range(entry)) if isinstance(entry, int) else tuple(b - 1 for b in entry)
-        sets.append(check_active(chosen, branches))
-    return sets
 
+    @property
+    def chosen(self) -> bool:
+        """Whether the user chose at all."""
+        return bool(self._given)
 
-def has_threshold(policy: str) -> bool:
-    """Whether the policy of that name has a p_tar."""
-    # An unknown name is for make_policy to refuse.
-    return policy not in POLICIES or "p_tar" in {f.name for f in fields(POLICIES[policy])}
+    def sets(self, branches: int) -> list[tuple[int, ...]]:
+        """List the sets of active branches of a network of so many branches, counted from 0.
 
+        Raises:
+            EennError: a branch that the network does not have.
+        """
+        if self.first is not None:
+            if not 0 <= self.first <= branches:
+                raise EennError(f"first={self.first}: allowed are 0 to {branches} branches")
+            return [tuple(range(self.first))]
+        sets = self.active_sets
+        if self.active is not None:
+            sets = [self.active]
+        if sets is None:
+            return [tuple(range(count)) for count in range(1, branches + 1)]
+        return [check_active([branch - 1 for branch in own], branches) for own in sets]
 
-def setting_of(name: str, p_tar: Threshold, active: tuple[int, ...], most_active: bool) -> Row:
-    """What tells a point from all others.
-
-    `p_tar` is NaN where there is none, or where `thresholds` lists one per exit.
-    """
-    several = isinstance(p_tar, Sequence)
-    return {
-        "policy": name,
-        "p_tar": np.nan if several else p_tar,
-        "thresholds": " ".join(f"{t:g}" for t in p_tar) if isinstance(p_tar, Sequence) else "",
-        "active": " ".join(str(branch + 1) for branch in active),
-        "most_active": most_active,
-    }
+    @property
+    def _given(self) -> list[str]:
+        return [name for name, value in vars(self).items() if value is not None]

@@ -1,87 +1,109 @@
-"""The planner: what any choice of branches, threshold and payload would take, from measured parts.
+"""The exhaustive planner: every choice of branches, threshold and payload, from measured parts.
 
 The parts are times of stages and of the cloud, bytes of requests, and the link; how many images
 leave where is known from exit records. So a device's best choice is found without trying them all.
 """
 
+import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import chain, combinations
 
 import numpy as np
-from numpy.typing import NDArray
 
 from eenn.errors import EennError
 from eenn.exits.decide import Decisions, decide
-from eenn.exits.policies import ExitProbs, Policy
-from eenn.exits.settings import CLOUD_ONLY, WHOLE_ON_EDGE
+from eenn.exits.policies.base import Outputs, Policy
+from eenn.exits.settings import Baseline, Setting
 from eenn.planning.costs import split_point
 from eenn.planning.times import IMAGE, Times
-from eenn.statistics.intervals import Row
 
 MAX_SLOWDOWN = 100.0
 
 
-def plan(
-    times: Times,
-    outputs: Sequence[ExitProbs],
-    labels: NDArray[np.int64],
-    policies: Mapping[float, Policy],
-) -> list[Row]:
-    """A row for every set of active branches, threshold and payload: latency, accuracy, bytes.
+@dataclass(frozen=True)
+class Plan:
+    """One choice of branches, knob and payload, and what it is predicted to cost.
+
+    Args:
+        split_point: segments that run on the edge.
+        latency_ms, sent_bytes: means over the images.
+    """
+
+    setting: Setting
+    split_point: int
+    payload: str
+    latency_ms: float
+    accuracy: float
+    edge_probability: float
+    sent_bytes: float
+
+
+@dataclass(frozen=True)
+class SlowerEdge:
+    """The predicted latency of one way to answer on an edge that computes slower."""
+
+    slowdown: float
+    way: str
+    latency_ms: float
+
+
+def plan(times: Times, outputs: Outputs, policies: Sequence[Policy]) -> list[Plan]:
+    """Plan for every set of active branches, every policy and payload.
 
     The network is cut after the last active branch. Accuracy is that of unrounded features.
 
     Args:
-        outputs: calibrated probabilities of every exit on samples like those to come.
-        policies: by p_tar.
+        outputs: calibrated probabilities of every exit, and labels, of samples like those to come.
+        policies: to choose from; without an active branch the first stands for all.
     """
-    branches = range(len(outputs) - 1)
-    sets = chain.from_iterable(combinations(branches, size) for size in range(len(outputs)))
-    rows = []
+    branches = range(len(outputs.exits) - 1)
+    sets = chain.from_iterable(combinations(branches, size) for size in range(len(outputs.exits)))
+    plans = []
     for active in sets:
-        for p_tar, policy in list(policies.items())[: None if active else 1]:
-            decisions = decide(policy, outputs, active)
+        for policy in policies if active else policies[:1]:
+            decisions = decide(policy, outputs.exits, active)
             cut = split_point(decisions)
+            setting = Setting(policy if active else None, active)
             for payload in (payload for at, payload in times.requests if at == cut):
                 sent = times.requests[cut, payload].sent_bytes
-                rows.append(
-                    {
-                        "active": " ".join(str(branch + 1) for branch in active),
-                        "split_point": cut,
-                        "p_tar": p_tar if active else np.nan,
-                        "payload": payload,
-                        "latency_ms": times.latency_ms(decisions, payload),
-                        "accuracy": float((decisions.label == labels).mean()),
-                        "edge_probability": float(decisions.on_edge.mean()),
-                        "sent_bytes": sent * float((~decisions.on_edge).mean()),
-                    }
+                plans.append(
+                    Plan(
+                        setting=setting,
+                        split_point=cut,
+                        payload=payload,
+                        latency_ms=times.latency_ms(decisions, payload),
+                        accuracy=float((decisions.label == outputs.labels).mean()),
+                        edge_probability=float(decisions.on_edge.mean()),
+                        sent_bytes=sent * float((~decisions.on_edge).mean()),
+                    )
                 )
-    return rows
+    return plans
 
 
-def best(rows: Sequence[Row], min_accuracy: float = 0.0, deadline_ms: float = np.inf) -> Row:
-    """The most accurate row within the deadline, if there is one, else the fastest; of those that
-    are accurate enough.
+def best(plans: Sequence[Plan], min_accuracy: float = 0.0, deadline_ms: float = math.inf) -> Plan:
+    """Choose the most accurate plan within the deadline, if there is one, else the fastest; of those
+    that are accurate enough.
 
     Raises:
         EennError: none is.
     """
     within = [
-        row for row in rows if row["accuracy"] >= min_accuracy and row["latency_ms"] <= deadline_ms
+        plan for plan in plans if plan.accuracy >= min_accuracy and plan.latency_ms <= deadline_ms
     ]
     if not within:
         raise EennError(
             f"no plan reaches an accuracy of {min_accuracy:.4g} within {deadline_ms:g} ms; the "
-            f"most accurate reaches {max(row['accuracy'] for row in rows):.4g}, the fastest takes "
-            f"{min(row['latency_ms'] for row in rows):.3g} ms"
+            f"most accurate reaches {max(plan.accuracy for plan in plans):.4g}, the fastest takes "
+            f"{min(plan.latency_ms for plan in plans):.3g} ms"
         )
-    if np.isfinite(deadline_ms):
-        return max(within, key=lambda row: (row["accuracy"], -row["latency_ms"]))
-    return min(within, key=lambda row: (row["latency_ms"], -row["accuracy"]))
+    if math.isfinite(deadline_ms):
+        return max(within, key=lambda plan: (plan.accuracy, -plan.latency_ms))
+    return min(within, key=lambda plan: (plan.latency_ms, -plan.accuracy))
 
 
-def slower_edges(times: Times, ways: Mapping[str, Decisions], payload: str) -> list[Row]:
-    """Latency against how many times slower the edge computes, of early exits and of baselines.
+def slower_edges(times: Times, ways: Mapping[str, Decisions], payload: str) -> list[SlowerEdge]:
+    """Predict latency against how many times slower the edge computes, of early exits and baselines.
 
     Args:
         times: of the edge as it is.
@@ -93,12 +115,9 @@ def slower_edges(times: Times, ways: Mapping[str, Decisions], payload: str) -> l
     for slowdown in np.geomspace(1, MAX_SLOWDOWN, 41).tolist():
         own = times.with_edge(slowdown)
         latency_ms = {
-            CLOUD_ONLY: alone_ms,
-            WHOLE_ON_EDGE: own.preprocess_ms + own.classifier_ms + own.whole_ms,
+            Baseline.CLOUD_ONLY.value: alone_ms,
+            Baseline.WHOLE_ON_EDGE.value: own.preprocess_ms + own.classifier_ms + own.whole_ms,
             **{name: own.latency_ms(decisions, payload) for name, decisions in ways.items()},
         }
-        rows += [
-            {"slowdown": slowdown, "policy": name, "latency_ms": ms}
-            for name, ms in latency_ms.items()
-        ]
+        rows += [SlowerEdge(slowdown, name, ms) for name, ms in latency_ms.items()]
     return rows

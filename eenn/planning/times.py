@@ -1,5 +1,6 @@
 """What the parts of a device and its cloud take: stages, requests, the link."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -8,7 +9,6 @@ import numpy as np
 
 from eenn.exits.decide import Decisions
 from eenn.planning.costs import Link
-from eenn.statistics.intervals import Row
 
 # The payload that is the photograph's file.
 IMAGE = "image"
@@ -35,7 +35,7 @@ class Times:
     link: Link
 
     def latency_ms(self, decisions: Decisions, payload: str) -> float:
-        """Mean over the samples of these decisions, with features sent in the format `payload`."""
+        """Predict the mean over the samples of these decisions, with features sent as `payload`."""
         ends = [0, *(branch + 1 for branch in decisions.active)]
         edge_ms = np.cumsum([self.stage_ms[step] for step in pairwise(ends)])
         until = {branch: float(ms) for branch, ms in zip(decisions.active, edge_ms, strict=True)}
@@ -51,29 +51,30 @@ class Times:
         before = 0.0 if payload == IMAGE else self.preprocess_ms + self.classifier_ms
         return before + on_edge + offloaded * away
 
-    def rows(self) -> list[Row]:
-        """A row for every part."""
+    def parts(self) -> list["MeasuredPart"]:
+        """List every part that was measured."""
         edge = {"preprocessing": self.preprocess_ms}
         if self.classifier_ms:
             edge["distortion classifier"] = self.classifier_ms
         for (start, stop), ms in self.stage_ms.items():
             edge[f"segments {start + 1} to {stop}, head {stop}"] = ms
         edge["whole network"] = self.whole_ms
-        rows: list[Row] = [{"place": "edge", "part": part, "ms": ms} for part, ms in edge.items()]
-        for (cut, payload), request in self.requests.items():
-            rows.append(
-                {
-                    "place": "cloud",
-                    "part": f"after segment {cut}, {payload}",
-                    "ms": request.cloud_ms,
-                    "codec_ms": request.codec_ms,
-                    "sent_bytes": request.sent_bytes,
-                }
-            )
-        return rows
+        return [
+            *(MeasuredPart("edge", part, ms) for part, ms in edge.items()),
+            *(
+                MeasuredPart(
+                    "cloud",
+                    f"after segment {cut}, {payload}",
+                    request.cloud_ms,
+                    request.codec_ms,
+                    float(request.sent_bytes),
+                )
+                for (cut, payload), request in self.requests.items()
+            ),
+        ]
 
     def with_edge(self, slowdown: float) -> "Times":
-        """The same for an edge that computes `slowdown` times slower."""
+        """Stretch the parts of the edge to a device that computes `slowdown` times slower."""
         return replace(
             self,
             preprocess_ms=slowdown * self.preprocess_ms,
@@ -91,3 +92,20 @@ class RequestCost:
     sent_bytes: int
     cloud_ms: float
     codec_ms: float
+
+
+@dataclass(frozen=True)
+class MeasuredPart:
+    """One measured part: a stage on the edge, or a request to the cloud, for one image.
+
+    Args:
+        place: `edge` or `cloud`.
+        codec_ms: of packing the request and unpacking the reply; NaN of parts on the edge, and so
+            are `sent_bytes`.
+    """
+
+    place: str
+    part: str
+    ms: float
+    codec_ms: float = math.nan
+    sent_bytes: float = math.nan

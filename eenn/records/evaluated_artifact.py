@@ -30,7 +30,7 @@ RECORDS = OUTPUTS / "records"
 PRISTINE = "none"
 
 
-class Subject:
+class EvaluatedArtifact:
     """An artifact and the images it was trained on.
 
     `heads` are the names of its head sets: `plain`, and the kinds that it has experts for.
@@ -62,11 +62,11 @@ class Subject:
         )
 
     @cached_property
-    def fine_tuned(self) -> dict[str, "Subject"]:
+    def fine_tuned(self) -> dict[str, "EvaluatedArtifact"]:
         """The networks beside the artifact that were fine-tuned for the kinds of its experts."""
         paths = {kind: fine_tuned_path(self.manifest.path, kind) for kind in self.heads[1:]}
         return {
-            kind: Subject(read_manifest(path), self.title, lambda: self._data.source)
+            kind: EvaluatedArtifact(read_manifest(path), self.title, lambda: self._data.source)
             for kind, path in paths.items()
             if (path / MANIFEST).exists()
         }
@@ -191,7 +191,7 @@ class Subject:
         return found
 
 
-def open_subject(path: str, images: str | None = None) -> Subject:
+def open_artifact(path: str, images: str | None = None) -> EvaluatedArtifact:
     """The artifact at `path` with the images of its training run, or those in `images`.
 
     Args:
@@ -199,22 +199,22 @@ def open_subject(path: str, images: str | None = None) -> Subject:
         images: a folder of class folders.
 
     Raises:
-        EennError: no artifact, or no images to be found; see `Subject.check_images`.
+        EennError: no artifact, or no images to be found; see `EvaluatedArtifact.check_images`.
     """
     manifest = read_manifest(find_artifact(path))
     trained = manifest.path.parent / CONFIG
     if images is not None:
         folder = FolderImages(images)
-        subject = Subject(manifest, images, lambda: folder)
-        subject.check_images()
-        return subject
+        artifact = EvaluatedArtifact(manifest, images, lambda: folder)
+        artifact.check_images()
+        return artifact
     if not trained.exists():
         raise EennError(
             f"{manifest.path} lies outside its training run, so where its images are is not known; "
             "give images=PATH (or --images PATH), the folder of class folders it was trained on"
         )
     data = yaml.safe_load(trained.read_bytes())["data"]
-    return Subject(manifest, data["title"], lambda: _instantiated(**data["source"]))
+    return EvaluatedArtifact(manifest, data["title"], lambda: _instantiated(**data["source"]))
 
 
 def _instantiated(_target_: str, **arguments: Any) -> ImageSource:

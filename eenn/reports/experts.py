@@ -1,31 +1,30 @@
-"""What an evaluation of experts leaves behind: tables/*.csv, figures, and report.html."""
+"""The report of an evaluation of experts: its tables, its figures, and the page that shows them."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-from eenn.files import write_file
+from eenn.evaluation.experts import Confusion, ExpertPoint
+from eenn.evaluation.rows import ExitQuality
+from eenn.exits.head_sets import HeadChoice
 from eenn.reports.curves import against_level
-from eenn.reports.figures import BARS, Drawn, save_figures
-from eenn.reports.page import Section, report_page
-from eenn.reports.tables import number, raw, varying, with_bounds, write_csv
-from eenn.statistics.intervals import Row
+from eenn.reports.figures import BARS, Drawn
+from eenn.reports.page import Section
+from eenn.reports.report import Report
+from eenn.reports.tables import Cell, flat, number, setting_columns, varying, with_bounds
 
 
 @dataclass(frozen=True)
 class Study:
-    """Rows by table; every row says the network, the distortion and the level.
+    """The rows of an evaluation of experts, by table.
 
     Args:
-        points: of every policy with all branches active, by experts; `last_exit_accuracy` is that
-            of the last exit alone.
-        quality: of every exit as if it answered all images.
-        confusion: whom the distortion classifier chooses.
+        points: of every policy with all branches active.
+        quality: of every exit as if it answered all images, by distortion and who answers.
     """
 
-    points: list[Row]
-    quality: list[Row]
-    confusion: list[Row]
+    points: list[ExpertPoint]
+    quality: list[tuple[str, HeadChoice, ExitQuality]]
+    confusion: list[Confusion]
 
 
 POINTS_TEXT = (
@@ -46,86 +45,97 @@ FIGURES = (
 )
 
 
-def write_study(directory: Path, title: str, facts: Mapping[str, str], study: Study) -> list[Path]:
-    """Write the tables, the figures and the page that shows them all; returns the PNG files."""
-    for name in ("points", "quality", "confusion"):
-        if rows := getattr(study, name):
-            columns = dict.fromkeys(key for row in rows for key in row)
-            complete = [{key: row.get(key, "") for key in columns} for row in rows]
-            write_csv(directory / "tables" / f"{name}.csv", [raw(row) for row in complete])
-    made = figures(study.points)
-    pngs = save_figures(directory / "figures", made)
-    sections = [
-        Section("Who answers", POINTS_TEXT, point_rows(study.points)),
-        *(
-            Section(drawn.heading, figure=file.read_bytes(), caption=drawn.caption)
-            for drawn, file in zip(made, pngs, strict=True)
-        ),
-        Section("Distortion classifier", CONFUSION_TEXT, confusion_rows(study.confusion)),
-    ]
-    write_file(directory / "report.html", report_page(title, facts, sections))
-    return pngs
+def study_report(title: str, facts: Mapping[str, str], study: Study) -> Report:
+    """Put together the report of an evaluation of experts."""
+    return Report(
+        title,
+        facts,
+        study_tables(study),
+        [Section("Who answers", POINTS_TEXT, point_rows(study.points))],
+        figures(study.points),
+        [Section("Distortion classifier", CONFUSION_TEXT, confusion_rows(study.confusion))],
+    )
 
 
-def figures(points: Sequence[Row]) -> list[Drawn]:
-    """Every quantity against the level, a figure per kind that has several."""
+def study_tables(study: Study) -> dict[str, list[dict[str, Cell]]]:
+    """Lay the rows of a study out flat, by table."""
+    return {
+        "points": [flat(row) for row in study.points],
+        "quality": [
+            {"distortion": distortion, "experts": str(experts), **flat(row)}
+            for distortion, experts, row in study.quality
+        ],
+        "confusion": [flat(row) for row in study.confusion],
+    }
+
+
+def figures(points: Sequence[ExpertPoint]) -> list[Drawn]:
+    """Draw every quantity against the level, a figure per kind that has several."""
     made = []
-    for kind in dict.fromkeys(row["distortion"] for row in points):
-        own = [{**row, "policy": row["experts"]} for row in points if row["distortion"] == kind]
-        if len({row["level"] for row in own}) < 2:
+    for kind in dict.fromkeys(row.distortion for row in points):
+        own = [row for row in points if row.distortion == kind]
+        if len({row.point.level for row in own}) < 2:
             continue
+        ways = [(_way(row), row.point) for row in own]
+        shown = kind.replace("_", " ")
         for quantity, heading, caption in FIGURES:
-            name, shown = f"{kind}-{quantity}", kind.replace("_", " ")
-            figure = against_level(own, quantity, kind)
-            made.append(Drawn(name, f"{heading}, {shown}", f"{caption} {BARS}", figure))
+            figure = against_level(ways, quantity, kind)
+            name, heading = f"{kind}-{quantity}", f"{heading}, {shown}"
+            made.append(Drawn(name, heading, f"{caption} {BARS}", figure))
     return made
 
 
-def point_rows(points: Sequence[Row]) -> list[dict[str, str]]:
-    """Points as printable rows, the last exit's accuracy beside that of the policy."""
-    rows = [
-        {
-            "network": row["network"],
-            "seed": str(row["seed"]),
-            "distortion": row["distortion"].replace("_", " "),
-            "level": f"{row['level']:g}",
-            "policy": row["policy"],
-            "p_tar": row["thresholds"] or number(row["p_tar"], "g"),
-            "experts": row["experts"].replace("_", " "),
-            "accuracy %": with_bounds(row, "accuracy", 100),
-            "last exit only %": with_bounds(row, "last_exit_accuracy", 100),
-            "edge %": with_bounds(row, "edge_probability", 100),
-            "edge accuracy %": with_bounds(row, "edge_accuracy", 100),
-            "confidence %": with_bounds(row, "confidence", 100),
-            "MMACs": with_bounds(row, "macs", 1e-6),
-            "latency ms": with_bounds(row, "latency_ms", 1),
-        }
-        for row in points
-    ]
+def point_rows(points: Sequence[ExpertPoint]) -> list[dict[str, str]]:
+    """Print points as rows of a table, the last exit's accuracy beside that of the policy."""
+    rows = []
+    for row in points:
+        point = row.point
+        setting = setting_columns(point.network, point.level, point.setting)
+        rows.append(
+            {
+                "network": setting["network"],
+                "seed": setting["seed"],
+                "distortion": row.distortion.replace("_", " "),
+                "level": setting["level"],
+                "policy": setting["policy"],
+                "p_tar": setting["p_tar"],
+                "experts": _words(row.experts),
+                "accuracy %": with_bounds(point.accuracy, 100),
+                "last exit only %": with_bounds(row.last_exit_accuracy, 100),
+                "edge %": with_bounds(point.edge_probability, 100),
+                "edge accuracy %": with_bounds(point.edge_accuracy, 100),
+                "confidence %": with_bounds(point.confidence, 100),
+                "MMACs": with_bounds(point.macs, 1e-6),
+                "latency ms": with_bounds(point.latency_ms, 1),
+            }
+        )
     return varying(rows, ("network", "seed", "policy", "p_tar"))
 
 
-def confusion_rows(confusion: Sequence[Row]) -> list[dict[str, str]]:
-    """Whom the classifier chooses, as printable rows."""
-    sets = dict.fromkeys(
-        key.removeprefix("chosen_")
-        for row in confusion
-        for key in row
-        if key.startswith("chosen_") and not key.endswith(("_low", "_high"))
-    )
+def confusion_rows(confusion: Sequence[Confusion]) -> list[dict[str, str]]:
+    """Print whom the classifier chooses as rows of a table."""
+    sets = dict.fromkeys(heads for row in confusion for heads in row.chosen)
     rows = [
         {
-            "network": row["network"],
-            "distortion": row["distortion"].replace("_", " "),
-            "level": f"{row['level']:g}",
+            "network": row.network,
+            "distortion": row.distortion.replace("_", " "),
+            "level": f"{row.level:g}",
             **{
-                f"{heads.replace('_', ' ')} %": number(100 * row[f"chosen_{heads}"], ".1f")
+                f"{heads.replace('_', ' ')} %": number(100 * row.chosen[heads].value, ".1f")
                 for heads in sets
-                if f"chosen_{heads}" in row
+                if heads in row.chosen
             },
-            "unsure %": number(100 * row["unsure"], ".1f"),
-            "recognised %": with_bounds(row, "recognised", 100),
+            "unsure %": number(100 * row.unsure.value, ".1f"),
+            "recognised %": with_bounds(row.recognised, 100),
         }
         for row in confusion
     ]
     return varying(rows, ("network",))
+
+
+def _way(row: ExpertPoint) -> str:
+    return ", ".join(filter(None, (_words(row.experts), row.point.setting.value_text)))
+
+
+def _words(experts: HeadChoice) -> str:
+    return str(experts).replace("_", " ")

@@ -1,56 +1,55 @@
-"""Quantities of rows, each with its 95 % interval: a name, and it with `_low` and `_high` behind.
+"""Estimates: quantities with their 95 % intervals.
 
 Wilson's interval for shares, the bootstrap over samples for everything else.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import lru_cache
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from eenn.statistics.metrics import BatchShare, Resamples, bootstrap_statistic, wilson_interval
 
-Row = dict[str, Any]
-
-# A statistic that has to be computed anew on every resample.
+# Resamples of a statistic that has to be computed anew on each.
 STATISTIC_RESAMPLES = 300
 
 
-def with_interval(name: str, value: float, low: float, high: float) -> Row:
-    """The three keys of one quantity."""
-    return {name: float(value), f"{name}_low": float(low), f"{name}_high": float(high)}
+class Estimate(NamedTuple):
+    """A quantity and the ends of its 95 % interval; NaN where it has none."""
+
+    value: float
+    low: float
+    high: float
 
 
-def share(name: str, successes: int, n: int) -> Row:
-    """A share of n samples; NaN of none."""
+def share(successes: int, n: int) -> Estimate:
+    """Estimate a share from n samples; NaN of none."""
     low, high = wilson_interval(successes, n)
-    return with_interval(name, successes / n if n else np.nan, float(low), float(high))
+    return Estimate(successes / n if n else np.nan, float(low), float(high))
 
 
-def share_of_batches(name: str, found: BatchShare) -> Row:
-    """A share of drawn batches; the interval is that of drawing them, not of the test set."""
-    return share(name, round(found.share * found.batches) if found.batches else 0, found.batches)
+def share_of_batches(found: BatchShare) -> Estimate:
+    """Estimate a share of drawn batches; the interval is of the drawing, not of the test set."""
+    return share(round(found.share * found.batches) if found.batches else 0, found.batches)
 
 
-def means(**values: NDArray[np.float64]) -> Row:
-    """The mean of each quantity over the same samples, (samples,)."""
+def means(values: Mapping[str, NDArray[np.float64]]) -> dict[str, Estimate]:
+    """Estimate the mean of each quantity over the same samples, (samples,)."""
     stacked = np.stack(list(values.values()))
     lows, highs = resamples(stacked.shape[1]).mean_interval(stacked)
-    row: Row = {}
-    for name, mean, low, high in zip(values, stacked.mean(1), lows, highs, strict=True):
-        row |= with_interval(name, mean, low, high)
-    return row
+    columns = np.stack([stacked.mean(1), lows, highs], axis=1)
+    return {name: Estimate(*row) for name, row in zip(values, columns.tolist(), strict=True)}
 
 
-def statistic(name: str, compute: Callable[..., float], *arrays: NDArray[Any]) -> Row:
-    """Any statistic of arrays with one row per sample."""
-    interval = bootstrap_statistic(compute, *arrays, resamples=STATISTIC_RESAMPLES)
-    return with_interval(name, compute(*arrays), *interval)
+def statistic(compute: Callable[..., float], *arrays: NDArray[np.generic]) -> Estimate:
+    """Estimate any statistic of arrays with one row per sample."""
+    low, high = bootstrap_statistic(compute, *arrays, resamples=STATISTIC_RESAMPLES)
+    return Estimate(float(compute(*arrays)), float(low), float(high))
 
 
 @lru_cache(maxsize=2)
 def resamples(samples: int) -> Resamples:
-    """The same for every quantity and point, so that their differences are not chance."""
+    """Draw the resamples of all quantities and points, so that differences are not chance."""
     return Resamples(samples)

@@ -1,55 +1,68 @@
 """An evaluation: records of every artifact and level, then every table and figure from those."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
-
-from matplotlib.figure import Figure
 
 from eenn.errors import EennError, require_numbers
 from eenn.evaluation.answers import answers, check_experts, costs
 from eenn.evaluation.exit_metrics import exit_quality
-from eenn.evaluation.fitting import Goal, fit_p_tar, observed_risk
-from eenn.evaluation.grid import Case, Results, Service, exit_outputs, grid, one_point, tradeoff
-from eenn.exits.settings import EDGE_ONLY, LAST_EXIT_ONLY, ORACLE, Threshold, active_sets
-from eenn.files import write_json
-from eenn.planning.costs import Link
-from eenn.records.evaluated_artifact import Subject
+from eenn.evaluation.fitting import Fitted, Goal, fit
+from eenn.evaluation.grid import (
+    Case,
+    Decided,
+    Service,
+    by_baselines,
+    by_policies,
+    exit_outputs,
+    exits_taken,
+    point,
+    tradeoff,
+)
+from eenn.evaluation.rows import ExitTaken, Network, Point, Results
+from eenn.exits.head_sets import HeadChoice
+from eenn.exits.policies.base import KnobValue, Validation
+from eenn.exits.settings import ActiveBranches, Baseline, Swept
+from eenn.files import Json
+from eenn.planning.costs import CostModel, Link
+from eenn.records.evaluated_artifact import EvaluatedArtifact
 from eenn.records.records import ExitRecords
-from eenn.reports.evaluation import figures, point_rows, reliability, write_report
-from eenn.reports.figures import reliability_figure
-from eenn.reports.tables import table
-from eenn.run_directory import SUMMARY
-from eenn.statistics.intervals import Row
+from eenn.reports.evaluation import (
+    Drawing,
+    evaluation_report,
+    fitted_cells,
+    point_rows,
+    reliability,
+)
+from eenn.reports.figures import Drawn, reliability_figure
+from eenn.reports.tables import flat, point_name
+from eenn.workflows.conclusion import conclude
 from eenn.workflows.run import Run
-from eenn.workflows.tracking import publish_tables
 
 
 @dataclass(frozen=True)
-class Plan:
+class Evaluation:
     """What an evaluation computes.
 
     Args:
-        policies: settings by name of policy; curves against the threshold are the first one's.
-        p_tars: thresholds, as in `eenn.evaluation.grid.grid`.
-        active: sets of active branches, as in `eenn.exits.settings.active_sets`.
+        policies: curves against a knob are the first one's.
+        p_tars: thresholds of the baselines.
         levels: of the distortion; 0 is none. What is drawn at one level is drawn at the first.
         temperature: `per_exit`, `shared` or `none`.
-        experts: who answers, as in `eenn.evaluation.answers.answers`.
-        goal: what a threshold is fitted to on the validation split at level 0, or None.
+        experts: who answers.
+        goal: what a knob is fitted to on the validation split at level 0, or None.
 
     Raises:
         EennError: nothing to compute, a level twice, or a fit reported on what it was fitted to.
     """
 
     split: str
-    policies: Mapping[str, Mapping[str, Any]]
-    p_tars: Sequence[Threshold]
-    active: Sequence[int | Sequence[int]] | int | None
+    policies: Sequence[Swept]
+    p_tars: Sequence[KnobValue]
+    active: ActiveBranches
     distortion: str
     levels: Sequence[float]
     temperature: str
-    experts: str
+    experts: HeadChoice
     link: Link
     service: Service
     goal: Goal | None
@@ -68,84 +81,85 @@ class Plan:
             raise EennError("fit with split=val: thresholds are fitted there; use split=test")
 
 
-def run_evaluation(run: Run, subjects: Sequence[Subject], plan: Plan) -> None:
+def run_evaluation(
+    run: Run, artifacts: Sequence[EvaluatedArtifact], evaluation: Evaluation
+) -> None:
     """Evaluate; write tables, figures, `report.html` and `summary.json` into the run's directory.
 
     Raises:
         EennError: the same artifact twice.
     """
-    every = with_names(subjects)
-    results, thresholds = evaluate(every, plan)
+    named = with_names(artifacts)
+    results, fitted = evaluate(named, evaluation)
     # Where networks differ in their seed alone, the first stands for them.
-    named: dict[str, Subject] = {}
-    for network, subject in every:
-        named.setdefault(network, subject)
-    policy = next(iter(plan.policies))
-    profiles = {network: subject.profile for network, subject in named.items()}
-    made = figures(results, policy, profiles, plan.distortion, plan.service)
-    made += [
-        reliability(
-            network, subject.split.seed, plan.distortion, level, _reliability(subject, plan, level)
-        )
-        for network, subject in named.items()
-        for level in plan.levels
+    shown: dict[str, EvaluatedArtifact] = {}
+    for name, artifact in named:
+        shown.setdefault(name, artifact)
+    drawing = Drawing(
+        results,
+        evaluation.policies[0].name,
+        {name: artifact.profile for name, artifact in shown.items()},
+        evaluation.distortion,
+        evaluation.service,
+    )
+    report = evaluation_report(
+        f"Evaluation: {run.name}",
+        _facts(artifacts, evaluation),
+        drawing,
+        fitted,
+        list(_reliability(shown, evaluation)),
+    )
+    headline = _headline(results.points, evaluation.active.chosen)
+    rows = point_rows(headline)
+    ends = {f"{level:g}" for level in (min(evaluation.levels), max(evaluation.levels))}
+    summary: dict[str, Json] = {
+        "points": [flat(row) for row in headline],
+        "table": rows,
+        "thresholds": [fitted_cells(each) for each in fitted],
+        "distortion": evaluation.distortion,
+        "experts": str(evaluation.experts),
+        "median_ms": {n: asdict(profile.median) for n, profile in drawing.profiles.items()},
+        **described(artifacts, evaluation),
+    }
+    conclude(
+        run,
+        report,
+        summary,
+        [[row for row in rows if row.get("level", "0") in ends or len(ends) == 1]],
+        {point_name(row.network, row.level, row.setting): flat(row) for row in headline},
+    )
+
+
+def described(artifacts: Sequence[EvaluatedArtifact], evaluation: Evaluation) -> dict[str, Json]:
+    """Describe what was evaluated, for a summary."""
+    return {
+        "artifacts": {each.manifest.id: str(each.manifest.path) for each in artifacts},
+        "split": evaluation.split,
+        "temperature": evaluation.temperature,
+        "link": asdict(evaluation.link),
+        **asdict(evaluation.service),
+    }
+
+
+def with_names(artifacts: Sequence[EvaluatedArtifact]) -> list[tuple[str, EvaluatedArtifact]]:
+    """Name every artifact, alike where they differ in nothing but their seed."""
+    short = [
+        f"{each.branches} branches" if each.branches else "conventional network"
+        for each in artifacts
     ]
-    headline = _headline(results.points, plan.active is not None)
-    shown = point_rows(headline)
-    summary = {
-        "points": headline,
-        "table": shown,
-        "thresholds": thresholds,
-        "artifacts": {s.manifest.id: str(s.manifest.path) for s in subjects},
-        "split": plan.split,
-        "temperature": plan.temperature,
-        "experts": plan.experts,
-        "distortion": plan.distortion,
-        "link": asdict(plan.link),
-        **asdict(plan.service),
-        "median_ms": {name: asdict(profile.median) for name, profile in profiles.items()},
-        **run.provenance,
-    }
-    levels = ", ".join(f"{level:g}" for level in plan.levels)
-    facts = {
-        "artifact": ", ".join(f"{s.manifest.path} ({s.manifest.id[:12]})" for s in subjects),
-        "images": f"{plan.split} split",
-        "distortion": f"{plan.distortion.replace('_', ' ')}, level {levels}",
-        "policy": policy.replace("_", " "),
-        "temperature": plan.temperature.replace("_", " "),
-        "experts": plan.experts.replace("_", " "),
-        "link": f"{plan.link.bandwidth_mbps:g} Mbps, round trip {plan.link.rtt_ms:g} ms",
-        "deadline": f"{plan.service.deadline_ms:g} ms, batches of {plan.service.batch_size}",
-        **{key.replace("_", " "): str(value) for key, value in run.provenance.items()},
-        "overrides": " ".join(run.provenance["overrides"]) or "none",
-    }
-    title = f"Evaluation: {run.name}"
-    pngs = write_report(run.directory, title, facts, results, thresholds, made)
-    write_json(run.directory / SUMMARY, summary)
-    ends = {f"{level:g}" for level in (min(plan.levels), max(plan.levels))}
-    print(f"\n{table(row for row in shown if row.get('level', '0') in ends or len(ends) == 1)}\n")
-    print(f"report: {run.directory / 'report.html'}\n")
-    if run.project:
-        publish_tables(
-            run.directory, run.name, run.group, run.project, run.settings, vars(results), headline,
-            pngs,
-        )  # fmt: skip
-
-
-def with_names(subjects: Sequence[Subject]) -> list[tuple[str, Subject]]:
-    """Every artifact with a name, the same for those that differ in nothing but their seed."""
-    short = [f"{s.branches} branches" if s.branches else "conventional network" for s in subjects]
     details: dict[str, set[str]] = {}
-    for name, subject in zip(short, subjects, strict=True):
-        details.setdefault(name, set()).add(subject.details)
+    for name, artifact in zip(short, artifacts, strict=True):
+        details.setdefault(name, set()).add(artifact.details)
     return [
-        (name if len(details[name]) == 1 else f"{name}, {subject.details}", subject)
-        for name, subject in zip(short, subjects, strict=True)
+        (name if len(details[name]) == 1 else f"{name}, {artifact.details}", artifact)
+        for name, artifact in zip(short, artifacts, strict=True)
     ]
 
 
-def evaluate(named: Sequence[tuple[str, Subject]], plan: Plan) -> tuple[Results, list[Row]]:
-    """All rows of `plan` for all artifacts, and the fitted thresholds.
+def evaluate(
+    named: Sequence[tuple[str, EvaluatedArtifact]], evaluation: Evaluation
+) -> tuple[Results, list[Fitted]]:
+    """Compute all rows of an evaluation for all artifacts, and the fitted policies.
 
     The network runs at most once per artifact and level.
 
@@ -155,72 +169,119 @@ def evaluate(named: Sequence[tuple[str, Subject]], plan: Plan) -> tuple[Results,
     Raises:
         EennError: the same artifact twice, or one that has no such experts.
     """
-    for _, subject in named:
-        check_experts(subject, plan.experts, plan.distortion)
-    ids = [subject.manifest.id for _, subject in named]
+    for _, artifact in named:
+        check_experts(artifact, evaluation.experts, evaluation.distortion)
+    ids = [artifact.manifest.id for _, artifact in named]
     if not ids or len(set(ids)) < len(ids):
-        raise EennError(f"artifacts: {len(ids)} given; allowed are one or more different ones")
+        raise EennError(f"artifact: {len(ids)} given; allowed are one or more different ones")
     results = Results([], [], [], [])
-    thresholds: list[Row] = []
-    for name, subject in named:
-        network = {"network": name, "branches": subject.branches, "seed": subject.split.seed}
-        thresholds += _evaluate_one(subject, network, plan, results)
-    return results, thresholds
+    fitted: list[Fitted] = []
+    for name, artifact in named:
+        fitted += _Evaluated(name, artifact, evaluation).add_to(results)
+    return results, fitted
 
 
-def _evaluate_one(subject: Subject, network: Row, plan: Plan, results: Results) -> list[Row]:
-    """Add the rows of one artifact to `results`; returns its fitted thresholds."""
-    spent = costs(subject, plan.link, plan.experts)
-    weights = subject.manifest.validation_accuracy[:-1]
-    policies = {name: {"weights": weights, **own} for name, own in plan.policies.items()}
-    actives = active_sets(plan.active, subject.branches) if subject.branches else []
-    largest = max(actives, key=len, default=())
+class _Evaluated:
+    """One artifact under evaluation."""
 
-    def case_of(records: ExitRecords, temperatures: Sequence[float]) -> Case:
-        return Case(exit_outputs(records, temperatures), records.labels, spent, plan.service)
+    def __init__(self, name: str, artifact: EvaluatedArtifact, evaluation: Evaluation) -> None:
+        self.artifact, self.evaluation = artifact, evaluation
+        self.network = Network(name, artifact.branches, artifact.split.seed)
+        self.spent: CostModel = costs(artifact, evaluation.link, evaluation.experts)
+        self.actives = evaluation.active.sets(artifact.branches) if artifact.branches else []
+        self.largest = max(self.actives, key=len, default=())
+        self.validation = Validation(
+            artifact.manifest.validation_accuracy,
+            lambda: exit_outputs(*self._answers("val", 0)),
+        )
 
-    fitted: list[Row] = []
-    if plan.goal:
-        validation = case_of(*_answers(subject, plan, "val", 0))
-        fitted = [
-            {**network, **fit_p_tar(plan.goal, validation, name, own, active)}
-            for name, own in policies.items()
-            for active in actives
-        ]
-    for level in plan.levels:
-        records, temperatures = _answers(subject, plan, plan.split, level)
-        case, at = case_of(records, temperatures), {**network, "level": float(level)}
-        points, exits = grid(case, policies, plan.p_tars, actives)
-        for threshold in fitted:
-            name = threshold["policy"]
-            active = tuple(int(branch) - 1 for branch in threshold["active"].split())
-            row = one_point(case, name, policies[name], threshold["p_tar"], active)
-            points.append({**row, "policy": f"{name}, {plan.goal}"})
-            if plan.goal and plan.goal.goal == "risk" and level == 0:
-                threshold |= observed_risk(plan.goal, case, name, policies[name], threshold)
-        results.points.extend({**at, **row} for row in points)
-        results.exits.extend({**at, **row} for row in exits)
-        quality = exit_quality(records, temperatures)
-        results.quality.extend({**at, **row} for row in quality)
-        # A job of a sweep is one point; curves over settings need more than that.
-        if level == plan.levels[0] and largest and len(plan.p_tars) > 1:
-            rows = tradeoff(case, weights, largest)
-            results.tradeoff.extend({**at, **row} for row in rows)
-    return fitted
+    def add_to(self, results: Results) -> list[Fitted]:
+        """Add the rows of all levels; gives the fitted policies."""
+        evaluation = self.evaluation
+        fitted = list(self._fitted())
+        for level in evaluation.levels:
+            records, temperatures = self._answers(evaluation.split, level)
+            case = self._case(records, temperatures, level)
+            decided = by_policies(case, evaluation.policies, self.actives, self.validation)
+            decided += by_baselines(case, evaluation.p_tars, self.largest)
+            results.exits.extend(row for each in decided for row in self._exits(case, each))
+            decided += [each.decide(case) for each in fitted]
+            results.points.extend(self._point(case, each) for each in decided)
+            results.quality.extend(exit_quality(self.network, case.level, records, temperatures))
+            if level == 0 and evaluation.goal and evaluation.goal.goal == "risk":
+                fitted = [each.observed(case) for each in fitted]
+            # A job of a sweep is one point; curves over settings need more than that.
+            if level == evaluation.levels[0] and self.largest and len(evaluation.p_tars) > 1:
+                results.tradeoff.extend(tradeoff(case, self.largest, self.validation))
+        return fitted
+
+    def _fitted(self) -> Iterator[Fitted]:
+        evaluation = self.evaluation
+        if not evaluation.goal:
+            return
+        case = self._case(*self._answers("val", 0), 0)
+        for policy in evaluation.policies:
+            for active in self.actives:
+                yield fit(
+                    evaluation.goal, case, policy.name, policy.settings, active, self.validation
+                )
+
+    def _answers(self, split: str, level: float) -> tuple[ExitRecords, tuple[float, ...]]:
+        return answers_of(self.artifact, self.evaluation, split, level)
+
+    def _case(self, records: ExitRecords, temperatures: Sequence[float], level: float) -> Case:
+        outputs = exit_outputs(records, temperatures)
+        return Case(
+            self.network,
+            float(level),
+            outputs.exits,
+            outputs.labels,
+            self.spent,
+            self.evaluation.service,
+        )
+
+    def _point(self, case: Case, decided: Decided) -> Point:
+        return point(case, decided, decided.setting.active == self.largest)
+
+    def _exits(self, case: Case, decided: Decided) -> list[ExitTaken]:
+        return exits_taken(case, decided, decided.setting.active == self.largest)
 
 
-def _reliability(subject: Subject, plan: Plan, level: float) -> Figure:
-    records, temperatures = _answers(subject, plan, plan.split, level)
-    return reliability_figure(records.logits, records.labels, temperatures)
-
-
-def _answers(
-    subject: Subject, plan: Plan, split: str, level: float
+def answers_of(
+    artifact: EvaluatedArtifact, evaluation: Evaluation, split: str, level: float
 ) -> tuple[ExitRecords, tuple[float, ...]]:
-    return answers(subject, split, plan.distortion, level, plan.experts, plan.temperature)
+    """Fetch the logits and temperatures of those who answer; see `answers`."""
+    return answers(
+        artifact, split, evaluation.distortion, level, evaluation.experts, evaluation.temperature
+    )
 
 
-def _headline(points: Sequence[Row], chosen: bool) -> list[Row]:
+def _reliability(shown: Mapping[str, EvaluatedArtifact], evaluation: Evaluation) -> Iterator[Drawn]:
+    """Draw the reliability diagrams of every network and level."""
+    for name, artifact in shown.items():
+        for level in evaluation.levels:
+            records, temperatures = answers_of(artifact, evaluation, evaluation.split, level)
+            figure = reliability_figure(records.logits, records.labels, temperatures)
+            yield reliability(name, artifact.split.seed, evaluation.distortion, level, figure)
+
+
+def _facts(artifacts: Sequence[EvaluatedArtifact], evaluation: Evaluation) -> dict[str, str]:
+    """Say on the page what was evaluated."""
+    levels = ", ".join(f"{level:g}" for level in evaluation.levels)
+    link, service = evaluation.link, evaluation.service
+    return {
+        "artifact": ", ".join(f"{a.manifest.path} ({a.manifest.id[:12]})" for a in artifacts),
+        "images": f"{evaluation.split} split",
+        "distortion": f"{evaluation.distortion.replace('_', ' ')}, level {levels}",
+        "policy": evaluation.policies[0].name.replace("_", " "),
+        "temperature": evaluation.temperature.replace("_", " "),
+        "experts": str(evaluation.experts).replace("_", " "),
+        "link": f"{link.bandwidth_mbps:g} Mbps, round trip {link.rtt_ms:g} ms",
+        "deadline": f"{service.deadline_ms:g} ms, batches of {service.batch_size}",
+    }
+
+
+def _headline(points: Sequence[Point], chosen: bool) -> list[Point]:
     """Of every network and level the policies with the most active branches, and the last exit.
 
     Args:
@@ -229,6 +290,6 @@ def _headline(points: Sequence[Row], chosen: bool) -> list[Row]:
     return [
         row
         for row in points
-        if row["policy"] == LAST_EXIT_ONLY
-        or ((chosen or row["most_active"]) and row["policy"] not in (EDGE_ONLY, ORACLE))
+        if row.setting.baseline is Baseline.LAST_EXIT_ONLY
+        or ((chosen or row.most_active) and row.setting.baseline is None)
     ]

@@ -1,165 +1,114 @@
-"""Experts over kinds and levels of distortions: who answers, how well, at what cost."""
+"""An evaluation of experts over kinds and levels of distortions: who answers, at what cost."""
 
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
-from typing import Any
 
 from eenn.data.distortions import Distortion
 from eenn.errors import EennError
-from eenn.evaluation.answers import check_experts, kind_probs
-from eenn.exits.head_sets import FINE_TUNED, MATCHING, choose
-from eenn.exits.settings import LAST_EXIT_ONLY
-from eenn.files import write_json
-from eenn.records.evaluated_artifact import Subject
-from eenn.reports.experts import Study, confusion_rows, point_rows, write_study
-from eenn.reports.tables import table
-from eenn.run_directory import SUMMARY
-from eenn.statistics.intervals import Row, share
-from eenn.workflows.evaluate import Plan, evaluate, with_names
+from eenn.evaluation.answers import check_experts
+from eenn.evaluation.experts import confusion, having, with_last_exit
+from eenn.exits.head_sets import FINE_TUNED, HeadChoice
+from eenn.files import Json
+from eenn.records.evaluated_artifact import EvaluatedArtifact
+from eenn.reports.experts import Study, confusion_rows, point_rows, study_report, study_tables
+from eenn.workflows.conclusion import conclude
+from eenn.workflows.evaluate import Evaluation, described, evaluate, with_names
 from eenn.workflows.run import Run
-from eenn.workflows.tracking import publish_tables
+
+# An evaluation under one distortion by one choice of heads, and the artifacts that it is for.
+Part = tuple[Evaluation, Sequence[tuple[str, EvaluatedArtifact]]]
 
 
 def run_expert_evaluation(
     run: Run,
-    subjects: Sequence[Subject],
-    plan: Plan,
+    artifacts: Sequence[EvaluatedArtifact],
+    evaluation: Evaluation,
     distortions: Mapping[str, Sequence[float]],
-    experts: Sequence[str],
+    experts: Sequence[HeadChoice],
 ) -> None:
     """Evaluate; write tables, figures, `report.html` and `summary.json` into the run's directory.
 
     Args:
-        plan: but for the distortion, its levels and the experts, which are all of those given.
+        evaluation: but for the distortion, its levels and the experts, which are all of those
+            given.
         distortions: levels by kind.
-        experts: as in `eenn.evaluation.answers.answers`.
 
     Raises:
         EennError: nothing to evaluate, a fit, an unknown kind or level, or an artifact without
             such experts.
     """
-    if plan.goal or not distortions or not experts or isinstance(experts, str):
+    if evaluation.goal or not distortions or not experts:
         raise EennError(
-            f"distortions={dict(distortions)}, experts={experts}: allowed are levels by kind and a "
-            "list of experts, and no fit.goal"
+            f"distortions={dict(distortions)}, experts={[*map(str, experts)]}: allowed are levels "
+            "by kind and a list of experts, and no fit.goal"
         )
-    named = with_names(subjects)
-    plans = [
-        (replace(plan, distortion=Distortion(kind, 0).kind, levels=levels, experts=name), having)
-        for kind, levels in distortions.items()
-        for name in experts
-        if (having := _having(named, name, kind))
-    ]
-    for one, having in plans:
-        for _, subject in having:
-            check_experts(subject, one.experts, one.distortion)
-    if not plans:
-        raise EennError(
-            f"experts={list(experts)}: there are none for {', '.join(distortions)}; `python "
-            "train.py experiment=distortion_experts artifact=DIR` trains some for its kinds"
-        )
+    named = with_names(artifacts)
+    parts = _parts(named, evaluation, distortions, experts)
     study = Study([], [], [])
-    for one, having in plans:
-        results, _ = evaluate(having, one)
-        at = {"distortion": one.distortion, "experts": one.experts}
-        study.points.extend({**at, **row} for row in _with_last_exit(results.points, one.policies))
-        study.quality.extend({**at, **row} for row in results.quality)
-    for network, subject in named:
-        if len(subject.heads) > 1:
-            study.confusion.extend(
-                {"network": network, **row}
-                for kind, levels in distortions.items()
-                for row in confusion(subject, plan.split, kind, levels)
-            )
-    shown = point_rows(study.points)
-    summary = {
-        "points": study.points,
-        "table": shown,
-        "confusion": study.confusion,
-        "artifacts": {s.manifest.id: str(s.manifest.path) for s in subjects},
-        "networks": {network: described(subject) for network, subject in named},
-        "split": plan.split,
-        "temperature": plan.temperature,
-        "link": asdict(plan.link),
-        **asdict(plan.service),
-        **run.provenance,
+    for part, own in parts:
+        results, _ = evaluate(own, part)
+        study.points.extend(with_last_exit(part.distortion, part.experts, results.points))
+        study.quality.extend((part.distortion, part.experts, row) for row in results.quality)
+    for name, artifact in named:
+        if len(artifact.heads) > 1:
+            for kind, levels in distortions.items():
+                study.confusion.extend(confusion(name, artifact, evaluation.split, kind, levels))
+    report = study_report(f"Evaluation: {run.name}", _facts(artifacts, evaluation), study)
+    rows, tables = point_rows(study.points), study_tables(study)
+    summary: dict[str, Json] = {
+        "points": tables["points"],
+        "table": rows,
+        "confusion": tables["confusion"],
+        "networks": {name: _experts_of(artifact) for name, artifact in named},
+        **described(artifacts, evaluation),
     }
-    facts = {
-        "artifact": ", ".join(f"{s.manifest.path} ({s.manifest.id[:12]})" for s in subjects),
-        "images": f"{plan.split} split",
-        "policy": ", ".join(plan.policies).replace("_", " "),
-        "temperature": plan.temperature.replace("_", " "),
-        **{key.replace("_", " "): str(value) for key, value in run.provenance.items()},
-        "overrides": " ".join(run.provenance["overrides"]) or "none",
-    }
-    pngs = write_study(run.directory, f"Evaluation: {run.name}", facts, study)
-    write_json(run.directory / SUMMARY, summary)
-    print(f"\n{table(shown)}\n\n{table(confusion_rows(study.confusion))}\n")
-    print(f"report: {run.directory / 'report.html'}\n")
-    if run.project:
-        tables = {"points": study.points, "quality": study.quality, "confusion": study.confusion}
-        publish_tables(
-            run.directory, run.name, run.group, run.project, run.settings, tables, [], pngs
+    conclude(run, report, summary, [rows, confusion_rows(study.confusion)], {})
+
+
+def _parts(
+    named: Sequence[tuple[str, EvaluatedArtifact]],
+    evaluation: Evaluation,
+    distortions: Mapping[str, Sequence[float]],
+    experts: Sequence[HeadChoice],
+) -> list[Part]:
+    """Set out an evaluation for every kind of distortion and choice of heads, and check them all."""
+    parts = [
+        (replace(evaluation, distortion=kind, levels=levels, experts=choice), own)
+        for kind, levels in distortions.items()
+        for choice in experts
+        if Distortion(kind, 0) and (own := having(named, choice, kind))
+    ]
+    for part, own in parts:
+        for _, artifact in own:
+            check_experts(artifact, part.experts, part.distortion)
+    if not parts:
+        raise EennError(
+            f"experts={[*map(str, experts)]}: there are none for {', '.join(distortions)}; "
+            "`python train.py --config-name train_experts artifact=DIR` trains some for its kinds"
         )
+    return parts
 
 
-def confusion(subject: Subject, split: str, kind: str, levels: Sequence[float]) -> list[Row]:
-    """A row per level: the share of images that each head set is chosen for.
-
-    `recognised` is the share that goes to the heads made for it: at level 0, and of a kind without
-    an expert, the plain ones. `unsure`: those for which no kind is probable enough.
-    """
-    rows = []
-    classifier = subject.manifest.classifier
-    for level in levels:
-        probs = kind_probs(subject, split, kind, level)
-        chosen, n = choose(probs, classifier.sure), len(probs)
-        right = subject.heads.index(kind) if level and kind in subject.heads else 0
-        row: Row = {"distortion": kind, "level": float(level), "n": n}
-        for number, heads in enumerate(subject.heads):
-            row |= share(f"chosen_{heads}", int((chosen == number).sum()), n)
-        row |= share("recognised", int((chosen == right).sum()), n)
-        row |= share("unsure", int((probs.max(-1) < classifier.sure).sum()), n)
-        rows.append(row)
-    return rows
-
-
-def _having(
-    named: Sequence[tuple[str, Subject]], experts: str, kind: str
-) -> Sequence[tuple[str, Subject]]:
-    """The artifacts that such experts add something to: not all were fine-tuned for every kind, and
-    where no one has experts for it, the plain heads match."""
-    if experts == FINE_TUNED:
-        return [(network, subject) for network, subject in named if kind in subject.fine_tuned]
-    if experts == MATCHING and not any(kind in subject.heads for _, subject in named):
-        return []
-    return named
-
-
-def _with_last_exit(points: Sequence[Row], policies: Container[str]) -> Iterator[Row]:
-    """The policies with all branches active, with the accuracy of the last exit alone beside."""
-    keys = ("network", "seed", "level")
-    alone = {
-        tuple(row[key] for key in keys): row for row in points if row["policy"] == LAST_EXIT_ONLY
+def _facts(artifacts: Sequence[EvaluatedArtifact], evaluation: Evaluation) -> dict[str, str]:
+    """Say on the page what was evaluated."""
+    return {
+        "artifact": ", ".join(f"{a.manifest.path} ({a.manifest.id[:12]})" for a in artifacts),
+        "images": f"{evaluation.split} split",
+        "policy": ", ".join(p.name for p in evaluation.policies).replace("_", " "),
+        "temperature": evaluation.temperature.replace("_", " "),
     }
-    for row in points:
-        if row["policy"] in policies and row["most_active"]:
-            last = alone[tuple(row[key] for key in keys)]
-            yield row | {
-                f"last_exit_accuracy{end}": last[f"accuracy{end}"] for end in ("", "_low", "_high")
-            }
 
 
-def described(subject: Subject) -> dict[str, Any]:
-    """Size and cost of what an artifact's experts add."""
-    manifest = subject.manifest
+def _experts_of(artifact: EvaluatedArtifact) -> Json:
+    """Describe size and cost of what an artifact's experts add."""
+    manifest = artifact.manifest
     if not manifest.experts:
         return {}
     return {
-        FINE_TUNED: {kind: tuned.manifest.id for kind, tuned in subject.fine_tuned.items()},
+        FINE_TUNED: {kind: tuned.manifest.id for kind, tuned in artifact.fine_tuned.items()},
         "expert_bytes": {expert.kind: expert.bytes for expert in manifest.experts},
         "levels": {e.kind: [e.mildest, e.strongest] for e in manifest.experts},
         "classifier": asdict(manifest.classifier),
-        "classifier_ms": subject.profile.classifier,
+        "classifier_ms": artifact.profile.classifier,
         "backbone_macs": manifest.exits[-1]["macs"],
     }

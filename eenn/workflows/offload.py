@@ -1,10 +1,9 @@
 """An offloading benchmark: photographs through edge and cloud over a link, then its report."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, replace
-from typing import Any, get_args
-from urllib.parse import urlsplit
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, replace
+from typing import get_args
 
 import numpy as np
 from tqdm import tqdm
@@ -12,375 +11,255 @@ from tqdm import tqdm
 from eenn.artifact.manifest import Manifest
 from eenn.data.datasets import Photo
 from eenn.data.distortions import Distortion
-from eenn.errors import EennError, require_numbers
 from eenn.evaluation.answers import answers
 from eenn.evaluation.grid import exit_outputs
+from eenn.evaluation.rows import Network
 from eenn.exits.decide import Decisions, decide
-from eenn.exits.head_sets import PLAIN
-from eenn.exits.policies import ExitProbs, Policy, make_policy
-from eenn.exits.settings import (
-    CLOUD_ONLY,
-    EARLY_ON_EDGE,
-    EDGE_ONLY,
-    WHOLE_ON_EDGE,
-    active_sets,
-    has_threshold,
-    setting_of,
-)
-from eenn.files import write_json
-from eenn.offload.bench.contenders import BLOCK, ByCloud, ByEdge, Way, measure
-from eenn.offload.bench.link import EmulatedLink
+from eenn.exits.head_sets import PLAIN_HEADS
+from eenn.exits.policies.base import ExitProbs, Outputs, Validation
+from eenn.exits.settings import Baseline, Setting
+from eenn.files import Json
+from eenn.offload.bench.benchmark import Offloading, Server, asked_cloud
+from eenn.offload.bench.contenders import BLOCK, ByCloud, ByEdge, Request, Way, measure
 from eenn.offload.bench.measuring import measure as measure_parts
+from eenn.offload.bench.rows import Foreseen, summarised
+from eenn.offload.bench.ways import every_way
 from eenn.offload.client.http_cloud import HttpCloud
-from eenn.offload.cloud.command import running
-from eenn.offload.edge.clouds import LocalCloud
 from eenn.offload.edge.runtime import EdgeRuntime, asked_for
 from eenn.offload.graphs.index import Graphs
 from eenn.offload.protocol.codecs import Precision
-from eenn.planning import exhaustive
 from eenn.planning.costs import Link
+from eenn.planning.exhaustive import Plan, SlowerEdge, best, plan, slower_edges
 from eenn.planning.times import IMAGE, Times
-from eenn.records.evaluated_artifact import Subject
-from eenn.reports.offload import Offloaded, printed, summarised, write_offloaded
-from eenn.reports.tables import table, write_csv
-from eenn.run_directory import SUMMARY
-from eenn.statistics.intervals import Row
+from eenn.records.evaluated_artifact import EvaluatedArtifact
+from eenn.reports.curves import way_name
+from eenn.reports.offload import (
+    Offloaded,
+    OffloadPoint,
+    offload_report,
+    point_rows,
+    request_cells,
+)
+from eenn.reports.tables import flat, point_name, write_csv
+from eenn.workflows.conclusion import conclude
 from eenn.workflows.run import Run
-from eenn.workflows.tracking import publish_tables
 
-UPLOADS = ("file", "crop")
 PROBES = 5  # photographs that the parts are measured on
 
 
-@dataclass(frozen=True)
-class Server:
-    """The cloud to ask: one of our own behind an emulated link, or a live one.
-
-    Args:
-        url: of the live one; None starts our own.
-        token: bearer token of the live one.
-        ca_file: certificates that the live one is trusted by.
-        slowdown: of our own; as of `EdgeRuntime`.
-
-    Raises:
-        EennError: what belongs to the one is given for the other.
-    """
-
-    url: str | None
-    token: str | None
-    ca_file: str | None
-    slowdown: float
-
-    def __post_init__(self) -> None:
-        require_numbers(slowdown=self.slowdown)
-        if self.url is None and (self.token or self.ca_file):
-            raise EennError("cloud.token_file and cloud.ca_file go with cloud.url; give that too")
-        if self.url is not None and self.slowdown != 1:
-            raise EennError("cloud.slowdown goes without cloud.url: only our own server has it")
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What is measured.
-
-    Args:
-        limit: photographs at most, spread over the split; None for all.
-        policies: settings by name of policy.
-        payload: format of the features that are sent; `compress` requests with zstd.
-        upload: what cloud only sends: the photograph's `file`, or the network's `crop`.
-        experts: whose heads answer, as of `EdgeRuntime`; those of cloud only are the plain ones.
-        precision: of the edge's stages.
-        slowdown: of the edge.
-        deadline_ms: of every answer; None leaves it to the client's own limits.
-        min_accuracy, plan_deadline_ms: what the best plan has to keep; see `planner.best`. None is
-            one point below the last exit's accuracy, and no deadline.
-
-    Raises:
-        EennError: a choice that there is not.
-    """
-
-    split: str
-    limit: int | None
-    policies: Mapping[str, Mapping[str, Any]]
-    p_tars: Sequence[float]
-    active: Sequence[int | Sequence[int]] | int | None
-    distortion: str
-    levels: Sequence[float]
-    link: Link
-    payload: Precision
-    compress: bool
-    upload: str
-    experts: str
-    precision: str
-    slowdown: float
-    deadline_ms: float | None
-    min_accuracy: float | None
-    plan_deadline_ms: float | None
-
-    def __post_init__(self) -> None:
-        for name, value, allowed in (
-            ("payload", self.payload, get_args(Precision)),
-            ("upload", self.upload, UPLOADS),
-        ):
-            if value not in allowed:
-                raise EennError(f"{name}={value}: allowed are {', '.join(allowed)}")
-        require_numbers(**{"edge.slowdown": self.slowdown})
-        require_numbers(**{"plan.min_accuracy": self.min_accuracy or 0.0})
-        if self.limit is not None and (type(self.limit) is not int or self.limit < 1):
-            raise EennError(
-                f"limit={self.limit}: allowed is 1 or more photographs, or null for all"
-            )
-        if self.slowdown < 1:
-            raise EennError(f"edge.slowdown={self.slowdown}: allowed is 1 or more")
-        if self.upload == "file" and any(self.levels):
-            raise EennError("distortion.level with upload=file: the file is pristine; upload=crop")
-
-
 def run_offloading(
-    run: Run, subject: Subject, conventional: Subject | None, server: Server, plan: Plan
+    run: Run,
+    artifact: EvaluatedArtifact,
+    conventional: EvaluatedArtifact | None,
+    server: Server,
+    offloading: Offloading,
 ) -> None:
     """Measure; write requests.csv, tables, figures, `report.html` and `summary.json`.
 
     Args:
-        subject: the artifact on the edge and in the cloud, with exported graphs.
+        artifact: on the edge and in the cloud, with exported graphs.
         conventional: a network without branches for the cloud-only baseline; None takes the
-            subject's own last exit.
+            artifact's own last exit.
 
     Raises:
-        EennError: something of the plan does not fit the artifact.
+        EennError: something of the benchmark does not fit the artifact.
         OffloadError: the cloud cannot be asked, or fails where nobody else can answer.
     """
-    photos = list(subject.photos(plan.split, plan.limit))
-    alone = conventional or subject
-    artifacts = dict.fromkeys((subject.manifest.path, alone.manifest.path))
-    with ExitStack() as stack:
-        url = stack.enter_context(_cloud(server, list(map(str, artifacts)), plan.link))
+    times, measured = _live(run, artifact, conventional or artifact, server, offloading)
+    points, differing = _points(
+        artifact, offloading, times.with_edge(offloading.slowdown), measured
+    )
+    plans, best, slower = _planned(artifact, offloading, times)
+    results = Offloaded(points, differing, plans, best, slower, times.parts(), offloading.slowdown)
+    facts = _facts(artifact, server, offloading, times.link)
+    report = offload_report(f"Offloading: {run.name}", facts, results, offloading.distortion)
+    rows = point_rows(points)
+    summary: dict[str, Json] = {
+        "points": [flat(point) for point in points],
+        "table": rows,
+        "best_plan": flat(best),
+        "parts": [flat(part) for part in results.parts],
+        "measured_link": asdict(times.link),
+        **facts,
+    }
+    headline = {point_name(p.network, p.level, p.setting): flat(p) for p in points}
+    conclude(run, report, summary, [rows], headline)
+    print(f"best plan: {_sentence(best)}\n")
 
-        def client(manifest: Manifest, payload: Precision = plan.payload) -> HttpCloud:
+
+def _live(
+    run: Run,
+    artifact: EvaluatedArtifact,
+    alone: EvaluatedArtifact,
+    server: Server,
+    offloading: Offloading,
+) -> tuple[Times, dict[tuple[Way, float], list[Request]]]:
+    """Measure the parts, and every way to answer at every level, against the cloud.
+
+    Args:
+        alone: the network of the cloud-only baseline.
+    """
+    photos = list(artifact.photos(offloading.split, offloading.limit))
+    artifacts = dict.fromkeys((artifact.manifest.path, alone.manifest.path))
+    with ExitStack() as stack:
+        url = stack.enter_context(asked_cloud(server, list(map(str, artifacts)), offloading.link))
+
+        def client(manifest: Manifest, payload: Precision = offloading.payload) -> HttpCloud:
             cloud = HttpCloud(
-                url, manifest.id, precision=payload, compress=plan.compress, token=server.token,
-                ca_file=server.ca_file,
+                url, manifest.id, precision=payload, compress=offloading.compress,
+                token=server.token, ca_file=server.ca_file,
             )  # fmt: skip
             return stack.enter_context(cloud)
 
-        clouds = {payload: client(subject.manifest, payload) for payload in get_args(Precision)}
-        clouds[plan.payload].check(head_sets=asked_for(subject.manifest, plan.experts))
-        graphs = Graphs.read(subject.manifest.path)
-        times = measure_parts(graphs, photos[:PROBES], clouds, plan.precision, plan.experts)
+        clouds = {payload: client(artifact.manifest, payload) for payload in get_args(Precision)}
+        cloud = clouds[offloading.payload]
+        cloud.check(head_sets=asked_for(artifact.manifest, offloading.experts))
+        graphs = Graphs.read(artifact.manifest.path)
+        times = measure_parts(
+            graphs, photos[:PROBES], clouds, offloading.precision, offloading.experts
+        )
         baseline = ByCloud(
-            setting_of(CLOUD_ONLY, np.nan, (), most_active=True),
+            Setting(None, (), Baseline.CLOUD_ONLY),
             alone.manifest,
             client(alone.manifest),
-            plan.upload == "crop",
-            plan.slowdown,
+            offloading.upload == "crop",
+            offloading.slowdown,
         )
-        ways = [baseline, *_ways(subject, clouds[plan.payload], plan)]
-        measured = _measure(run, ways, photos, plan)
-    points, differing = _points(subject, plan, times.with_edge(plan.slowdown), measured)
-    plans, best, slower = _planned(subject, plan, times)
-    results = Offloaded(points, differing, plans, best, slower, times.rows(), plan.slowdown)
-    facts = _facts(subject, server, plan, times.link)
-    title = f"Offloading: {run.name}"
-    origin = {key.replace("_", " "): str(value) for key, value in run.provenance.items()}
-    shown_facts = {**facts, **origin, "overrides": " ".join(run.provenance["overrides"]) or "none"}
-    pngs = write_offloaded(run.directory, title, shown_facts, results, plan.distortion)
-    shown = printed(points)
-    summary = {
-        "points": points,
-        "table": shown,
-        "best_plan": best,
-        "parts": results.parts,
-        "measured_link": asdict(times.link),
-        **facts,
-        **run.provenance,
-    }
-    write_json(run.directory / SUMMARY, summary)
-    print(f"\n{table(shown)}\n\nbest plan: {_sentence(best)}")
-    print(f"report: {run.directory / 'report.html'}\n")
-    if run.project:
-        publish_tables(
-            run.directory,
-            run.name,
-            run.group,
-            run.project,
-            run.settings,
-            {"points": points, "plans": plans},
-            points,
-            pngs,
-        )
+        validation = _fitted_to(artifact, lambda: _validation(artifact, offloading))
+        ways = [baseline, *every_way(artifact.manifest, cloud, offloading, validation)]
+        return times, _measure(run, ways, photos, offloading)
 
 
 def _measure(
-    run: Run, ways: Sequence[Way], photos: Sequence[Photo], plan: Plan
-) -> dict[tuple[Way, float], list[Row]]:
-    """The rows of every way at every level, and all of them in requests.csv."""
-    found: dict[tuple[Way, float], list[Row]] = {}
+    run: Run, ways: Sequence[Way], photos: Sequence[Photo], offloading: Offloading
+) -> dict[tuple[Way, float], list[Request]]:
+    """Measure every way at every level, and write all requests into requests.csv."""
+    found: dict[tuple[Way, float], list[Request]] = {}
     partial = run.directory / "requests.partial.csv"
-    for level in plan.levels:
-        blocks = measure(ways, photos, Distortion(plan.distortion, level))
-        title = f"{len(ways)} ways, {plan.distortion} {level:g}"
+    for level in offloading.levels:
+        blocks = measure(ways, photos, Distortion(offloading.distortion, level))
+        title = f"{len(ways)} ways, {offloading.distortion} {level:g}"
         for block in tqdm(blocks, title, -(-len(photos) // BLOCK), unit="block", disable=None):
-            for way, row in block:
-                found.setdefault((way, float(level)), []).append(row)
+            for way, request in block:
+                found.setdefault((way, float(level)), []).append(request)
             # What was measured is kept if the run is cut short.
-            write_csv(partial, [row for rows in found.values() for row in rows])
+            write_csv(partial, [request_cells(r) for own in found.values() for r in own])
     partial.rename(run.directory / "requests.csv")
     return found
 
 
 def _points(
-    subject: Subject, plan: Plan, times: Times, measured: Mapping[tuple[Way, float], list[Row]]
-) -> tuple[list[Row], list[Row]]:
-    """A row for every way and level, and the requests that did not go as the records say."""
-    network = {
-        "network": f"{subject.branches} branches",
-        "branches": subject.branches,
-        "seed": subject.split.seed,
-    }
+    artifact: EvaluatedArtifact,
+    offloading: Offloading,
+    times: Times,
+    measured: Mapping[tuple[Way, float], list[Request]],
+) -> tuple[list[OffloadPoint], list[Request]]:
+    """Summarise every way and level, and find the requests that did not go as the records say."""
+    network = Network(f"{artifact.branches} branches", artifact.branches, artifact.split.seed)
     points, differing = [], []
-    alone = {level: rows for (way, level), rows in measured.items() if isinstance(way, ByCloud)}
-    for (way, level), rows in measured.items():
-        point = {**network, **summarised(rows, alone[level])}
-        point |= {"predicted_ms": np.nan, "differing": np.nan}
-        if isinstance(way, ByEdge) and way.setting["policy"] in plan.policies:
-            decisions = _recorded(subject, plan, way.runtime, rows)
-            point["predicted_ms"] = times.latency_ms(decisions, plan.payload)
-            same = np.array([row["exit"] - 1 for row in rows]) == decisions.taken
-            same &= np.array([row["label"] for row in rows]) == decisions.label
-            others = [row for row, is_same in zip(rows, same, strict=True) if not is_same]
-            point["differing"] = float(len(others))
+    alone = {level: own for (way, level), own in measured.items() if isinstance(way, ByCloud)}
+    for (way, level), requests in measured.items():
+        foreseen = Foreseen()
+        if isinstance(way, ByEdge) and way.setting.baseline is None:
+            decisions = _recorded(artifact, offloading, way.runtime, requests)
+            same = np.array([r.outcome.exit - 1 for r in requests]) == decisions.taken
+            same &= np.array([r.outcome.label for r in requests]) == decisions.label
+            others = [r for r, is_same in zip(requests, same, strict=True) if not is_same]
+            predicted_ms = times.latency_ms(decisions, offloading.payload)
+            foreseen = Foreseen(predicted_ms, float(len(others)))
             differing += others
-        points.append(point)
+        points.append(OffloadPoint(network, summarised(requests, alone[level]), foreseen))
     return points, differing
 
 
-def _planned(subject: Subject, plan: Plan, times: Times) -> tuple[list[Row], Row, list[Row]]:
-    """All plans, the best one, and what slower edges would take, by the exits of validation."""
-    validation, temperatures = answers(subject, "val", plan.distortion, 0, plan.experts, "per_exit")
-    outputs = exit_outputs(validation, temperatures)
-    name = next(iter(plan.policies))
-    policies = _policies(subject, plan, name)
-    offered = times.with_edge(plan.slowdown)
-    if plan.experts != PLAIN:
+def _planned(
+    artifact: EvaluatedArtifact, offloading: Offloading, times: Times
+) -> tuple[list[Plan], Plan, list[SlowerEdge]]:
+    """Plan by the exits of validation: all plans, the best one, and slower edges."""
+    outputs = _validation(artifact, offloading)
+    policies = offloading.policies[0].policies(_fitted_to(artifact, lambda: outputs))
+    offered = times.with_edge(offloading.slowdown)
+    if offloading.experts != PLAIN_HEADS:
         # The cloud answers whole images with the plain heads, and these are the experts' outputs.
         requests = {way: cost for way, cost in times.requests.items() if way != (0, IMAGE)}
         offered = replace(offered, requests=requests)
-    plans = exhaustive.plan(offered, outputs, validation.labels, policies)
-    enough = plan.min_accuracy
+    plans = plan(offered, outputs, policies)
+    enough = offloading.min_accuracy
     if enough is None:
-        enough = float((outputs[-1].prediction == validation.labels).mean()) - 0.01
-    best = exhaustive.best(plans, enough, plan.plan_deadline_ms or np.inf)
-    every_branch = tuple(range(subject.branches))
-    # Lines of thresholds between would lie between.
+        enough = float((outputs.exits[-1].prediction == outputs.labels).mean()) - 0.01
+    chosen = best(plans, enough, offloading.plan_deadline_ms or np.inf)
+    every_branch = tuple(range(artifact.branches))
+    # Lines of knobs between would lie between.
+    ends = dict.fromkeys((policies[0], policies[-1])) if every_branch else {}
     ways = {
-        f"{name}, {p_tar:g}": decide(policies[p_tar], outputs, every_branch)
-        for p_tar in dict.fromkeys((min(policies), max(policies)))
-        if every_branch
+        way_name(Setting(policy, every_branch)): decide(policy, outputs.exits, every_branch)
+        for policy in ends
     }
-    return plans, best, exhaustive.slower_edges(times, ways, plan.payload)
+    return plans, chosen, slower_edges(times, ways, offloading.payload)
 
 
-def _recorded(subject: Subject, plan: Plan, runtime: EdgeRuntime, rows: Sequence[Row]) -> Decisions:
-    """What the recorded logits of the same images lead to."""
-    level = rows[0]["level"]
+def _recorded(
+    artifact: EvaluatedArtifact,
+    offloading: Offloading,
+    runtime: EdgeRuntime,
+    requests: Sequence[Request],
+) -> Decisions:
+    """Decide by the recorded logits of the same images."""
     records, temperatures = answers(
-        subject, plan.split, plan.distortion, level, plan.experts, "per_exit"
+        artifact,
+        offloading.split,
+        offloading.distortion,
+        requests[0].level,
+        offloading.experts,
+        "per_exit",
     )
     place = {sample_id: at for at, sample_id in enumerate(records.sample_ids)}
-    chosen = [place[row["image"]] for row in rows]
-    outputs = [
+    chosen = [place[request.image] for request in requests]
+    exits = [
         ExitProbs(output.exit, output.probs[chosen])
-        for output in exit_outputs(records, temperatures)
+        for output in exit_outputs(records, temperatures).exits
     ]
-    return decide(runtime.policy, outputs, runtime.active)
+    return decide(runtime.policy, exits, runtime.active)
 
 
-@contextmanager
-def _cloud(server: Server, artifacts: Sequence[str], link: Link) -> Iterator[str]:
-    """The URL of the cloud."""
-    if server.url is not None:
-        yield server.url
-        return
-    with running(artifacts, slowdown=server.slowdown) as own:
-        target = urlsplit(own.url)
-        assert target.hostname
-        assert target.port
-        with EmulatedLink(target.hostname, target.port, link) as emulated:
-            yield f"http://{emulated.host}:{emulated.port}"
-
-
-def _ways(subject: Subject, cloud: HttpCloud, plan: Plan) -> Iterator[Way]:
-    path, branches = subject.manifest.path, subject.branches
-    actives = [active for active in active_sets(plan.active, branches) if active]
-    largest = max(actives, key=len, default=())
-
-    def runtime(
-        policy: Policy, active: tuple[int, ...], behind: HttpCloud | LocalCloud | None
-    ) -> EdgeRuntime:
-        return EdgeRuntime(
-            path,
-            policy,
-            active,
-            behind,
-            plan.precision,
-            deadline_ms=plan.deadline_ms,
-            slowdown=plan.slowdown,
-            experts=plan.experts,
-        )
-
-    never = make_policy("confidence", {"p_tar": 1.0, "fallback_to": "last_exit"})
-    whole = LocalCloud(path, plan.precision, slowdown=plan.slowdown)
-    yield ByEdge(
-        setting_of(WHOLE_ON_EDGE, np.nan, (), most_active=True),
-        runtime(never, (), whole),
-        None,
-        on_edge=True,
+def _validation(artifact: EvaluatedArtifact, offloading: Offloading) -> Outputs:
+    """The calibrated probabilities of undistorted validation images."""
+    return exit_outputs(
+        *answers(artifact, "val", offloading.distortion, 0, offloading.experts, "per_exit")
     )
-    if not actives:
-        return
-    for p_tar in plan.p_tars:
-        policy = make_policy("confidence", {"p_tar": p_tar, "fallback_to": "last_exit"})
-        own = setting_of(EDGE_ONLY, p_tar, largest, most_active=True)
-        yield ByEdge(own, runtime(policy, largest, None), None)
-        own = setting_of(EARLY_ON_EDGE, p_tar, largest, most_active=True)
-        yield ByEdge(own, runtime(policy, largest, whole), None, on_edge=True)
-    for name in plan.policies:
-        for p_tar, policy in _policies(subject, plan, name).items():
-            for active in actives:
-                own = setting_of(name, p_tar, active, active == largest)
-                yield ByEdge(own, runtime(policy, active, cloud), cloud)
 
 
-def _policies(subject: Subject, plan: Plan, name: str) -> dict[float, Policy]:
-    """The policy of that name at every threshold, or at NaN if it has none."""
-    given = {"weights": subject.manifest.validation_accuracy[:-1], **plan.policies[name]}
-    p_tars = plan.p_tars if has_threshold(name) else [np.nan]
-    return {p_tar: make_policy(name, {**given, "p_tar": p_tar}) for p_tar in p_tars}
+def _fitted_to(artifact: EvaluatedArtifact, read: Callable[[], Outputs]) -> Validation:
+    return Validation(artifact.manifest.validation_accuracy, read)
 
 
-def _sentence(plan: Row) -> str:
-    branches = f"branches {plan['active']} at p_tar {plan['p_tar']:g}" if plan["active"] else "none"
+def _sentence(plan: Plan) -> str:
+    setting = plan.setting
+    way = f"branches {setting.branches} at {setting.knob} " if setting.active else "none"
+    value = f"{setting.number:g}" if setting.active else ""
     return (
-        f"{branches}, {plan['payload']}: {plan['latency_ms']:.2f} ms, accuracy "
-        f"{100 * plan['accuracy']:.1f} %, {100 * plan['edge_probability']:.1f} % on the edge"
+        f"{way}{value}, {plan.payload}: {plan.latency_ms:.2f} ms, accuracy "
+        f"{100 * plan.accuracy:.1f} %, {100 * plan.edge_probability:.1f} % on the edge"
     )
 
 
-def _facts(subject: Subject, server: Server, plan: Plan, measured: Link) -> dict[str, str]:
+def _facts(
+    artifact: EvaluatedArtifact, server: Server, offloading: Offloading, measured: Link
+) -> dict[str, str]:
     """What was measured, for the page and the summary."""
     own = server.url is None
-    link = f"{plan.link.bandwidth_mbps:g} Mbps, round trip {plan.link.rtt_ms:g} ms"
+    link = f"{offloading.link.bandwidth_mbps:g} Mbps, round trip {offloading.link.rtt_ms:g} ms"
     return {
-        "artifact": f"{subject.manifest.path} ({subject.manifest.id[:12]})",
-        "images": f"{plan.split} split",
+        "artifact": f"{artifact.manifest.path} ({artifact.manifest.id[:12]})",
+        "images": f"{offloading.split} split",
         "cloud": "a server on this machine" if own else str(server.url),
         "link": f"emulated, {link}" if own else "as it is",
         "link as measured": f"{measured.bandwidth_mbps:.1f} Mbps, {measured.rtt_ms:.2f} ms",
-        "slowdown": f"edge {plan.slowdown:g}, cloud {server.slowdown:g}",
-        "features": f"{plan.payload}{', zstd' if plan.compress else ''}",
-        "cloud only": f"sends the photograph's {plan.upload}"
-        + ("" if plan.experts == PLAIN else ", answered by the plain heads"),
-        "edge": f"ONNX Runtime, {plan.precision}, 1 thread",
-        "experts": plan.experts,
-        "distortion": plan.distortion.replace("_", " "),
+        "slowdown": f"edge {offloading.slowdown:g}, cloud {server.slowdown:g}",
+        "features": f"{offloading.payload}{', zstd' if offloading.compress else ''}",
+        "cloud only": f"sends the photograph's {offloading.upload}"
+        + ("" if offloading.experts == PLAIN_HEADS else ", answered by the plain heads"),
+        "edge": f"ONNX Runtime, {offloading.precision}, 1 thread",
+        "experts": str(offloading.experts),
+        "distortion": offloading.distortion.replace("_", " "),
     }

@@ -3,12 +3,13 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+
+from eenn.files import Json
 
 
 @dataclass(frozen=True)
 class Run:
-    """Where an evaluation goes and what it is called.
+    """Where the results of a run go and what it is called.
 
     Args:
         group: of the sweep that the run is a job of.
@@ -21,5 +22,5 @@ class Run:
     name: str
     group: str | None
     project: str | None
-    settings: Mapping[str, Any]
-    provenance: Mapping[str, Any]
+    settings: Mapping[str, Json]
+    provenance: Mapping[str, Json]

@@ -1,6 +1,5 @@
 """Experiment tracking; the only module that imports wandb. Offline unless WANDB_MODE says not."""
 
-import math
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import wandb
 from matplotlib.figure import Figure
 
-from eenn.statistics.intervals import Row
+from eenn.reports.tables import Cell
+from eenn.workflows.run import Run
 
 if TYPE_CHECKING:
     from pytorch_lightning.loggers import CSVLogger, Logger, WandbLogger
@@ -62,55 +62,42 @@ def publish(
     run.log_artifact(model)
 
 
-def publish_tables(
-    directory: Path,
-    name: str,
-    group: str | None,
-    project: str,
-    settings: Mapping[str, Any],
-    tables: Mapping[str, Sequence[Row]],
-    headline: Sequence[Row],
+def publish_report(
+    run: Run,
+    tables: Mapping[str, Sequence[Mapping[str, Cell]]],
+    headline: Mapping[str, Mapping[str, Cell]],
     figures: Sequence[Path],
 ) -> None:
     """Put tables, headline and figures into a W&B run of its own, and end it.
 
     Args:
-        project: W&B's.
-        tables: rows with the same keys, by name; those without rows are left out.
-        headline: rows whose numbers become the run's summary, under network and setting.
+        tables: flat rows by name; those without rows are left out.
+        headline: flat rows by name, whose numbers become the run's summary.
         figures: image files.
     """
     _offline_by_default()
-    run = wandb.init(
-        project=project,
-        name=name,
-        group=group,
-        id=_run_id(directory),
-        dir=directory,
-        config=dict(settings),
+    tracked = wandb.init(
+        project=run.project,
+        name=run.name,
+        group=run.group,
+        id=_run_id(run.directory),
+        dir=run.directory,
+        config=dict(run.settings),
     )
     try:
-        run.log({name: _table(rows) for name, rows in tables.items() if rows})
-        run.log({file.stem: wandb.Image(str(file)) for file in figures})
-        for row in headline:
-            numbers = {k: v for k, v in row.items() if isinstance(v, float)}
-            run.summary.update({f"{_setting(row)}/{key}": value for key, value in numbers.items()})
+        tracked.log({name: _table(rows) for name, rows in tables.items() if rows})
+        tracked.log({file.stem: wandb.Image(str(file)) for file in figures})
+        for name, row in headline.items():
+            numbers = {key: value for key, value in row.items() if isinstance(value, float)}
+            tracked.summary.update({f"{name}/{key}": value for key, value in numbers.items()})
     finally:
-        run.finish()
+        tracked.finish()
 
 
 def finish() -> None:
     """End the process's W&B run, if there is one, so that the next job of a sweep gets its own."""
     if wandb.run is not None:
         wandb.finish()
-
-
-def _setting(row: Row) -> str:
-    """What tells a row from all others of an evaluation."""
-    threshold = row["thresholds"] or ("" if math.isnan(row["p_tar"]) else f"{row['p_tar']:g}")
-    policy = " ".join(filter(None, (row["policy"], threshold)))
-    where = f"{row['network']}, seed {row['seed']}/level {row['level']:g}"
-    return f"{where}/{policy}" + (f", branches {row['active']}" if row["active"] else "")
 
 
 def _run_id(directory: Path) -> str:
@@ -123,5 +110,6 @@ def _offline_by_default() -> None:
     os.environ.setdefault("WANDB_MODE", "offline")
 
 
-def _table(rows: Sequence[Mapping[str, Any]]) -> wandb.Table:
-    return wandb.Table(list(rows[0]), [list(row.values()) for row in rows])
+def _table(rows: Sequence[Mapping[str, Cell]]) -> wandb.Table:
+    columns: list[str | int] = list(dict.fromkeys(key for row in rows for key in row))
+    return wandb.Table(columns, [[row.get(str(column)) for column in columns] for row in rows])

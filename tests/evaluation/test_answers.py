@@ -20,7 +20,8 @@ from eenn.data.distortions import Distortion, seed_of
 from eenn.data.splits import Split
 from eenn.exits.decide import decide
 from eenn.exits.head_sets import choose, mixed, picked
-from eenn.exits.policies import ExitProbs, make_policy
+from eenn.exits.policies.base import ExitProbs
+from eenn.exits.policies.registry import make_policy
 from eenn.planning.costs import Costs
 from eenn.statistics.calibration import log_probabilities
 from tests.artifact.expert_artifact import run_with_experts

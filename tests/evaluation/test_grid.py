@@ -14,7 +14,8 @@ from eenn.evaluation.exit_metrics import exit_quality
 from eenn.evaluation.fitting import CANDIDATES, Goal, fit_p_tar, observed_risk
 from eenn.evaluation.grid import Case, Service, exit_outputs, grid, tradeoff
 from eenn.exits.decide import decide
-from eenn.exits.policies import POLICIES, Confidence
+from eenn.exits.policies.registry import POLICIES
+from eenn.exits.policies.threshold import Confidence
 from eenn.exits.settings import EDGE_ONLY, LAST_EXIT_ONLY, ORACLE, active_sets
 from eenn.planning.costs import CostModel, Costs, Link
 from eenn.records.records import ExitRecords, Origin

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from eenn.errors import EennError
 from eenn.exits.decide import decide, oracle
-from eenn.exits.policies import FALLBACKS, POLICIES, Answer, ExitProbs, Policy, make_policy
+from eenn.exits.policies.base import FALLBACKS, Answer, ExitProbs, Policy
+from eenn.exits.policies.registry import POLICIES, make_policy
 from eenn.statistics.calibration import probabilities
 
 Floats = NDArray[np.float64]

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from eenn.exits.policies import make_policy
+from eenn.exits.policies.registry import make_policy
 from eenn.offload.bench.link import EmulatedLink, Outage, State
 from eenn.offload.client.breaker import CircuitBreaker
 from eenn.offload.client.http_cloud import HttpCloud

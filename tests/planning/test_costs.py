@@ -14,7 +14,8 @@ from hypothesis.extra.numpy import arrays
 
 from eenn.errors import EennError
 from eenn.exits.decide import Decisions, decide, oracle
-from eenn.exits.policies import ExitProbs, make_policy
+from eenn.exits.policies.base import ExitProbs
+from eenn.exits.policies.registry import make_policy
 from eenn.planning.costs import CostModel, Costs, Link, Profile, macs, payloads, split_point
 
 RESULTS = sorted((Path(__file__).parents[2] / "results").glob("*-conv.json"))

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from eenn.errors import EennError
 from eenn.exits.decide import decide
-from eenn.exits.policies import ExitProbs, make_policy
+from eenn.exits.policies.base import ExitProbs
+from eenn.exits.policies.registry import make_policy
 from eenn.offload.bench.measuring import fit_link
 from eenn.planning.costs import Link
 from eenn.planning.exhaustive import best, plan, slower_edges

@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 
 from eenn.data.augmentation import Augmentation
 from eenn.data.distortions import Distortion
-from eenn.exits.policies import POLICIES, make_policy
+from eenn.exits.policies.registry import POLICIES, make_policy
 from eenn.offload.protocol.codecs import Precision
 from eenn.planning.costs import Link
 from eenn.training.module import EarlyExitModule

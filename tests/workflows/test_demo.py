@@ -23,7 +23,8 @@ from eenn.data.distortions import Distortion
 from eenn.data.splits import Split
 from eenn.exits.decide import decide
 from eenn.exits.head_sets import choose, picked
-from eenn.exits.policies import ExitProbs, make_policy
+from eenn.exits.policies.base import ExitProbs
+from eenn.exits.policies.registry import make_policy
 from eenn.records.recording import record, record_experts
 from eenn.statistics.calibration import log_probabilities, probabilities
 from tests.workflows.test_train import run_in

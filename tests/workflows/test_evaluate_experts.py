@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from eenn.exits.head_sets import CLASSIFIER
-from eenn.records.evaluated_artifact import open_subject
+from eenn.records.evaluated_artifact import open_artifact
 from eenn.records.records import ExitRecords
 from eenn.statistics.calibration import probabilities
 from tests.artifact.expert_artifact import add_fine_tuned, run_with_experts
@@ -137,7 +137,7 @@ def test_where_nothing_was_fine_tuned_it_says_how_to(
 def test_the_confusion_counts_whom_the_classifier_chooses(studied: Path, trained: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(trained)
-        subject = open_subject("latest")
+        subject = open_artifact("latest")
         records: dict[tuple[str, float], ExitRecords] = {
             (kind, level): subject.records("test", kind, level, CLASSIFIER)
             for kind, level in (("gaussian_blur", 0), ("gaussian_noise", 20), ("jpeg", 30))

@@ -10,7 +10,6 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,13 +19,13 @@ from eenn.artifact.manifest import Manifest
 from eenn.data.datasets import Photo
 from eenn.data.distortions import Distortion
 from eenn.exits.head_sets import PLAIN
-from eenn.exits.policies import ExitProbs
+from eenn.exits.policies.base import ExitProbs
+from eenn.exits.settings import Setting
 from eenn.offload.client.http_cloud import Exchange, HttpCloud
 from eenn.offload.edge.clouds import stretched_ms
 from eenn.offload.edge.runtime import EdgeRuntime
 from eenn.preprocess import Preprocessing
 from eenn.statistics.calibration import probabilities
-from eenn.statistics.intervals import Row
 
 BLOCK, WARM_UP = 25, 3  # photographs
 JPEG_QUALITY = 85  # of a crop that is sent as an image
@@ -34,7 +33,8 @@ JPEG_QUALITY = 85  # of a crop that is sent as an image
 Pixels = NDArray[np.uint8]
 
 
-class Traffic(NamedTuple):
+@dataclass(frozen=True)
+class Traffic:
     """What went over the link for one photograph.
 
     Args:
@@ -79,15 +79,34 @@ class Outcome:
         return self.edge_ms + self.cloud_ms
 
 
+@dataclass(frozen=True)
+class Request:
+    """One photograph that was answered in one way.
+
+    Args:
+        level: of its distortion.
+        image: its sample id.
+        truth: its label.
+    """
+
+    setting: Setting
+    most_active: bool
+    level: float
+    image: str
+    truth: int
+    outcome: Outcome
+
+
 class Way(ABC):
     """One way to answer.
 
     Args:
-        setting: what tells it from the others, in every row; see `eenn.evaluation.grid`.
+        setting: what tells it from the others.
+        most_active: no other has more active branches.
     """
 
-    def __init__(self, setting: Row) -> None:
-        self.setting = setting
+    def __init__(self, setting: Setting, most_active: bool = True) -> None:
+        self.setting, self.most_active = setting, most_active
 
     @abstractmethod
     def answer(self, photo: Photo, distortion: Distortion) -> Outcome:
@@ -103,9 +122,14 @@ class ByEdge(Way):
     """
 
     def __init__(
-        self, setting: Row, runtime: EdgeRuntime, cloud: HttpCloud | None, on_edge: bool = False
+        self,
+        setting: Setting,
+        runtime: EdgeRuntime,
+        cloud: HttpCloud | None,
+        on_edge: bool = False,
+        most_active: bool = True,
     ) -> None:
-        super().__init__(setting)
+        super().__init__(setting, most_active)
         self.runtime, self._cloud, self._on_edge = runtime, cloud, on_edge
         self._preprocessing = runtime.manifest.preprocessing
 
@@ -145,7 +169,7 @@ class ByCloud(Way):
     """
 
     def __init__(
-        self, setting: Row, manifest: Manifest, cloud: HttpCloud, crop: bool, slowdown: float
+        self, setting: Setting, manifest: Manifest, cloud: HttpCloud, crop: bool, slowdown: float
     ) -> None:
         super().__init__(setting)
         self._preprocessing, self._cloud = manifest.preprocessing, cloud
@@ -181,7 +205,7 @@ class ByCloud(Way):
 
 def measure(
     ways: Sequence[Way], photos: Sequence[Photo], distortion: Distortion
-) -> Iterator[list[tuple[Way, Row]]]:
+) -> Iterator[list[tuple[Way, Request]]]:
     """Rows of one distortion, one for every way and photograph, block by block.
 
     Raises:
@@ -193,23 +217,21 @@ def measure(
     for block in range(0, len(photos), BLOCK):
         turn = block // BLOCK % len(ways)
         yield [
-            (way, _row(way, photo, distortion))
+            (way, _request(way, photo, distortion))
             for way in (*ways[turn:], *ways[:turn])
             for photo in photos[block : block + BLOCK]
         ]
 
 
-def _row(way: Way, photo: Photo, distortion: Distortion) -> Row:
-    outcome = way.answer(photo, distortion)
-    return {
-        **way.setting,
-        "level": float(distortion.level),
-        "image": photo.sample_id,
-        "truth": photo.label,
-        **{name: value for name, value in vars(outcome).items() if name != "traffic"},
-        **outcome.traffic._asdict(),
-        "latency_ms": outcome.latency_ms,
-    }
+def _request(way: Way, photo: Photo, distortion: Distortion) -> Request:
+    return Request(
+        way.setting,
+        way.most_active,
+        float(distortion.level),
+        photo.sample_id,
+        photo.label,
+        way.answer(photo, distortion),
+    )
 
 
 def _crop(preprocessing: Preprocessing, photo: Photo) -> Pixels:

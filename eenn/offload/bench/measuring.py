@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eenn.data.datasets import Photo
-from eenn.exits.head_sets import AUTO, CLASSIFIER, PLAIN
+from eenn.exits.head_sets import CLASSIFIER, PLAIN, HeadChoice
 from eenn.offload.client.http_cloud import Exchange, HttpCloud
 from eenn.offload.graphs.index import Graphs
 from eenn.offload.graphs.parts import Part, open_heads
@@ -37,7 +37,7 @@ def measure(
     photos: Sequence[Photo],
     clouds: Mapping[str, HttpCloud],
     precision: str,
-    experts: str,
+    experts: HeadChoice,
 ) -> Times:
     """Run every stage, and every rest of the network in the cloud, on these photographs.
 
@@ -57,7 +57,7 @@ def measure(
 
     preprocess_ms, images = _timed(input_of, photos)
     classifier_ms = 0.0
-    if experts == AUTO:
+    if experts.asks_classifier:
         classifier = graphs.session(CLASSIFIER, "fp32", threads=1)
         classifier_ms, _ = _timed(lambda image: classifier.run([LOGITS], {FEATURES: image}), images)
     features, stage_ms = {0: images}, {}

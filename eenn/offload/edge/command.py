@@ -18,12 +18,11 @@ from pathlib import Path
 from eenn.artifact.manifest import Manifest, read_manifest
 from eenn.cli import one_line_errors
 from eenn.errors import EennError
-from eenn.exits.head_sets import PLAIN
-from eenn.exits.policies import POLICIES, make_policy
+from eenn.exits.settings import Setting
 from eenn.offload.edge.answers import AnswerFile, as_json, as_line
+from eenn.offload.edge.arguments import active_of, parsed, policy_of
 from eenn.offload.edge.clouds import Cloud
 from eenn.offload.edge.runtime import EdgeRuntime, asked_for
-from eenn.offload.graphs.index import PRECISIONS
 from eenn.offload.protocol.errors import OffloadError
 
 POLL_S = 0.3
@@ -35,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     The exit code is 0 if all images were answered, or once it is stopped where that is the end.
     """
-    given = _parsed(arguments)
+    given = parsed(arguments)
     with one_line_errors(), _terminable():
         try:
             code = _run(given)
@@ -96,10 +95,11 @@ def _appearing(folder: Path, answered: Container[str]) -> Iterator[str]:
 def _serve(given: argparse.Namespace, runtime: EdgeRuntime) -> int:
     from eenn.offload.edge.server import EdgeServer
 
+    setting = Setting(runtime.policy, runtime.active)
     settings = {
-        "policy": given.policy,
-        "p_tar": given.p_tar,
-        "experts": given.experts,
+        "policy": setting.name,
+        setting.knob: setting.value,
+        "experts": str(given.experts),
         "precision": given.precision,
         "deadline_ms": given.deadline_ms,
     }
@@ -110,12 +110,10 @@ def _serve(given: argparse.Namespace, runtime: EdgeRuntime) -> int:
 
 
 def _runtime(given: argparse.Namespace, manifest: Manifest, cloud: Cloud | None) -> EdgeRuntime:
-    branches = len(manifest.exits) - 1
-    weights = manifest.validation_accuracy[:branches]
     return EdgeRuntime(
         given.artifact,
-        make_policy(given.policy, {"p_tar": given.p_tar, "weights": weights}),
-        range(branches) if given.active is None else given.active,
+        policy_of(given, manifest),
+        active_of(given, len(manifest.exits) - 1),
         cloud,
         given.precision,
         given.threads,
@@ -160,99 +158,6 @@ def _terminable() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-def _parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="eenn-edge",
-        usage="eenn-edge --artifact DIR [options] (IMAGE ... | --watch DIR | --serve PORT)",
-        description="Classify images on this device, and ask the cloud about those that no branch "
-        "is sure of. Without a cloud the last active branch answers.",
-    )
-    add = parser.add_argument
-    add("images", nargs="*", metavar="IMAGE", help="image files")
-    add("--artifact", required=True, metavar="DIR", help="artifact with exported graphs")
-    add(
-        "--experts",
-        default=PLAIN,
-        help="whose heads answer: plain, those of a kind of distortion, or auto, as the distortion "
-        "classifier finds (%(default)s)",
-    )
-
-    group = parser.add_argument_group("instead of image files")
-    group.add_argument("--watch", type=Path, metavar="DIR", help="files that appear in a folder")
-    group.add_argument(
-        "--serve", type=int, metavar="PORT", help="HTTP: POST /classify, GET /health, and a page"
-    )
-    group.add_argument("--host", default="127.0.0.1", help="to serve at (%(default)s)")
-
-    group = parser.add_argument_group("when an image leaves")
-    group.add_argument("--policy", choices=POLICIES, default="confidence", help="(%(default)s)")
-    group.add_argument("--p-tar", type=float, default=0.8, help="threshold (%(default)s)")
-    group.add_argument(
-        "--active",
-        type=_branches,
-        metavar="1,2,3",
-        help="branches to evaluate, or none, which leaves all to the cloud (all)",
-    )
-
-    group = parser.add_argument_group("the cloud")
-    group.add_argument("--cloud", metavar="URL", help="https://host:port of eenn-cloud")
-    group.add_argument("--token-file", type=Path, metavar="FILE", help="holds the bearer token")
-    group.add_argument("--ca-file", metavar="FILE", help="certificates to trust, PEM")
-    group.add_argument(
-        "--payload", choices=("fp32", "fp16", "uint8"), help="features on the wire (fp32)"
-    )
-    group.add_argument(
-        "--deadline-ms",
-        type=_positive,
-        default=500.0,
-        help="when the edge answers if the cloud has not (%(default)s)",
-    )
-
-    group = parser.add_argument_group("computing")
-    group.add_argument("--precision", choices=PRECISIONS, default="fp32", help="(%(default)s)")
-    group.add_argument("--threads", type=_whole, default=1, help="of each stage (%(default)s)")
-
-    group = parser.add_argument_group("answers")
-    group.add_argument("--json", action="store_true", help="print a JSON object per line")
-    group.add_argument(
-        "--output",
-        type=Path,
-        metavar="FILE.jsonl",
-        help="append every answer; files that are answered there are left out",
-    )
-    given = parser.parse_args(arguments)
-    if bool(given.images) + (given.watch is not None) + (given.serve is not None) != 1:
-        parser.error("give image files, or --watch DIR, or --serve PORT")
-    if given.cloud is None and (given.token_file or given.ca_file or given.payload):
-        parser.error("--token-file, --ca-file and --payload are for a --cloud")
-    if given.serve is not None and (given.json or given.output):
-        parser.error("--json and --output are for images and --watch")
-    return given
-
-
-def _branches(text: str) -> tuple[int, ...]:
-    if text == "none":
-        return ()
-    try:
-        return tuple(int(branch) - 1 for branch in text.split(","))
-    except ValueError:
-        raise argparse.ArgumentTypeError(
-            f"{text}: allowed are branches counted from 1, such as 1,2,3, or none"
-        ) from None
-
-
-def _positive(text: str) -> float:
-    if not text.replace(".", "", 1).isdecimal() or not float(text) > 0:
-        raise argparse.ArgumentTypeError(f"{text}: allowed is a number above 0")
-    return float(text)
-
-
-def _whole(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text}: allowed is a whole number, 1 or more")
-    return int(text)
 
 
 if __name__ == "__main__":

@@ -2,8 +2,7 @@
 "use strict";
 
 const $ = (id) => document.getElementById(id);
-// The rules that hold an exit's confidence against the threshold; others have no mark to show.
-const thresholded = ["confidence", "window"];
+// What runs here; least_confidence is null where the rule asks for something else.
 let about = null;
 let newest = 0;
 
@@ -37,10 +36,10 @@ async function describe() {
 
 // One row for every exit that may be asked, and a mark where an image may leave.
 function draw(answer) {
-  const marked = thresholded.includes(about.policy);
+  const marked = about.least_confidence !== null;
   const rows = about.cloud ? [...about.active, about.exits] : about.active;
   $("threshold").textContent = marked
-    ? `Confidence of every exit; the line is the threshold, ${percent(about.p_tar)}`
+    ? `Confidence of every exit; the line is the threshold, ${percent(about.least_confidence)}`
     : `Confidence of every exit; images leave by the rule “${about.policy}”`;
   $("exits").replaceChildren(
     ...rows.map((exit) => row(exit, answer, marked && exit !== about.exits)),
@@ -62,7 +61,7 @@ function row(exit, answer, marked) {
   if (marked) {
     const mark = document.createElement("div");
     mark.className = "mark";
-    mark.style.left = `${100 * about.p_tar}%`;
+    mark.style.left = `${100 * about.least_confidence}%`;
     track.append(mark);
   }
   value.className = "value";

@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from eenn.artifact.manifest import Manifest
 from eenn.errors import EennError
 from eenn.exits.decide import check_active
-from eenn.exits.head_sets import AUTO, CLASSIFIER, PLAIN, Ints, choose
-from eenn.exits.policies import Answer, Bools, ExitProbs, Policy
+from eenn.exits.head_sets import CLASSIFIER, PLAIN, PLAIN_HEADS, HeadChoice, How, Ints, choose
+from eenn.exits.policies.base import Answer, Bools, ExitProbs, Policy
 from eenn.offload.edge.clouds import Cloud, stretched_ms
 from eenn.offload.graphs.index import Graphs
 from eenn.offload.graphs.parts import Names, Part, open_heads
@@ -97,8 +97,8 @@ class EdgeRuntime:
             shortly before, the edge answers.
         slowdown: stands for a device that computes so many times slower: preprocessing, classifier
             and every stage then take so many times as long.
-        experts: whose heads answer: `plain`, those of a kind of distortion, or `auto`, those of the
-            kind that the distortion classifier is sure of.
+        experts: who answers: the plain heads, those of a kind of distortion, or those of the kind
+            that the distortion classifier is sure of.
 
     Raises:
         EennError: a choice of branches, a policy or experts that do not fit the network; nobody to
@@ -115,7 +115,7 @@ class EdgeRuntime:
         threads: int = 1,
         deadline_ms: float | None = None,
         slowdown: float = 1.0,
-        experts: str = PLAIN,
+        experts: HeadChoice = PLAIN_HEADS,
     ) -> None:
         graphs = Graphs.read(artifact_dir)
         self.manifest = graphs.manifest
@@ -150,7 +150,7 @@ class EdgeRuntime:
             )
             for start, stop in pairwise([0, *ends])
         ]
-        self._choose = _chooser(graphs, threads) if experts == AUTO else None
+        self._choose = _chooser(graphs, threads) if experts.asks_classifier else None
 
     def classify_file(self, file: str | PathLike[str] | BinaryIO) -> Result:
         """The answer for an image file.
@@ -311,8 +311,8 @@ class _Batch:
             yield own
 
 
-def asked_for(manifest: Manifest, experts: str) -> tuple[str, ...]:
-    """The head sets that `experts` lets answer; all in their order where the classifier chooses.
+def asked_for(manifest: Manifest, experts: HeadChoice) -> tuple[str, ...]:
+    """List the head sets that may answer: one, or all where the classifier chooses.
 
     Args:
         experts: as of `EdgeRuntime`.
@@ -321,11 +321,11 @@ def asked_for(manifest: Manifest, experts: str) -> tuple[str, ...]:
         EennError: the artifact has no such experts.
     """
     every = manifest.head_sets
-    if experts == AUTO and manifest.experts:
+    if experts.how is How.CHOSEN and manifest.experts:
         return every
-    if experts in every:
-        return (experts,)
-    allowed = (*every, AUTO) if manifest.experts else every
+    if str(experts) in every:
+        return (str(experts),)
+    allowed = (*every, How.CHOSEN.value) if manifest.experts else every
     raise EennError(f"experts={experts}: of {manifest.path} allowed are {', '.join(allowed)}")
 
 

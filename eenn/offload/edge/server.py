@@ -10,6 +10,7 @@ many images may wait. Standard library, as on a device there is nothing else.
 """
 
 import json
+import math
 import socket
 import socketserver
 import sys
@@ -120,7 +121,7 @@ class EdgeServer(ThreadingHTTPServer):
 
     def health(self) -> dict[str, Any]:
         """What runs here, and counters since the start; it waits for no image."""
-        runtime = self._runtime
+        runtime, least = self._runtime, self._runtime.policy.least_confidence
         return {
             "status": "ok",
             "artifact_id": runtime.manifest.id,
@@ -129,6 +130,7 @@ class EdgeServer(ThreadingHTTPServer):
             "active": [branch + 1 for branch in runtime.active],
             "cloud": runtime.cloud is not None,
             **self._settings,
+            "least_confidence": None if math.isnan(least) else least,
             "max_body_bytes": MAX_BODY_BYTES,
             "answered": {place: self._answered[place] for place in ("edge", "cloud")},
             "failures": dict(runtime.failures),

@@ -30,10 +30,10 @@ def _export(given: argparse.Namespace) -> None:
     if given.triton is None or not (path / FOLDER).exists():
         # Imported here because torch takes seconds, and a wrong path should not wait.
         from eenn.offload.export.report import REPORT, export_artifact
-        from eenn.records.evaluated_artifact import open_subject
+        from eenn.records.evaluated_artifact import open_artifact
 
-        subject = open_subject(given.artifact, given.images)
-        report = export_artifact(subject, given.calibration, given.checked)
+        artifact = open_artifact(given.artifact, given.images)
+        report = export_artifact(artifact, given.calibration, given.checked)
         print(f"\n{report}\n\ngraphs and {REPORT}: {path / FOLDER}")
     if given.triton is not None:
         write_model_repository(Graphs.read(path), given.triton)

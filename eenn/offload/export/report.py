@@ -20,7 +20,9 @@ from tqdm import tqdm
 from eenn.artifact import store
 from eenn.errors import EennError
 from eenn.exits.decide import decide
-from eenn.exits.policies import Confidence, ExitProbs
+from eenn.exits.policies.base import ExitProbs
+from eenn.exits.policies.registry import make_policy
+from eenn.exits.policies.threshold import DEFAULT
 from eenn.files import write_file
 from eenn.models.early_exit import EarlyExitNet
 from eenn.offload.edge.clouds import LocalCloud
@@ -28,7 +30,7 @@ from eenn.offload.edge.runtime import EdgeRuntime
 from eenn.offload.export.write import export
 from eenn.offload.graphs.index import FOLDER, PRECISIONS, Graph
 from eenn.provenance import processor, provenance
-from eenn.records.evaluated_artifact import Subject
+from eenn.records.evaluated_artifact import EvaluatedArtifact
 from eenn.reports.tables import table
 from eenn.statistics.calibration import probabilities
 
@@ -103,7 +105,7 @@ class ExportReport:
             f"{table(by_name.values())}\n\n"
             "difference: the largest from PyTorch, relative to the largest value\n\n"
             f"{table(replays)}\n\n"
-            f"{self.images} validation images, confidence at p_tar {P_TAR:g}, all branches active"
+            f"{self.images} validation images, {DEFAULT} at p_tar {P_TAR:g}, all branches active"
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -112,10 +114,12 @@ class ExportReport:
         for graph in graphs:
             for known in ("inputs", "outputs", "sha256"):
                 del graph[known]
-        return {**asdict(self), "policy": "confidence", "p_tar": P_TAR, "graphs": graphs}
+        return {**asdict(self), "policy": DEFAULT, "p_tar": P_TAR, "graphs": graphs}
 
 
-def export_artifact(subject: Subject, calibration: int = 256, checked: int = 64) -> ExportReport:
+def export_artifact(
+    artifact: EvaluatedArtifact, calibration: int = 256, checked: int = 64
+) -> ExportReport:
     """Export the graphs of an artifact; `onnx/report.json` says what they are worth.
 
     Args:
@@ -125,26 +129,26 @@ def export_artifact(subject: Subject, calibration: int = 256, checked: int = 64)
     Raises:
         EennError: there are graphs already; no images; see `export`.
     """
-    folder = subject.manifest.path / FOLDER
+    folder = artifact.manifest.path / FOLDER
     if folder.exists():
         raise EennError(f"{folder} is there already; remove it to export again")
     if min(calibration, checked) < 1:
         raise EennError(
             f"{calibration} images for calibration and {checked} to check on: allowed is 1 or more"
         )
-    ranges = (images for images, _ in _batches(subject, "train", calibration, "calibration"))
-    real = np.concatenate([images for images, _ in _batches(subject, "val", checked, "check")])
-    graphs = export(subject.manifest.path, ranges, real)
-    decided, truth = _replayed(subject)
+    ranges = (images for images, _ in _batches(artifact, "train", calibration, "calibration"))
+    real = np.concatenate([images for images, _ in _batches(artifact, "val", checked, "check")])
+    graphs = export(artifact.manifest.path, ranges, real)
+    decided, truth = _replayed(artifact)
     report = ExportReport(
         graphs.rows,
-        min(calibration, len(subject.split.train)),
+        min(calibration, len(artifact.split.train)),
         len(truth),
-        tuple(_replay(name, decided, truth, subject.branches) for name in decided),
-        tuple(change for name in decided for change in _changes(name, decided, subject)),
+        tuple(_replay(name, decided, truth, artifact.branches) for name in decided),
+        tuple(change for name in decided for change in _changes(name, decided, artifact)),
     )
-    origin = provenance(subject.split.seed, subject.title, f"{processor()}, 1 thread")
-    content = {"artifact_id": subject.manifest.id, **report.to_dict(), **origin}
+    origin = provenance(artifact.split.seed, artifact.title, f"{processor()}, 1 thread")
+    content = {"artifact_id": artifact.manifest.id, **report.to_dict(), **origin}
     write_file(folder / REPORT, json.dumps(content, indent=1))
     return report
 
@@ -154,9 +158,10 @@ class _Decided(NamedTuple):
     labels: NDArray[np.int64]
 
 
-def _replayed(subject: Subject) -> tuple[dict[str, _Decided], NDArray[np.int64]]:
+def _replayed(artifact: EvaluatedArtifact) -> tuple[dict[str, _Decided], NDArray[np.int64]]:
     """What is decided in PyTorch and in every precision, and the right answers."""
-    manifest, policy, active = subject.manifest, Confidence(p_tar=P_TAR), range(subject.branches)
+    manifest, active = artifact.manifest, range(artifact.branches)
+    policy = make_policy(DEFAULT, {"p_tar": P_TAR})
     network, temperatures = store.load(manifest.path).network, manifest.temperatures.per_exit
     runtimes = {
         precision: EdgeRuntime(
@@ -166,7 +171,7 @@ def _replayed(subject: Subject) -> tuple[dict[str, _Decided], NDArray[np.int64]]
     }
     truth: list[NDArray[np.int64]] = []
     batches: dict[str, list[_Decided]] = {name: [] for name in (PYTORCH, *runtimes)}
-    for images, labels in _batches(subject, "val", len(subject.split.val), "replay"):
+    for images, labels in _batches(artifact, "val", len(artifact.split.val), "replay"):
         truth.append(labels)
         decisions = decide(policy, _outputs(network, images, temperatures), active)
         batches[PYTORCH].append(_Decided(decisions.taken, decisions.label))
@@ -194,13 +199,15 @@ def _replay(
     )
 
 
-def _changes(name: str, decided: dict[str, _Decided], subject: Subject) -> Iterator[Change]:
+def _changes(
+    name: str, decided: dict[str, _Decided], artifact: EvaluatedArtifact
+) -> Iterator[Change]:
     own, whole = decided[name], decided[PYTORCH]
-    classes = subject.manifest.classes
+    classes = artifact.manifest.classes
     for sample in np.flatnonzero((own.exits != whole.exits) | (own.labels != whole.labels)):
         yield Change(
             name,
-            subject.split.val[sample],
+            artifact.split.val[sample],
             (int(whole.exits[sample]) + 1, int(own.exits[sample]) + 1),
             (classes[whole.labels[sample]], classes[own.labels[sample]]),
         )
@@ -217,10 +224,10 @@ def _outputs(
 
 
 def _batches(
-    subject: Subject, split: str, count: int, title: str
+    artifact: EvaluatedArtifact, split: str, count: int, title: str
 ) -> Iterator[tuple[NDArray[np.float32], NDArray[np.int64]]]:
     """Preprocessed images (N, 3, H, W) and their labels, with a progress bar on a terminal."""
-    preprocessing, photos = subject.manifest.preprocessing, subject.photos(split, count)
+    preprocessing, photos = artifact.manifest.preprocessing, artifact.photos(split, count)
     with tqdm(total=count, desc=title, unit="image", disable=None) as bar:
         while batch := list(islice(photos, BATCH_SIZE)):
             images = (preprocessing(preprocessing.read(BytesIO(photo.file))) for photo in batch)

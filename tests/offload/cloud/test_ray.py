@@ -10,7 +10,7 @@ from threading import Timer
 import numpy as np
 import pytest
 
-from eenn.exits.policies import make_policy
+from eenn.exits.policies.registry import make_policy
 from eenn.offload.client.http_cloud import HttpCloud
 from eenn.offload.edge.clouds import LocalCloud
 from eenn.offload.edge.runtime import EdgeRuntime

@@ -7,7 +7,7 @@ from threading import Event, Lock, Thread
 import numpy as np
 from numpy.typing import NDArray
 
-from eenn.exits.policies import Confidence
+from eenn.exits.policies.threshold import Confidence
 from eenn.offload.edge.clouds import Cloud
 from eenn.offload.edge.runtime import EdgeRuntime
 from eenn.offload.edge.server import EdgeServer

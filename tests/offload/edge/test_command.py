@@ -18,7 +18,8 @@ import pytest
 import torch
 
 from eenn.exits.decide import Decisions, decide
-from eenn.exits.policies import ExitProbs, make_policy
+from eenn.exits.policies.base import ExitProbs
+from eenn.exits.policies.registry import make_policy
 from eenn.offload.cloud.command import running
 from eenn.offload.edge import command
 from eenn.offload.edge.answers import AnswerFile

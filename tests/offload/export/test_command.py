@@ -22,7 +22,7 @@ from eenn.data.splits import Split
 from eenn.offload.export import command
 from eenn.offload.export.report import export_artifact
 from eenn.offload.graphs.index import Graphs
-from eenn.records.evaluated_artifact import open_subject
+from eenn.records.evaluated_artifact import open_artifact
 from tests.workflows.test_evaluate import PREPROCESSING, make_run
 
 BRANCHES, P_TAR = 3, 0.8
@@ -220,7 +220,7 @@ def test_a_repository_that_is_there_is_never_overwritten(
 
 def test_a_conventional_network_is_exported_too(tmp_path: Path, images: Path) -> None:
     run = make_run(tmp_path / "run", images, branches=0)
-    report = export_artifact(open_subject(str(run)), calibration=8, checked=4)
+    report = export_artifact(open_artifact(str(run)), calibration=8, checked=4)
     assert {graph.name for graph in report.graphs} == {"cloud_0"}
     assert [replay.edge_probability for replay in report.replays] == [0, 0, 0]
     assert Graphs.read(run / "artifact").rows == report.graphs

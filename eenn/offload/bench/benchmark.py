@@ -1,0 +1,117 @@
+"""What an offloading benchmark measures, and the cloud that it asks."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import get_args
+from urllib.parse import urlsplit
+
+from eenn.errors import EennError, require_numbers
+from eenn.exits.head_sets import HeadChoice
+from eenn.exits.policies.base import KnobValue
+from eenn.exits.settings import ActiveBranches, Swept
+from eenn.offload.bench.link import EmulatedLink
+from eenn.offload.cloud.command import running
+from eenn.offload.protocol.codecs import Precision
+from eenn.planning.costs import Link
+
+UPLOADS = ("file", "crop")
+
+
+@dataclass(frozen=True)
+class Server:
+    """The cloud to ask: one of our own behind an emulated link, or a live one.
+
+    Args:
+        url: of the live one; None starts our own.
+        token: bearer token of the live one.
+        ca_file: certificates that the live one is trusted by.
+        slowdown: of our own; as of `EdgeRuntime`.
+
+    Raises:
+        EennError: what belongs to the one is given for the other.
+    """
+
+    url: str | None
+    token: str | None
+    ca_file: str | None
+    slowdown: float
+
+    def __post_init__(self) -> None:
+        require_numbers(slowdown=self.slowdown)
+        if self.url is None and (self.token or self.ca_file):
+            raise EennError("cloud.token_file and cloud.ca_file go with cloud.url; give that too")
+        if self.url is not None and self.slowdown != 1:
+            raise EennError("cloud.slowdown goes without cloud.url: only our own server has it")
+
+
+@dataclass(frozen=True)
+class Offloading:
+    """What is measured.
+
+    Args:
+        limit: photographs at most, spread over the split; None for all.
+        policies: the planner chooses among those of the first.
+        p_tars: thresholds of the baselines.
+        payload: format of the features that are sent; `compress` requests with zstd.
+        upload: what cloud only sends: the photograph's `file`, or the network's `crop`.
+        experts: who answers, as of `EdgeRuntime`; of cloud only it is the plain heads.
+        precision: of the edge's stages.
+        slowdown: of the edge.
+        deadline_ms: of every answer; None leaves it to the client's own limits.
+        min_accuracy, plan_deadline_ms: what the best plan has to keep; see `planner.best`. None is
+            one point below the last exit's accuracy, and no deadline.
+
+    Raises:
+        EennError: a choice that there is not.
+    """
+
+    split: str
+    limit: int | None
+    policies: Sequence[Swept]
+    p_tars: Sequence[KnobValue]
+    active: ActiveBranches
+    distortion: str
+    levels: Sequence[float]
+    link: Link
+    payload: Precision
+    compress: bool
+    upload: str
+    experts: HeadChoice
+    precision: str
+    slowdown: float
+    deadline_ms: float | None
+    min_accuracy: float | None
+    plan_deadline_ms: float | None
+
+    def __post_init__(self) -> None:
+        for name, value, allowed in (
+            ("payload", self.payload, get_args(Precision)),
+            ("upload", self.upload, UPLOADS),
+        ):
+            if value not in allowed:
+                raise EennError(f"{name}={value}: allowed are {', '.join(allowed)}")
+        require_numbers(**{"edge.slowdown": self.slowdown})
+        require_numbers(**{"plan.min_accuracy": self.min_accuracy or 0.0})
+        if self.limit is not None and (type(self.limit) is not int or self.limit < 1):
+            raise EennError(
+                f"limit={self.limit}: allowed is 1 or more photographs, or null for all"
+            )
+        if self.slowdown < 1:
+            raise EennError(f"edge.slowdown={self.slowdown}: allowed is 1 or more")
+        if self.upload == "file" and any(self.levels):
+            raise EennError("distortion.level with upload=file: the file is pristine; upload=crop")
+
+
+@contextmanager
+def asked_cloud(server: Server, artifacts: Sequence[str], link: Link) -> Iterator[str]:
+    """Yield the URL of the cloud, which is started behind the link if it is our own."""
+    if server.url is not None:
+        yield server.url
+        return
+    with running(artifacts, slowdown=server.slowdown) as own:
+        target = urlsplit(own.url)
+        assert target.hostname
+        assert target.port
+        with EmulatedLink(target.hostname, target.port, link) as emulated:
+            yield f"http://{emulated.host}:{emulated.port}"
