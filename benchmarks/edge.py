@@ -27,8 +27,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from eenn.artifact import store
-from eenn.exits.head_sets import AUTO, CLASSIFIER, Classifier, Expert
-from eenn.exits.policies.threshold import Confidence
+from eenn.exits.head_sets import CLASSIFIER, Classifier, Expert, HeadChoice, How
+from eenn.exits.policies.threshold import baseline_rule
 from eenn.files import write_file
 from eenn.models.architecture import Architecture
 from eenn.models.distortion_classifier import DistortionClassifier
@@ -63,9 +63,9 @@ FIRST_ANSWER = """
 import sys, time
 start = time.perf_counter()
 from eenn.offload.edge.runtime import EdgeRuntime
-from eenn.exits.policies import Confidence
+from eenn.exits.policies.threshold import baseline_rule
 imported = time.perf_counter()
-runtime = EdgeRuntime(sys.argv[1], Confidence(p_tar=1.0), range(int(sys.argv[3])))
+runtime = EdgeRuntime(sys.argv[1], baseline_rule(1.0), range(int(sys.argv[3])))
 loaded = time.perf_counter()
 runtime.classify_file(sys.argv[2])
 answered = time.perf_counter()
@@ -148,13 +148,13 @@ def make_variants(
     logits = [f"logits_{k + 1}" for k in range(BRANCHES + 1)]
     runtimes = {
         precision: EdgeRuntime(
-            path, Confidence(p_tar=1.0), range(BRANCHES), LocalCloud(path, precision), precision
+            path, baseline_rule(1.0), range(BRANCHES), LocalCloud(path, precision), precision
         )
         for precision in ("fp32", "int8")
     }
     chosen = EdgeRuntime(
-        with_experts, Confidence(p_tar=1.0), range(BRANCHES), LocalCloud(with_experts),
-        experts=AUTO,
+        with_experts, baseline_rule(1.0), range(BRANCHES), LocalCloud(with_experts),
+        experts=HeadChoice(How.CHOSEN),
     )  # fmt: skip
     classifier = Graphs.read(with_experts).session(CLASSIFIER, "fp32", 1)
     return {

@@ -21,8 +21,19 @@ import numpy as np
 import torch
 
 from eenn.evaluation.exit_metrics import exit_quality
-from eenn.evaluation.grid import Case, Service, exit_outputs, grid
-from eenn.exits.settings import active_sets
+from eenn.evaluation.grid import (
+    Case,
+    Service,
+    by_baselines,
+    by_policies,
+    exit_outputs,
+    exits_taken,
+    point,
+)
+from eenn.evaluation.rows import Network
+from eenn.exits.policies.base import Validation
+from eenn.exits.policies.threshold import DEFAULT
+from eenn.exits.settings import ActiveBranches, Swept
 from eenn.files import write_file
 from eenn.models.architecture import Architecture
 from eenn.planning.costs import CostModel, Link, macs, payloads
@@ -34,6 +45,7 @@ SAMPLES, MANY = 3_060, 30_000
 P_TARS = (0.7, 0.75, 0.8, 0.85, 0.9)
 IMAGES, REPEATS = 16, 5
 RESULT = Path("results/grid_speed.json")
+NETWORK = Network("random records", BRANCHES, 0)
 ARCHITECTURE = Architecture.place(CLASSES, BRANCHES, "conv", 1.0, SIZE)
 
 
@@ -59,9 +71,13 @@ def evaluate_grid(records: ExitRecords) -> int:
     per_part = macs(exits)
     costs = CostModel(per_part, per_part, per_part, payloads(exits, SIZE), Link(94, 12.8))
     outputs = exit_outputs(records, (BRANCHES + 1) * (1.1,))
-    case = Case(outputs, records.labels, costs, Service(20, 32))
-    points, _ = grid(case, {"confidence": {}}, P_TARS, active_sets(None, BRANCHES))
-    return sum(row["policy"] == "confidence" for row in points)
+    case = Case(NETWORK, 0.0, outputs.exits, outputs.labels, costs, Service(20, 32))
+    actives = ActiveBranches().sets(BRANCHES)
+    decided = by_policies(case, [Swept(DEFAULT, {}, P_TARS)], actives, Validation())
+    for each in [*decided, *by_baselines(case, P_TARS, actives[-1])]:
+        point(case, each)
+        exits_taken(case, each)
+    return len(decided)
 
 
 def main() -> None:
@@ -98,7 +114,7 @@ def main() -> None:
 def peak_memory() -> None:
     records = random_records(MANY)
     evaluate_grid(records)
-    exit_quality(records, (BRANCHES + 1) * (1.1,))
+    exit_quality(NETWORK, 0.0, records, (BRANCHES + 1) * (1.1,))
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 
 

@@ -15,10 +15,11 @@ from pathlib import Path
 
 import numpy as np
 
-from eenn.evaluation.fitting import CANDIDATES, Goal, fit_p_tar
+from eenn.evaluation.fitting import Goal, fit
 from eenn.evaluation.grid import Case, Service, exit_outputs
+from eenn.evaluation.rows import Network
 from eenn.exits.decide import decide
-from eenn.exits.policies.registry import make_policy
+from eenn.exits.policies.threshold import CANDIDATES, DEFAULT, baseline_rule
 from eenn.files import write_file
 from eenn.planning.costs import CostModel, Link, macs, payloads
 from eenn.provenance import processor, provenance
@@ -26,7 +27,8 @@ from eenn.records.evaluated_artifact import open_artifact
 from eenn.statistics.risk_control import P_VALUES
 
 DRAWS, LIMIT, DELTA = 400, 0.03, 0.1
-POLICY = {"fallback_to": "last_exit"}
+# Those of `baseline_rule`.
+SETTINGS = {"fallback_to": "last_exit"}
 RESULT = Path("results/risk.json")
 
 
@@ -42,12 +44,14 @@ def main() -> None:
     sizes = payloads(manifest.exits, manifest.preprocessing.input_size)
     costs = CostModel(part_macs, part_macs, part_macs, sizes, Link(94, 12.8))
 
+    network = Network("artifact", artifact.branches, artifact.split.seed)
+
     def case_of(rows: slice | np.ndarray) -> Case:
         n = len(labels[rows])
         ids = tuple(map(str, range(n)))
         drawn = replace(validation, logits=logits[:, rows], labels=labels[rows], sample_ids=ids)
         outputs = exit_outputs(drawn, manifest.temperatures.per_exit)
-        return Case(outputs, drawn.labels, costs, Service(20, 32))
+        return Case(network, 0.0, outputs.exits, outputs.labels, costs, Service(20, 32))
 
     risks = population_risks(case_of(slice(None)), active)
     generator = np.random.default_rng(0)
@@ -56,7 +60,7 @@ def main() -> None:
     methods = {}
     for method in P_VALUES:
         goal = Goal("risk", LIMIT, DELTA, method)
-        chosen = [fit_p_tar(goal, draw, "confidence", POLICY, active)["p_tar"] for draw in draws]
+        chosen = [fit(goal, draw, DEFAULT, SETTINGS, active).setting.number for draw in draws]
         methods[method] = {
             "violations": sum(risks[p_tar] > LIMIT for p_tar in chosen),
             "median_p_tar": float(np.median(chosen)),
@@ -79,9 +83,8 @@ def population_risks(case: Case, active: tuple[int, ...]) -> dict[float, float]:
     """P(answer wrong although the last exit is right) at every candidate threshold."""
     reference = case.outputs[-1].prediction == case.labels
     risks = {}
-    for p_tar in CANDIDATES.tolist():
-        policy = make_policy("confidence", {**POLICY, "p_tar": p_tar})
-        wrong = decide(policy, case.outputs, active).label != case.labels
+    for p_tar in CANDIDATES:
+        wrong = decide(baseline_rule(p_tar), case.outputs, active).label != case.labels
         risks[p_tar] = float((wrong & reference).mean())
     return risks
 

@@ -1,13 +1,16 @@
 """Tables of evaluations: policies, blur, fitted thresholds, experts."""
 
+import re
 from collections.abc import Iterable
 from typing import Any
 
 from benchmarks.readme.results import RESULTS, interval, run_of, where
+from eenn.evaluation.experts import Confusion
 from eenn.exits.head_sets import FINE_TUNED
-from eenn.exits.settings import LAST_EXIT_ONLY
+from eenn.exits.settings import Baseline
 from eenn.reports.experts import confusion_rows
 from eenn.reports.tables import table
+from eenn.statistics.intervals import Estimate
 
 
 def edge_analysis() -> str:
@@ -187,7 +190,7 @@ def distortion_classifier() -> str:
     (network,) = run["networks"].values()
     share = network["classifier"]["macs"] / network["backbone_macs"]
     return (
-        f"{table(confusion_rows(run['confusion']))}\n\n"
+        f"{table(confusion_rows(map(_confusion, run['confusion'])))}\n\n"
         f"{network['classifier']['bytes'] / 1e3:.0f} kB, {100 * share:.2f} % of the backbone's "
         f"MACs. {_evaluated(run)}"
     )
@@ -200,8 +203,26 @@ def more_kinds() -> str:
     rows = [row for row in _expert_rows(run) if row["distortion"].replace(" ", "_") in added]
     trained = [row for row in run["confusion"] if row["distortion"] in _trained_kinds(run)]
     return (
-        f"{table(rows)}\n\n{table(confusion_rows(trained))}\n\np_tar 0.8, all branches active. "
+        f"{table(rows)}\n\n{table(confusion_rows(map(_confusion, trained)))}\n\np_tar 0.8, all branches active. "
         f"{_evaluated(run)}"
+    )
+
+
+def _confusion(row: dict[str, Any]) -> Confusion:
+    """Read a flat row of a result file."""
+
+    def estimate(name: str) -> Estimate:
+        return Estimate(*(row[f"{name}{end}"] for end in ("", "_low", "_high")))
+
+    chosen = [key.removesuffix("_low") for key in row if re.fullmatch("chosen_.*_low", key)]
+    return Confusion(
+        row["network"],
+        row["distortion"],
+        row["level"],
+        row["n"],
+        {name.removeprefix("chosen_"): estimate(name) for name in chosen},
+        estimate("recognised"),
+        estimate("unsure"),
     )
 
 
@@ -246,7 +267,7 @@ def _last_exit_only(run: dict[str, Any], like: dict[str, Any]) -> dict[str, Any]
     return next(
         row
         for row in run["points"]
-        if row["policy"] == LAST_EXIT_ONLY
+        if row["policy"] == Baseline.LAST_EXIT_ONLY.value
         and (row["branches"], row["level"]) == (like["branches"], like["level"])
     )
 

@@ -3,7 +3,7 @@
 from typing import Any
 
 from benchmarks.readme.results import distinct, interval, run_of, where
-from eenn.exits.settings import CLOUD_ONLY
+from eenn.exits.settings import Baseline
 from eenn.reports.tables import table
 
 
@@ -40,7 +40,10 @@ def offload_experts() -> str:
         for row in run["points"]
         if row["level"] == level
         # Whole photographs are always answered by the plain heads.
-        and (row["policy"] == "confidence" or (row["policy"] == CLOUD_ONLY and run is runs[0]))
+        and (
+            row["policy"] == "confidence"
+            or (row["policy"] == Baseline.CLOUD_ONLY.value and run is runs[0])
+        )
     ]
     return f"{table(rows)}\n\n{_offloaded(*runs)}"
 

@@ -110,7 +110,7 @@ def fit(
     name: str,
     settings: Mapping[str, object],
     active: tuple[int, ...],
-    validation: Validation,
+    validation: Validation | None = None,
 ) -> Fitted:
     """Fit the knob of the policy `name` to the goal on these validation samples.
 

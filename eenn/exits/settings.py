@@ -90,7 +90,7 @@ class Swept:
     settings: Mapping[str, object]
     values: Sequence[KnobValue]
 
-    def policies(self, validation: Validation) -> list[Policy]:
+    def policies(self, validation: Validation | None = None) -> list[Policy]:
         """Build the policy at every value of its knob, or the only one that there is.
 
         Raises:

@@ -82,11 +82,12 @@ def plan(times: Times, outputs: Outputs, policies: Sequence[Policy]) -> list[Pla
 
 
 def best(plans: Sequence[Plan], min_accuracy: float = 0.0, deadline_ms: float = math.inf) -> Plan:
-    """Choose the most accurate plan within the deadline, if there is one, else the fastest; of those
-    that are accurate enough.
+    """Choose the best of the plans that are accurate enough.
+
+    Within a deadline that is the most accurate one, else the fastest.
 
     Raises:
-        EennError: none is.
+        EennError: there is none.
     """
     within = [
         plan for plan in plans if plan.accuracy >= min_accuracy and plan.latency_ms <= deadline_ms
@@ -103,7 +104,7 @@ def best(plans: Sequence[Plan], min_accuracy: float = 0.0, deadline_ms: float = 
 
 
 def slower_edges(times: Times, ways: Mapping[str, Decisions], payload: str) -> list[SlowerEdge]:
-    """Predict latency against how many times slower the edge computes, of early exits and baselines.
+    """Predict the latency of early exits and baselines on edges that compute slower and slower.
 
     Args:
         times: of the edge as it is.

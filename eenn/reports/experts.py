@@ -1,6 +1,6 @@
 """The report of an evaluation of experts: its tables, its figures, and the page that shows them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from eenn.evaluation.experts import Confusion, ExpertPoint
@@ -112,9 +112,10 @@ def point_rows(points: Sequence[ExpertPoint]) -> list[dict[str, str]]:
     return varying(rows, ("network", "seed", "policy", "p_tar"))
 
 
-def confusion_rows(confusion: Sequence[Confusion]) -> list[dict[str, str]]:
+def confusion_rows(confusion: Iterable[Confusion]) -> list[dict[str, str]]:
     """Print whom the classifier chooses as rows of a table."""
-    sets = dict.fromkeys(heads for row in confusion for heads in row.chosen)
+    every = list(confusion)
+    sets = dict.fromkeys(heads for row in every for heads in row.chosen)
     rows = [
         {
             "network": row.network,
@@ -128,7 +129,7 @@ def confusion_rows(confusion: Sequence[Confusion]) -> list[dict[str, str]]:
             "unsure %": number(100 * row.unsure.value, ".1f"),
             "recognised %": with_bounds(row.recognised, 100),
         }
-        for row in confusion
+        for row in every
     ]
     return varying(rows, ("network",))
 

@@ -71,7 +71,7 @@ def _parts(
     distortions: Mapping[str, Sequence[float]],
     experts: Sequence[HeadChoice],
 ) -> list[Part]:
-    """Set out an evaluation for every kind of distortion and choice of heads, and check them all."""
+    """Set out an evaluation for every kind of distortion and choice of heads; check them all."""
     parts = [
         (replace(evaluation, distortion=kind, levels=levels, experts=choice), own)
         for kind, levels in distortions.items()

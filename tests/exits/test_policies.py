@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 
 from eenn.errors import EennError
 from eenn.exits.decide import decide
-from eenn.exits.policies.registry import POLICIES, make_policy
-from eenn.exits.policies.committee import Committee, GeometricCommittee
-from eenn.exits.policies.threshold import Confidence
 from eenn.exits.policies.base import ExitProbs
+from eenn.exits.policies.committee import Committee, GeometricCommittee
 from eenn.exits.policies.patience import Patience
+from eenn.exits.policies.registry import POLICIES, make_policy
+from eenn.exits.policies.threshold import Confidence
 from eenn.exits.policies.window import Window
 from eenn.statistics.calibration import probabilities
 

@@ -1,4 +1,4 @@
-"""Exit policies, one file a family: every file here is imported, and its policies are registered."""
+"""Exit policies, one file a family: every file here is imported, and registers its policies."""
 
 from importlib import import_module
 from pkgutil import iter_modules

@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator
 
-from eenn.exits.policies.base import Policy
+from eenn.artifact.manifest import Manifest
+from eenn.exits.policies.base import Policy, Validation
 from eenn.exits.policies.threshold import baseline_rule
 from eenn.exits.settings import Baseline, Setting
 from eenn.offload.bench.benchmark import Offloading

@@ -16,8 +16,8 @@ from eenn.artifact.manifest import ArtifactVersion
 from eenn.errors import EennError
 from eenn.exits.decide import decide
 from eenn.exits.head_sets import AUTO, PLAIN
-from eenn.exits.policies.threshold import Confidence
 from eenn.exits.policies.base import ExitProbs
+from eenn.exits.policies.threshold import Confidence
 from eenn.offload.client.http_cloud import HttpCloud
 from eenn.offload.cloud.command import running
 from eenn.offload.edge.answers import as_json, as_line

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from eenn.errors import EennError
 from eenn.exits.decide import decide
-from eenn.exits.policies.registry import POLICIES, make_policy
 from eenn.exits.policies.base import ExitProbs, Policy
+from eenn.exits.policies.registry import POLICIES, make_policy
 from eenn.offload.edge.clouds import LocalCloud
 from eenn.offload.edge.runtime import RESERVE_S, EdgeRuntime, Result
 from eenn.offload.graphs.index import Graphs
