@@ -11,16 +11,30 @@ from sklearn.metrics import roc_auc_score
 
 from eenn.errors import EennError
 from eenn.evaluation.exit_metrics import exit_quality
-from eenn.evaluation.fitting import CANDIDATES, Goal, fit_p_tar, observed_risk
-from eenn.evaluation.grid import Case, Service, exit_outputs, grid, tradeoff
+from eenn.evaluation.fitting import Goal, fit
+from eenn.evaluation.grid import (
+    Case,
+    Service,
+    by_baselines,
+    by_policies,
+    exit_outputs,
+    exits_taken,
+    point,
+    tradeoff,
+)
+from eenn.evaluation.rows import ExitTaken, Network, Point
 from eenn.exits.decide import decide
+from eenn.exits.policies.base import Policy, Validation
 from eenn.exits.policies.registry import POLICIES
-from eenn.exits.policies.threshold import Confidence
-from eenn.exits.settings import EDGE_ONLY, LAST_EXIT_ONLY, ORACLE, active_sets
+from eenn.exits.policies.threshold import CANDIDATES, Confidence
+from eenn.exits.settings import Baseline, Swept
 from eenn.planning.costs import CostModel, Costs, Link
 from eenn.records.records import ExitRecords, Origin
 from eenn.statistics.calibration import Temperatures, ece, nll
+from eenn.statistics.intervals import Estimate
 
+NETWORK = Network("2 branches", 2, 0)
+VALIDATION = Validation((0.4, 0.6, 0.8))
 ORIGIN = Origin("an artifact", "test", "a split", "none", 0.0, 32)
 MACS = Costs((100.0, 200.0, 300.0), (1.0, 2.0, 3.0))
 TEMPERATURES = (1.5, 0.8, 1.2)
@@ -42,69 +56,88 @@ def case(samples: int = 400, seed: int = 0) -> Case:
     recorded = records(samples, seed)
     ms = Costs((1.0, 2.0, 3.0), (0.1, 0.2, 0.3))
     costs = CostModel(MACS, ms, ms, (3000, 2000, 1000), Link(10, 5))
-    return Case(exit_outputs(recorded, TEMPERATURES), recorded.labels, costs, Service(8, 16))
+    outputs = exit_outputs(recorded, TEMPERATURES)
+    return Case(NETWORK, 0.0, outputs.exits, outputs.labels, costs, Service(8, 16))
+
+
+def grid(
+    data: Case, policies: list[Swept], p_tars: list[float], actives: list[tuple[int, ...]]
+) -> tuple[list[Point], list[ExitTaken]]:
+    decided = by_policies(data, policies, actives, VALIDATION)
+    decided += by_baselines(data, p_tars, max(actives, key=len))
+    exits = [row for each in decided for row in exits_taken(data, each)]
+    return [point(data, each) for each in decided], exits
 
 
 def test_the_baselines_are_what_their_names_say() -> None:
     data = case()
-    points, _ = grid(data, {"confidence": {}}, [0.7], [(0,), (0, 1)])
-    row = {row["policy"]: row for row in points}
+    points, _ = grid(data, [Swept("confidence", {}, [0.7])], [0.7], [(0,), (0, 1)])
+    row = {row.setting.baseline: row for row in points}
     first, second, last = data.outputs
     early = first.confidence >= 0.7
     edge_label = np.where(early, first.prediction, second.prediction)
-    assert row[EDGE_ONLY]["accuracy"] == pytest.approx((edge_label == data.labels).mean())
-    assert row[EDGE_ONLY]["edge_probability"] == 1
-    assert row[LAST_EXIT_ONLY]["accuracy"] == pytest.approx((last.prediction == data.labels).mean())
-    assert row[LAST_EXIT_ONLY]["macs"] == pytest.approx(603)
-    assert row[LAST_EXIT_ONLY]["latency_ms"] == pytest.approx(6 + 0.3 + 5 + 3000 * 8 / 10e6 * 1e3)
+    assert row[Baseline.EDGE_ONLY].accuracy.value == pytest.approx(
+        (edge_label == data.labels).mean()
+    )
+    assert row[Baseline.EDGE_ONLY].edge_probability.value == 1
+    assert row[Baseline.LAST_EXIT_ONLY].accuracy.value == pytest.approx(
+        (last.prediction == data.labels).mean()
+    )
+    assert row[Baseline.LAST_EXIT_ONLY].macs.value == pytest.approx(603)
+    assert row[Baseline.LAST_EXIT_ONLY].latency_ms.value == pytest.approx(
+        6 + 0.3 + 5 + 3000 * 8 / 10e6 * 1e3
+    )
     right = np.any([exit.prediction == data.labels for exit in data.outputs], axis=0)
-    assert row[ORACLE]["accuracy"] == pytest.approx(right.mean())
+    assert row[Baseline.ORACLE].accuracy.value == pytest.approx(right.mean())
 
 
 def test_only_thresholds_that_promise_an_accuracy_have_an_outage() -> None:
-    policies = {name: {"weights": (0.4, 0.6), "agree": 2} for name in POLICIES}
+    settings = {"patience": [2]}
+    policies = [Swept(name, {}, settings.get(name, [0.9])) for name in POLICIES]
     points, _ = grid(case(), policies, [0.9], [(0, 1)])
-    promising = {row["policy"] for row in points if np.isfinite(row["outage"])}
+    promising = {row.setting.name for row in points if np.isfinite(row.outage.value)}
     assert promising == {"confidence", "committee", "geometric_committee"}
-    printed, _ = grid(
-        case(), {"committee": {"weights": (0.4, 0.6), "as_printed": True}}, [0.9], [(0, 1)]
-    )
-    assert np.isnan(printed[0]["outage"])
+    printed, _ = grid(case(), [Swept("committee", {"as_printed": True}, [0.9])], [0.9], [(0, 1)])
+    assert np.isnan(printed[0].outage.value)
 
 
 def test_shares_of_the_exits_add_up_and_intervals_hold_their_means() -> None:
-    points, exits = grid(case(), {"confidence": {}}, [0.6, 0.9], [(0, 1), (1,)])
+    policies = [Swept("confidence", {}, [0.6, 0.9])]
+    points, exits = grid(case(), policies, [0.6, 0.9], [(0, 1), (1,)])
     for row in points:
-        own = [e for e in exits if all(e[k] == row[k] for k in ("policy", "active"))]
-        own = [e for e in own if str(e["p_tar"]) == str(row["p_tar"])]
-        assert sum(e["exit_n"] for e in own) == row["n"]
-        assert own[-1]["left_by_here"] == pytest.approx(1)
-        for name in [key.removesuffix("_low") for key in row if key.endswith("_low")]:
-            low, high = row[f"{name}_low"], row[f"{name}_high"]
-            assert not low > row[name] + 1e-9
-            assert not row[name] > high + 1e-9
+        own = [e for e in exits if e.setting == row.setting]
+        assert sum(e.exit_n for e in own) == row.n
+        assert own[-1].left_by_here == pytest.approx(1)
+        for estimate in vars(row).values():
+            if isinstance(estimate, Estimate):
+                assert not estimate.low > estimate.value + 1e-9
+                assert not estimate.value > estimate.high + 1e-9
 
 
 def test_quality_is_that_of_each_exit_alone_at_its_temperature() -> None:
     recorded = records(300)
     for row, logits, t in zip(
-        exit_quality(recorded, TEMPERATURES), recorded.logits, TEMPERATURES, strict=True
+        exit_quality(NETWORK, 0.0, recorded, TEMPERATURES),
+        recorded.logits,
+        TEMPERATURES,
+        strict=True,
     ):
         probs = np.exp(logits.astype(float) / t)
         probs /= probs.sum(-1, keepdims=True)
         correct = probs.argmax(-1) == recorded.labels
-        assert row["accuracy"] == pytest.approx(correct.mean())
-        assert row["ece"] == pytest.approx(ece(probs, recorded.labels))
-        assert row["nll"] == pytest.approx(nll(logits, recorded.labels, t))
-        assert row["nll_raw"] == pytest.approx(nll(logits, recorded.labels))
+        assert row.accuracy.value == pytest.approx(correct.mean())
+        assert row.ece.value == pytest.approx(ece(probs, recorded.labels))
+        assert row.nll.value == pytest.approx(nll(logits, recorded.labels, t))
+        assert row.nll_raw.value == pytest.approx(nll(logits, recorded.labels))
         one_hot = np.eye(5)[recorded.labels]
-        assert row["brier"] == pytest.approx(((probs - one_hot) ** 2).sum(-1).mean())
-        assert row["failure_auroc"] == pytest.approx(roc_auc_score(correct, probs.max(-1)))
+        assert row.brier.value == pytest.approx(((probs - one_hot) ** 2).sum(-1).mean())
+        assert row.failure_auroc.value == pytest.approx(roc_auc_score(correct, probs.max(-1)))
         raw = softmax(logits.astype(float), axis=-1).max(-1)
-        assert row["failure_auroc_raw"] == pytest.approx(roc_auc_score(correct, raw))
+        assert row.failure_auroc_raw.value == pytest.approx(roc_auc_score(correct, raw))
         for name in ("ece", "nll", "brier", "failure_auroc", "aurc"):
             for key in (name, f"{name}_raw"):
-                assert row[f"{key}_low"] <= row[key] <= row[f"{key}_high"]
+                estimate = getattr(row, key)
+                assert estimate.low <= estimate.value <= estimate.high
 
 
 def test_temperatures_are_the_chosen_ones() -> None:
@@ -115,40 +148,56 @@ def test_temperatures_are_the_chosen_ones() -> None:
 
 
 def test_the_tradeoff_has_every_policy_from_always_to_never() -> None:
-    rows = tradeoff(case(), (0.4, 0.6), (0, 1))
-    assert set(POLICIES) | {LAST_EXIT_ONLY, EDGE_ONLY, ORACLE} == {row["policy"] for row in rows}
-    confident = [row for row in rows if row["policy"] == "confidence"]
-    assert confident[0]["edge_probability"] == 1
+    rows = tradeoff(case(), (0, 1), VALIDATION)
+    bounds = {Baseline.LAST_EXIT_ONLY, Baseline.EDGE_ONLY, Baseline.ORACLE}
+    names = {row.setting.name for row in rows if row.setting.baseline is None}
+    assert names == set(POLICIES)
+    assert {row.setting.baseline for row in rows} == {None, *bounds}
+    confident = [row for row in rows if row.setting.name == "confidence"]
+    assert confident[0].edge_probability.value == 1
     assert all(
-        later["edge_probability"] <= earlier["edge_probability"]
+        later.edge_probability.value <= earlier.edge_probability.value
         for earlier, later in pairwise(confident)
     )
-    assert [row["setting"] for row in rows if row["policy"] == "patience"] == [1, 2]
+    assert [row.setting.value for row in rows if row.setting.name == "patience"] == [1, 2]
 
 
 @given(st.integers(0, 50), st.floats(0, 0.3))
 def test_the_fitted_drop_is_the_cheapest_of_all_candidates(seed: int, drop: float) -> None:
     data = case(120, seed)
     reference = (data.outputs[-1].prediction == data.labels).mean()
-    fitted = fit_p_tar(
+    fitted = fit(
         Goal("accuracy_drop", drop, 0.1, "hoeffding_bentkus"), data, "confidence", LAST_EXIT, (0, 1)
     )
     allowed = []
     for p_tar in CANDIDATES:
-        decisions = decide(
-            Confidence(p_tar=float(p_tar), fallback_to="last_exit"), data.outputs, (0, 1)
-        )
+        decisions = decide(Confidence(p_tar=p_tar, **LAST_EXIT), data.outputs, (0, 1))
         if (decisions.label == data.labels).mean() >= reference - drop - 1e-9:
             allowed.append(data.costs.answer_macs(decisions).mean())
-    assert fitted["validation_macs"] == pytest.approx(min(allowed))
+    assert fitted.validation_cost == pytest.approx(min(allowed))
 
 
 @pytest.mark.parametrize(("goal", "limit"), [("macs", 450), ("latency_ms", 9)])
 def test_a_budget_is_kept_and_used(goal: str, limit: float) -> None:
-    fitted = fit_p_tar(
-        Goal(goal, limit, 0.1, "clopper_pearson"), case(), "confidence", LAST_EXIT, (0, 1)
-    )
-    assert 0.8 * limit <= fitted[f"validation_{goal}"] <= limit
+    fitted = fit(Goal(goal, limit, 0.1, "clopper_pearson"), case(), "confidence", LAST_EXIT, (0, 1))
+    assert 0.8 * limit <= fitted.validation_cost <= limit
+
+
+@pytest.mark.parametrize("name", sorted(POLICIES))
+@pytest.mark.parametrize("seed", [0, 1])
+def test_any_policy_is_fitted_to_the_best_value_of_its_knob(name: str, seed: int) -> None:
+    data = case(80, seed)
+    goal = Goal("macs", 450, 0.1, "clopper_pearson")
+    fitted = fit(goal, data, name, {}, (0, 1), VALIDATION)
+    knob = POLICIES[name].knob
+    assert knob
+    within = []
+    for value in knob.candidates(2):
+        policy = POLICIES[name].fit({knob.name: value}, VALIDATION)
+        decisions = decide(policy, data.outputs, (0, 1))
+        if data.costs.answer_macs(decisions).mean() <= goal.limit:
+            within.append((decisions.label == data.labels).mean())
+    assert fitted.validation_accuracy == pytest.approx(max(within))
 
 
 @pytest.mark.parametrize("method", ["hoeffding_bentkus", "clopper_pearson"])
@@ -157,23 +206,23 @@ def test_a_fitted_risk_holds_on_fresh_samples(method: str) -> None:
     fresh = case(20_000, seed=999)
     broken = bold = 0
     for seed in range(40):
-        fitted = fit_p_tar(goal, case(400, seed), "confidence", LAST_EXIT, (0, 1))
-        risk = observed_risk(goal, fresh, "confidence", LAST_EXIT, fitted)
-        broken += risk["test_risk"] > goal.limit
-        bold += fitted["p_tar"] < 0.9
-        assert risk["test_risk_upper_bound"] > risk["test_risk"]
+        fitted = fit(goal, case(400, seed), "confidence", LAST_EXIT, (0, 1)).observed(fresh)
+        assert fitted.risk
+        broken += fitted.risk.test_risk > goal.limit
+        bold += fitted.setting.number < 0.9
+        assert fitted.risk.test_risk_upper_bound > fitted.risk.test_risk
     assert broken <= 8
     assert bold >= 20
 
 
-def test_what_cannot_be_fitted_is_said() -> None:
+def test_impossible_fits_are_said(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(EennError, match="validation samples cannot show"):
-        fit_p_tar(Goal("risk", 0.001, 0.1, "hoeffding_bentkus"), case(50), "confidence", {}, (0,))
-    with pytest.raises(EennError, match="no threshold p_tar"):
-        fit_p_tar(Goal("macs", 500, 0.1, "hoeffding_bentkus"), case(50), "patience", {}, (0,))
+        fit(Goal("risk", 0.001, 0.1, "hoeffding_bentkus"), case(50), "confidence", {}, (0,))
 
+    class Rigid(Policy):
+        def accept(self, seen: object, last: bool) -> np.ndarray:
+            raise AssertionError("not asked")
 
-def test_active_sets_are_what_users_write_counted_from_zero() -> None:
-    assert active_sets(None, 3) == [(0,), (0, 1), (0, 1, 2)]
-    assert active_sets(2, 3) == [(0, 1)]
-    assert active_sets([1, [2, 3]], 3) == [(0,), (1, 2)]
+    monkeypatch.setitem(POLICIES, "rigid", Rigid)
+    with pytest.raises(EennError, match="policy rigid has no knob to fit"):
+        fit(Goal("macs", 500, 0.1, "hoeffding_bentkus"), case(50), "rigid", {}, (0,))

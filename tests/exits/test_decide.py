@@ -17,6 +17,7 @@ from eenn.exits.decide import decide, oracle
 from eenn.exits.policies.base import FALLBACKS, Answer, ExitProbs, Policy
 from eenn.exits.policies.registry import POLICIES, make_policy
 from eenn.statistics.calibration import probabilities
+from tests.exits.any_policy import any_policy
 
 Floats = NDArray[np.float64]
 Settings = dict[str, Any]
@@ -160,7 +161,7 @@ def test_every_policy_decides_as_a_loop_over_images(
 ) -> None:
     probs, active, cloud, given = case
     given["fallback_to"] = fallback_to
-    decisions = decide(make_policy(name, given), outputs_of(probs), active, cloud)
+    decisions = decide(any_policy(name, given), outputs_of(probs), active, cloud)
     assert decisions.active == active
     for sample in range(probs.shape[1]):
         try:
@@ -195,7 +196,7 @@ def test_one_image_at_a_time_decides_as_all_records_at_once(name: str, classes: 
     logits = generator.normal(0, 2, (4, 40, classes)) * np.arange(1, 5)[:, None, None]
     given = {"agree": 2, "low": 0.4, "weights": (0.3, 0.5, 0.9)}
     for p_tar in (0.0, 0.3, 0.6, 0.9, 1.0):
-        policy = make_policy(name, {**given, "p_tar": p_tar})
+        policy = any_policy(name, {**given, "p_tar": p_tar})
         for active in ((), (1,), (0, 2), (0, 1, 2)):
             whole = decide(policy, outputs_of(probabilities(logits)), active)
             for sample in range(logits.shape[1]):
@@ -234,7 +235,7 @@ def test_the_oracle_is_right_wherever_an_exit_is(probs: Floats, data: st.DataObj
         assert bound.on_edge[sample] == (expected[0] != last)
     given = {"p_tar": data.draw(eighths), "agree": 2, "low": data.draw(eighths)}
     for name in set(POLICIES) - set(COMMITTEES):
-        answers = decide(make_policy(name, given), outputs_of(probs), active).label
+        answers = decide(any_policy(name, given), outputs_of(probs), active).label
         assert (answers == labels).mean() <= (bound.label == labels).mean()
 
 
@@ -253,7 +254,7 @@ def test_no_image_stays_on_the_edge_because_the_threshold_rises(
 ) -> None:
     probs, active, _, given = case
     low, high = (
-        decide(make_policy(name, {**given, "p_tar": p_tar}), outputs_of(probs), active).on_edge
+        decide(any_policy(name, {**given, "p_tar": p_tar}), outputs_of(probs), active).on_edge
         for p_tar in sorted((given["p_tar"], other))
     )
     assert not (high & ~low).any()
@@ -264,7 +265,7 @@ def test_no_image_stays_on_the_edge_because_the_threshold_rises(
 @given(cases())
 def test_without_active_branches_the_last_exit_answers(name: str, case: Case) -> None:
     probs, _, _, given = case
-    decisions = decide(make_policy(name, given), outputs_of(probs), ())
+    decisions = decide(any_policy(name, given), outputs_of(probs), ())
     assert (decisions.taken == len(probs) - 1).all()
     assert not decisions.on_edge.any()
     assert (decisions.label == probs[-1].argmax(-1)).all()
@@ -275,13 +276,13 @@ def test_without_active_branches_the_last_exit_answers(name: str, case: Case) ->
 def test_a_window_is_between_the_confidence_rule_and_the_edge_alone(case: Case) -> None:
     probs, active, _, given = case
     outputs = outputs_of(probs)
-    plain = decide(make_policy("confidence", given), outputs, active)
-    window = decide(make_policy("window", given), outputs, active)
+    plain = decide(any_policy("confidence", given), outputs, active)
+    window = decide(any_policy("window", given), outputs, active)
     assert not (plain.on_edge & ~window.on_edge).any()
-    closed = decide(make_policy("window", {**given, "low": 0.0}), outputs, active)
+    closed = decide(any_policy("window", {**given, "low": 0.0}), outputs, active)
     np.testing.assert_array_equal(closed.taken, plain.taken)
     np.testing.assert_array_equal(closed.label, plain.label)
-    opened = decide(make_policy("window", {**given, "low": 1.0}), outputs, active)
+    opened = decide(any_policy("window", {**given, "low": 1.0}), outputs, active)
     assert opened.on_edge.all() or not active
 
 

@@ -13,13 +13,14 @@ from numpy.typing import NDArray
 
 from eenn.errors import EennError
 from eenn.exits.decide import decide
-from eenn.exits.policies.base import ExitProbs
+from eenn.exits.policies.base import ExitProbs, Validation
 from eenn.exits.policies.committee import Committee, GeometricCommittee
 from eenn.exits.policies.patience import Patience
 from eenn.exits.policies.registry import POLICIES, make_policy
 from eenn.exits.policies.threshold import Confidence
 from eenn.exits.policies.window import Window
 from eenn.statistics.calibration import probabilities
+from tests.exits.any_policy import any_policy
 
 Floats = NDArray[np.float64]
 
@@ -188,7 +189,7 @@ def test_probabilities_of_broken_logits_are_refused(row: list[float]) -> None:
 
 @pytest.mark.parametrize("name", POLICIES)
 def test_a_policy_takes_its_own_settings_from_those_of_all(name: str) -> None:
-    policy: Any = make_policy(name, {**GIVEN, "fallback_to": "last_exit", "other": 1})
+    policy: Any = any_policy(name, {**GIVEN, "fallback_to": "last_exit"})
     assert type(policy) is POLICIES[name]
     assert policy.fallback_to == "last_exit"
     assert policy.agree == 2 if name == "patience" else policy.p_tar == 0.5
@@ -211,16 +212,16 @@ def test_a_policy_takes_its_own_settings_from_those_of_all(name: str) -> None:
 )
 def test_wrong_settings_are_refused(name: str, wrong: dict[str, Any], message: str) -> None:
     with pytest.raises(EennError, match=message):
-        make_policy(name, {**GIVEN, **wrong})
+        any_policy(name, {**GIVEN, **wrong})
 
 
 @pytest.mark.parametrize(
     ("name", "missing"),
-    [("confidence", "p_tar"), ("patience", "agree"), ("committee", "p_tar, weights")],
+    [("confidence", "p_tar"), ("patience", "agree"), ("committee", "p_tar")],
 )
 def test_a_missing_setting_is_named(name: str, missing: str) -> None:
     with pytest.raises(EennError, match=f"policy {name} needs a value for {missing}"):
-        make_policy(name, {})
+        make_policy(name, {}, Validation((0.5, 0.6)))
 
 
 @pytest.mark.parametrize("name", COMMITTEES)

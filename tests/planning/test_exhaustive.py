@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from eenn.errors import EennError
 from eenn.exits.decide import decide
-from eenn.exits.policies.base import ExitProbs
+from eenn.exits.policies.base import ExitProbs, Outputs
 from eenn.exits.policies.registry import make_policy
 from eenn.offload.bench.measuring import fit_link
 from eenn.planning.costs import Link
@@ -35,10 +35,11 @@ def drawn_times(seed: int) -> Times:
     return Times(ms(), ms(), steps, ms(), {**requests, (0, IMAGE): request()}, link)
 
 
-def outputs(seed: int) -> tuple[list[ExitProbs], np.ndarray]:
+def outputs(seed: int) -> Outputs:
     generator = np.random.default_rng(seed)
     probs = generator.dirichlet(np.full(CLASSES, 0.4), (BRANCHES + 1, SAMPLES))
-    return [ExitProbs(k, p) for k, p in enumerate(probs)], generator.integers(CLASSES, size=SAMPLES)
+    exits = [ExitProbs(k, p) for k, p in enumerate(probs)]
+    return Outputs(exits, generator.integers(CLASSES, size=SAMPLES))
 
 
 @settings(max_examples=50, deadline=None)
@@ -51,7 +52,7 @@ def outputs(seed: int) -> tuple[list[ExitProbs], np.ndarray]:
 def test_latency_is_that_of_a_plain_loop(
     seed: int, chosen: set[int], p_tar: float, payload: str
 ) -> None:
-    times, (exits, _), active = drawn_times(seed), outputs(seed), sorted(chosen)
+    times, exits, active = drawn_times(seed), outputs(seed).exits, sorted(chosen)
     decisions = decide(make_policy("confidence", {"p_tar": p_tar}), exits, active)
     total = 0.0
     for sample in range(SAMPLES):
@@ -71,32 +72,31 @@ def test_latency_is_that_of_a_plain_loop(
 
 
 def test_a_photograph_that_is_sent_needs_no_preprocessing() -> None:
-    times, (exits, labels) = drawn_times(0), outputs(0)
-    rows = plan(times, exits, labels, {0.5: make_policy("confidence", {"p_tar": 0.5})})
-    (row,) = (row for row in rows if row["payload"] == IMAGE)
+    times = drawn_times(0)
+    rows = plan(times, outputs(0), [make_policy("confidence", {"p_tar": 0.5})])
+    (row,) = (row for row in rows if row.payload == IMAGE)
     request = times.requests[0, IMAGE]
     expected = request.codec_ms + times.link.latency_ms(request.sent_bytes) + request.cloud_ms
-    assert row["latency_ms"] == pytest.approx(expected)
-    assert row["sent_bytes"] == request.sent_bytes
-    assert row["edge_probability"] == 0
+    assert row.latency_ms == pytest.approx(expected)
+    assert row.sent_bytes == request.sent_bytes
+    assert row.edge_probability == 0
 
 
 def test_every_choice_is_planned_once_and_the_best_is_that_of_brute_force() -> None:
-    times, (exits, labels) = drawn_times(1), outputs(1)
     p_tars = (0.3, 0.6, 0.9)
-    policies = {p_tar: make_policy("confidence", {"p_tar": p_tar}) for p_tar in p_tars}
-    rows = plan(times, exits, labels, policies)
-    choices = {(row["active"], str(row["p_tar"]), row["payload"]) for row in rows}
+    policies = [make_policy("confidence", {"p_tar": p_tar}) for p_tar in p_tars]
+    rows = plan(drawn_times(1), outputs(1), policies)
+    choices = {(row.setting, row.payload) for row in rows}
     sets = 2**BRANCHES - 1
     assert len(choices) == len(rows) == sets * len(p_tars) * len(PAYLOADS) + len(PAYLOADS) + 1
-    by_latency = sorted(rows, key=lambda row: row["latency_ms"])
-    middle = float(np.median([row["accuracy"] for row in rows]))
-    assert best(rows, middle) == next(row for row in by_latency if row["accuracy"] >= middle)
-    deadline_ms = by_latency[len(rows) // 2]["latency_ms"]
+    by_latency = sorted(rows, key=lambda row: row.latency_ms)
+    middle = float(np.median([row.accuracy for row in rows]))
+    assert best(rows, middle) == next(row for row in by_latency if row.accuracy >= middle)
+    deadline_ms = by_latency[len(rows) // 2].latency_ms
     chosen = best(rows, deadline_ms=deadline_ms)
-    assert chosen["latency_ms"] <= deadline_ms
-    in_time = [row for row in rows if row["latency_ms"] <= deadline_ms]
-    assert chosen["accuracy"] == max(row["accuracy"] for row in in_time)
+    assert chosen.latency_ms <= deadline_ms
+    in_time = [row for row in rows if row.latency_ms <= deadline_ms]
+    assert chosen.accuracy == max(row.accuracy for row in in_time)
     with pytest.raises(EennError, match=r"no plan reaches an accuracy of 1 .* most accurate"):
         best(rows, 1.0, 0.001)
 
@@ -118,12 +118,12 @@ def test_where_bytes_cost_nothing_the_link_is_only_fast() -> None:
 
 
 def test_a_slower_edge_leaves_the_cloud_as_it_is() -> None:
-    times, (exits, _) = drawn_times(2), outputs(2)
+    times, exits = drawn_times(2), outputs(2).exits
     never = decide(make_policy("confidence", {"p_tar": 1.0}), exits, (0, 1, 2))
     rows = slower_edges(times, {"never": never}, "uint8")
     lines = {
-        name: [(row["slowdown"], row["latency_ms"]) for row in rows if row["policy"] == name]
-        for name in {row["policy"] for row in rows}
+        name: [(row.slowdown, row.latency_ms) for row in rows if row.way == name]
+        for name in {row.way for row in rows}
     }
     assert lines.keys() == {"cloud only", "whole network on the edge", "never"}
     assert len({ms for _, ms in lines["cloud only"]}) == 1

@@ -1,38 +1,59 @@
 """The figures: what is drawn is what the rows say, told apart without colour."""
 
-from typing import Any
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from eenn.exits.settings import CLOUD_ONLY, LAST_EXIT_ONLY, ORACLE
+from eenn.evaluation.rows import ExitTaken, Network, Point
+from eenn.exits.policies.base import Policy
+from eenn.exits.policies.patience import Patience
+from eenn.exits.policies.registry import make_policy
+from eenn.exits.policies.threshold import Confidence
+from eenn.exits.settings import Baseline, Setting
 from eenn.planning.costs import Profile
 from eenn.reports import curves
+from eenn.statistics.intervals import Estimate
+
+NOTHING = Estimate(np.nan, np.nan, np.nan)
 
 
-def row(branches: int, active: int, p_tar: float, value: float, **more: Any) -> dict[str, Any]:
-    return {
-        "network": f"{branches} branches",
-        "branches": branches,
-        "seed": 0,
-        "thresholds": "",
-        "most_active": active == branches,
-        "level": 0.0,
-        "policy": "confidence",
-        "p_tar": p_tar,
-        "setting": p_tar,
-        "active": " ".join(str(branch + 1) for branch in range(active)),
-        "edge_probability": value,
-        "edge_probability_low": value - 0.1,
-        "edge_probability_high": value + 0.05,
-        **more,
-    }
+def exactly(value: float) -> Estimate:
+    return Estimate(value, value, value)
+
+
+def point(
+    setting: Setting, branches: int, level: float = 0.0, seed: int = 0, **quantities: Estimate
+) -> Point:
+    names = (
+        "accuracy edge_probability edge_accuracy confidence macs edge_macs latency_ms sent_bytes "
+        "outage missed_deadline"
+    )
+    return Point(
+        network=Network(f"{branches} branches", branches, seed),
+        level=level,
+        setting=setting,
+        most_active=len(setting.active) == branches,
+        n=100,
+        edge_n=50,
+        **{name: quantities.get(name, NOTHING) for name in names.split()},
+    )
+
+
+def confident(active: int, p_tar: float) -> Setting:
+    return Setting(Confidence(p_tar=p_tar), tuple(range(active)))
+
+
+def edge(value: float) -> Estimate:
+    return Estimate(value, value - 0.1, value + 0.05)
 
 
 ROWS = [
-    row(branches, active, p_tar, 0.9 - 0.5 * p_tar + 0.01 * active)
+    point(
+        confident(active, p_tar), branches, edge_probability=edge(0.9 - 0.5 * p_tar + 0.01 * active)
+    )
     for branches in (2, 3)
     for active in range(1, branches + 1)
     for p_tar in (0.5, 0.7, 0.9)
@@ -58,7 +79,7 @@ def drawn(axis: Axes) -> dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]]:
 
 
 def test_a_panel_per_network_and_a_line_per_set_of_branches() -> None:
-    figure = curves.against_p_tar(ROWS, "edge_probability")
+    figure = curves.against_knob(ROWS, "edge_probability")
     assert [axis.get_title() for axis in panels(figure)] == ["2 branches", "3 branches"]
     lines = drawn(panels(figure)[1])
     assert list(lines) == ["branch 1", "branches 1 2", "branches 1 2 3"]
@@ -69,7 +90,7 @@ def test_a_panel_per_network_and_a_line_per_set_of_branches() -> None:
 
 
 def test_lines_differ_in_marker_and_dash_and_axes_have_units() -> None:
-    figure = curves.against_p_tar(ROWS, "edge_probability")
+    figure = curves.against_knob(ROWS, "edge_probability")
     axis = panels(figure)[1]
     styles = {(c.lines[0].get_marker(), str(c.lines[0].get_linestyle())) for c in axis.containers}
     assert len({marker for marker, _ in styles}) == len(axis.containers)
@@ -78,35 +99,58 @@ def test_lines_differ_in_marker_and_dash_and_axes_have_units() -> None:
     assert axis.get_xlabel() == "threshold p_tar"
 
 
+def test_a_knob_that_is_not_a_threshold_names_the_axis() -> None:
+    rows = [
+        point(Setting(Patience(agree=agree), (0, 1)), 2, edge_probability=edge(1 / agree))
+        for agree in (1, 2)
+    ]
+    (axis,) = panels(curves.against_knob(rows, "edge_probability"))
+    ((x, y, _),) = drawn(axis).values()
+    np.testing.assert_allclose((x, y), [[1, 2], [100, 50]])
+    assert axis.get_xlabel() == "agree"
+
+
 def test_several_seeds_are_one_curve_with_their_range() -> None:
     seeds = [
-        row(2, 1, p_tar, value, seed=seed)
+        point(confident(1, p_tar), 2, seed=seed, edge_probability=edge(value))
         for p_tar in (0.5, 0.9)
         for seed, value in enumerate((0.2, 0.3, 0.7))
     ]
-    ((_, y, ends),) = drawn(panels(curves.against_p_tar(seeds, "edge_probability"))[0]).values()
+    ((_, y, ends),) = drawn(panels(curves.against_knob(seeds, "edge_probability"))[0]).values()
     np.testing.assert_allclose(y, [40, 40])
     np.testing.assert_allclose(ends, [[20, 70], [20, 70]])
 
 
 def test_an_exit_that_nobody_took_has_no_point() -> None:
     exits = [
-        row(2, 2, p_tar, 0, exit=1, confidence=value, confidence_low=value, confidence_high=value)
+        ExitTaken(
+            Network("2 branches", 2, 0), 0.0, confident(2, p_tar), True, 1, 100, 10, NOTHING, 0.1,
+            exactly(value), NOTHING,
+        )
         for p_tar, value in ((0.5, 0.8), (0.7, 0.9), (0.9, np.nan))
-    ]
+    ]  # fmt: skip
     ((x, y, _),) = drawn(panels(curves.confidence_by_exit(exits))[0]).values()
     np.testing.assert_allclose(x, [0.5, 0.7])
     np.testing.assert_allclose(y, [0.8, 0.9])
 
 
+def named(*rows: Point) -> list[tuple[str, curves.Measured]]:
+    return [(curves.way_name(row.setting), row) for row in rows]
+
+
 def test_levels_are_drawn_for_every_policy_beside_the_conventional_network() -> None:
+    committee = make_policy("committee", {"p_tar": 0.8, "weights": [0.5, 0.5]})
+    alone = Setting(None, (), Baseline.LAST_EXIT_ONLY)
     rows = [
-        row(branches, branches, 0.8, 0, level=level, policy=policy, accuracy=1 - 0.1 * level)
-        for branches, policies in ((0, [LAST_EXIT_ONLY]), (2, ["confidence", "committee"]))
-        for policy in policies
+        point(setting, branches, level, accuracy=exactly(1 - 0.1 * level))
+        for branches, settings in (
+            (0, [alone]),
+            (2, [confident(2, 0.8), Setting(committee, (0, 1))]),
+        )
+        for setting in settings
         for level in (0.0, 1.0, 2.0)
     ]
-    (axis,) = panels(curves.against_level(rows, "accuracy", "gaussian_blur"))
+    (axis,) = panels(curves.against_level(named(*rows), "accuracy", "gaussian_blur"))
     lines = drawn(axis)
     assert list(lines) == ["confidence, 0.8", "committee, 0.8", "conventional network"]
     np.testing.assert_allclose(lines["conventional network"][1], [100, 90, 80])
@@ -114,26 +158,43 @@ def test_levels_are_drawn_for_every_policy_beside_the_conventional_network() -> 
 
 
 def test_ways_without_branches_leave_the_title_to_those_with() -> None:
+    cloud_only = Setting(None, (), Baseline.CLOUD_ONLY)
     rows = [
-        row(3, active, 0.8, 0, policy=policy, accuracy=0.9, most_active=True)
-        for policy, active in ((CLOUD_ONLY, 0), ("confidence", 2))
+        replace(point(setting, 3, accuracy=exactly(0.9)), most_active=True)
+        for setting in (cloud_only, confident(2, 0.8))
     ]
-    (axis,) = panels(curves.against_level(rows, "accuracy", "gaussian_blur"))
+    (axis,) = panels(curves.against_level(named(*rows), "accuracy", "gaussian_blur"))
     assert axis.get_title() == "3 branches, branches 1 2 active"
 
 
 def test_the_tradeoff_names_the_oracle_and_draws_every_policy() -> None:
+    def both(policy: Policy | None, baseline: Baseline | None, value: float) -> Point:
+        return point(
+            Setting(policy, (0, 1), baseline),
+            2,
+            accuracy=exactly(0.7 + 0.1 * value),
+            macs=exactly(1e8 * value),
+            edge_probability=exactly(value),
+        )
+
     rows = [
-        row(2, 2, p_tar, p_tar, policy=policy, accuracy=0.7 + 0.1 * p_tar, macs=1e8 * p_tar)
-        for policy in ("confidence", "margin", LAST_EXIT_ONLY, ORACLE)
-        for p_tar in (0.5, 1.0)
+        *(
+            both(make_policy(n, {"p_tar": p}), None, p)
+            for n in ("confidence", "margin")
+            for p in (0.5, 1.0)
+        ),
+        both(None, Baseline.LAST_EXIT_ONLY, 0.5),
+        both(None, Baseline.ORACLE, 1.0),
     ]
     figure = curves.tradeoff_figure(rows, "2 branches")
     left, right = panels(figure)
     (legend,) = figure.legends
-    assert {text.get_text() for text in legend.get_texts()} >= {"confidence", "margin", ORACLE}
+    shown = {text.get_text() for text in legend.get_texts()}
+    assert shown >= {"confidence", "margin", "oracle (no policy)"}
     assert left.get_xlabel() == "mean MACs to the answer, millions"
     assert right.get_xlabel() == "edge probability, %"
+    x, y, _ = drawn(left)["margin"]
+    np.testing.assert_allclose((x, y), [[50, 100], [75, 80]])
 
 
 def test_exit_times_are_the_profiles() -> None:

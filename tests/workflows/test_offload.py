@@ -13,12 +13,16 @@ import pytest
 
 import offload_bench
 from eenn.cli import one_line_errors
-from eenn.exits.settings import CLOUD_ONLY, EARLY_ON_EDGE, EDGE_ONLY, WHOLE_ON_EDGE
+from eenn.exits.settings import Baseline
 from eenn.offload.cloud.command import running
 from eenn.offload.edge.clouds import stretched_ms
 from tests.artifact.expert_artifact import run_with_experts
 from tests.workflows.test_evaluate import make_run
 
+CLOUD_ONLY = Baseline.CLOUD_ONLY.value
+WHOLE_ON_EDGE = Baseline.WHOLE_ON_EDGE.value
+EDGE_ONLY = Baseline.EDGE_ONLY.value
+EARLY_ON_EDGE = Baseline.EARLY_ON_EDGE.value
 LIMIT, BRANCHES = 12, 3
 Rows = list[dict[str, str]]
 

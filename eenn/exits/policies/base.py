@@ -193,7 +193,7 @@ class Policy(ABC):
             raise EennError(f"policy {cls.name} needs a value for {', '.join(missing)}")
         # JSON and YAML have lists only; tuples keep a policy hashable.
         given: dict[str, Any] = {
-            name: tuple(value) if isinstance(value, list) else value
+            name: tuple(value) if isinstance(value, list | np.ndarray) else value
             for name, value in settings.items()
         }
         return cls(**given)

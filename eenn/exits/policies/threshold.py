@@ -51,8 +51,8 @@ class Confidence(Policy):
         given, exits = np.shape(self.p_tar), branches + 1
         if given not in ((), (exits,)):
             raise EennError(
-                f"thresholds: {np.size(self.p_tar)} are given and the network has {exits} exits; "
-                "give one p_tar, or one threshold for every exit"
+                f"p_tar has {np.size(self.p_tar)} thresholds and the network {exits} exits; give "
+                "one number, or one for every exit"
             )
 
     @property

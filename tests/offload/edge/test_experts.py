@@ -15,7 +15,7 @@ from eenn.artifact import store
 from eenn.artifact.manifest import ArtifactVersion
 from eenn.errors import EennError
 from eenn.exits.decide import decide
-from eenn.exits.head_sets import AUTO, PLAIN
+from eenn.exits.head_sets import PLAIN, HeadChoice, How
 from eenn.exits.policies.base import ExitProbs
 from eenn.exits.policies.threshold import Confidence
 from eenn.offload.client.http_cloud import HttpCloud
@@ -31,6 +31,7 @@ from eenn.statistics.calibration import probabilities
 from tests.artifact.expert_artifact import KINDS, save_with_random_experts
 from tests.offload.exported import Exported
 
+AUTO = HeadChoice(How.CHOSEN)
 Floats = NDArray[np.float32]
 SETS = (PLAIN, *KINDS)
 POLICY = Confidence(p_tar=0.6)
@@ -116,7 +117,9 @@ def test_a_server_answers_with_the_same_heads(
             (KINDS[1], [2] * len(chosen)),
             (PLAIN, [0] * len(chosen)),
         ):
-            runtime = EdgeRuntime(path, POLICY, ACTIVE, cloud, experts=experts)
+            runtime = EdgeRuntime(
+                path, POLICY, ACTIVE, cloud, experts=HeadChoice.named(str(experts))
+            )
             results = runtime.classify(exported.images)
             assert_answered(results, path, logits[0], heads)
             assert not runtime.failures
@@ -138,7 +141,9 @@ def test_every_split_point_has_the_last_exit_of_every_head_set(
 def test_a_kind_always_answers_where_it_is_asked_to(
     path: Path, exported: Exported, logits: tuple[Floats, Floats]
 ) -> None:
-    runtime = EdgeRuntime(path, POLICY, ACTIVE, LocalCloud(path), experts=KINDS[0])
+    runtime = EdgeRuntime(
+        path, POLICY, ACTIVE, LocalCloud(path), experts=HeadChoice.named(KINDS[0])
+    )
     results = runtime.classify(exported.images)
     assert_answered(results, path, logits[0], [1] * len(results))
     assert {result.classifier_ms for result in results} == {0}
@@ -165,7 +170,9 @@ def test_int8_is_near_fp32_for_the_heads_of_every_set(
         # Random weights are far rougher than trained ones; other heads are hardly correlated.
         assert np.corrcoef(own.ravel(), truth.ravel())[0, 1] > 0.6
     plain, auto = (
-        EdgeRuntime(path, POLICY, ACTIVE, cloud, "int8", experts=experts).classify(exported.images)
+        EdgeRuntime(
+            path, POLICY, ACTIVE, cloud, "int8", experts=HeadChoice.named(str(experts))
+        ).classify(exported.images)
         for experts in (PLAIN, AUTO)
     )
     assert [result.heads for result in auto] == [SETS[own] for own in chosen]
@@ -258,15 +265,17 @@ def test_experts_that_there_are_not_name_those_that_there_are(
     path: Path, exported: Exported, experts: str
 ) -> None:
     with pytest.raises(EennError, match="allowed are plain, gaussian_blur, gaussian_noise, auto"):
-        EdgeRuntime(path, POLICY, ACTIVE, LocalCloud(path), experts=experts)
+        EdgeRuntime(path, POLICY, ACTIVE, LocalCloud(path), experts=HeadChoice.named(experts))
     with pytest.raises(EennError, match=r"allowed are plain$"):
-        EdgeRuntime(exported.path, POLICY, ACTIVE, LocalCloud(path), experts=experts)
+        EdgeRuntime(
+            exported.path, POLICY, ACTIVE, LocalCloud(path), experts=HeadChoice.named(experts)
+        )
 
 
 def test_an_answer_says_whose_heads_gave_it(
     path: Path, exported: Exported, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    runtime = EdgeRuntime(path, POLICY, ACTIVE, experts=KINDS[0])
+    runtime = EdgeRuntime(path, POLICY, ACTIVE, experts=HeadChoice.named(KINDS[0]))
     result = runtime.classify_file(exported.files[0])
     assert as_json(result, runtime)["heads"] == KINDS[0]
     assert "heads for gaussian_blur" in as_line("a.jpg", result)

@@ -23,6 +23,7 @@ from eenn.offload.graphs.index import Graphs
 from eenn.offload.protocol.errors import CloudRefused, CloudTimeout, OffloadError
 from eenn.preprocess import Preprocessing, UnreadableImage
 from eenn.statistics.calibration import probabilities
+from tests.exits.any_policy import any_policy
 from tests.offload.exported import CLASSES, PREPROCESSING, TEMPERATURES, Exported
 
 Floats = NDArray[np.float32]
@@ -92,7 +93,7 @@ def test_live_exits_and_answers_are_those_decided_on_records(
 ) -> None:
     cloud = LocalCloud(exported.path)
     for name in POLICIES:
-        policy = make_policy(name, SETTINGS)
+        policy = any_policy(name, SETTINGS)
         runtime = EdgeRuntime(exported.path, policy, active, cloud)
         results = runtime.classify(exported.images)
         assert_decided(results, policy, outputs, active, cloud=True)
@@ -176,7 +177,7 @@ def test_the_cloud_gets_the_features_of_those_that_are_left(
 def test_when_the_cloud_fails_the_edge_answers_as_if_alone(
     name: str, exported: Exported, outputs: list[ExitProbs]
 ) -> None:
-    policy, active = make_policy(name, SETTINGS), (0, 1)
+    policy, active = any_policy(name, SETTINGS), (0, 1)
     failing = Failing(CloudTimeout("the cloud took too long", "read"))
     runtime = EdgeRuntime(exported.path, policy, active, failing)
     results = runtime.classify(exported.images)

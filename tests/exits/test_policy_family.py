@@ -1,0 +1,168 @@
+"""One family of policies: a new one is a class, and every program of the project knows it."""
+
+import ast
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import ClassVar, Self
+
+import numpy as np
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from eenn.errors import EennError
+from eenn.exits.decide import decide
+from eenn.exits.policies.base import (
+    Bools,
+    ExitProbs,
+    Floats,
+    Knob,
+    Outputs,
+    Policy,
+    Validation,
+)
+from eenn.exits.policies.registry import POLICIES, from_json, make_policy, register
+from tests.exits.any_policy import any_policy
+
+ROOT = Path(__file__).parents[2]
+GIVEN = {"p_tar": 0.7, "agree": 2, "weights": (0.3, 0.5), "low": 0.1}
+
+
+@pytest.fixture
+def toy() -> Iterator[type[Policy]]:
+    """A policy with a knob of its own and a parameter that is fitted to validation records."""
+
+    @register("toy")
+    @dataclass(frozen=True, kw_only=True)
+    class Toy(Policy):
+        """Leave while the confidence is among the most confident `share` of validation's."""
+
+        knob: ClassVar[Knob | None] = Knob(
+            "share", 0.5, lambda _: (0.0, 0.5, 1.0), lambda _: (0.0, 0.25, 0.5, 0.75, 1.0)
+        )
+        share: float
+        least: float
+
+        @classmethod
+        def fit(cls, settings: Mapping[str, object], validation: Validation) -> Self:
+            share = float(str(settings["share"]))
+            confidences = validation.outputs.exits[0].confidence
+            return cls.of({**settings, "least": float(np.quantile(confidences, 1 - share))})
+
+        def accept(self, seen: Sequence[ExitProbs], last: bool) -> Bools:
+            return seen[-1].confidence >= self.least
+
+    yield Toy
+    del POLICIES["toy"]
+
+
+def outputs(seed: int, samples: int = 60) -> Outputs:
+    generator = np.random.default_rng(seed)
+    probs: Floats = generator.dirichlet(np.full(4, 0.4), (3, samples))
+    labels = np.asarray(generator.integers(4, size=samples))
+    return Outputs([ExitProbs(exit, own) for exit, own in enumerate(probs)], labels)
+
+
+@pytest.mark.parametrize("name", sorted(POLICIES))
+@given(seed=st.integers(0, 20), value=st.floats(0, 1))
+def test_a_policy_comes_back_from_its_text_and_decides_alike(
+    name: str, seed: int, value: float
+) -> None:
+    policy = any_policy(name, {**GIVEN, "p_tar": value, "agree": 1 + int(2 * value)})
+    again = from_json(policy.to_json())
+    assert again == policy
+    exits = outputs(seed).exits
+    for active in ((0,), (1,), (0, 1)):
+        one, other = (decide(each, exits, active) for each in (policy, again))
+        np.testing.assert_array_equal(one.taken, other.taken)
+        np.testing.assert_array_equal(one.label, other.label)
+        np.testing.assert_array_equal(one.confidence, other.confidence)
+
+
+def test_thresholds_per_exit_come_back_from_text_as_well() -> None:
+    policy = make_policy("confidence", {"p_tar": [0.9, 0.8, 0.7]})
+    assert from_json(policy.to_json()) == policy
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("{", "not a policy"),
+        ("[1]", "not a policy"),
+        ('"margin"', "not a policy"),
+        ('{"p_tar": 0.5}', "not a policy"),
+        ('{"name": "luck"}', "policy luck: allowed are"),
+        ('{"name": "margin"}', "policy margin needs a value for p_tar"),
+        ('{"name": "margin", "p_tar": 0.5, "ptar": 1}', "policy margin has no setting ptar"),
+        ('{"name": "margin", "p_tar": 2}', "p_tar=2: allowed is 0 to 1"),
+        ('{"name": "margin", "p_tar": "0.5"}', "p_tar=0.5: allowed is 0 to 1"),
+    ],
+)
+def test_other_texts_are_refused(text: str, said: str) -> None:
+    with pytest.raises(EennError, match=said):
+        from_json(text)
+
+
+@pytest.mark.parametrize("name", sorted(POLICIES))
+def test_a_misspelt_setting_is_an_error_that_names_those_there_are(name: str) -> None:
+    own = {f.name for f in fields(POLICIES[name])}
+    with pytest.raises(EennError, match=f"policy {name} has no setting fallback; allowed are"):
+        make_policy(name, {"fallback": "last_exit"}, Validation((0.5, 0.5, 0.5)))
+    assert "fallback_to" in own
+
+
+@pytest.mark.parametrize("name", sorted(POLICIES))
+def test_the_file_of_a_policy_says_the_defaults_of_its_class(name: str) -> None:
+    settings = yaml.safe_load((ROOT / "conf" / "policy" / f"{name}.yaml").read_text())
+    assert settings.pop("name") == name
+    policy = POLICIES[name]
+    knob = policy.knob
+    defaults = {f.name: f.default for f in fields(policy)}
+    if knob is not None:
+        defaults[knob.name] = knob.default
+    assert {key: defaults[key] for key in settings} == settings
+
+
+def test_nothing_names_a_policy_outside_its_file() -> None:
+    """Their names in code would be special cases; `confidence` is also a quantity of every row."""
+    names, classes = set(POLICIES), {policy.__name__ for policy in POLICIES.values()}
+    room = ROOT / "eenn" / "exits" / "policies"
+    for file in [*(ROOT / "eenn").rglob("*.py"), *ROOT.glob("*.py")]:
+        text = file.read_text()
+        # What has nothing to do with exits may have windows and patience of its own.
+        if file.parent == room or "eenn.exits" not in text:
+            continue
+        tree = ast.parse(text)
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Constant):
+                assert node.value not in names - {"confidence"}, (file, node.lineno)
+            if isinstance(node, ast.ImportFrom):
+                assert not {alias.name for alias in node.names} & classes, (file, node.lineno)
+            if isinstance(node, ast.Call) and ast.unparse(node.func).endswith(
+                ("make_policy", "find_policy", "Swept", "swept")
+            ):
+                assert "confidence" not in [
+                    ast.literal_eval(a) for a in node.args if isinstance(a, ast.Constant)
+                ]
+            if isinstance(node, ast.Call) and ast.unparse(node.func) == "isinstance":
+                assert not classes & set(ast.unparse(node.args[1]).split(" | ")), file
+    for page in (ROOT / "eenn").rglob("*.js"):
+        assert not any(f'"{name}"' in page.read_text() for name in names)
+
+
+def test_a_device_without_records_says_what_a_policy_is_fitted_to(toy: type[Policy]) -> None:
+    with pytest.raises(EennError, match="fitted to validation records, which are not at hand"):
+        make_policy("toy", {"share": 0.5})
+    with pytest.raises(EennError, match="fitted to the exits' accuracies"):
+        make_policy("committee", {"p_tar": 0.5})
+
+
+def test_the_text_of_a_fitted_policy_holds_what_was_fitted(toy: type[Policy]) -> None:
+    data = outputs(1)
+    policy = make_policy("toy", {"share": 0.25}, Validation(read=lambda: data))
+    least = float(np.quantile(data.exits[0].confidence, 0.75))
+    assert json.loads(policy.to_json())["least"] == pytest.approx(least)
+    assert from_json(policy.to_json()) == policy
