@@ -24,7 +24,8 @@ from eenn.evaluation.exit_metrics import exit_quality
 from eenn.evaluation.grid import Case, Service, exit_outputs, grid
 from eenn.exits.settings import active_sets
 from eenn.files import write_file
-from eenn.models.architecture import Architecture
+from eenn.models.architecture import Exit
+from eenn.models.building import build, measure_exits, place
 from eenn.planning.costs import CostModel, Link, macs, payloads
 from eenn.provenance import processor, provenance
 from eenn.records.records import ExitRecords, Origin
@@ -34,7 +35,7 @@ SAMPLES, MANY = 3_060, 30_000
 P_TARS = (0.7, 0.75, 0.8, 0.85, 0.9)
 IMAGES, REPEATS = 16, 5
 RESULT = Path("results/grid_speed.json")
-ARCHITECTURE = Architecture.place(CLASSES, BRANCHES, "conv", 1.0, SIZE)
+ARCHITECTURE = place(CLASSES, BRANCHES, "conv", 1.0, SIZE)
 
 
 def random_records(samples: int) -> ExitRecords:
@@ -49,8 +50,8 @@ def random_records(samples: int) -> ExitRecords:
 
 
 @cache
-def exits_table() -> list[dict[str, int]]:
-    return [vars(row) for row in ARCHITECTURE.exits()]
+def exits_table() -> tuple[Exit, ...]:
+    return measure_exits(ARCHITECTURE)
 
 
 def evaluate_grid(records: ExitRecords) -> int:
@@ -66,7 +67,7 @@ def evaluate_grid(records: ExitRecords) -> int:
 
 def main() -> None:
     torch.set_num_threads(1)
-    network, records = ARCHITECTURE.build().eval(), random_records(SAMPLES)
+    network, records = build(ARCHITECTURE).eval(), random_records(SAMPLES)
     images = torch.randn(IMAGES, 3, SIZE, SIZE).to(memory_format=torch.channels_last)
     grid_s, image_s = [], []
     points = evaluate_grid(records)

@@ -29,7 +29,7 @@ from eenn.data.datamodule import EpochSampler, TrainingImages
 from eenn.data.datasets import FolderImages
 from eenn.files import write_file
 from eenn.hardware import prepare
-from eenn.models.architecture import Architecture
+from eenn.models.building import build, place
 from eenn.preprocess import Preprocessing
 from eenn.provenance import provenance
 from eenn.training.losses import exit_weights
@@ -61,7 +61,7 @@ def ours(images: torch.Tensor, labels: torch.Tensor) -> float:
         def on_train_batch_end(self, *_: object) -> None:
             ends.append(time.perf_counter())
 
-    network = Architecture.place(CLASSES, 5, input_size=SIZE).build()
+    network = build(place(CLASSES, 5, input_size=SIZE))
     module = EarlyExitModule(
         network, CLASSES, exit_weights("linspace", 6), 1e-4, 1e-3, 0.01, "onecycle", seed=0
     )

@@ -15,7 +15,7 @@ import numpy as np
 import yaml
 from filelock import FileLock
 
-from eenn.artifact.manifest import Manifest, fine_tuned_path, read_manifest
+from eenn.artifact.manifest import SPLIT, Manifest, fine_tuned_path, read_manifest
 from eenn.data.datasets import FolderImages, ImageSource, Photo
 from eenn.data.distortions import seed_of
 from eenn.data.splits import SPLIT_NAMES, Split
@@ -45,8 +45,7 @@ class Subject:
     ) -> None:
         self.manifest, self.title, self._open_source = manifest, title, open_source
         self.branches = len(manifest.exits) - 1
-        files = {name: manifest.verified(name) for name in manifest.content["files"]}
-        self.split = Split.from_json(files["split.json"])
+        self.split = Split.from_json(manifest.all_verified()[SPLIT])
         self.heads = manifest.head_sets
         self._kept = RECORDS / manifest.id[:12]
         self._passed: dict[Origin, ExitRecords] = {}
@@ -54,11 +53,11 @@ class Subject:
     @property
     def details(self) -> str:
         """What tells networks with the same number of branches apart, apart from their seed."""
-        made = self.manifest.content["architecture"]
-        after = ", ".join(str(block) for block in made["positions"])
+        made = self.manifest.architecture
+        after = ", ".join(map(str, made.positions))
         return (
-            f"{made['head']} heads after {after or 'none'}, width {made['width_mult']:g}, "
-            f"{made['input_size']} px, {self.title}"
+            f"{made.head} heads after {after or 'none'}, width {made.width_mult:g}, "
+            f"{made.input_size} px, {self.title}"
         )
 
     @cached_property

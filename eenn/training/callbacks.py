@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Iterable
-from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -47,10 +46,9 @@ class TemperatureScaling(Callback):
         self.checkpoints, self.batches = checkpoints, batches
 
     @property
-    def described(self) -> dict[str, Any]:
-        """The temperatures and how they were fitted, for a manifest."""
-        fitted = f"minimal NLL on {len(self.val_labels)} validation samples"
-        return {**asdict(self.temperatures), "fitted": fitted}
+    def fitted(self) -> str:
+        """How the temperatures were fitted, for a manifest."""
+        return f"minimal NLL on {len(self.val_labels)} validation samples"
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not trainer.is_global_zero:

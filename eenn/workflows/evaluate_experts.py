@@ -161,5 +161,5 @@ def described(subject: Subject) -> dict[str, Any]:
         "levels": {e.kind: [e.mildest, e.strongest] for e in manifest.experts},
         "classifier": asdict(manifest.classifier),
         "classifier_ms": subject.profile.classifier,
-        "backbone_macs": manifest.exits[-1]["macs"],
+        "backbone_macs": manifest.exits[-1].macs,
     }
