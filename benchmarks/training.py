@@ -149,8 +149,9 @@ def main() -> None:
                 )
                 measured.append(float(run.stdout.splitlines()[-1]))
                 print(f"{name}: {measured[-1]:.1f} images/s", flush=True)
+    medians = {name: statistics.median(measured) for name, measured in rates.items()}
     result = {
-        "images_per_s": {name: statistics.median(measured) for name, measured in rates.items()},
+        "images_per_s": medians,
         "rounds": rates,
         "batch": BATCH,
         "input_size": SIZE,
@@ -162,7 +163,6 @@ def main() -> None:
     }
     RESULT.parent.mkdir(exist_ok=True)
     write_file(RESULT, json.dumps(result, indent=1) + "\n")
-    medians = result["images_per_s"]
     for other in ("bare loop", "as PyTorch comes"):
         print(f"ours / {other}: {medians['ours'] / medians[other]:.2f}")
     print(f"loading / ours: {medians['loading'] / medians['ours']:.1f}\nwrote {RESULT}")

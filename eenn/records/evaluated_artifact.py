@@ -9,7 +9,7 @@ from dataclasses import replace
 from datetime import datetime
 from functools import cached_property
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import yaml
@@ -21,10 +21,15 @@ from eenn.data.distortions import seed_of
 from eenn.data.splits import SPLIT_NAMES, Split
 from eenn.errors import EennError
 from eenn.exits.head_sets import CLASSIFIER, PLAIN
+from eenn.files import Json
 from eenn.planning.costs import Profile
 from eenn.provenance import processor
 from eenn.records.records import ExitRecords, Origin, RecordCache
 from eenn.run_directory import CONFIG, MANIFEST, OUTPUTS, find_artifact
+
+if TYPE_CHECKING:
+    from eenn.artifact.store import Artifact
+    from eenn.data.datamodule import ImageDataModule
 
 RECORDS = OUTPUTS / "records"
 PRISTINE = "none"
@@ -133,13 +138,13 @@ class Subject:
         assert self._data
 
     @cached_property
-    def _artifact(self) -> Any:
+    def _artifact(self) -> "Artifact":
         from eenn.artifact import store
 
         return store.load(self.manifest.path)
 
     @cached_property
-    def _data(self) -> Any:
+    def _data(self) -> "ImageDataModule":
         from eenn.data.augmentation import Augmentation
         from eenn.data.datamodule import ImageDataModule
 
@@ -216,7 +221,7 @@ def open_subject(path: str, images: str | None = None) -> Subject:
     return Subject(manifest, data["title"], lambda: _instantiated(**data["source"]))
 
 
-def _instantiated(_target_: str, **arguments: Any) -> ImageSource:
+def _instantiated(_target_: str, **arguments: Json) -> ImageSource:
     """The source that a run's configuration names, as Hydra makes it for the scripts."""
     module, name = _target_.rsplit(".", 1)
     source: ImageSource = getattr(import_module(module), name)(**arguments)

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Iterable
-from typing import Any
 
 import numpy as np
 import torch
@@ -82,7 +81,12 @@ class Throughput(Callback):
         self._epoch_images, self._started = 0, time.perf_counter()
 
     def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: object,
+        batch: tuple[Tensor, Tensor],
+        batch_idx: int,
     ) -> None:
         self._epoch_images += len(batch[1]) * trainer.world_size
         self._ended = time.perf_counter()
@@ -93,8 +97,8 @@ class Throughput(Callback):
         self.seconds += seconds
         pl_module.log("train/images_per_s", self._epoch_images / seconds, rank_zero_only=True)
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, float]:
         return {"images": self.images, "seconds": self.seconds}
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.images, self.seconds = state_dict["images"], state_dict["seconds"]
+    def load_state_dict(self, state_dict: dict[str, float]) -> None:
+        self.images, self.seconds = int(state_dict["images"]), state_dict["seconds"]
