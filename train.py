@@ -102,7 +102,7 @@ def train(config: Any, directory: Path) -> None:
     from eenn.data.augmentation import Augmentation
     from eenn.data.datamodule import ImageDataModule
     from eenn.hardware import prepare
-    from eenn.models.architecture import Architecture
+    from eenn.models.building import build, place
     from eenn.preprocess import Preprocessing
     from eenn.training.losses import exit_weights
     from eenn.training.module import EarlyExitModule
@@ -125,10 +125,9 @@ def train(config: Any, directory: Path) -> None:
     seed_everything(config.seed, workers=True, verbose=False)
     classes = len(source.classes)
     given: Any = OmegaConf.to_container(config)
-    place = Architecture.place
     architecture = place(classes, given["branches"], model.head, model.width_mult, data.input_size)
     weights = exit_weights(given["loss_weights"], len(architecture.positions) + 1)
-    network = architecture.build(model.weights)
+    network = build(architecture, model.weights)
     module = EarlyExitModule(network, classes, weights, seed=config.seed, **config.optimiser)
     logger = hydra.utils.instantiate(config.logger, directory, name=config.name, group=config.group)
     logger.log_hyperparams(given)

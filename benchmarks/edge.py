@@ -27,10 +27,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from eenn.artifact import store
+from eenn.data.splits import Split
 from eenn.exits.head_sets import CLASSIFIER, Classifier, Expert, HeadChoice, How
 from eenn.exits.policies.threshold import baseline_rule
 from eenn.files import write_file
 from eenn.models.architecture import Architecture
+from eenn.models.building import build
 from eenn.models.distortion_classifier import DistortionClassifier
 from eenn.models.early_exit import EarlyExitNet
 from eenn.models.expert_net import ExpertNet
@@ -40,6 +42,7 @@ from eenn.offload.export.write import export, whole_graph
 from eenn.offload.graphs.index import Graphs, cloud_name, open_session, stage_name
 from eenn.preprocess import Preprocessing
 from eenn.provenance import processor, provenance
+from eenn.statistics.calibration import Temperatures
 
 CLASSES, SIZE, POSITIONS = 257, 224, (2, 5, 10, 13, 16)
 BRANCHES = len(POSITIONS)
@@ -79,17 +82,17 @@ def make_artifact(path: Path) -> EarlyExitNet:
     """An artifact of the full-size network, with its exported graphs."""
     torch.manual_seed(0)
     architecture = Architecture(CLASSES, POSITIONS, input_size=SIZE)
-    network = architecture.build().eval()
+    network = build(architecture).eval()
     store.save(
         path,
         network,
         architecture=architecture,
         classes=tuple(f"class {label}" for label in range(CLASSES)),
         preprocessing=Preprocessing(SIZE, SIZE * 8 // 7),
-        temperatures={"per_exit": [1.0] * (BRANCHES + 1), "shared": 1.0},
-        validation_accuracy=[0.0] * (BRANCHES + 1),
-        split={"hash": "0" * 64, "seed": 0, "sizes": {}},
-        split_json="{}",
+        temperatures=Temperatures((1.0,) * (BRANCHES + 1), 1.0),
+        fitted="not at all",
+        validation_accuracy=(0.0,) * (BRANCHES + 1),
+        split=Split(0, (), (), ()),
     )
     export(path, np.split(IMAGES, 4), IMAGES[:4])
     return network

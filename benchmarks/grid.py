@@ -35,7 +35,8 @@ from eenn.exits.policies.base import Validation
 from eenn.exits.policies.threshold import DEFAULT
 from eenn.exits.settings import ActiveBranches, Swept
 from eenn.files import write_file
-from eenn.models.architecture import Architecture
+from eenn.models.architecture import Exit
+from eenn.models.building import build, measure_exits, place
 from eenn.planning.costs import CostModel, Link, macs, payloads
 from eenn.provenance import processor, provenance
 from eenn.records.records import ExitRecords, Origin
@@ -46,7 +47,7 @@ P_TARS = (0.7, 0.75, 0.8, 0.85, 0.9)
 IMAGES, REPEATS = 16, 5
 RESULT = Path("results/grid_speed.json")
 NETWORK = Network("random records", BRANCHES, 0)
-ARCHITECTURE = Architecture.place(CLASSES, BRANCHES, "conv", 1.0, SIZE)
+ARCHITECTURE = place(CLASSES, BRANCHES, "conv", 1.0, SIZE)
 
 
 def random_records(samples: int) -> ExitRecords:
@@ -61,8 +62,8 @@ def random_records(samples: int) -> ExitRecords:
 
 
 @cache
-def exits_table() -> list[dict[str, int]]:
-    return [vars(row) for row in ARCHITECTURE.exits()]
+def exits_table() -> tuple[Exit, ...]:
+    return measure_exits(ARCHITECTURE)
 
 
 def evaluate_grid(records: ExitRecords) -> int:
@@ -82,7 +83,7 @@ def evaluate_grid(records: ExitRecords) -> int:
 
 def main() -> None:
     torch.set_num_threads(1)
-    network, records = ARCHITECTURE.build().eval(), random_records(SAMPLES)
+    network, records = build(ARCHITECTURE).eval(), random_records(SAMPLES)
     images = torch.randn(IMAGES, 3, SIZE, SIZE).to(memory_format=torch.channels_last)
     grid_s, image_s = [], []
     points = evaluate_grid(records)

@@ -15,7 +15,8 @@ from urllib.parse import urlsplit
 import numpy as np
 
 from eenn.offload.protocol.codecs import Floats
-from eenn.offload.protocol.wire import LOGITS, decode_response
+from eenn.offload.protocol.decoding import decode_response
+from eenn.offload.protocol.wire import LOGITS
 
 
 @dataclass(frozen=True)
@@ -142,5 +143,6 @@ def _header(pattern: bytes, head: bytes) -> bytes:
 def _is_right(message: Message, head: bytes, body: bytes) -> bool:
     length = _header(rb"\ninference-header-content-length: (\d+)", head).decode()
     headers = {"Inference-Header-Content-Length": length}
-    logits, expected = decode_response(body, headers).outputs[LOGITS], message.logits
+    logits = decode_response(body, headers).outputs[LOGITS].astype(np.float32, copy=False)
+    expected = message.logits
     return bool(np.abs(logits - expected).max() <= 1e-4 * np.abs(expected).max())

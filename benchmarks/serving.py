@@ -32,14 +32,8 @@ from eenn.files import write_file
 from eenn.offload.cloud.command import RunningCloud, running
 from eenn.offload.edge.clouds import LocalCloud
 from eenn.offload.graphs.index import Graphs, cloud_name
-from eenn.offload.protocol.wire import (
-    ARTIFACT,
-    FEATURES,
-    LOGITS,
-    Request,
-    encode_request,
-    model_name,
-)
+from eenn.offload.protocol.encoding import encode_request
+from eenn.offload.protocol.wire import ARTIFACT, FEATURES, LOGITS, Request, model_name
 from eenn.provenance import processor, provenance
 from eenn.reports.figures import save_figure
 

@@ -29,7 +29,7 @@ from eenn.data.datamodule import EpochSampler, TrainingImages
 from eenn.data.datasets import FolderImages
 from eenn.files import write_file
 from eenn.hardware import prepare
-from eenn.models.architecture import Architecture
+from eenn.models.building import build, place
 from eenn.preprocess import Preprocessing
 from eenn.provenance import provenance
 from eenn.training.losses import exit_weights
@@ -61,7 +61,7 @@ def ours(images: torch.Tensor, labels: torch.Tensor) -> float:
         def on_train_batch_end(self, *_: object) -> None:
             ends.append(time.perf_counter())
 
-    network = Architecture.place(CLASSES, 5, input_size=SIZE).build()
+    network = build(place(CLASSES, 5, input_size=SIZE))
     module = EarlyExitModule(
         network, CLASSES, exit_weights("linspace", 6), 1e-4, 1e-3, 0.01, "onecycle", seed=0
     )
@@ -149,8 +149,9 @@ def main() -> None:
                 )
                 measured.append(float(run.stdout.splitlines()[-1]))
                 print(f"{name}: {measured[-1]:.1f} images/s", flush=True)
+    medians = {name: statistics.median(measured) for name, measured in rates.items()}
     result = {
-        "images_per_s": {name: statistics.median(measured) for name, measured in rates.items()},
+        "images_per_s": medians,
         "rounds": rates,
         "batch": BATCH,
         "input_size": SIZE,
@@ -162,7 +163,6 @@ def main() -> None:
     }
     RESULT.parent.mkdir(exist_ok=True)
     write_file(RESULT, json.dumps(result, indent=1) + "\n")
-    medians = result["images_per_s"]
     for other in ("bare loop", "as PyTorch comes"):
         print(f"ours / {other}: {medians['ours'] / medians[other]:.2f}")
     print(f"loading / ours: {medians['loading'] / medians['ours']:.1f}\nwrote {RESULT}")

@@ -17,14 +17,14 @@ import numpy as np
 
 from eenn.files import write_file
 from eenn.offload.protocol.codecs import Floats, Precision, pack, unpack
-from eenn.offload.protocol.wire import ARTIFACT, Request, decode_request, encode_request
+from eenn.offload.protocol.decoding import decode_request
+from eenn.offload.protocol.encoding import Message, encode_request
+from eenn.offload.protocol.wire import ARTIFACT, Request
 from eenn.provenance import processor, provenance
 
 SHAPE = (1, 96, 14, 14)
 WARM_UP, ROUNDS, REPEATS = 3, 15, 10
 RESULT = Path("results/wire.json")
-
-Message = tuple[bytes, dict[str, str]]
 
 
 def encode_json(features: Floats) -> Message:

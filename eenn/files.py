@@ -1,4 +1,4 @@
-"""Writing files so that a crash leaves the old content or the new, never half of it."""
+"""Files that a crash leaves with the old content or the new, never half of it; and typed JSON."""
 
 import json
 import math
@@ -7,13 +7,16 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
-from typing import TypeAlias
+from types import UnionType
+from typing import TypeAlias, TypeVar, cast, get_args, get_origin, get_type_hints
 
 from eenn.errors import EennError
 
-# What JSON can hold.
 Json: TypeAlias = "Mapping[str, Json] | Sequence[Json] | str | float | int | bool | None"
+JsonObject: TypeAlias = Mapping[str, Json]
+T = TypeVar("T")
 
 
 def write_file(path: Path, content: str | bytes) -> None:
@@ -35,6 +38,22 @@ def write_file(path: Path, content: str | bytes) -> None:
 def write_json(path: Path, value: Json) -> None:
     """Write a value as JSON, which has no NaN: numbers that are none become null."""
     write_file(path, json.dumps(_without_nan(value), indent=1))
+
+
+def from_json(kind: type[T], value: Json) -> T:
+    """Read a JSON value as what it was written from: `dataclasses.asdict`, with lists for tuples.
+
+    Keys that a dataclass does not have are left alone. Whole numbers stay whole where `float` is
+    asked for.
+
+    Args:
+        kind: a dataclass, `str`, `bool`, `int`, `float`, `tuple[...]` or `dict[str, ...]`; inside
+            them also `... | None`.
+
+    Raises:
+        ValueError: the value is of another kind, or a key is missing; the message says where.
+    """
+    return cast(T, _read(kind, value, kind.__name__))
 
 
 @contextmanager
@@ -60,6 +79,30 @@ def new_directory(path: Path) -> Iterator[Path]:
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
+
+
+def _read(kind: object, value: Json, name: str) -> object:
+    origin, inner = get_origin(kind), get_args(kind)
+    if origin is UnionType:
+        return None if value is None else _read(inner[0], value, name)
+    if isinstance(kind, type) and is_dataclass(kind) and isinstance(value, Mapping):
+        hints, own = get_type_hints(kind), fields(kind)
+        required = {f.name for f in own if f.default is MISSING and f.default_factory is MISSING}
+        if missing := required - value.keys():
+            raise ValueError(f"{name} has no {', '.join(sorted(missing))}")
+        given = [f.name for f in own if f.name in value]
+        return kind(**{key: _read(hints[key], value[key], f"{name}.{key}") for key in given})
+    if origin is dict and isinstance(value, Mapping):
+        return {key: _read(inner[1], item, f"{name}.{key}") for key, item in value.items()}
+    if origin is tuple and isinstance(value, list | tuple):
+        kinds = len(value) * inner[:1] if inner[-1] is ... else inner
+        if len(kinds) == len(value):
+            numbered = enumerate(zip(kinds, value, strict=True))
+            return tuple(_read(part, item, f"{name}[{n}]") for n, (part, item) in numbered)
+    # To Python True is an int, and an int no float; to JSON it is the other way round.
+    if type(value) is kind or (kind is float and type(value) is int):
+        return value
+    raise ValueError(f"{name} is {value!r:.60}; allowed is {getattr(kind, '__name__', kind)}")
 
 
 def _without_nan(value: Json) -> Json:

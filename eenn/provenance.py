@@ -5,10 +5,11 @@ import subprocess
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+
+from eenn.files import Json
 
 
-def provenance(seed: int | str, data: str, hardware: str) -> dict[str, Any]:
+def provenance(seed: int | str, data: str, hardware: str) -> dict[str, Json]:
     """The origin of a result that was computed just now by this program.
 
     Args:

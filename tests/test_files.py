@@ -1,13 +1,16 @@
-"""Files and directories are written whole or not at all."""
+"""Files and directories are written whole or not at all; JSON is read as what it was."""
 
+import json
 import os
 import stat
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from eenn.errors import EennError
-from eenn.files import new_directory, write_file
+from eenn.files import from_json, new_directory, write_file
 
 
 @pytest.mark.parametrize(("content", "written"), [("año", "año".encode()), (b"\0\xff", b"\0\xff")])
@@ -106,3 +109,48 @@ def test_a_parent_that_cannot_hold_a_directory_is_named(tmp_path: Path) -> None:
         new_directory(tmp_path / "file" / "new"),
     ):
         pytest.fail("the block must not run")
+
+
+@dataclass(frozen=True)
+class Row:
+    name: str
+    size: int | None = None
+
+
+@dataclass(frozen=True)
+class Table:
+    rows: tuple[Row, ...]
+    place: tuple[float, float]
+    shares: dict[str, float]
+    whole: bool
+
+
+TABLE = Table((Row("a", 3), Row("b")), (0.5, 2), {"x": 0.25}, True)
+
+
+def test_a_dataclass_comes_back_from_its_json() -> None:
+    read = from_json(Table, json.loads(json.dumps(asdict(TABLE))))
+    assert read == TABLE
+    assert type(read.place[1]) is int
+
+
+def test_what_has_a_default_may_be_left_out_and_other_keys_are_left_alone() -> None:
+    assert from_json(Row, {"name": "a", "colour": "red"}) == Row("a")
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"rows": [{"size": 3}]}, r"Table.rows\[0\] has no name"),
+        ({"rows": [{"name": "a", "size": True}]}, r"Table.rows\[0\].size is True; allowed is int"),
+        ({"rows": "ab"}, r"Table.rows is 'ab'; allowed is tuple"),
+        ({"rows": ["ab"]}, r"Table.rows\[0\] is 'ab'; allowed is Row"),
+        ({"place": [1.0]}, r"Table.place is \[1.0\]; allowed is tuple"),
+        ({"place": [1.0, "2"]}, r"Table.place\[1\] is '2'; allowed is float"),
+        ({"shares": {"x": None}}, r"Table.shares.x is None; allowed is float"),
+        ({"whole": 1}, r"Table.whole is 1; allowed is bool"),
+    ],
+)
+def test_json_of_another_kind_is_an_error_that_says_where(change: Any, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        from_json(Table, {**json.loads(json.dumps(asdict(TABLE))), **change})

@@ -202,10 +202,8 @@ def more_kinds() -> str:
     added = ("jpeg", "motion_blur")
     rows = [row for row in _expert_rows(run) if row["distortion"].replace(" ", "_") in added]
     trained = [row for row in run["confusion"] if row["distortion"] in _trained_kinds(run)]
-    return (
-        f"{table(rows)}\n\n{table(confusion_rows(map(_confusion, trained)))}\n\np_tar 0.8, all branches active. "
-        f"{_evaluated(run)}"
-    )
+    chosen = confusion_rows(map(_confusion, trained))
+    return f"{table(rows)}\n\n{table(chosen)}\n\np_tar 0.8, all branches active. {_evaluated(run)}"
 
 
 def _confusion(row: dict[str, Any]) -> Confusion:

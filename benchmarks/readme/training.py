@@ -3,6 +3,8 @@
 from typing import Any
 
 from benchmarks.readme.results import RESULTS, distinct, run_of, where
+from eenn.files import from_json
+from eenn.models.architecture import Exit
 from eenn.reports.tables import exit_rows, table
 from eenn.statistics.calibration import Temperatures
 
@@ -10,10 +12,7 @@ from eenn.statistics.calibration import Temperatures
 def headline() -> str:
     """The run on Caltech-101 at 224 px: its table of exits."""
     run = run_of("caltech101-224-branches5-conv")
-    temperatures = Temperatures(
-        tuple(run["temperatures"]["per_exit"]), run["temperatures"]["shared"]
-    )
-    rows = exit_rows(run["test"], temperatures, run["exits"])
+    rows = _exit_rows(run)
     for row, calibrated in zip(rows, run["test"]["ece_if_calibrated"], strict=True):
         row["ECE % if calibrated"] = f"{100 * calibrated:.1f}"
     return f"{table(rows)}\n\n{_origin(run)}"
@@ -46,10 +45,7 @@ def branches() -> str:
 def demo() -> str:
     """The default run on the demo data."""
     run = run_of("demo")
-    temperatures = Temperatures(
-        tuple(run["temperatures"]["per_exit"]), run["temperatures"]["shared"]
-    )
-    return f"{table(exit_rows(run['test'], temperatures, run['exits']))}\n\n{_origin(run)}"
+    return f"{table(_exit_rows(run))}\n\n{_origin(run)}"
 
 
 def speed() -> str:
@@ -61,6 +57,11 @@ def speed() -> str:
         for name, rate in run["images_per_s"].items()
     ]
     return f"{table(rows)}\n\nBatch {run['batch']} at {run['input_size']} px. {where(run)}"
+
+
+def _exit_rows(run: dict[str, Any]) -> list[dict[str, str]]:
+    temperatures = from_json(Temperatures, run["temperatures"])
+    return exit_rows(run["test"], temperatures, from_json(tuple[Exit, ...], run["exits"]))
 
 
 def _accuracies(name: str, run: dict[str, Any]) -> dict[str, str]:

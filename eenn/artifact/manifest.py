@@ -7,15 +7,22 @@ the SHA-256 of the manifest itself, so no byte can change unseen.
 import hashlib
 import json
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 from eenn.errors import EennError
 from eenn.exits.head_sets import FINE_TUNED, PLAIN, Classifier, Expert
+from eenn.files import JsonObject, from_json
+from eenn.models.architecture import Architecture, Exit
 from eenn.preprocess import Preprocessing
+from eenn.run_directory import MANIFEST
 from eenn.statistics.calibration import Temperatures
 
+T = TypeVar("T")
+
 SCHEMA_VERSION = 1
+SPLIT = "split.json"
 
 
 class ArtifactMissing(EennError):
@@ -35,50 +42,78 @@ class ArtifactVersion(EennError):
 
 
 @dataclass(frozen=True)
+class StoredFile:
+    """Size and SHA-256 of a file as it was written."""
+
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class _Stated:
+    """What a manifest says of itself."""
+
+    id: str
+    schema_version: int
+
+
+@dataclass(frozen=True)
+class _Experts:
+    """The manifest's section of experts."""
+
+    sets: tuple[Expert, ...]
+    classifier: Classifier
+
+
+@dataclass(frozen=True)
 class Manifest:
-    """A verified manifest: the directory of the artifact, and what `manifest.json` says."""
+    """A verified manifest: the directory of the artifact, and the content of `manifest.json`.
+
+    Reading one of its parts raises ArtifactTruncated where that part is missing or of another kind.
+    """
 
     path: Path
-    content: dict[str, Any]
+    content: JsonObject
 
     @property
     def id(self) -> str:
         """SHA-256 of the manifest, the identity of this artifact."""
-        return str(self.content["id"])
+        return self._read(str, "id")
 
-    @property
+    @cached_property
+    def architecture(self) -> Architecture:
+        """The description that the network is built from."""
+        return self._read(Architecture, "architecture")
+
+    @cached_property
     def classes(self) -> tuple[str, ...]:
         """Class names in the order of the logits."""
-        return tuple(self.content["classes"])
+        return self._read(tuple[str, ...], "classes")
 
-    @property
-    def exits(self) -> list[dict[str, int]]:
-        """The table of exits, a row each; see `eenn.models.architecture.Exit`."""
-        return list(self.content["exits"])
+    @cached_property
+    def exits(self) -> tuple[Exit, ...]:
+        """The table of exits, a row each."""
+        return self._read(tuple[Exit, ...], "exits")
 
-    @property
+    @cached_property
     def preprocessing(self) -> Preprocessing:
         """The preprocessing that the network was trained with."""
-        fields = self.content["preprocessing"]
-        # JSON has no tuples.
-        colours = {name: tuple(fields[name]) for name in ("mean", "std")}
-        return Preprocessing(fields["input_size"], fields["resize_size"], **colours)
+        return self._read(Preprocessing, "preprocessing")
 
-    @property
+    @cached_property
     def temperatures(self) -> Temperatures:
         """The fitted temperatures."""
-        fields = self.content["temperatures"]
-        return Temperatures(tuple(fields["per_exit"]), fields["shared"])
+        return self._read(Temperatures, "temperatures")
 
-    @property
+    @cached_property
     def validation_accuracy(self) -> tuple[float, ...]:
         """Accuracy of every exit on the validation split, in [0, 1]."""
-        return tuple(self.content["validation_accuracy"])
+        return self._read(tuple[float, ...], "validation_accuracy")
 
-    @property
+    @cached_property
     def experts(self) -> tuple[Expert, ...]:
         """The sets of heads besides the plain ones, in their order; none in most artifacts."""
-        return tuple(map(Expert.from_json, self.content.get("experts", {}).get("sets", ())))
+        return self._read(_Experts, "experts").sets if "experts" in self.content else ()
 
     @property
     def head_sets(self) -> tuple[str, ...]:
@@ -102,14 +137,17 @@ class Manifest:
                 f"{self.path} has no experts; train some with `python train.py "
                 "experiment=distortion_experts artifact=DIR`"
             )
-        fields = self.content["experts"]["classifier"]
-        accuracy = tuple(fields["validation_accuracy"])
-        return Classifier(**{**fields, "validation_accuracy": accuracy})
+        return self._read(_Experts, "experts").classifier
 
     @property
     def split_file(self) -> Path:
         """The JSON file of the split that the network was trained with."""
-        return self.path / "split.json"
+        return self.path / SPLIT
+
+    @cached_property
+    def files(self) -> dict[str, StoredFile]:
+        """The artifact's other files by name, without the exported graphs."""
+        return self._read(dict[str, StoredFile], "files")
 
     def verified(self, name: str) -> bytes:
         """The content of one of the artifact's files.
@@ -117,17 +155,29 @@ class Manifest:
         Raises:
             ArtifactMissing, ArtifactTruncated, ArtifactEdited: see there.
         """
-        file, facts = self.path / name, self.content["files"][name]
+        file, stored = self.path / name, self.files[name]
         if not file.is_file():
             raise ArtifactMissing(f"{file} is missing; {_RESTORE}")
         content = file.read_bytes()
-        if len(content) != facts["bytes"]:
+        if len(content) != stored.bytes:
             raise ArtifactTruncated(
-                f"{file} has {len(content)} bytes instead of {facts['bytes']}; {_RESTORE}"
+                f"{file} has {len(content)} bytes instead of {stored.bytes}; {_RESTORE}"
             )
-        if hashlib.sha256(content).hexdigest() != facts["sha256"]:
+        if hashlib.sha256(content).hexdigest() != stored.sha256:
             raise ArtifactEdited(f"{file} was changed after it was written; {_RESTORE}")
         return content
+
+    def all_verified(self) -> dict[str, bytes]:
+        """The contents of all of the artifact's files, by name; raises like `verified`."""
+        return {name: self.verified(name) for name in self.files}
+
+    def _read(self, kind: type[T], key: str) -> T:
+        try:
+            return from_json(kind, self.content.get(key))
+        except ValueError as error:
+            raise ArtifactTruncated(
+                f"{self.path / MANIFEST}, {key}: {error}; {_RESTORE}"
+            ) from error
 
 
 def read_manifest(path: str | Path) -> Manifest:
@@ -137,24 +187,24 @@ def read_manifest(path: str | Path) -> Manifest:
         ArtifactMissing, ArtifactTruncated, ArtifactEdited, ArtifactVersion: see there.
     """
     path = Path(path)
-    file = path / "manifest.json"
+    file = path / MANIFEST
     if not file.is_file():
         raise ArtifactMissing(
             f"{file.parent} holds no artifact (no manifest.json); train one with `python train.py`"
         )
     try:
-        manifest: dict[str, Any] = json.loads(file.read_bytes())
-        stated, schema = manifest.pop("id"), manifest["schema_version"]
-    except (ValueError, KeyError, AttributeError, TypeError) as error:
+        content: JsonObject = json.loads(file.read_bytes())
+        stated = from_json(_Stated, content)
+    except ValueError as error:
         raise ArtifactTruncated(f"{file} is not a whole manifest; {_RESTORE}") from error
-    if schema != SCHEMA_VERSION:
+    if stated.schema_version != SCHEMA_VERSION:
         raise ArtifactVersion(
-            f"{file} has schema version {schema}, this eenn reads {SCHEMA_VERSION}; "
+            f"{file} has schema version {stated.schema_version}, this eenn reads {SCHEMA_VERSION}; "
             "train again, or use the eenn that wrote it"
         )
-    if stated != manifest_id(manifest):
+    if stated.id != manifest_id({key: content[key] for key in content if key != "id"}):
         raise ArtifactEdited(f"{file} was changed after it was written; {_RESTORE}")
-    return Manifest(path, {**manifest, "id": stated})
+    return Manifest(path, content)
 
 
 def fine_tuned_path(artifact: Path, kind: str) -> Path:
@@ -165,7 +215,7 @@ def fine_tuned_path(artifact: Path, kind: str) -> Path:
     return artifact.parent / f"{FINE_TUNED}_{kind}"
 
 
-def manifest_id(manifest: dict[str, Any]) -> str:
+def manifest_id(manifest: JsonObject) -> str:
     """SHA-256 of a manifest that has no `id` yet."""
     return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
 

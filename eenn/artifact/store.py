@@ -8,33 +8,39 @@ their heads and the distortion classifier. The backbone is in it once.
 import copy
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import safetensors.torch
 from torch import Tensor
 
 from eenn.artifact.manifest import (
     SCHEMA_VERSION,
+    SPLIT,
     ArtifactVersion,
     Manifest,
+    StoredFile,
     manifest_id,
     read_manifest,
 )
+from eenn.data.distortions import DrawnDistortion
+from eenn.data.splits import Split
 from eenn.exits.head_sets import FINE_TUNED, Classifier, Expert
-from eenn.files import new_directory, write_file
+from eenn.files import Json, JsonObject, new_directory, write_file
 from eenn.models.architecture import Architecture
+from eenn.models.building import build, measure_exits
 from eenn.models.distortion_classifier import DistortionClassifier
 from eenn.models.early_exit import EarlyExitNet
 from eenn.models.expert_net import ExpertNet
 from eenn.preprocess import Preprocessing
 from eenn.provenance import git_commit
+from eenn.run_directory import MANIFEST
+from eenn.statistics.calibration import Temperatures
 
-WEIGHTS, SPLIT, EXPERTS = "weights.safetensors", "split.json", "experts.safetensors"
+WEIGHTS, EXPERTS = "weights.safetensors", "experts.safetensors"
 
 
 @dataclass(frozen=True)
@@ -56,31 +62,31 @@ def save(
     architecture: Architecture,
     classes: tuple[str, ...],
     preprocessing: Preprocessing,
-    temperatures: dict[str, Any],
-    validation_accuracy: list[float],
-    split: dict[str, Any],
-    split_json: str,
+    temperatures: Temperatures,
+    fitted: str,
+    validation_accuracy: Sequence[float],
+    split: Split,
 ) -> None:
     """Write an artifact to `path`, whole or not at all.
 
     Args:
-        temperatures: `{per_exit: [...], shared: ...}`, and how they were fitted.
+        fitted: how the temperatures were fitted, and on how many samples.
         validation_accuracy: of each exit, in [0, 1].
-        split: `{hash, seed, sizes}` of `split_json`.
+        split: the one that the network was trained with.
 
     Raises:
         EennError: `path` exists or cannot be written.
     """
-    files = {WEIGHTS: _content(network.state_dict()), SPLIT: split_json.encode()}
-    manifest = {
+    files = {WEIGHTS: _content(network.state_dict()), SPLIT: split.to_json().encode()}
+    manifest: JsonObject = {
         "schema_version": SCHEMA_VERSION,
         "architecture": asdict(architecture),
-        "classes": list(classes),
+        "classes": classes,
         "preprocessing": asdict(preprocessing),
-        "exits": [asdict(row) for row in architecture.exits()],
-        "temperatures": temperatures,
+        "exits": [asdict(row) for row in measure_exits(architecture)],
+        "temperatures": {**asdict(temperatures), "fitted": fitted},
         "validation_accuracy": validation_accuracy,
-        "split": split,
+        "split": {"hash": split.hash, "seed": split.seed, "sizes": split.sizes},
     }
     _write(path, manifest, files)
 
@@ -104,7 +110,7 @@ def save_with_experts(
     """
     files = {name: base.verified(name) for name in (WEIGHTS, SPLIT)}
     files[EXPERTS] = _content(network.expert_state())
-    described = {
+    described: JsonObject = {
         "base": base.id,
         "sets": [asdict(expert) for expert in experts],
         "classifier": asdict(classifier),
@@ -117,26 +123,27 @@ def save_fine_tuned(
     base: Manifest,
     network: EarlyExitNet,
     *,
-    temperatures: dict[str, Any],
-    validation_accuracy: list[float],
-    distortion: dict[str, Any],
+    temperatures: Temperatures,
+    fitted: str,
+    validation_accuracy: Sequence[float],
+    distortion: DrawnDistortion,
 ) -> None:
     """Write `base` as it became by fine-tuning for a distortion to `path`, whole or not at all.
 
     Its split is copied byte by byte; experts that it had stay behind.
 
     Args:
-        temperatures, validation_accuracy: as in `save`.
-        distortion: `{kind, mildest, strongest}`, what it was trained with.
+        fitted, validation_accuracy: as in `save`.
+        distortion: the one that it was trained with.
 
     Raises:
         EennError: `path` exists or cannot be written, or a file of `base` is damaged.
     """
     files = {WEIGHTS: _content(network.state_dict()), SPLIT: base.verified(SPLIT)}
-    described = {
-        "temperatures": temperatures,
+    described: JsonObject = {
+        "temperatures": {**asdict(temperatures), "fitted": fitted},
         "validation_accuracy": validation_accuracy,
-        FINE_TUNED: {"base": base.id, **distortion},
+        FINE_TUNED: {"base": base.id, **asdict(distortion)},
     }
     _write(path, {**_kept(base), **described}, files)
 
@@ -148,10 +155,8 @@ def load(path: str | Path) -> Artifact:
         ArtifactMissing, ArtifactTruncated, ArtifactEdited, ArtifactVersion: see there.
     """
     manifest = read_manifest(path)
-    contents = {name: manifest.verified(name) for name in manifest.content["files"]}
-    fields = manifest.content["architecture"]
-    architecture = Architecture(**{**fields, "positions": tuple(fields["positions"])})
-    network = architecture.build()
+    contents = manifest.all_verified()
+    network = build(manifest.architecture)
     network.load_state_dict(safetensors.torch.load(contents[WEIGHTS]))
     if not manifest.experts:
         return Artifact(network.eval(), manifest)
@@ -172,8 +177,8 @@ def load(path: str | Path) -> Artifact:
     return Artifact(network.eval(), manifest, experts.eval())
 
 
-def _kept(base: Manifest) -> dict[str, Any]:
-    """What is said of `base` and holds for what is made of it."""
+def _kept(base: Manifest) -> JsonObject:
+    """The parts of a manifest that hold for what is made of `base` as well."""
     return {name: value for name, value in base.content.items() if name not in ("id", "experts")}
 
 
@@ -182,15 +187,15 @@ def _content(state: dict[str, Tensor]) -> bytes:
     return bytes(safetensors.torch.save(tensors))
 
 
-def _write(path: Path, described: dict[str, Any], files: dict[str, bytes]) -> None:
-    """Write the files and the manifest of what is `described`."""
-    manifest = {
+def _write(path: Path, described: JsonObject, files: Mapping[str, bytes]) -> None:
+    """Write the files, and the manifest of what is `described`."""
+    manifest: dict[str, Json] = {
         **described,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "versions": {name: version(name) for name in ("torch", "torchvision", "numpy", "pillow")},
         "git_commit": git_commit(),
         "files": {
-            name: {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+            name: asdict(StoredFile(len(content), hashlib.sha256(content).hexdigest()))
             for name, content in files.items()
         },
     }
@@ -198,4 +203,4 @@ def _write(path: Path, described: dict[str, Any], files: dict[str, bytes]) -> No
     with new_directory(path) as directory:
         for name, content in files.items():
             write_file(directory / name, content)
-        write_file(directory / "manifest.json", json.dumps(manifest, indent=1))
+        write_file(directory / MANIFEST, json.dumps(manifest, indent=1))

@@ -1,7 +1,6 @@
 """A network with experts: one backbone, a set of heads for every kind of distortion."""
 
 from collections.abc import Mapping
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -29,13 +28,13 @@ class ExpertNet(nn.Module):
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Logits of every set, (1 + kinds, exits, batch, classes), and of the kinds, (batch, 1 +
         kinds). The backbone runs once."""
-        sets: list[Any] = [self.network.heads, *self.experts.values()]
+        sets: list[nn.Module] = [self.network.heads, *self.experts.values()]
         features, x = [], images
         for segment in self.network.segments:
             x = segment(x)
             features.append(x)
         logits = [
-            torch.stack([head(x) for head, x in zip(heads, features, strict=True)])
+            torch.stack([head(x) for head, x in zip(heads.children(), features, strict=True)])
             for heads in sets
         ]
         return torch.stack(logits), self.classifier(images)

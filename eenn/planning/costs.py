@@ -2,11 +2,10 @@
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 from eenn.errors import EennError, require_numbers
 from eenn.exits.decide import Decisions
 from eenn.files import write_file
+from eenn.models.architecture import Exit
 
 Floats = NDArray[np.float64]
 
@@ -50,20 +50,20 @@ class Costs:
         return np.where(decisions.on_edge, 0.0, rest)
 
 
-def macs(exits: Sequence[Mapping[str, Any]]) -> Costs:
+def macs(exits: Sequence[Exit]) -> Costs:
     """MACs of segments and heads from the manifest's table of exits."""
-    cumulative = [0, *(row["macs"] for row in exits)]
+    cumulative = [0, *(row.macs for row in exits)]
     segments = tuple(float(b - a) for a, b in pairwise(cumulative))
-    return Costs(segments, tuple(float(row["head_macs"]) for row in exits))
+    return Costs(segments, tuple(float(row.head_macs) for row in exits))
 
 
-def payloads(exits: Sequence[Mapping[str, Any]], input_size: int) -> tuple[int, ...]:
+def payloads(exits: Sequence[Exit], input_size: int) -> tuple[int, ...]:
     """Bytes on the wire for one sample at every split point.
 
     At split point 0 these are the image's uint8 pixels, else the features after that many segments
     in fp32.
     """
-    return (3 * input_size**2, *(int(row["payload_bytes"]) for row in exits[:-1]))
+    return (3 * input_size**2, *(row.payload_bytes for row in exits[:-1]))
 
 
 def split_point(decisions: Decisions) -> int:

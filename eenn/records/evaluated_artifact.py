@@ -9,22 +9,27 @@ from dataclasses import replace
 from datetime import datetime
 from functools import cached_property
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import yaml
 from filelock import FileLock
 
-from eenn.artifact.manifest import Manifest, fine_tuned_path, read_manifest
+from eenn.artifact.manifest import SPLIT, Manifest, fine_tuned_path, read_manifest
 from eenn.data.datasets import FolderImages, ImageSource, Photo
 from eenn.data.distortions import seed_of
 from eenn.data.splits import SPLIT_NAMES, Split
 from eenn.errors import EennError
 from eenn.exits.head_sets import CLASSIFIER, PLAIN
+from eenn.files import Json
 from eenn.planning.costs import Profile
 from eenn.provenance import processor
 from eenn.records.records import ExitRecords, Origin, RecordCache
 from eenn.run_directory import CONFIG, MANIFEST, OUTPUTS, find_artifact
+
+if TYPE_CHECKING:
+    from eenn.artifact.store import Artifact
+    from eenn.data.datamodule import ImageDataModule
 
 RECORDS = OUTPUTS / "records"
 PRISTINE = "none"
@@ -45,8 +50,7 @@ class EvaluatedArtifact:
     ) -> None:
         self.manifest, self.title, self._open_source = manifest, title, open_source
         self.branches = len(manifest.exits) - 1
-        files = {name: manifest.verified(name) for name in manifest.content["files"]}
-        self.split = Split.from_json(files["split.json"])
+        self.split = Split.from_json(manifest.all_verified()[SPLIT])
         self.heads = manifest.head_sets
         self._kept = RECORDS / manifest.id[:12]
         self._passed: dict[Origin, ExitRecords] = {}
@@ -54,11 +58,11 @@ class EvaluatedArtifact:
     @property
     def details(self) -> str:
         """What tells networks with the same number of branches apart, apart from their seed."""
-        made = self.manifest.content["architecture"]
-        after = ", ".join(str(block) for block in made["positions"])
+        made = self.manifest.architecture
+        after = ", ".join(map(str, made.positions))
         return (
-            f"{made['head']} heads after {after or 'none'}, width {made['width_mult']:g}, "
-            f"{made['input_size']} px, {self.title}"
+            f"{made.head} heads after {after or 'none'}, width {made.width_mult:g}, "
+            f"{made.input_size} px, {self.title}"
         )
 
     @cached_property
@@ -134,13 +138,13 @@ class EvaluatedArtifact:
         assert self._data
 
     @cached_property
-    def _artifact(self) -> Any:
+    def _artifact(self) -> "Artifact":
         from eenn.artifact import store
 
         return store.load(self.manifest.path)
 
     @cached_property
-    def _data(self) -> Any:
+    def _data(self) -> "ImageDataModule":
         from eenn.data.augmentation import Augmentation
         from eenn.data.datamodule import ImageDataModule
 
@@ -217,7 +221,7 @@ def open_artifact(path: str, images: str | None = None) -> EvaluatedArtifact:
     return EvaluatedArtifact(manifest, data["title"], lambda: _instantiated(**data["source"]))
 
 
-def _instantiated(_target_: str, **arguments: Any) -> ImageSource:
+def _instantiated(_target_: str, **arguments: Json) -> ImageSource:
     """The source that a run's configuration names, as Hydra makes it for the scripts."""
     module, name = _target_.rsplit(".", 1)
     source: ImageSource = getattr(import_module(module), name)(**arguments)

@@ -3,10 +3,10 @@
 import time
 from collections.abc import Callable
 from datetime import datetime
-from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -37,7 +37,7 @@ def profile(
     torch.set_num_threads(1)
     segments = np.empty((repeats, len(network.segments)))
     heads = np.empty((repeats, len(network.heads)))
-    kinds = np.empty(repeats)
+    kinds = np.empty((repeats, 1))
     image = torch.randn(1, 3, input_size, input_size).to(memory_format=torch.channels_last)
     try:
         with torch.inference_mode():
@@ -45,7 +45,7 @@ def profile(
             for repeat in tqdm(range(-WARM_UP, repeats), "profile", unit="pass", disable=None):
                 x = image
                 if classifier is not None:
-                    _, kinds[repeat] = _timed(classifier, image)
+                    _, kinds[repeat, 0] = _timed(classifier, image)
                 for k, (segment, head) in enumerate(
                     zip(network.segments, network.heads, strict=True)
                 ):
@@ -53,6 +53,8 @@ def profile(
                     _, heads[repeat, k] = _timed(head, x)
     finally:
         torch.set_num_threads(threads)
+    # Of a network without a classifier there are none.
+    asked = _percentiles(kinds) if classifier is not None else {}
     return Profile(
         artifact_id,
         hardware,
@@ -62,7 +64,7 @@ def profile(
         segments=_percentiles(segments),
         heads=_percentiles(heads),
         to_exit=_percentiles(np.cumsum(segments + heads, axis=1)),
-        classifier=_percentiles(kinds) if classifier is not None else {},
+        classifier={name: ms for name, (ms,) in asked.items()},
     )
 
 
@@ -72,5 +74,6 @@ def _timed(part: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Tensor, float]:
     return result, 1e3 * (time.perf_counter() - start)
 
 
-def _percentiles(ms: np.ndarray) -> dict[str, Any]:
+def _percentiles(ms: NDArray[np.float64]) -> dict[str, list[float]]:
+    """Percentiles over the repeats, (repeats, parts), of every part."""
     return {f"p{q}": np.percentile(ms, q, axis=0).round(4).tolist() for q in (5, 50, 95)}

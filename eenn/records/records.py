@@ -9,7 +9,6 @@ import logging
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import safetensors.numpy
@@ -18,7 +17,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
 from eenn.errors import EennError
-from eenn.files import write_file
+from eenn.files import Json, JsonObject, from_json, write_file
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +50,7 @@ class Origin:
     input_size: int
     heads: str = "plain"
 
-    def described(self) -> dict[str, Any]:
+    def described(self) -> dict[str, Json]:
         """As JSON; plain heads go without saying, as they did before there were others."""
         fields = asdict(self)
         return fields if self.heads != "plain" else {k: fields[k] for k in fields if k != "heads"}
@@ -86,7 +85,7 @@ class ExitRecords:
 
     def save(self, path: Path) -> None:
         """Write the records to `path`."""
-        tensors: dict[str, NDArray[Any]] = {
+        tensors: dict[str, NDArray[np.generic]] = {
             "logits": np.ascontiguousarray(self.logits),
             "labels": np.ascontiguousarray(self.labels),
         }
@@ -121,7 +120,7 @@ class ExitRecords:
             raise RecordsDamaged(f"{path} is no whole records file") from error
         if not intact:
             raise RecordsDamaged(f"{path} was changed after it was written")
-        header: dict[str, Any] = json.loads(text)
+        header: JsonObject = json.loads(text)
         if header["schema_version"] != SCHEMA_VERSION:
             raise RecordsForeign(
                 f"{path} has schema version {header['schema_version']}, this eenn reads "
@@ -129,7 +128,8 @@ class ExitRecords:
             )
         if header["origin"] != origin.described():
             raise RecordsForeign(f"{path} holds records of {header['origin']}, not of {origin}")
-        sample_ids, made = tuple(header["sample_ids"]), header.get("made", {})
+        sample_ids = from_json(tuple[str, ...], header["sample_ids"])
+        made = from_json(dict[str, str], header.get("made", {}))
         return cls(tensors["logits"], tensors["labels"], sample_ids, origin, made)
 
 
@@ -165,7 +165,7 @@ class RecordCache:
         return self.directory / name
 
 
-def _digest(header: str, tensors: Mapping[str, NDArray[Any]]) -> str:
+def _digest(header: str, tensors: Mapping[str, NDArray[np.generic]]) -> str:
     digest = hashlib.sha256(header.encode())
     for name, tensor in tensors.items():
         digest.update(f"{name} {tensor.dtype} {tensor.shape}".encode())

@@ -14,6 +14,7 @@ from tabulate import tabulate
 from eenn.evaluation.rows import Network
 from eenn.exits.settings import Setting
 from eenn.files import write_file
+from eenn.models.architecture import Exit
 from eenn.statistics.calibration import Temperatures, ece, ece_if_calibrated, nll, probabilities
 from eenn.statistics.intervals import Estimate
 
@@ -46,7 +47,7 @@ def exit_metrics(
 
 
 def exit_rows(
-    metrics: dict[str, list[float]], temperatures: Temperatures, exits: Sequence[dict[str, Any]]
+    metrics: dict[str, list[float]], temperatures: Temperatures, exits: Sequence[Exit]
 ) -> list[dict[str, str]]:
     """One printable row per exit: where it is, what it costs, how good and how calibrated it is.
 
@@ -56,8 +57,8 @@ def exit_rows(
     return [
         {
             "exit": str(k + 1),
-            "after block": str(row["after"]),
-            "MMACs": f"{(row['macs'] + sum(e['head_macs'] for e in exits[: k + 1])) / 1e6:.1f}",
+            "after block": str(row.after),
+            "MMACs": f"{(row.macs + sum(e.head_macs for e in exits[: k + 1])) / 1e6:.1f}",
             "accuracy %": f"{100 * metrics['accuracy'][k]:.1f}",
             "NLL": f"{metrics['nll'][k]:.3f}",
             "NLL cal.": f"{metrics['nll_calibrated'][k]:.3f}",

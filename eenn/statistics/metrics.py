@@ -6,7 +6,7 @@ sample is left at some point of a sweep is a result like any other.
 
 import math
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -111,7 +111,7 @@ class Resamples:
 
 def bootstrap_statistic(
     statistic: Callable[..., float],
-    *arrays: NDArray[Any],
+    *arrays: NDArray[np.generic],
     level: float = 0.95,
     resamples: int = 1000,
     seed: int = 0,

@@ -2,8 +2,6 @@
 
 import time
 from collections.abc import Iterable
-from dataclasses import asdict
-from typing import Any
 
 import numpy as np
 import torch
@@ -47,10 +45,9 @@ class TemperatureScaling(Callback):
         self.checkpoints, self.batches = checkpoints, batches
 
     @property
-    def described(self) -> dict[str, Any]:
-        """The temperatures and how they were fitted, for a manifest."""
-        fitted = f"minimal NLL on {len(self.val_labels)} validation samples"
-        return {**asdict(self.temperatures), "fitted": fitted}
+    def fitted(self) -> str:
+        """How the temperatures were fitted, for a manifest."""
+        return f"minimal NLL on {len(self.val_labels)} validation samples"
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not trainer.is_global_zero:
@@ -84,7 +81,12 @@ class Throughput(Callback):
         self._epoch_images, self._started = 0, time.perf_counter()
 
     def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: object,
+        batch: tuple[Tensor, Tensor],
+        batch_idx: int,
     ) -> None:
         self._epoch_images += len(batch[1]) * trainer.world_size
         self._ended = time.perf_counter()
@@ -95,8 +97,8 @@ class Throughput(Callback):
         self.seconds += seconds
         pl_module.log("train/images_per_s", self._epoch_images / seconds, rank_zero_only=True)
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, float]:
         return {"images": self.images, "seconds": self.seconds}
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.images, self.seconds = state_dict["images"], state_dict["seconds"]
+    def load_state_dict(self, state_dict: dict[str, float]) -> None:
+        self.images, self.seconds = int(state_dict["images"]), state_dict["seconds"]

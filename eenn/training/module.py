@@ -1,7 +1,5 @@
 """The Lightning module: one step over all exits, metrics per exit, optimiser and schedule."""
 
-from typing import Any
-
 import numpy as np
 import torch
 from pytorch_lightning import LightningModule
@@ -105,7 +103,7 @@ class EarlyExitModule(LightningModule):
         if self.schedule == "cosine":
             schedule = CosineAnnealingLR(optimiser, steps)
         else:
-            peaks = [group["lr"] for group in groups]
+            peaks = [group["lr"] for group in optimiser.param_groups]
             steps = max(2, steps)
             # torch divides by the rise's length less one, so a very short run needs more of it.
             schedule = OneCycleLR(optimiser, peaks, steps, pct_start=max(0.2, 1.5 / steps))
@@ -135,7 +133,7 @@ class HeadModule(EarlyExitModule):
         return self
 
 
-def _parameter_groups(part: nn.Module, lr: float, weight_decay: float) -> list[dict[str, Any]]:
+def _parameter_groups(part: nn.Module, lr: float, weight_decay: float) -> list[dict[str, object]]:
     # Decay shrinks scales and shifts of BatchNorm for no benefit, so only kernels are decayed.
     learning = [p for p in part.parameters() if p.requires_grad]
     kernels = [p for p in learning if p.ndim > 1]

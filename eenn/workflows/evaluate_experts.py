@@ -110,5 +110,5 @@ def _experts_of(artifact: EvaluatedArtifact) -> Json:
         "levels": {e.kind: [e.mildest, e.strongest] for e in manifest.experts},
         "classifier": asdict(manifest.classifier),
         "classifier_ms": artifact.profile.classifier,
-        "backbone_macs": manifest.exits[-1]["macs"],
+        "backbone_macs": manifest.exits[-1].macs,
     }

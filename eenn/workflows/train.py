@@ -102,14 +102,10 @@ def run_training(
             architecture=architecture,
             classes=datamodule.source.classes,
             preprocessing=datamodule.preprocessing,
-            temperatures=scaling.described,
+            temperatures=temperatures,
+            fitted=scaling.fitted,
             validation_accuracy=accuracy.tolist(),
-            split={
-                "hash": datamodule.split.hash,
-                "seed": datamodule.split.seed,
-                "sizes": datamodule.split.sizes,
-            },
-            split_json=datamodule.split.to_json(),
+            split=datamodule.split,
         )
     # What is tested is what is deployed: the artifact as it comes back from disk.
     saved = store.load(directory / ARTIFACT)
@@ -119,7 +115,7 @@ def run_training(
         "test": test,
         "test_samples": len(labels),
         "temperatures": asdict(temperatures),
-        "exits": saved.manifest.exits,
+        "exits": [asdict(row) for row in saved.manifest.exits],
         "head": architecture.head,
         "input_size": architecture.input_size,
         "epochs": fit.current_epoch,

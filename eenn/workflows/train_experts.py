@@ -285,9 +285,10 @@ def _fine_tune(
         path,
         base.manifest,
         network,
-        temperatures=scaling.described,
-        validation_accuracy=[*_accuracies(scaling.val_logits, scaling.val_labels)],
-        distortion=asdict(distortion),
+        temperatures=scaling.temperatures,
+        fitted=scaling.fitted,
+        validation_accuracy=_accuracies(scaling.val_logits, scaling.val_labels),
+        distortion=distortion,
     )
 
 

@@ -8,6 +8,7 @@ import torch
 from eenn.artifact import store
 from eenn.artifact.manifest import fine_tuned_path
 from eenn.data.datasets import FolderImages
+from eenn.data.distortions import DrawnDistortion
 from eenn.exits.head_sets import Classifier, Expert
 from eenn.models.distortion_classifier import DistortionClassifier
 from eenn.models.expert_net import ExpertNet
@@ -77,8 +78,9 @@ def add_fine_tuned(run: Path, kind: str) -> Path:
         path,
         base.manifest,
         network,
-        temperatures={"per_exit": [0.9, 1.1, 0.7, 1.2], "shared": 1.0},
-        validation_accuracy=[0.2, 0.3, 0.4, 0.5],
-        distortion={"kind": kind, "mildest": 1, "strongest": 5},
+        temperatures=Temperatures((0.9, 1.1, 0.7, 1.2), 1.0),
+        fitted="not at all",
+        validation_accuracy=(0.2, 0.3, 0.4, 0.5),
+        distortion=DrawnDistortion(kind, 1, 5),
     )
     return path

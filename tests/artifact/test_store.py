@@ -1,5 +1,6 @@
 """The artifact: what is saved comes back bit for bit, and nothing damaged is ever loaded."""
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -8,8 +9,10 @@ import pytest
 import torch
 
 from eenn.artifact import manifest, store
+from eenn.data.splits import Split
 from eenn.errors import EennError
 from eenn.models.architecture import Architecture
+from eenn.models.building import build, measure_exits
 from eenn.models.early_exit import EarlyExitNet
 from eenn.preprocess import Preprocessing
 from eenn.statistics.calibration import Temperatures
@@ -22,7 +25,7 @@ PREPROCESSING = Preprocessing(64, 72)
 
 def save(path: Path) -> EarlyExitNet:
     torch.manual_seed(0)
-    network = ARCHITECTURE.build()
+    network = build(ARCHITECTURE)
     # Statistics and weights away from their start, as after training.
     for tensor in network.state_dict().values():
         if tensor.is_floating_point():
@@ -33,10 +36,10 @@ def save(path: Path) -> EarlyExitNet:
         architecture=ARCHITECTURE,
         classes=("ant", "bee", "cat"),
         preprocessing=PREPROCESSING,
-        temperatures={"per_exit": [1.5, 1.2, 0.9], "shared": 1.1, "fitted": "in a test"},
-        validation_accuracy=[0.5, 0.7, 0.9],
-        split={"hash": "0" * 64, "seed": 0, "sizes": {"train": 1, "val": 1, "test": 1}},
-        split_json="{}",
+        temperatures=Temperatures((1.5, 1.2, 0.9), 1.1),
+        fitted="in a test",
+        validation_accuracy=(0.5, 0.7, 0.9),
+        split=Split(0, ("a",), ("b",), ("c",)),
     )
     return network.eval()
 
@@ -54,14 +57,46 @@ def test_the_manifest_holds_what_others_rely_on(tmp_path: Path) -> None:
     loaded = store.load(tmp_path / "artifact").manifest
     assert loaded.preprocessing == PREPROCESSING
     assert loaded.classes == ("ant", "bee", "cat")
-    assert [row["after"] for row in loaded.exits] == [3, 10, 18]
-    assert set(loaded.exits[0]) == {
-        "after", "channels", "height", "width", "macs", "head_macs", "payload_bytes",
-    }  # fmt: skip
+    assert loaded.architecture == ARCHITECTURE
+    assert loaded.exits == measure_exits(ARCHITECTURE)
+    assert [row.after for row in loaded.exits] == [3, 10, 18]
     assert loaded.temperatures == Temperatures((1.5, 1.2, 0.9), 1.1)
     assert loaded.validation_accuracy == (0.5, 0.7, 0.9)
-    assert set(loaded.content["split"]) == {"hash", "seed", "sizes"}
+    assert set(loaded.files) == {"weights.safetensors", "split.json"}
     assert len(loaded.id) == 64
+
+
+def test_the_file_has_the_format_of_schema_version_1(tmp_path: Path) -> None:
+    save(tmp_path / "artifact")
+    written = json.loads((tmp_path / "artifact" / "manifest.json").read_text())
+    names = ["after", "channels", "height", "width", "macs", "head_macs", "payload_bytes"]
+    assert [list(row) for row in written.pop("exits")] == 3 * [names]
+    split = (tmp_path / "artifact" / "split.json").read_bytes()
+    for file in ("weights.safetensors", "split.json"):
+        content = (tmp_path / "artifact" / file).read_bytes()
+        sha256 = hashlib.sha256(content).hexdigest()
+        assert written["files"].pop(file) == {"bytes": len(content), "sha256": sha256}
+    for key in ("id", "created", "versions", "git_commit"):
+        assert written.pop(key)
+    assert written == {
+        "schema_version": 1,
+        "architecture": {
+            "classes": 3, "positions": [3, 10], "head": "conv", "width_mult": 0.35,
+            "input_size": 64,
+        },
+        "classes": ["ant", "bee", "cat"],
+        "preprocessing": {
+            "input_size": 64, "resize_size": 72, "mean": [0.485, 0.456, 0.406],
+            "std": [0.229, 0.224, 0.225],
+        },
+        "temperatures": {"per_exit": [1.5, 1.2, 0.9], "shared": 1.1, "fitted": "in a test"},
+        "validation_accuracy": [0.5, 0.7, 0.9],
+        "split": {
+            "hash": hashlib.sha256(split).hexdigest(), "seed": 0,
+            "sizes": {"train": 1, "val": 1, "test": 1},
+        },
+        "files": {},
+    }  # fmt: skip
 
 
 def test_an_artifact_is_never_overwritten(tmp_path: Path) -> None:
@@ -110,6 +145,26 @@ def test_damage_has_its_own_error(damage: Any, error: type[EennError], tmp_path:
         store.load(tmp_path / "artifact")
     assert type(caught.value) is error
     assert str(tmp_path) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("key", "part", "said"),
+    [
+        ("exits", [{"after": 3}], r"exits: .*\[0\] has no channels, head_macs, height"),
+        ("architecture", {"classes": "3", "positions": []}, r"classes is '3'; allowed is int"),
+        ("temperatures", {"per_exit": [1.0, None], "shared": 1.0}, r"per_exit\[1\] is None"),
+    ],
+)
+def test_a_part_of_another_kind_is_an_error_that_names_it(
+    key: str, part: Any, said: str, tmp_path: Path
+) -> None:
+    save(tmp_path / "artifact")
+    file = tmp_path / "artifact" / "manifest.json"
+    content = {**json.loads(file.read_text()), key: part}
+    content["id"] = manifest.manifest_id({k: v for k, v in content.items() if k != "id"})
+    file.write_text(json.dumps(content))
+    with pytest.raises(manifest.ArtifactTruncated, match=said):
+        getattr(manifest.read_manifest(tmp_path / "artifact"), key)
 
 
 def test_a_folder_that_is_no_artifact_says_how_to_get_one(tmp_path: Path) -> None:

@@ -134,11 +134,11 @@ def test_a_point_is_what_a_loop_over_single_images_finds(
         cost = manifest.classifier.macs if experts in ("auto", "soft") else 0
         seen: list[tuple[float, int]] = []
         for k in (0, 1, 3):
-            cost += (3 if experts == "soft" else 1) * manifest.exits[k]["head_macs"]
+            cost += (3 if experts == "soft" else 1) * manifest.exits[k].head_macs
             seen.append((float(by_exit[k].max()), int(by_exit[k].argmax())))
             if seen[-1][0] >= 0.95:
                 break
-        segments = manifest.exits[k]["macs"]
+        segments = manifest.exits[k].macs
         early += k < 3
         answer = seen[-1][1] if seen[-1][0] >= 0.95 else max(seen)[1]
         right += answer == source.labels[i]

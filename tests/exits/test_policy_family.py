@@ -24,7 +24,7 @@ from eenn.exits.policies.base import (
     Policy,
     Validation,
 )
-from eenn.exits.policies.registry import POLICIES, from_json, make_policy, register
+from eenn.exits.policies.registry import POLICIES, make_policy, policy_from_json, register
 from tests.exits.any_policy import any_policy
 
 ROOT = Path(__file__).parents[2]
@@ -72,7 +72,7 @@ def test_a_policy_comes_back_from_its_text_and_decides_alike(
     name: str, seed: int, value: float
 ) -> None:
     policy = any_policy(name, {**GIVEN, "p_tar": value, "agree": 1 + int(2 * value)})
-    again = from_json(policy.to_json())
+    again = policy_from_json(policy.to_json())
     assert again == policy
     exits = outputs(seed).exits
     for active in ((0,), (1,), (0, 1)):
@@ -84,7 +84,7 @@ def test_a_policy_comes_back_from_its_text_and_decides_alike(
 
 def test_thresholds_per_exit_come_back_from_text_as_well() -> None:
     policy = make_policy("confidence", {"p_tar": [0.9, 0.8, 0.7]})
-    assert from_json(policy.to_json()) == policy
+    assert policy_from_json(policy.to_json()) == policy
 
 
 @pytest.mark.parametrize(
@@ -103,7 +103,7 @@ def test_thresholds_per_exit_come_back_from_text_as_well() -> None:
 )
 def test_other_texts_are_refused(text: str, said: str) -> None:
     with pytest.raises(EennError, match=said):
-        from_json(text)
+        policy_from_json(text)
 
 
 @pytest.mark.parametrize("name", sorted(POLICIES))
@@ -165,4 +165,4 @@ def test_the_text_of_a_fitted_policy_holds_what_was_fitted(toy: type[Policy]) ->
     policy = make_policy("toy", {"share": 0.25}, Validation(read=lambda: data))
     least = float(np.quantile(data.exits[0].confidence, 0.75))
     assert json.loads(policy.to_json())["least"] == pytest.approx(least)
-    assert from_json(policy.to_json()) == policy
+    assert policy_from_json(policy.to_json()) == policy

@@ -11,6 +11,7 @@ from torchvision.models import mobilenet_v2
 from eenn.errors import EennError
 from eenn.models.architecture import Architecture
 from eenn.models.backbones.mobilenet_v2 import mobilenetv2
+from eenn.models.building import build, measure_exits, place
 from eenn.models.early_exit import EarlyExitNet
 from eenn.models.heads import HEADS
 from eenn.models.placement import place_branches
@@ -25,7 +26,7 @@ PUBLISHED_POSITIONS = {
 def network() -> EarlyExitNet:
     torch.manual_seed(0)
     architecture = Architecture(classes=7, positions=(2, 5, 10, 13, 16), input_size=64)
-    return architecture.build().eval()
+    return build(architecture).eval()
 
 
 def test_branches_go_where_the_papers_put_them() -> None:
@@ -55,7 +56,7 @@ def test_without_heads_the_net_is_torchvisions_bit_for_bit(
     layout: torch.memory_format, width_mult: float
 ) -> None:
     reference = mobilenet_v2(num_classes=7, width_mult=width_mult)
-    ours = Architecture(7, (2, 5, 10, 13, 16), "linear", width_mult, 64).build()
+    ours = build(Architecture(7, (2, 5, 10, 13, 16), "linear", width_mult, 64))
     backbone = [*ours.segments.state_dict().values(), *ours.heads[-1].state_dict().values()]
     for own, theirs in zip(backbone, reference.state_dict().values(), strict=True):
         own.copy_(theirs)
@@ -66,7 +67,7 @@ def test_without_heads_the_net_is_torchvisions_bit_for_bit(
 
 
 def test_a_net_without_branches_is_the_conventional_one() -> None:
-    network = Architecture.place(classes=7, branches=0, input_size=64).build().eval()
+    network = build(place(classes=7, branches=0, input_size=64)).eval()
     assert network(torch.randn(2, 3, 64, 64)).shape == (1, 2, 7)
     assert [len(segment) for segment in network.segments] == [19]
 
@@ -105,8 +106,8 @@ def test_stopping_early_runs_nothing_behind_the_exit(network: EarlyExitNet) -> N
 @pytest.mark.parametrize("head", HEADS)
 def test_the_table_of_exits_holds_against_real_tensors(head: str) -> None:
     architecture = Architecture(classes=7, positions=(2, 5, 10, 13, 16), head=head, input_size=64)
-    network = architecture.build().eval()
-    rows = architecture.exits()
+    network = build(architecture).eval()
+    rows = measure_exits(architecture)
     for k, row in enumerate(rows, 1):
         _, features = network.edge(torch.randn(1, 3, 64, 64), k)
         assert features.shape[1:] == (row.channels, row.height, row.width)
@@ -117,7 +118,7 @@ def test_the_table_of_exits_holds_against_real_tensors(head: str) -> None:
 
 def test_macs_agree_with_a_count_over_layers() -> None:
     architecture = Architecture(classes=10, positions=(), input_size=64)
-    row = architecture.exits()[0]
+    row = measure_exits(architecture)[0]
     convolutions = 0
 
     def count(module: nn.Module, inputs: object, output: torch.Tensor) -> None:
@@ -139,7 +140,7 @@ def test_conv_heads_are_cheap(input_size: int) -> None:
     totals = {}
     for head in ("linear", "conv"):
         architecture = Architecture(101, (2, 5, 10, 13, 16), head, input_size=input_size)
-        rows = architecture.exits()
+        rows = measure_exits(architecture)
         backbone = rows[-1].macs + rows[-1].head_macs
         assert all(row.head_macs <= 0.03 * backbone for row in rows)
         totals[head] = rows[-1].macs + sum(row.head_macs for row in rows)
@@ -159,7 +160,7 @@ def test_a_conv_head_can_say_all_that_a_linear_head_can() -> None:
 
 def test_an_unknown_head_names_the_known_ones() -> None:
     with pytest.raises(EennError, match="linear, pool2, conv"):
-        Architecture(5, (3,), "dense", input_size=64).build()
+        build(Architecture(5, (3,), "dense", input_size=64))
 
 
 def test_weights_are_loaded_and_a_classifier_of_other_classes_is_left_out(tmp_path: Path) -> None:
@@ -196,8 +197,8 @@ def test_a_weights_file_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
 
 def test_building_and_measuring_leave_the_statistics_untouched() -> None:
     architecture = Architecture(5, (3,), "conv", input_size=64)
-    network = architecture.build()
-    architecture.exits()
+    network = build(architecture)
+    measure_exits(architecture)
     means = [b for name, b in network.named_buffers() if name.endswith("running_mean")]
     assert means
     assert all(torch.count_nonzero(mean) == 0 for mean in means)

@@ -13,12 +13,15 @@ from onnx import ModelProto
 from torch import nn
 
 from eenn.artifact import store
+from eenn.data.splits import Split
 from eenn.models.architecture import Architecture
+from eenn.models.building import build
 from eenn.models.early_exit import EarlyExitNet
 from eenn.offload.export import write as export_room
 from eenn.offload.export.write import whole_graph
 from eenn.offload.graphs.index import Graphs
 from eenn.preprocess import Preprocessing
+from eenn.statistics.calibration import Temperatures
 
 CLASSES = ("ant", "bee", "cat", "dog", "eel")
 PREPROCESSING = Preprocessing(32, 36)
@@ -59,7 +62,7 @@ def save_artifact(path: Path, images: NDArray[np.float32]) -> None:
     """Random weights, whose logits spread over the images, so that exits are taken."""
     architecture = Architecture(len(CLASSES), (2, 6, 13), "conv", 0.35, 32)
     torch.manual_seed(0)
-    network = architecture.build()
+    network = build(architecture)
     off_their_start(network, torch.from_numpy(images))
     with torch.inference_mode():
         logits = network(torch.from_numpy(images))
@@ -75,10 +78,10 @@ def save_artifact(path: Path, images: NDArray[np.float32]) -> None:
         architecture=architecture,
         classes=CLASSES,
         preprocessing=PREPROCESSING,
-        temperatures={"per_exit": list(TEMPERATURES), "shared": 1.0},
-        validation_accuracy=[0.2, 0.3, 0.4, 0.5],
-        split={"hash": "0" * 64, "seed": 0, "sizes": {"train": 1, "val": 1, "test": 1}},
-        split_json="{}",
+        temperatures=Temperatures(TEMPERATURES, 1.0),
+        fitted="not at all",
+        validation_accuracy=(0.2, 0.3, 0.4, 0.5),
+        split=Split(0, ("a",), ("b",), ("c",)),
     )
 
 

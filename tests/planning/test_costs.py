@@ -16,6 +16,8 @@ from eenn.errors import EennError
 from eenn.exits.decide import Decisions, decide, oracle
 from eenn.exits.policies.base import ExitProbs
 from eenn.exits.policies.registry import make_policy
+from eenn.files import from_json
+from eenn.models.architecture import Exit
 from eenn.planning.costs import CostModel, Costs, Link, Profile, macs, payloads, split_point
 from tests.exits.any_policy import any_policy
 
@@ -98,9 +100,9 @@ def test_every_image_costs_what_a_walk_through_the_network_costs(
         assert {name: values[sample] for name, values in found.items()} == pytest.approx(expected)
 
 
-def table(file: Path) -> tuple[list[dict[str, int]], int]:
+def table(file: Path) -> tuple[tuple[Exit, ...], int]:
     content = json.loads(file.read_text())
-    return content["exits"], content["input_size"]
+    return from_json(tuple[Exit, ...], content["exits"]), content["input_size"]
 
 
 @pytest.mark.parametrize("file", RESULTS, ids=lambda file: file.stem)
@@ -108,19 +110,19 @@ def test_the_macs_of_a_real_network_add_up(file: Path) -> None:
     exits, _ = table(file)
     branches = len(exits) - 1
     costs = macs(exits)
-    assert sum(costs.segments) == exits[-1]["macs"]
+    assert sum(costs.segments) == exits[-1].macs
     assert min(costs.segments) > 0
     outputs = [ExitProbs(exit, [[0.5, 0.5]]) for exit in range(branches + 1)]
     never, always = (make_policy("confidence", {"p_tar": p_tar}) for p_tar in (1.0, 0.0))
     ms = Costs((0.0,) * (branches + 1), (0.0,) * (branches + 1))
     model = CostModel(costs, ms, ms, (1,) * (branches + 1), Link(1, 0))
     everything = model.answer_macs(decide(never, outputs, range(branches)))
-    assert everything == exits[-1]["macs"] + sum(row["head_macs"] for row in exits)
+    assert everything == exits[-1].macs + sum(row.head_macs for row in exits)
     alone = model.answer_macs(decide(never, outputs, ()))
-    assert alone == exits[-1]["macs"] + exits[-1]["head_macs"]
+    assert alone == exits[-1].macs + exits[-1].head_macs
     for branch in range(branches):
         early = model.answer_macs(decide(always, outputs, (branch,)))
-        assert early == exits[branch]["macs"] + exits[branch]["head_macs"]
+        assert early == exits[branch].macs + exits[branch].head_macs
 
 
 @pytest.mark.parametrize("file", RESULTS, ids=lambda file: file.stem)
@@ -130,7 +132,7 @@ def test_what_is_sent_is_the_image_or_the_features_at_the_split(file: Path) -> N
     assert len(sent) == len(exits)
     assert sent[0] == np.zeros((size, size, 3), np.uint8).nbytes
     for split, row in enumerate(exits[:-1], start=1):
-        shape = row["channels"], row["height"], row["width"]
+        shape = row.channels, row.height, row.width
         assert sent[split] == np.zeros(shape, np.float32).nbytes
 
 

@@ -15,6 +15,7 @@ from eenn.data.datamodule import EpochSampler, ImageDataModule
 from eenn.data.demo import DemoImages
 from eenn.errors import EennError
 from eenn.models.architecture import Architecture
+from eenn.models.building import build
 from eenn.preprocess import Preprocessing
 from eenn.records.recording import record
 from eenn.statistics.calibration import fit_temperatures
@@ -26,7 +27,7 @@ def module(**changes: object) -> EarlyExitModule:
     settings: dict[str, object] = {"lr_backbone": 1e-3, "lr_heads": 1e-2, "weight_decay": 0.1}
     settings |= {"schedule": "constant", "seed": 0}
     architecture = Architecture(classes=4, positions=(3, 10), width_mult=0.35, input_size=64)
-    return EarlyExitModule(architecture.build(), 4, (0.5, 0.7, 1.0), **{**settings, **changes})  # type: ignore[arg-type]
+    return EarlyExitModule(build(architecture), 4, (0.5, 0.7, 1.0), **{**settings, **changes})  # type: ignore[arg-type]
 
 
 def test_the_loss_is_the_weighted_sum_over_exits_and_the_mean_over_samples() -> None:
@@ -86,7 +87,7 @@ def test_wrong_optimiser_settings_say_what_is_allowed(
 
 def test_recording_keeps_order_and_runs_in_evaluation_mode() -> None:
     torch.manual_seed(0)
-    network = Architecture(classes=4, positions=(3,), width_mult=0.35, input_size=64).build()
+    network = build(Architecture(classes=4, positions=(3,), width_mult=0.35, input_size=64))
     images, labels = torch.randn(7, 3, 64, 64), torch.arange(7) % 4
     logits, truth = record(network, zip(images.split(3), labels.split(3), strict=True))
     expected = torch.stack([network.eval()(image[None])[:, 0] for image in images], dim=1)

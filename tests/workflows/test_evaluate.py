@@ -21,8 +21,9 @@ from eenn.artifact import store
 from eenn.cli import one_line_errors
 from eenn.data.datasets import FolderImages
 from eenn.data.splits import Split, split_samples
-from eenn.models.architecture import Architecture
+from eenn.models.building import build, place
 from eenn.preprocess import Preprocessing
+from eenn.statistics.calibration import Temperatures
 from tests.workflows.wandb_file import items, records
 
 pytest_plugins = ["tests.reports.browser"]
@@ -36,9 +37,9 @@ def make_run(
     source = FolderImages(images)
     names = [source.classes[label] for label in source.labels]
     split = split_samples(source.sample_ids, names, source.content_hashes, seed)
-    architecture = Architecture.place(len(source.classes), branches, head, 0.35, 32)
+    architecture = place(len(source.classes), branches, head, 0.35, 32)
     torch.manual_seed(seed)
-    network = architecture.build().eval()
+    network = build(architecture).eval()
     # Spread the logits, or no confidence would ever reach a threshold.
     x = torch.stack([torch.from_numpy(PREPROCESSING(source.read(i, 36))) for i in range(16)])
     with torch.inference_mode():
@@ -54,10 +55,10 @@ def make_run(
         architecture=architecture,
         classes=source.classes,
         preprocessing=PREPROCESSING,
-        temperatures={"per_exit": [1.3, 0.8, 1.1, 0.9][: branches + 1], "shared": 1.0},
-        validation_accuracy=[0.2, 0.3, 0.4, 0.5][: branches + 1],
-        split={"hash": split.hash, "seed": seed, "sizes": split.sizes},
-        split_json=split.to_json(),
+        temperatures=Temperatures((1.3, 0.8, 1.1, 0.9)[: branches + 1], 1.0),
+        fitted="not at all",
+        validation_accuracy=(0.2, 0.3, 0.4, 0.5)[: branches + 1],
+        split=split,
     )
     settings = {
         "title": "noise",
@@ -142,13 +143,13 @@ def test_a_point_is_what_a_loop_over_single_images_finds(
     for sample_id in test:
         x = torch.from_numpy(PREPROCESSING(source.read(index[sample_id], 36)))[None]
         seen: list[tuple[float, int]] = []
-        cost = manifest.exits[0]["macs"]
+        cost = manifest.exits[0].macs
         for k, (logits, _) in enumerate(saved.network.steps(x)):
             if k:
-                cost += manifest.exits[k]["macs"] - manifest.exits[k - 1]["macs"]
+                cost += manifest.exits[k].macs - manifest.exits[k - 1].macs
             if k not in (*active, 3):
                 continue
-            cost += manifest.exits[k]["head_macs"]
+            cost += manifest.exits[k].head_macs
             probs = torch.softmax(
                 logits[0].detach().double() / manifest.temperatures.per_exit[k], -1
             )

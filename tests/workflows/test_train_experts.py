@@ -21,6 +21,7 @@ from eenn.data.distortions import DrawnDistortion
 from eenn.data.splits import Split
 from eenn.errors import EennError
 from eenn.models.architecture import Architecture
+from eenn.models.building import build
 from eenn.models.early_exit import EarlyExitNet
 from eenn.records.recording import record
 from eenn.run_directory import find_artifact
@@ -368,5 +369,5 @@ def test_a_recipe_without_kinds_is_refused() -> None:
 
 
 def test_heads_of_another_kind_of_branch_are_trained_too() -> None:
-    network = Architecture(4, (3,), "pool2", 0.35, 64).build()
+    network = build(Architecture(4, (3,), "pool2", 0.35, 64))
     assert HeadModule(network, 4, 1e-3, 0.0, 0).network.segments.training is False

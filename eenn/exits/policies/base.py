@@ -214,7 +214,7 @@ class Policy(ABC):
         return value
 
     def to_json(self) -> str:
-        """Write the policy with all its parameters as JSON text; see `registry.from_json`."""
+        """Write the policy with all its parameters as JSON text, for `policy_from_json`."""
         return json.dumps({"name": self.name, **asdict(self)})
 
     def check(self, branches: int) -> None:  # noqa: B027 (most rules fit any network)

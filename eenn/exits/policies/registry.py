@@ -46,7 +46,7 @@ def make_policy(
     return find_policy(name).fit(settings, validation or Validation())
 
 
-def from_json(text: str) -> Policy:
+def policy_from_json(text: str) -> Policy:
     """Build the policy that `Policy.to_json` wrote as `text`.
 
     Raises:

@@ -1,10 +1,9 @@
 """The backbone: torchvision's MobileNetV2 as a list of blocks and a classifier."""
 
 from pathlib import Path
-from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torchvision.models import MobileNet_V2_Weights, mobilenet_v2
 
 from eenn.errors import EennError
@@ -31,7 +30,7 @@ def mobilenetv2(
     return list(network.features), classifier
 
 
-def _state_dict(weights: str | Path) -> dict[str, Any]:
+def _state_dict(weights: str | Path) -> dict[str, Tensor]:
     if weights == "imagenet":
         try:
             return dict(MobileNet_V2_Weights.IMAGENET1K_V2.get_state_dict(check_hash=True))
@@ -55,7 +54,7 @@ def _state_dict(weights: str | Path) -> dict[str, Any]:
     return content
 
 
-def _load(network: nn.Module, given: dict[str, Any], name: str) -> None:
+def _load(network: nn.Module, given: dict[str, Tensor], name: str) -> None:
     own = network.state_dict()
     if given.keys() != own.keys():
         raise EennError(

@@ -21,8 +21,10 @@ from eenn.errors import EennError
 from eenn.exits.head_sets import PLAIN
 from eenn.offload.client.breaker import CircuitBreaker
 from eenn.offload.client.replies import refusal, server_times
-from eenn.offload.client.transport import Ask, Effort, Reply, Transport
+from eenn.offload.client.transport import DEFAULT_TIMEOUTS, Ask, Effort, Reply, Timeouts, Transport
 from eenn.offload.protocol.codecs import Precision, pack
+from eenn.offload.protocol.decoding import decode_response
+from eenn.offload.protocol.encoding import encode_request
 from eenn.offload.protocol.errors import (
     BadReply,
     CloudOverloaded,
@@ -41,8 +43,6 @@ from eenn.offload.protocol.wire import (
     Parameter,
     Request,
     Tensor,
-    decode_response,
-    encode_request,
     model_name,
 )
 
@@ -97,15 +97,14 @@ class HttpCloud:
         compress: requests with zstd.
         token: is sent as bearer token.
         ca_file: certificates (PEM) that are trusted instead of the system's.
-        connect_timeout_ms: for the look-up of the name, the connection and the TLS handshake.
-        read_timeout_ms: for sending a request and receiving the whole reply.
+        timeouts: of connecting and of an exchange.
         retries: how often a question is asked again at most.
         seed: of the pauses before that.
         breaker: one of its own if None.
 
     Raises:
-        EennError: a URL, token, timeouts or number of retries that cannot be used, or no zstandard
-            to compress with.
+        EennError: a URL, token or number of retries that cannot be used, or no zstandard to
+            compress with.
     """
 
     def __init__(
@@ -117,8 +116,7 @@ class HttpCloud:
         compress: bool = False,
         token: str | None = None,
         ca_file: str | None = None,
-        connect_timeout_ms: float = 1_000.0,
-        read_timeout_ms: float = 5_000.0,
+        timeouts: Timeouts = DEFAULT_TIMEOUTS,
         retries: int = 1,
         seed: int = 0,
         breaker: CircuitBreaker | None = None,
@@ -133,7 +131,7 @@ class HttpCloud:
         # A device without zstandard learns it here, not from images that the edge had to answer.
         encode_request(Request({FEATURES: np.zeros(1, np.float32)}), compress)
         self.url = url
-        self._transport = Transport(url, ca_file, connect_timeout_ms, read_timeout_ms)
+        self._transport = Transport(url, ca_file, timeouts)
         self._artifact_id, self._precision, self._compress = artifact_id, precision, compress
         self._authorization = {"Authorization": f"Bearer {token}"} if token else {}
         self._retries, self._random = retries, random.Random(seed)
@@ -242,7 +240,7 @@ class HttpCloud:
             if logits is None or logits.dtype != np.float32 or logits.shape[:-1] != (samples,):
                 raise BadReply(f"the reply has no {LOGITS} FP32 ({samples}, classes)")
             exchange.decode_ms = _ms_since(replied)
-            return logits
+            return logits.astype(np.float32, copy=False)
 
     def _ask(self, ask: Ask, max_bytes: int, deadline: float | None, exchange: Exchange) -> Reply:
         """The reply with status 200, of the last of several tries if need be."""

@@ -7,6 +7,7 @@ every read and write, whoever reads or writes: status line, headers, chunks or t
 
 import ssl
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
@@ -15,15 +16,24 @@ from socket import (
     IPPROTO_TCP,
     SOCK_STREAM,
     TCP_NODELAY,
+    AddressFamily,
+    SocketKind,
     gaierror,
     getaddrinfo,
     socket,
 )
 from threading import Thread
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from eenn.errors import EennError
 from eenn.offload.protocol.errors import CloudTimeout, CloudUnreachable
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer, WriteableBuffer
+
+_HostAndPort: TypeAlias = tuple[str, int] | tuple[str, int, int, int] | tuple[int, bytes]
+# As `getaddrinfo` gives it: family, kind, protocol, canonical name, and what `connect` takes.
+_Address: TypeAlias = tuple[AddressFamily, SocketKind, int, str, _HostAndPort]
 
 
 class Limit(NamedTuple):
@@ -74,17 +84,20 @@ class LimitedSocket(socket):
     limit: Limit
     traffic: Traffic
 
-    def recv_into(self, *args: Any) -> int:
+    def recv_into(
+        self, buffer: "WriteableBuffer", nbytes: int | None = None, flags: int = 0
+    ) -> int:
         """As of any socket."""
         self.settimeout(self.limit.left_s())
         try:
-            count = super().recv_into(*args)
+            # A plain socket takes 0 for all of the buffer, and one with TLS for nothing.
+            count = super().recv_into(buffer, nbytes or memoryview(buffer).nbytes, flags)
         except TimeoutError as error:
             raise self.limit.over() from error
         self.traffic.received_bytes += count
         return count
 
-    def sendall(self, data: Any, flags: int = 0) -> None:
+    def sendall(self, data: "ReadableBuffer", flags: int = 0) -> None:
         """As of any socket."""
         rest = memoryview(data).cast("B")
         while rest:
@@ -153,10 +166,10 @@ def connect(host: str, port: int, tls: ssl.SSLContext | None, limit: Limit) -> L
     return connected
 
 
-def _look_up(host: str, port: int, limit: Limit) -> list[Any]:
+def _look_up(host: str, port: int, limit: Limit) -> Sequence[_Address]:
     with suppress(gaierror):
         return getaddrinfo(host, port, type=SOCK_STREAM, flags=AI_NUMERICHOST)
-    found: SimpleQueue[list[Any] | Exception] = SimpleQueue()
+    found: SimpleQueue[Sequence[_Address] | Exception] = SimpleQueue()
 
     def ask() -> None:
         try:
@@ -175,7 +188,7 @@ def _look_up(host: str, port: int, limit: Limit) -> list[Any]:
     return addresses
 
 
-def _connect_any(name: str, addresses: list[Any], limit: Limit) -> LimitedSocket:
+def _connect_any(name: str, addresses: Sequence[_Address], limit: Limit) -> LimitedSocket:
     """To the first address that answers; each gets its share of the time that is left."""
     failure: OSError | None = None
     for tried, (family, kind, protocol, _, address) in enumerate(addresses):

@@ -55,28 +55,44 @@ class Effort(Traffic):
     tries: int = 0
 
 
+@dataclass(frozen=True)
+class Timeouts:
+    """Time limits of an exchange, in milliseconds.
+
+    Args:
+        connect_ms: for the look-up of the name, the connection and the TLS handshake.
+        read_ms: for sending a request and receiving the whole reply.
+
+    Raises:
+        EennError: one of them is not positive.
+    """
+
+    connect_ms: float = 1_000.0
+    read_ms: float = 5_000.0
+
+    def __post_init__(self) -> None:
+        if not (self.connect_ms > 0 and self.read_ms > 0):
+            raise EennError(
+                f"timeouts connect_ms={self.connect_ms}, read_ms={self.read_ms}: allowed is more "
+                "than 0"
+            )
+
+
+DEFAULT_TIMEOUTS = Timeouts()
+
+
 class Transport:
     """Exchanges with one server. Threads may share it: every exchange has a connection to itself.
 
     Args:
         url: http:// or https://, a host, and maybe a port and a path.
         ca_file: certificates (PEM) that are trusted instead of the system's.
-        connect_timeout_ms: for the look-up of the name, the connection and the TLS handshake.
-        read_timeout_ms: for sending a request and receiving the whole reply.
 
     Raises:
-        EennError: a URL of another form, a `ca_file` that cannot be read, timeouts that are not
-            positive.
+        EennError: a URL of another form, or a `ca_file` that cannot be read.
     """
 
-    def __init__(
-        self, url: str, ca_file: str | None, connect_timeout_ms: float, read_timeout_ms: float
-    ) -> None:
-        if not (connect_timeout_ms > 0 and read_timeout_ms > 0):
-            raise EennError(
-                f"connect_timeout_ms={connect_timeout_ms}, read_timeout_ms={read_timeout_ms}: "
-                "allowed is more than 0"
-            )
+    def __init__(self, url: str, ca_file: str | None, timeouts: Timeouts) -> None:
         shown = re.sub(r"//.*@", "//***@", url)  # A password is not for messages.
         try:
             parts = parse_url(url)
@@ -88,8 +104,8 @@ class Transport:
         self._host, self._port = parts.host.strip("[]"), parts.port or _PORTS[parts.scheme]
         self._netloc, self._path = parts.netloc or "", (parts.path or "").rstrip("/")
         self._tls = tls_context(ca_file) if parts.scheme == "https" else None
-        self._connect_timeout_s = connect_timeout_ms / 1e3
-        self._read_timeout_s = read_timeout_ms / 1e3
+        self._connect_timeout_s = timeouts.connect_ms / 1e3
+        self._read_timeout_s = timeouts.read_ms / 1e3
         self._idle: list[HTTPConnection] = []
 
     def close(self) -> None:

@@ -32,14 +32,9 @@ from eenn.offload.cloud.batching import Batcher, Computed, QueueFull, stretched
 from eenn.offload.cloud.metrics import CloudMetrics
 from eenn.offload.cloud.repository import Repository, ServedModel, meant
 from eenn.offload.cloud.settings import Settings
-from eenn.offload.protocol.wire import (
-    ARTIFACT,
-    LOGITS,
-    Request,
-    Tensor,
-    decode_request,
-    encode_response,
-)
+from eenn.offload.protocol.decoding import decode_request
+from eenn.offload.protocol.encoding import encode_response
+from eenn.offload.protocol.wire import ARTIFACT, LOGITS, Request, Tensor
 
 Floats = NDArray[np.float32]
 T = TypeVar("T")

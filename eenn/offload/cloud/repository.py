@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from functools import partial
 from io import BytesIO
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +17,7 @@ from PIL import Image
 
 from eenn.errors import EennError
 from eenn.exits.head_sets import PLAIN
+from eenn.files import Json
 from eenn.offload.graphs.index import Graphs, cloud_name
 from eenn.offload.graphs.parts import Part, open_heads
 from eenn.offload.protocol.codecs import unpack
@@ -80,19 +80,19 @@ class ServedModel:
         """The name of its one input."""
         return IMAGE if self.preprocessing else FEATURES
 
-    def metadata(self, versions: Sequence[str]) -> dict[str, Any]:
+    def metadata(self, versions: Sequence[str]) -> dict[str, Json]:
         """As the protocol describes it. FP16 and UINT8 features are taken as well as FP32."""
-        kind, shape = ("BYTES", ()) if self.preprocessing else ("FP32", self.shape)
+        kind, shape = self._taken
         return {
             "name": self.name,
             "versions": versions,
             "platform": "onnxruntime_onnx",
-            "inputs": [{"name": self.input, "datatype": kind, "shape": [-1, *shape]}],
+            "inputs": [{"name": self.input, "datatype": kind, "shape": shape}],
             "outputs": [{"name": LOGITS, "datatype": "FP32", "shape": [-1, self.classes]}],
             ARTIFACT: self.artifact_id,
         }
 
-    def config(self, max_batch: int) -> dict[str, Any]:
+    def config(self, max_batch: int) -> dict[str, Json]:
         """As Triton describes it."""
         kind, dims = ("STRING", (1,)) if self.preprocessing else ("FP32", self.shape)
         return {
@@ -116,10 +116,10 @@ class ServedModel:
         tensor = request.inputs[self.input]
         shape = () if self.preprocessing else self.shape
         if tensor.shape[1:] != shape or (tensor.dtype == object) != bool(self.preprocessing):
-            (row,) = self.metadata([])["inputs"]
+            datatype, shape_taken = self._taken
             raise BadRequest(
                 f"{self.input} of {tensor.dtype} {list(tensor.shape)}; {self.name} takes "
-                f"{row['datatype']} {row['shape']}"
+                f"{datatype} {shape_taken}"
             )
         if len(tensor) > limit:
             raise BadRequest(f"{len(tensor)} samples in one request; at most {limit} are taken")
@@ -135,6 +135,11 @@ class ServedModel:
             return unpack(tensor, parameters)
         cropped = parameters.get(CROPPED) is True
         return np.stack([_decoded(file, self.preprocessing, cropped) for file in tensor])
+
+    @property
+    def _taken(self) -> tuple[str, list[int]]:
+        """Datatype and shape of the input, with -1 for the batch."""
+        return ("BYTES", [-1]) if self.preprocessing else ("FP32", [-1, *self.shape])
 
 
 class Repository:

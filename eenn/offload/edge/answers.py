@@ -5,14 +5,15 @@ Exits are counted from 1 here, as users count them.
 
 import json
 from pathlib import Path
-from typing import Any, NoReturn, Self
+from typing import NoReturn, Self
 
 from eenn.errors import EennError
 from eenn.exits.head_sets import PLAIN
+from eenn.files import Json, JsonObject
 from eenn.offload.edge.runtime import EdgeRuntime, Result
 
 
-def as_json(result: Result, runtime: EdgeRuntime) -> dict[str, Any]:
+def as_json(result: Result, runtime: EdgeRuntime) -> dict[str, Json]:
     """A result as JSON takes it.
 
     `exits` are those that were evaluated, with a confidence each; `stages_ms` are the times of
@@ -25,7 +26,7 @@ def as_json(result: Result, runtime: EdgeRuntime) -> dict[str, Any]:
         "label": result.label,
         "confidence": result.confidence,
         "exit": result.exit + 1,
-        "place": "edge" if result.on_edge else "cloud",
+        "place": place_of(result),
         "degraded": result.degraded,
         "failure": result.failure,
         "heads": result.heads,
@@ -39,9 +40,14 @@ def as_json(result: Result, runtime: EdgeRuntime) -> dict[str, Any]:
     }
 
 
+def place_of(result: Result) -> str:
+    """Name the side that answered: edge or cloud."""
+    return "edge" if result.on_edge else "cloud"
+
+
 def as_line(file: str, result: Result) -> str:
     """A result as a line of text."""
-    place = "edge" if result.on_edge else "cloud"
+    place = place_of(result)
     return "  ".join(
         [
             f"{file}:",
@@ -87,7 +93,7 @@ class AnswerFile:
     def __exit__(self, *_: object) -> None:
         self._file.close()
 
-    def append(self, file: str, answer: dict[str, Any]) -> None:
+    def append(self, file: str, answer: JsonObject) -> None:
         """Write the answer for an image file.
 
         Raises:

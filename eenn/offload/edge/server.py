@@ -17,16 +17,16 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import BytesIO
 from pathlib import Path
-from typing import Any
 
 from eenn.errors import EennError
-from eenn.offload.edge.answers import as_json
+from eenn.files import Json, JsonObject
+from eenn.offload.edge.answers import as_json, place_of
 from eenn.offload.edge.runtime import EdgeRuntime
 from eenn.offload.protocol.errors import OffloadError
 from eenn.preprocess import UnreadableImage
@@ -68,9 +68,7 @@ class EdgeServer(ThreadingHTTPServer):
 
     daemon_threads = True  # connections that are kept do not hold up the end
 
-    def __init__(
-        self, host: str, port: int, runtime: EdgeRuntime, settings: Mapping[str, Any]
-    ) -> None:
+    def __init__(self, host: str, port: int, runtime: EdgeRuntime, settings: JsonObject) -> None:
         self._runtime, self._settings = runtime, settings
         self._lock = threading.Lock()
         self._answered: Counter[str] = Counter()
@@ -104,22 +102,24 @@ class EdgeServer(ThreadingHTTPServer):
         if free:
             self.waiting.release(free)
 
-    def handle_error(self, request: Any, client_address: Any) -> None:
+    def handle_error(
+        self, request: socket.socket | tuple[bytes, socket.socket], client_address: object
+    ) -> None:
         if not isinstance(sys.exception(), ConnectionError | TimeoutError):  # the client left
             super().handle_error(request, client_address)
 
-    def classify(self, image: bytes) -> dict[str, Any]:
+    def classify(self, image: bytes) -> dict[str, Json]:
         """The answer for an image file, for one thread at a time.
 
         Raises:
             UnreadableImage, OffloadError: see `EdgeRuntime.classify_file`.
         """
         with self._lock:
-            answer = as_json(self._runtime.classify_file(BytesIO(image)), self._runtime)
-            self._answered[answer["place"]] += 1
-            return answer
+            result = self._runtime.classify_file(BytesIO(image))
+            self._answered[place_of(result)] += 1
+            return as_json(result, self._runtime)
 
-    def health(self) -> dict[str, Any]:
+    def health(self) -> dict[str, Json]:
         """What runs here, and counters since the start; it waits for no image."""
         runtime, least = self._runtime, self._runtime.policy.least_confidence
         return {
@@ -191,7 +191,7 @@ class _Handler(BaseHTTPRequestHandler):
         finally:
             self.server.waiting.release()
 
-    def _answer(self, image: bytes) -> dict[str, Any]:
+    def _answer(self, image: bytes) -> dict[str, Json]:
         try:
             return self.server.classify(image)
         except UnreadableImage:
@@ -243,7 +243,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.close_connection = True
         self._reply_json(code, {"error": message or explain or HTTPStatus(code).phrase})
 
-    def _reply_json(self, status: int, content: Mapping[str, Any]) -> None:
+    def _reply_json(self, status: int, content: JsonObject) -> None:
         self._reply(status, json.dumps(content).encode(), "application/json")
 
     def _reply(self, status: int, body: bytes, content_type: str) -> None:
@@ -258,7 +258,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
 
-    def log_message(self, format: str, *args: Any) -> None:
+    def log_message(self, format: str, *args: object) -> None:
         """Nothing: /health has the counters."""
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from io import BytesIO
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -23,7 +23,7 @@ from eenn.exits.decide import decide
 from eenn.exits.policies.base import ExitProbs
 from eenn.exits.policies.registry import make_policy
 from eenn.exits.policies.threshold import DEFAULT
-from eenn.files import write_file
+from eenn.files import Json, write_file
 from eenn.models.early_exit import EarlyExitNet
 from eenn.offload.edge.clouds import LocalCloud
 from eenn.offload.edge.runtime import EdgeRuntime
@@ -108,7 +108,7 @@ class ExportReport:
             f"{self.images} validation images, {DEFAULT} at p_tar {P_TAR:g}, all branches active"
         )
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Json]:
         """Everything as JSON takes it; what else is known of a graph is in the index."""
         graphs = [asdict(graph) for graph in self.graphs]
         for graph in graphs:

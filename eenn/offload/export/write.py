@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import onnx
@@ -90,7 +90,7 @@ def export(artifact_dir: str | Path, calibration: Iterable[Images], images: Imag
 
 
 def whole_graph(
-    network: EarlyExitNet, input_size: int, experts: Mapping[str, Any] | None = None
+    network: EarlyExitNet, input_size: int, experts: Mapping[str, nn.Module] | None = None
 ) -> ModelProto:
     """The whole network as one graph, from `features_0` to `logits_k` and `features_k` of exit k,
     counted from 1; the batch is free and batch norms are folded.
@@ -134,17 +134,21 @@ def _exported(module: nn.Module, input_size: int, output_names: Sequence[str]) -
 class _Steps(nn.Module):
     """Logits and features of every exit and the logits of its experts, as one tuple."""
 
-    def __init__(self, network: EarlyExitNet, experts: Mapping[str, Any]) -> None:
+    def __init__(self, network: EarlyExitNet, experts: Mapping[str, nn.Module]) -> None:
         super().__init__()
         self.network: EarlyExitNet = network
-        self.experts: Any = nn.ModuleDict(experts)
+        self.experts = nn.ModuleDict(experts)
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         tensors: list[Tensor] = []
         for exit, (logits, features) in enumerate(self.network.steps(images)):
-            own = (heads[exit](features) for heads in self.experts.values())
+            own = (_head(heads, exit)(features) for heads in self.experts.values())
             tensors += [logits, features, *own]
         return tuple(tensors)
+
+
+def _head(heads: nn.Module, exit: int) -> nn.Module:
+    return heads.get_submodule(str(exit))
 
 
 class _Cut(NamedTuple):
@@ -285,7 +289,7 @@ def _finished(model: ModelProto, cut: _Cut) -> ModelProto:
     return model
 
 
-def _experts(loaded: Artifact) -> dict[str, Any]:
+def _experts(loaded: Artifact) -> dict[str, nn.Module]:
     """Further heads of every exit, by kind."""
     return dict(loaded.experts.experts) if loaded.experts else {}
 
@@ -297,7 +301,7 @@ def _outputs(loaded: Artifact, images: Images) -> dict[str, Images]:
         for k, (logits, features) in enumerate(loaded.network.steps(given), 1):
             values[_logits(k)], values[_features(k)] = logits.numpy(), features.numpy()
             for kind, heads in _experts(loaded).items():
-                values[_logits(k, kind)] = heads[k - 1](features).numpy()
+                values[_logits(k, kind)] = _head(heads, k - 1)(features).numpy()
         if loaded.experts:
             values[_KINDS] = loaded.experts.classifier(given).numpy()
     return values

@@ -9,7 +9,6 @@ import json
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 from onnxruntime import (
     InferenceSession,
@@ -31,6 +30,7 @@ from eenn.artifact.manifest import (
 )
 from eenn.errors import EennError
 from eenn.exits.head_sets import CLASSIFIER
+from eenn.files import JsonObject, from_json
 
 SCHEMA_VERSION = 1
 FOLDER, INDEX = "onnx", "index.json"
@@ -117,11 +117,10 @@ class Graphs:
                 f"{manifest.path} has no exported graphs; run `eenn-export {manifest.path}`"
             )
         try:
-            index = json.loads(file.read_bytes())
-            schema, artifact_id, rows = (index[key] for key in _KEYS)
-            if schema == SCHEMA_VERSION:
-                rows = tuple(_row(row) for row in rows)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            index: JsonObject = json.loads(file.read_bytes())
+            schema, artifact_id = index[_SCHEMA], from_json(str, index[_ARTIFACT])
+            rows = from_json(tuple[Graph, ...], index[_GRAPHS] if schema == SCHEMA_VERSION else ())
+        except (ValueError, KeyError, TypeError) as error:
             raise ArtifactEdited(f"{file} is not a whole index; {_EXPORT}") from error
         if schema != SCHEMA_VERSION:
             raise ArtifactVersion(
@@ -138,8 +137,9 @@ class Graphs:
 
     def to_json(self) -> str:
         """The index as it is written."""
-        values = (SCHEMA_VERSION, self.manifest.id, [asdict(row) for row in self.rows])
-        return json.dumps(dict(zip(_KEYS, values, strict=True)), indent=1)
+        rows = [asdict(row) for row in self.rows]
+        index = {_SCHEMA: SCHEMA_VERSION, _ARTIFACT: self.manifest.id, _GRAPHS: rows}
+        return json.dumps(index, indent=1)
 
     def row(self, name: str, precision: str) -> Graph:
         """The row of one graph.
@@ -218,14 +218,5 @@ def _share_one_arena() -> None:
     create_and_register_allocator(memory, exactly_as_requested)
 
 
-def _row(fields: dict[str, Any]) -> Graph:
-    # JSON has no tuples.
-    shapes = {
-        key: {name: tuple(shape) for name, shape in fields[key].items()}
-        for key in ("inputs", "outputs")
-    }
-    return Graph(**{**fields, **shapes})
-
-
-_KEYS = ("schema_version", "artifact_id", "graphs")
+_SCHEMA, _ARTIFACT, _GRAPHS = "schema_version", "artifact_id", "graphs"
 _EXPORT = "remove the folder and run `eenn-export` again"

@@ -43,7 +43,7 @@ def unpack(tensor: Tensor, parameters: Mapping[str, Parameter]) -> Floats:
     if tensor.dtype == np.uint8:
         scale, zero_point = parameters.get("scale"), parameters.get("zero_point")
         if type(zero_point) is int and isinstance(scale, int | float) and scale is not True:
-            return dequantise(tensor, scale, zero_point)
+            return dequantise(tensor.astype(np.uint8, copy=False), scale, zero_point)
         raise BadRequest("UINT8 features need the parameters scale (number) and zero_point (int)")
     if tensor.dtype.kind != "f":
         raise BadRequest("features are FP32, FP16 or UINT8, not BYTES")

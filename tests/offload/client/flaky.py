@@ -20,8 +20,10 @@ import pytest
 from eenn.offload.client.http_cloud import HttpCloud
 from eenn.offload.protocol import wire
 from eenn.offload.protocol.codecs import unpack
+from eenn.offload.protocol.decoding import decode_request
+from eenn.offload.protocol.encoding import encode_response
 from eenn.offload.protocol.errors import BadRequest, OffloadError
-from eenn.offload.protocol.wire import Request, decode_request, encode_response
+from eenn.offload.protocol.wire import Request
 
 ARTIFACT_ID = "0123456789abcdef" * 4
 CLASSES = 5

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from eenn.errors import EennError
 from eenn.offload.client.breaker import CircuitBreaker
 from eenn.offload.client.http_cloud import HttpCloud
+from eenn.offload.client.transport import Timeouts
 from eenn.offload.protocol.codecs import quantise
 from eenn.offload.protocol.errors import BadReply, CloudRefused, CloudTimeout, OffloadError
 from tests.offload.client.flaky import (
@@ -287,8 +288,6 @@ def test_a_question_that_came_too_late_does_not_count_against_the_cloud(server: 
         ({"retries": -1}, "0 or more"),
         ({"token": ""}, "token"),
         ({"token": "two\nlines"}, "token"),
-        ({"connect_timeout_ms": 0}, "allowed is more than 0"),
-        ({"read_timeout_ms": float("nan")}, "allowed is more than 0"),
         ({"url": "https://cloud.example", "ca_file": "/none"}, "/none cannot be read as cert"),
         ({"url": "https://cloud.example", "ca_file": __file__}, "cannot be read as cert"),
     ],
@@ -297,6 +296,12 @@ def test_settings_that_cannot_be_used_are_refused(given: dict[str, Any], said: s
     with pytest.raises(EennError, match=said) as caught:
         HttpCloud(**{"url": "http://cloud.example", "artifact_id": ARTIFACT_ID, **given})
     assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("given", [{"connect_ms": 0}, {"read_ms": float("nan")}])
+def test_timeouts_that_are_not_positive_are_refused(given: dict[str, float]) -> None:
+    with pytest.raises(EennError, match="allowed is more than 0"):
+        Timeouts(**given)
 
 
 def test_compression_that_is_missing_is_known_at_the_start(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from eenn.offload.client import sockets
 from eenn.offload.client.http_cloud import HttpCloud
+from eenn.offload.client.transport import Timeouts
 from eenn.offload.protocol.errors import CloudTimeout, CloudUnreachable
 from tests.offload.client.flaky import (
     ARTIFACT_ID,
@@ -57,7 +58,7 @@ def test_the_deadline_ends_every_wait(behave: Behaviour) -> None:
 
 def test_the_read_timeout_ends_a_wait_without_deadline() -> None:
     start = time.monotonic()
-    error, tries = failure_of(trickle(OK, b"A: b\r\n"), read_timeout_ms=150, retries=1)
+    error, tries = failure_of(trickle(OK, b"A: b\r\n"), timeouts=Timeouts(read_ms=150), retries=1)
     assert isinstance(error, CloudTimeout)
     assert (error.cause, tries) == ("read", 2)
     assert 0.3 <= time.monotonic() - start < 0.3 + 2 * SLACK_S
@@ -96,8 +97,8 @@ def full_house() -> Iterator[str]:
 @pytest.mark.parametrize(
     ("options", "cause"),
     [
-        ({"connect_timeout_ms": 100}, "connect"),
-        ({"deadline_s": DEADLINE_S, "connect_timeout_ms": 10_000}, "deadline"),
+        ({"timeouts": Timeouts(connect_ms=100)}, "connect"),
+        ({"deadline_s": DEADLINE_S, "timeouts": Timeouts(connect_ms=10_000)}, "deadline"),
     ],
 )
 def test_connecting_is_waited_for_no_longer_than_allowed(
@@ -121,7 +122,7 @@ def test_a_resolver_is_waited_for_no_longer_than_allowed(monkeypatch: pytest.Mon
 
     monkeypatch.setattr(sockets, "getaddrinfo", hanging)
     start = time.monotonic()
-    error, _ = failure("http://cloud.example:8000", connect_timeout_ms=100)
+    error, _ = failure("http://cloud.example:8000", timeouts=Timeouts(connect_ms=100))
     done.set()
     assert error.cause == "connect"
     assert time.monotonic() - start < SLACK_S

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from eenn.offload.client.http_cloud import SAMPLE_BYTES, HttpCloud
+from eenn.offload.protocol.encoding import encode_request
 from eenn.offload.protocol.errors import (
     BadReply,
     BadRequest,
@@ -20,7 +21,7 @@ from eenn.offload.protocol.errors import (
     CloudUnreachable,
     OffloadError,
 )
-from eenn.offload.protocol.wire import ARTIFACT, Request, encode_request
+from eenn.offload.protocol.wire import ARTIFACT, Request
 from tests.offload.client.flaky import (
     ARTIFACT_ID,
     IMAGE,

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from eenn.offload.client.http_cloud import HttpCloud
+from eenn.offload.client.transport import Timeouts
 from eenn.offload.protocol.errors import CloudUnreachable
 from tests.offload.certificates import make_certificate, server_context
 from tests.offload.client.flaky import (
@@ -76,7 +77,7 @@ def test_http_to_a_server_of_https(certificate: tuple[Path, Path]) -> None:
 
 def test_a_handshake_is_waited_for_no_longer_than_allowed() -> None:
     with serving(deaf) as server:
-        error, _ = failure(server.url.replace("http", "https"), connect_timeout_ms=100)
+        error, _ = failure(server.url.replace("http", "https"), timeouts=Timeouts(connect_ms=100))
     assert error.cause == "connect"
 
 

@@ -10,7 +10,8 @@ import numpy as np
 from hypothesis import strategies as st
 from PIL import Image
 
-from eenn.offload.protocol.wire import JSON_LENGTH, Request, encode_request
+from eenn.offload.protocol.encoding import encode_request
+from eenn.offload.protocol.wire import JSON_LENGTH, Request
 
 SHAPE = (3, 32, 32)
 INFER = "/v2/models/{}/infer"

@@ -22,7 +22,7 @@ from eenn.offload.cloud.app import make_app
 from eenn.offload.cloud.command import RunningCloud, running
 from eenn.offload.cloud.settings import Settings
 from eenn.offload.edge.clouds import LocalCloud
-from eenn.offload.protocol.wire import decode_response
+from eenn.offload.protocol.decoding import decode_response
 from tests.offload.cloud.asgi import InProcess
 from tests.offload.cloud.bad_requests import HONEST, Bytes, Sent, bad_requests
 from tests.offload.exported import Exported

@@ -33,9 +33,10 @@ from eenn.offload.client.http_cloud import HttpCloud
 from eenn.offload.cloud.command import RunningCloud, main, running
 from eenn.offload.edge.clouds import LocalCloud
 from eenn.offload.protocol.codecs import pack, unpack
+from eenn.offload.protocol.decoding import decode_response
+from eenn.offload.protocol.encoding import encode_request
 from eenn.offload.protocol.errors import CloudOverloaded, CloudRefused, CloudUnreachable
 from eenn.offload.protocol.wire import Request as InferRequest
-from eenn.offload.protocol.wire import decode_response, encode_request
 from tests.offload.certificates import make_certificate
 from tests.offload.exported import CLASSES, PREPROCESSING, Exported
 

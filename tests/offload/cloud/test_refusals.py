@@ -14,7 +14,8 @@ from PIL import Image
 
 from eenn.offload.cloud.app import make_app
 from eenn.offload.cloud.settings import Settings
-from eenn.offload.protocol.wire import Request, encode_request
+from eenn.offload.protocol.encoding import encode_request
+from eenn.offload.protocol.wire import Request
 from tests.offload.cloud.asgi import InProcess, Reply
 from tests.offload.exported import Exported
 

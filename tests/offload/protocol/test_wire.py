@@ -14,16 +14,10 @@ from hypothesis.extra.numpy import array_shapes, arrays
 from numpy.testing import assert_array_equal
 
 from eenn.offload.protocol.codecs import dequantise, pack, quantise, unpack
+from eenn.offload.protocol.decoding import decode_request, decode_response
+from eenn.offload.protocol.encoding import encode_request, encode_response
 from eenn.offload.protocol.errors import BadRequest
-from eenn.offload.protocol.wire import (
-    JSON_LENGTH,
-    Request,
-    Tensor,
-    decode_request,
-    decode_response,
-    encode_request,
-    encode_response,
-)
+from eenn.offload.protocol.wire import JSON_LENGTH, Request, Tensor
 
 quick = settings(max_examples=100, deadline=None)
 

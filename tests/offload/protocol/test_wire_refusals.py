@@ -11,8 +11,10 @@ import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from eenn.offload.protocol.decoding import decode_request, decode_response
+from eenn.offload.protocol.encoding import encode_request
 from eenn.offload.protocol.errors import BadReply, BadRequest
-from eenn.offload.protocol.wire import JSON_LENGTH, decode_request, decode_response, encode_request
+from eenn.offload.protocol.wire import JSON_LENGTH
 from tests.offload.protocol.test_wire import TRITON_BYTES, TRITON_JSON, triton_request
 
 

@@ -1,0 +1,79 @@
+"""From a description to a network: placing the branches, building it, measuring its exits."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from eenn.models.architecture import Architecture, Exit
+from eenn.models.backbones.mobilenet_v2 import mobilenetv2
+from eenn.models.early_exit import EarlyExitNet
+from eenn.models.heads import make_head
+from eenn.models.placement import measure, place_branches
+
+
+def place(
+    classes: int,
+    branches: int | Sequence[int],
+    head: str = "conv",
+    width_mult: float = 1.0,
+    input_size: int = 224,
+) -> Architecture:
+    """Spread branches evenly over the MACs, or put them at given positions.
+
+    Raises:
+        EennError: see `place_branches`.
+    """
+    blocks, _ = mobilenetv2(classes, width_mult)
+    positions = place_branches(blocks, branches, input_size)
+    return Architecture(classes, positions, head, width_mult, input_size)
+
+
+def build(architecture: Architecture, weights: str | Path | None = None) -> EarlyExitNet:
+    """Build a network in channels-last format, its backbone started from `weights`.
+
+    Raises:
+        EennError: unknown head, or unusable weights (see `mobilenetv2`).
+    """
+    classes, input_size = architecture.classes, architecture.input_size
+    blocks, classifier = mobilenetv2(classes, architecture.width_mult, weights)
+    ends = [position + 1 for position in architecture.positions] + [len(blocks)]
+    segments = [nn.Sequential(*blocks[a:b]) for a, b in pairwise([0, *ends])]
+    shapes = _feature_shapes(segments, input_size)
+    last_side = shapes[-1][-1]
+    heads = [make_head(architecture.head, c, h, last_side, classes) for c, h, _ in shapes[:-1]]
+    # Convolutions on CPU and on tensor cores run fastest with channels last.
+    network = EarlyExitNet(segments, [*heads, classifier])
+    return network.to(memory_format=torch.channels_last)
+
+
+def measure_exits(architecture: Architecture) -> tuple[Exit, ...]:
+    """Measure the table of exits on a network built for the purpose, a row for every exit."""
+    network = build(architecture)
+    x = torch.zeros(1, 3, architecture.input_size, architecture.input_size)
+    rows = []
+    after, macs = -1, 0
+    for segment, head in zip(network.segments, network.heads, strict=True):
+        segment_macs, x = measure(segment, x)
+        head_macs, _ = measure(head, x)
+        after += len(list(segment.children()))
+        macs += segment_macs
+        _, channels, height, width = x.shape
+        payload_bytes = x.numel() * x.element_size()
+        rows.append(Exit(after, channels, height, width, macs, head_macs, payload_bytes))
+    return tuple(rows)
+
+
+def _feature_shapes(segments: Sequence[nn.Module], input_size: int) -> list[torch.Size]:
+    """Shape (channels, height, width) after each segment."""
+    x = torch.zeros(1, 3, input_size, input_size)
+    shapes = []
+    with torch.no_grad():
+        for segment in segments:
+            # In training mode the pass would change BatchNorm's statistics.
+            x = segment.eval()(x)
+            segment.train()
+            shapes.append(x.shape[1:])
+    return shapes

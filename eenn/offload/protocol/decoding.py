@@ -1,0 +1,221 @@
+"""From untrusted bytes to messages.
+
+A message that is not exactly what it says raises one error, and nothing is allocated because a
+header claims it.
+"""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from itertools import chain
+from typing import NoReturn, TypeVar
+
+import numpy as np
+
+from eenn.files import Json, JsonObject
+from eenn.offload.protocol.errors import BadReply, BadRequest
+from eenn.offload.protocol.wire import (
+    DTYPES,
+    FILES,
+    JSON_LENGTH,
+    Malformed,
+    Parameter,
+    Request,
+    Response,
+    Tensor,
+    brief,
+    check_finite,
+    check_shape,
+    import_zstandard,
+    malformed_as,
+)
+
+T = TypeVar("T")
+
+MAX_BYTES = 64 * 2**20
+ZSTD_WINDOW_BYTES = 8 * 2**20  # what RFC 9659 lets a receiver of HTTP content insist on
+
+
+def decode_request(body: bytes, headers: Mapping[str, str], max_bytes: int = MAX_BYTES) -> Request:
+    """The request in an HTTP body; its tensors may be read-only.
+
+    Args:
+        max_bytes: that a compressed body may grow to.
+
+    Raises:
+        BadRequest: anything that is not a request of this protocol.
+    """
+    with malformed_as(BadRequest):
+        header, body, start = _split(body, headers, max_bytes)
+        parameters = _parameters(header)
+        binary = parameters.get("binary_data_output") is True
+        outputs = {}
+        for entry in _entries(header, "outputs", []):
+            asked = _parameters(entry)
+            if set(asked) - {"binary_data"}:
+                raise Malformed(f"output parameters {brief(asked)}: only binary_data is known here")
+            outputs[_get(entry, "name", str)] = _get(asked, "binary_data", bool, binary)
+        inputs = _tensors(_entries(header, "inputs"), body, start)
+        return Request(inputs, parameters, outputs, _get(header, "id", str, ""))
+
+
+def decode_response(
+    body: bytes, headers: Mapping[str, str], max_bytes: int = MAX_BYTES
+) -> Response:
+    """The response in an HTTP body; arguments as of `decode_request`.
+
+    Raises:
+        BadReply: anything that is not a response of this protocol.
+    """
+    with malformed_as(BadReply):
+        header, body, start = _split(body, headers, max_bytes)
+        outputs = _tensors(_entries(header, "outputs"), body, start)
+        return Response(_get(header, "model_name", str, ""), outputs, _get(header, "id", str, ""))
+
+
+def _split(
+    body: bytes, headers: Mapping[str, str], max_bytes: int
+) -> tuple[JsonObject, bytes, int]:
+    """The JSON header, the whole body decompressed, and where in it the tensors start."""
+    given = {name.lower(): value for name, value in headers.items()}
+    encoding = given.get("content-encoding", "identity").strip().lower()
+    if encoding == "zstd":
+        body = _decompress(body, max_bytes)
+    elif encoding != "identity":
+        raise Malformed(f"content encoding {brief(encoding)}; allowed are zstd and identity")
+    length = given.get(JSON_LENGTH.lower(), str(len(body)))
+    # int() alone would take signs, blanks, underscores and other alphabets' digits.
+    if not (length.isascii() and length.isdigit() and len(length) < 20):
+        raise Malformed(f"{JSON_LENGTH} is {brief(length)}; it has to be a number of bytes")
+    start = int(length)
+    if start > len(body):
+        raise Malformed(f"{JSON_LENGTH} is {start}, but the body has {len(body)} bytes")
+    try:
+        header = _JSON.decode(str(memoryview(body)[:start], "utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise Malformed(f"the header is no JSON: {error}") from error
+    if type(header) is not dict:
+        raise Malformed("the header has to be a JSON object")
+    return header, body, start
+
+
+def _decompress(body: bytes, max_bytes: int) -> bytes:
+    zstandard = import_zstandard()
+    try:
+        # One-shot decompression allocates what the frame declares; without a size it says 2^64 - 1.
+        if zstandard.get_frame_parameters(body).content_size > max_bytes:
+            raise Malformed(f"a zstd body has to declare its size, at most {max_bytes} bytes")
+        decompressor = zstandard.ZstdDecompressor(max_window_size=ZSTD_WINDOW_BYTES)
+        content: bytes = decompressor.decompress(body, allow_extra_data=False)
+    except zstandard.ZstdError as error:
+        raise Malformed(f"the body is not the zstd it says it is: {error}") from error
+    return content
+
+
+def _tensors(entries: Sequence[JsonObject], body: bytes, start: int) -> dict[str, Tensor]:
+    """The tensors of all entries, whose bytes follow each other from `start` to the body's end."""
+    tensors: dict[str, Tensor] = {}
+    for entry in entries:
+        name, datatype = _get(entry, "name", str), _get(entry, "datatype", str)
+        shape, parameters = check_shape(_get(entry, "shape", list)), _parameters(entry)
+        if datatype not in DTYPES and datatype != FILES:
+            raise Malformed(f"datatype {brief(datatype)}; allowed are {', '.join(DTYPES)}, {FILES}")
+        if name in tensors:
+            raise Malformed(f"two tensors are called {brief(name)}")
+        if "binary_data_size" in parameters:
+            size = _get(parameters, "binary_data_size", int)
+            if not 0 <= size <= len(body) - start or "data" in entry:
+                raise Malformed(
+                    f"tensor {brief(name)}: {brief(size)} bytes of it are not in the body"
+                )
+            # A slice is a copy, and so aligned wherever the header happens to end.
+            tensor = _from_bytes(body[start : start + size], datatype, shape)
+            start += size
+        else:
+            tensor = _from_json(_get(entry, "data", list), datatype, shape)
+        check_finite(name, tensor)
+        tensors[name] = tensor
+    if not tensors:
+        raise Malformed("a message needs at least one tensor")
+    if start != len(body):
+        raise Malformed(f"{len(body) - start} bytes follow the last tensor")
+    return tensors
+
+
+def _from_bytes(data: bytes, datatype: str, shape: tuple[int, ...]) -> Tensor:
+    count = math.prod(shape)
+    if datatype != FILES:
+        if len(data) != count * DTYPES[datatype].itemsize:
+            raise Malformed(f"{datatype} of shape {list(shape)} does not take {len(data)} bytes")
+        return np.frombuffer(data, DTYPES[datatype]).reshape(shape)
+    files: list[bytes] = []
+    start = 0
+    while start < len(data) and len(files) < count:
+        length = int.from_bytes(data[start : start + 4], "little")
+        files.append(data[start + 4 : start + 4 + length])
+        start += 4 + length
+    if start != len(data) or len(files) != count:
+        raise Malformed(f"{FILES} of shape {list(shape)} is not what the {len(data)} bytes hold")
+    tensor = np.empty(count, object)
+    tensor[:] = files
+    return tensor.reshape(shape)
+
+
+def _from_json(data: list[Json], datatype: str, shape: tuple[int, ...]) -> Tensor:
+    """A tensor from a flat list of numbers, or one nested like its shape."""
+    nested = data and type(data[0]) is list
+    numbers: list[Json] = [data]
+    for size in shape if nested else (math.prod(shape),):
+        rows = [row for row in numbers if type(row) is list and len(row) == size]
+        if len(rows) < len(numbers):
+            raise Malformed(f"JSON data is not of shape {list(shape)}")
+        numbers = list(chain.from_iterable(rows))
+    kinds = {type(number) for number in numbers}
+    if datatype == "FP32" and kinds <= {int, float}:
+        try:
+            with np.errstate(over="ignore"):
+                return np.array(numbers, np.float32).reshape(shape)
+        except OverflowError as error:
+            raise Malformed("JSON data of FP32 has an integer beyond its range") from error
+    if datatype == "UINT8" and kinds == {int}:
+        whole = np.array(numbers, object)
+        if whole.min() >= 0 and whole.max() <= 255:
+            return whole.astype(np.uint8).reshape(shape)
+    raise Malformed(f"JSON data of {datatype}: allowed are numbers for FP32 and 0 to 255 for UINT8")
+
+
+def _get(entry: JsonObject, key: str, kind: type[T], default: T | None = None) -> T:
+    """A member of a JSON object, of exactly that type; null is as good as absent."""
+    value = entry.get(key)
+    if value is None and default is not None:
+        return default
+    # A bool would pass for an int.
+    if isinstance(value, kind) and type(value) is kind:
+        return value
+    raise Malformed(f"{key} is {brief(value)}; it has to be of type {kind.__name__}")
+
+
+def _entries(
+    header: JsonObject, key: str, default: list[JsonObject] | None = None
+) -> list[JsonObject]:
+    entries = _get(header, key, list, default)
+    if not all(type(entry) is dict for entry in entries):
+        raise Malformed(f"{key} has to be a list of JSON objects")
+    return entries
+
+
+def _parameters(entry: JsonObject) -> dict[str, Parameter]:
+    parameters = _get(entry, "parameters", dict, {})
+    for name, value in parameters.items():
+        if type(value) not in (str, int, float, bool) or value in (math.inf, -math.inf):
+            raise Malformed(
+                f"parameter {brief(name)} is {brief(value)}; allowed: text, numbers, bools"
+            )
+    return parameters
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")
+
+
+_JSON = json.JSONDecoder(parse_constant=_no_constant)
