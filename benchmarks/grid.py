@@ -23,7 +23,7 @@ import torch
 from eenn.evaluation.exit_metrics import exit_quality
 from eenn.evaluation.grid import Case, Service, exit_outputs, grid
 from eenn.exits.settings import active_sets
-from eenn.files import write_file
+from eenn.files import JsonObject, write_json
 from eenn.models.architecture import Exit
 from eenn.models.building import build, measure_exits, place
 from eenn.planning.costs import CostModel, Link, macs, payloads
@@ -82,7 +82,7 @@ def main() -> None:
     again_s = statistics.median(image_s) * SAMPLES * points
     measure = [sys.executable, "-m", "benchmarks.grid", "memory"]
     peak = subprocess.run(measure, capture_output=True, text=True, check=True)
-    result = {
+    result: JsonObject = {
         "points": points,
         "samples": SAMPLES,
         "grid_s": statistics.median(grid_s),
@@ -92,7 +92,7 @@ def main() -> None:
         "peak_memory_mib": float(peak.stdout),
         **provenance(0, "random records", f"{processor()}, 1 thread"),
     }
-    write_file(RESULT, json.dumps(result, indent=1))
+    write_json(RESULT, result)
     print(json.dumps(result, indent=1))
 
 

@@ -19,7 +19,7 @@ from eenn.evaluation.fitting import CANDIDATES, Goal, fit_p_tar
 from eenn.evaluation.grid import Case, Service, exit_outputs
 from eenn.exits.decide import decide
 from eenn.exits.policies import make_policy
-from eenn.files import write_file
+from eenn.files import JsonObject, write_json
 from eenn.planning.costs import CostModel, Link, macs, payloads
 from eenn.provenance import processor, provenance
 from eenn.records.evaluated_artifact import open_subject
@@ -61,7 +61,7 @@ def main() -> None:
             "violations": sum(risks[p_tar] > LIMIT for p_tar in chosen),
             "median_p_tar": float(np.median(chosen)),
         }
-    result = {
+    result: JsonObject = {
         "draws": DRAWS,
         "limit": LIMIT,
         "delta": DELTA,
@@ -71,7 +71,7 @@ def main() -> None:
         "methods": methods,
         **provenance(subject.split.seed, subject.title, processor()),
     }
-    write_file(RESULT, json.dumps(result, indent=1))
+    write_json(RESULT, result)
     print(json.dumps(result, indent=1))
 
 
