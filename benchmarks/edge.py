@@ -11,7 +11,6 @@ by the wall clock. Writes results/edge_speed.json.
 
 import argparse
 import copy
-import json
 import statistics
 import subprocess
 import sys
@@ -30,7 +29,7 @@ from eenn.artifact import store
 from eenn.data.splits import Split
 from eenn.exits.head_sets import CLASSIFIER, Classifier, Expert, HeadChoice, How
 from eenn.exits.policies.threshold import baseline_rule
-from eenn.files import write_file
+from eenn.files import JsonObject, write_json
 from eenn.models.architecture import Architecture
 from eenn.models.building import build
 from eenn.models.distortion_classifier import DistortionClassifier
@@ -216,7 +215,7 @@ def main() -> None:
         ms = measure(make_variants(path, with_experts, network))
         cold = cold_starts(path, file)
     ratios = {f"{one} / {other}": round(ms[one] / ms[other], 3) for one, other, _ in RATIOS}
-    result = {
+    result: JsonObject = {
         "ms": ms,
         "ratios": ratios,
         "cold_start": cold,
@@ -229,8 +228,7 @@ def main() -> None:
         "onnxruntime": version("onnxruntime"),
         **provenance(0, "random pixels", processor()),
     }
-    RESULT.parent.mkdir(exist_ok=True)
-    write_file(RESULT, json.dumps(result, indent=1) + "\n")
+    write_json(RESULT, result)
     for name, value in ms.items():
         print(f"{name:28} {value:7.2f} ms")
     for (ratio, value), (*_, target) in zip(ratios.items(), RATIOS, strict=True):

@@ -34,7 +34,7 @@ from eenn.evaluation.rows import Network
 from eenn.exits.policies.base import Validation
 from eenn.exits.policies.threshold import DEFAULT
 from eenn.exits.settings import ActiveBranches, Swept
-from eenn.files import write_file
+from eenn.files import JsonObject, write_json
 from eenn.models.architecture import Exit
 from eenn.models.building import build, measure_exits, place
 from eenn.planning.costs import CostModel, Link, macs, payloads
@@ -98,7 +98,7 @@ def main() -> None:
     again_s = statistics.median(image_s) * SAMPLES * points
     measure = [sys.executable, "-m", "benchmarks.grid", "memory"]
     peak = subprocess.run(measure, capture_output=True, text=True, check=True)
-    result = {
+    result: JsonObject = {
         "points": points,
         "samples": SAMPLES,
         "grid_s": statistics.median(grid_s),
@@ -108,7 +108,7 @@ def main() -> None:
         "peak_memory_mib": float(peak.stdout),
         **provenance(0, "random records", f"{processor()}, 1 thread"),
     }
-    write_file(RESULT, json.dumps(result, indent=1))
+    write_json(RESULT, result)
     print(json.dumps(result, indent=1))
 
 

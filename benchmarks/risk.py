@@ -20,7 +20,7 @@ from eenn.evaluation.grid import Case, Service, exit_outputs
 from eenn.evaluation.rows import Network
 from eenn.exits.decide import decide
 from eenn.exits.policies.threshold import CANDIDATES, DEFAULT, baseline_rule
-from eenn.files import write_file
+from eenn.files import JsonObject, write_json
 from eenn.planning.costs import CostModel, Link, macs, payloads
 from eenn.provenance import processor, provenance
 from eenn.records.evaluated_artifact import open_artifact
@@ -65,7 +65,7 @@ def main() -> None:
             "violations": sum(risks[p_tar] > LIMIT for p_tar in chosen),
             "median_p_tar": float(np.median(chosen)),
         }
-    result = {
+    result: JsonObject = {
         "draws": DRAWS,
         "limit": LIMIT,
         "delta": DELTA,
@@ -75,7 +75,7 @@ def main() -> None:
         "methods": methods,
         **provenance(artifact.split.seed, artifact.title, processor()),
     }
-    write_file(RESULT, json.dumps(result, indent=1))
+    write_json(RESULT, result)
     print(json.dumps(result, indent=1))
 
 

@@ -9,7 +9,6 @@ loop then offers twice the capacity. Writes results/serving.json and .png.
 """
 
 import argparse
-import json
 import statistics
 import tempfile
 import time
@@ -17,10 +16,10 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import ExitStack
+from dataclasses import asdict, dataclass
 from itertools import pairwise
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import psutil
@@ -28,7 +27,7 @@ from matplotlib.figure import Figure
 
 from benchmarks.edge import make_artifact
 from benchmarks.load import Asked, Message, closed_loop, open_loop
-from eenn.files import write_file
+from eenn.files import JsonObject, write_json
 from eenn.offload.cloud.command import RunningCloud, running
 from eenn.offload.edge.clouds import LocalCloud
 from eenn.offload.graphs.index import Graphs, cloud_name
@@ -41,7 +40,42 @@ CLIENTS, MESSAGES = 32, 64
 ROUNDS, ROUND_S = 3, 5.0
 OVERLOAD = 2.0
 BINS = 60
+BATCHES = "batches of 32"
 RESULT = Path("results/serving.json")
+
+Quantiles = dict[str, float]  # median, 99th percentile, largest
+
+
+@dataclass(frozen=True)
+class Throughput:
+    """What many clients get from one server."""
+
+    requests_per_s: float
+    latency_ms: Quantiles
+
+
+@dataclass(frozen=True)
+class Overload:
+    """What became of requests beyond the capacity, and of the server's memory.
+
+    Args:
+        statuses: number of requests by HTTP status; 0 of connections that failed, -1 of answers
+            that were wrong.
+        memory_mib: at first, when the queue is full, at last, and at most.
+        series: the same over time.
+    """
+
+    seconds: float
+    capacity_per_s: float
+    offered_per_s: float
+    answered_per_s: float
+    statuses: dict[str, int]
+    wrong: int
+    failed: int
+    answered_ms: Quantiles
+    refused_ms: Quantiles
+    memory_mib: dict[str, float]
+    series: list[dict[str, float]]
 
 
 def make_messages(path: Path, host: str) -> tuple[list[Message], tuple[int, ...]]:
@@ -77,31 +111,33 @@ def main() -> None:
         load = stack.enter_context(ProcessPoolExecutor(1, get_context("spawn")))
         batching = stack.enter_context(running([path]))
         single = stack.enter_context(running([path], max_batch=1))
-        result: dict[str, Any] = {
-            "shape": shape,
-            "request_bytes": len(messages[0].content),
-            "overhead": overheads(load, batching, messages),
-            "batching": compare(load, batching, single, messages),
-        }
-        capacity = result["batching"]["batches of 32"]["requests_per_s"]
+        overhead = overheads(load, batching, messages)
+        throughput = compare(load, batching, single, messages)
+        capacity = throughput[BATCHES].requests_per_s
         print(f"overload: {OVERLOAD} x {capacity:.0f} requests/s for {given.seconds:.0f} s ...")
         rate = OVERLOAD * capacity
         offered = load.submit(open_loop, batching.url, messages, rate, given.seconds, 0)
         memory = watch_memory(batching, offered)
-        result["overload"] = overload(offered.result(), memory, given.seconds, capacity)
-        result |= provenance(0, "drawn features, normal", processor())
-    RESULT.parent.mkdir(exist_ok=True)
-    write_file(RESULT, json.dumps(result, indent=1) + "\n")
-    save_figure(figure(result["overload"]), RESULT.with_suffix(".png"))
+        taken = overload(offered.result(), memory, given.seconds, capacity)
+    result: JsonObject = {
+        "shape": shape,
+        "request_bytes": len(messages[0].content),
+        "overhead": overhead,
+        "batching": {name: asdict(measured) for name, measured in throughput.items()},
+        "overload": asdict(taken),
+        **provenance(0, "drawn features, normal", processor()),
+    }
+    write_json(RESULT, result)
+    save_figure(figure(taken), RESULT.with_suffix(".png"))
     print(f"wrote {RESULT} and {RESULT.with_suffix('.png')}")
 
 
 def overheads(
     load: ProcessPoolExecutor, server: RunningCloud, messages: Sequence[Message]
-) -> dict[str, Any]:
+) -> dict[str, dict[str, Quantiles]]:
     """Round trip minus the model's time, with one client and many; for many, also without the time
     in the queue."""
-    rows: dict[str, Any] = {}
+    rows = {}
     for clients in (1, CLIENTS):
         load.submit(closed_loop, server.url, messages, clients, 1.0).result()  # to warm up
         asked = load.submit(closed_loop, server.url, messages, clients, ROUND_S).result()
@@ -121,15 +157,15 @@ def compare(
     batching: RunningCloud,
     single: RunningCloud,
     messages: Sequence[Message],
-) -> dict[str, Any]:
+) -> dict[str, Throughput]:
     """Requests per second and latency of many clients, with batches and without, taking turns."""
-    servers = {"batches of 32": batching, "one by one": single}
+    servers = {BATCHES: batching, "one by one": single}
     rounds: dict[str, list[list[Asked]]] = {name: [] for name in servers}
     for _ in range(ROUNDS):
         for name, server in servers.items():
             asked = load.submit(closed_loop, server.url, messages, CLIENTS, ROUND_S).result()
             rounds[name].append(asked)
-    rows: dict[str, Any] = {}
+    rows = {}
     for name, all_asked in rounds.items():
         per_s = [
             sum(row.status == 200 for row in asked)
@@ -137,12 +173,10 @@ def compare(
             for asked in all_asked
         ]
         latency = [quantiles(asked, lambda row: row.latency_ms) for asked in all_asked]
-        rows[name] = {
-            "requests_per_s": round(statistics.median(per_s), 1),
-            "latency_ms": {
-                key: statistics.median(row[key] for row in latency) for key in latency[0]
-            },
-        }
+        rows[name] = Throughput(
+            round(statistics.median(per_s), 1),
+            {key: statistics.median(row[key] for row in latency) for key in latency[0]},
+        )
         print(f"{name}, {CLIENTS} clients: {rows[name]}")
     return rows
 
@@ -158,29 +192,27 @@ def watch_memory(server: RunningCloud, until: "Future[list[Asked]]") -> list[tup
 
 def overload(
     asked: Sequence[Asked], memory: Sequence[tuple[float, float]], seconds: float, capacity: float
-) -> dict[str, Any]:
+) -> Overload:
     """What became of the requests, and of the server's memory."""
     answered = [row for row in asked if row.status in (200, -1)]
     refused = [row for row in asked if row.status in (429, 503)]
     # The first tenth fills the queue and the largest batch.
     settled = [mib for second, mib in memory if second > seconds / 10]
-    result = {
-        "seconds": seconds,
-        "capacity_per_s": capacity,
-        "offered_per_s": round(len(asked) / seconds, 1),
-        "answered_per_s": round(len(answered) / seconds, 1),
-        "statuses": {str(status): n for status, n in Counter(r.status for r in asked).items()},
-        "wrong": sum(row.status == -1 for row in asked),
-        "failed": sum(row.status == 0 for row in asked),
-        "answered_ms": quantiles(answered, lambda row: row.latency_ms),
-        "refused_ms": quantiles(refused, lambda row: row.latency_ms),
-        "memory_mib": {
-            "first": round(settled[0], 1), "last": round(settled[-1], 1),
-            "largest": round(max(settled), 1),
-        },
-        "series": series(asked, memory, seconds),
-    }  # fmt: skip
-    print({key: value for key, value in result.items() if key != "series"})
+    levels = {"first": settled[0], "last": settled[-1], "largest": max(settled)}
+    result = Overload(
+        seconds=seconds,
+        capacity_per_s=capacity,
+        offered_per_s=round(len(asked) / seconds, 1),
+        answered_per_s=round(len(answered) / seconds, 1),
+        statuses={str(status): n for status, n in Counter(r.status for r in asked).items()},
+        wrong=sum(row.status == -1 for row in asked),
+        failed=sum(row.status == 0 for row in asked),
+        answered_ms=quantiles(answered, lambda row: row.latency_ms),
+        refused_ms=quantiles(refused, lambda row: row.latency_ms),
+        memory_mib={name: round(mib, 1) for name, mib in levels.items()},
+        series=series(asked, memory, seconds),
+    )
+    print({key: value for key, value in asdict(result).items() if key != "series"})
     return result
 
 
@@ -204,7 +236,7 @@ def series(
     return rows
 
 
-def quantiles(asked: Sequence[Asked], value: Callable[[Asked], float]) -> dict[str, float]:
+def quantiles(asked: Sequence[Asked], value: Callable[[Asked], float]) -> Quantiles:
     """Median, 99th percentile and largest of a number of every request."""
     values = np.array([value(row) for row in asked])
     if not len(values):
@@ -216,16 +248,16 @@ def quantiles(asked: Sequence[Asked], value: Callable[[Asked], float]) -> dict[s
     }
 
 
-def figure(measured: dict[str, Any]) -> Figure:
+def figure(measured: Overload) -> Figure:
     """Requests, latencies and memory over time."""
-    rows = measured["series"]
+    rows = measured.series
     seconds = [row["s"] for row in rows]
     drawn = Figure(figsize=(6.4, 6.4), layout="constrained")
     rates, latencies, memory = drawn.subplots(3, 1, sharex=True)
     for name, colour, style in (("answered", "#0072b2", "-"), ("refused", "#d55e00", "--")):
         rates.plot(seconds, [row[f"{name}_per_s"] for row in rows], style, c=colour, label=name)
         latencies.plot(seconds, [row[f"{name}_ms"] for row in rows], style, c=colour, label=name)
-    rates.axhline(measured["capacity_per_s"], color="0.6", linewidth=1, label="capacity")
+    rates.axhline(measured.capacity_per_s, color="0.6", linewidth=1, label="capacity")
     rates.set(ylabel="requests/s", ylim=(0, None))
     rates.legend(loc="lower right", ncols=3, frameon=False)
     latencies.set(ylabel="median latency (ms)", yscale="log")

@@ -27,7 +27,7 @@ from torchvision.models import mobilenet_v2
 from eenn.data.augmentation import Augmentation
 from eenn.data.datamodule import EpochSampler, TrainingImages
 from eenn.data.datasets import FolderImages
-from eenn.files import write_file
+from eenn.files import JsonObject, write_json
 from eenn.hardware import prepare
 from eenn.models.building import build, place
 from eenn.preprocess import Preprocessing
@@ -150,7 +150,7 @@ def main() -> None:
                 measured.append(float(run.stdout.splitlines()[-1]))
                 print(f"{name}: {measured[-1]:.1f} images/s", flush=True)
     medians = {name: statistics.median(measured) for name, measured in rates.items()}
-    result = {
+    result: JsonObject = {
         "images_per_s": medians,
         "rounds": rates,
         "batch": BATCH,
@@ -161,8 +161,7 @@ def main() -> None:
             prepare("cpu").hardware,
         ),
     }
-    RESULT.parent.mkdir(exist_ok=True)
-    write_file(RESULT, json.dumps(result, indent=1) + "\n")
+    write_json(RESULT, result)
     for other in ("bare loop", "as PyTorch comes"):
         print(f"ours / {other}: {medians['ours'] / medians[other]:.2f}")
     print(f"loading / ours: {medians['loading'] / medians['ours']:.1f}\nwrote {RESULT}")

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from eenn.files import write_file
+from eenn.files import JsonObject, write_json
 from eenn.offload.protocol.codecs import Floats, Precision, pack, unpack
 from eenn.offload.protocol.decoding import decode_request
 from eenn.offload.protocol.encoding import Message, encode_request
@@ -82,14 +82,13 @@ def main() -> None:
         }
         for name, (_, decode) in FORMATS.items()
     }
-    result = {
+    result: JsonObject = {
         "shape": SHAPE,
         "formats": formats,
         "rounds": ROUNDS,
         **provenance(0, "drawn features, normal", processor()),
     }
-    RESULT.parent.mkdir(exist_ok=True)
-    write_file(RESULT, json.dumps(result, indent=1) + "\n")
+    write_json(RESULT, result)
     print("format            bytes  of JSON  encode ms  decode ms    error")
     json_bytes = formats["JSON list"]["payload_bytes"]
     for name, row in formats.items():

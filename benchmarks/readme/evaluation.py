@@ -2,9 +2,8 @@
 
 import re
 from collections.abc import Iterable
-from typing import Any
 
-from benchmarks.readme.results import RESULTS, interval, run_of, where
+from benchmarks.readme.results import RESULTS, Content, interval, run_of, where
 from eenn.evaluation.experts import Confusion
 from eenn.exits.head_sets import FINE_TUNED
 from eenn.exits.settings import Baseline
@@ -145,7 +144,7 @@ def expert_gains() -> str:
     return f"{table(rows)}\n\nFrom the table above and the next. {_evaluated(*runs)}"
 
 
-def _gains(run: dict[str, Any]) -> dict[str, float]:
+def _gains(run: Content) -> dict[str, float]:
     found: dict[tuple[str, float], dict[str, dict[str, float]]] = {}
     for row in run["points"]:
         found.setdefault((row["distortion"], row["level"]), {})[row["experts"]] = row
@@ -206,7 +205,7 @@ def more_kinds() -> str:
     return f"{table(rows)}\n\n{table(chosen)}\n\np_tar 0.8, all branches active. {_evaluated(run)}"
 
 
-def _confusion(row: dict[str, Any]) -> Confusion:
+def _confusion(row: Content) -> Confusion:
     """Read a flat row of a result file."""
 
     def estimate(name: str) -> Estimate:
@@ -224,18 +223,18 @@ def _confusion(row: dict[str, Any]) -> Confusion:
     )
 
 
-def _trained_kinds(run: dict[str, Any]) -> Iterable[str]:
+def _trained_kinds(run: Content) -> Iterable[str]:
     (network,) = run["networks"].values()
     kinds: dict[str, list[float]] = network["levels"]
     return kinds
 
 
-def _expert_rows(*runs: dict[str, Any]) -> list[dict[str, str]]:
+def _expert_rows(*runs: Content) -> list[dict[str, str]]:
     """A row for every network, kind and level, the ways to answer side by side."""
     fine_tuned = any(row["experts"] == FINE_TUNED for run in runs for row in run["points"])
     rows = []
     for run in runs:
-        by_place: dict[tuple[str, float], dict[str, Any]] = {}
+        by_place: dict[tuple[str, float], Content] = {}
         for row in run["points"]:
             by_place.setdefault((row["distortion"], row["level"]), {})[row["experts"]] = row
         for (kind, level), ways in by_place.items():
@@ -260,7 +259,7 @@ def _expert_rows(*runs: dict[str, Any]) -> list[dict[str, str]]:
     return rows
 
 
-def _last_exit_only(run: dict[str, Any], like: dict[str, Any]) -> dict[str, Any]:
+def _last_exit_only(run: Content, like: Content) -> Content:
     """The row of the same network at the same level with no active branch."""
     return next(
         row
@@ -270,5 +269,5 @@ def _last_exit_only(run: dict[str, Any], like: dict[str, Any]) -> dict[str, Any]
     )
 
 
-def _evaluated(*runs: dict[str, Any]) -> str:
+def _evaluated(*runs: Content) -> str:
     return f"{runs[0]['split'].title()} split, {runs[0]['points'][0]['n']} images. {where(*runs)}"

@@ -1,8 +1,6 @@
 """Tables of edge and cloud: live times, stages, the wire, the server."""
 
-from typing import Any
-
-from benchmarks.readme.results import distinct, interval, run_of, where
+from benchmarks.readme.results import Content, distinct, interval, run_of, where
 from eenn.exits.settings import Baseline
 from eenn.reports.tables import table
 
@@ -106,7 +104,7 @@ def serving() -> str:
     )
 
 
-def _live(row: dict[str, Any]) -> dict[str, str]:
+def _live(row: Content) -> dict[str, str]:
     """The columns of a point of an offloading benchmark."""
     predicted = row["predicted_ms"]
     return {
@@ -122,7 +120,7 @@ def _live(row: dict[str, Any]) -> dict[str, str]:
     }
 
 
-def _offloaded(*runs: dict[str, Any]) -> str:
+def _offloaded(*runs: Content) -> str:
     features, link, measured, edge = (
         distinct(runs, key) for key in ("features", "link", "link as measured", "edge")
     )

@@ -8,20 +8,23 @@ from typing import Any
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "results"
 
+# A result file, or a row in it: what is in there depends on the script that wrote it.
+Content = dict[str, Any]
 
-def run_of(name: str) -> dict[str, Any]:
+
+def run_of(name: str) -> Content:
     """The content of results/NAME.json."""
-    content: dict[str, Any] = json.loads((RESULTS / f"{name}.json").read_text())
+    content: Content = json.loads((RESULTS / f"{name}.json").read_text())
     return content
 
 
-def interval(row: dict[str, Any], name: str, scale: float) -> str:
+def interval(row: Content, name: str, scale: float) -> str:
     """A number with its interval, both times `scale`."""
     low, high = (row[f"{name}_{end}"] * scale for end in ("low", "high"))
     return f"{row[name] * scale:.1f} ({low:.1f}-{high:.1f})"
 
 
-def where(*runs: dict[str, Any]) -> str:
+def where(*runs: Content) -> str:
     """Data, seed, hardware and date, for a line under a table."""
     data, hardware, date, seed = (
         distinct(runs, key) for key in ("data", "hardware", "date", "seed")
@@ -29,6 +32,6 @@ def where(*runs: dict[str, Any]) -> str:
     return f"Data: {data}. Seed {seed}. {hardware}. {date}."
 
 
-def distinct(runs: Sequence[dict[str, Any]], key: str) -> str:
+def distinct(runs: Sequence[Content], key: str) -> str:
     """What runs say of `key`, every value once."""
     return ", ".join(dict.fromkeys(str(run[key]) for run in runs))

@@ -1,8 +1,6 @@
 """Tables of trainings: what exits reach, by head and by number of branches, and how fast."""
 
-from typing import Any
-
-from benchmarks.readme.results import RESULTS, distinct, run_of, where
+from benchmarks.readme.results import RESULTS, Content, distinct, run_of, where
 from eenn.files import from_json
 from eenn.models.architecture import Exit
 from eenn.reports.tables import exit_rows, table
@@ -59,23 +57,23 @@ def speed() -> str:
     return f"{table(rows)}\n\nBatch {run['batch']} at {run['input_size']} px. {where(run)}"
 
 
-def _exit_rows(run: dict[str, Any]) -> list[dict[str, str]]:
+def _exit_rows(run: Content) -> list[dict[str, str]]:
     temperatures = from_json(Temperatures, run["temperatures"])
     return exit_rows(run["test"], temperatures, from_json(tuple[Exit, ...], run["exits"]))
 
 
-def _accuracies(name: str, run: dict[str, Any]) -> dict[str, str]:
+def _accuracies(name: str, run: Content) -> dict[str, str]:
     return {"heads": name} | {
         f"exit {k}": f"{100 * a:.1f}" for k, a in enumerate(run["test"]["accuracy"], 1)
     }
 
 
-def _total_mmacs(run: dict[str, Any]) -> str:
+def _total_mmacs(run: Content) -> str:
     total = run["exits"][-1]["macs"] + sum(row["head_macs"] for row in run["exits"])
     return f"{total / 1e6:.1f}"
 
 
-def _origin(*runs: dict[str, Any]) -> str:
+def _origin(*runs: Content) -> str:
     """Data, seed, epochs, hardware and date, for a line under a table."""
     samples, epochs, size = (
         distinct(runs, key) for key in ("test_samples", "epochs", "input_size")

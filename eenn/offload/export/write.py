@@ -7,7 +7,6 @@ static, from ranges that are measured once on the whole: a cut that is quantised
 then quantised the same.
 """
 
-import copy
 import hashlib
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
@@ -16,12 +15,10 @@ from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 import numpy as np
-import onnx
 import torch
 from numpy.typing import NDArray
-from onnx import ModelProto, NodeProto, helper, numpy_helper
+from onnx import ModelProto
 from onnx.utils import Extractor
-from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_static
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -31,6 +28,7 @@ from eenn.errors import EennError
 from eenn.exits.head_sets import CLASSIFIER, PLAIN
 from eenn.files import new_directory, write_file
 from eenn.models.early_exit import EarlyExitNet
+from eenn.offload.export.quantise import Quantiser, with_plain_nodes
 from eenn.offload.graphs import index
 from eenn.offload.graphs.index import NEXT_FEATURES, Graph, Graphs
 from eenn.offload.protocol.wire import FEATURES, LOGITS
@@ -74,7 +72,7 @@ def export(artifact_dir: str | Path, calibration: Iterable[Images], images: Imag
             rows.append(row)
 
         with TemporaryDirectory() as scratch:
-            quantiser = _Quantiser(whole, batches, Path(scratch))
+            quantiser = Quantiser(whole, batches, Path(scratch))
             cuts = list(_cuts(len(loaded.network.segments), experts))
             for cut in tqdm(cuts, "graphs", unit="graph", disable=None):
                 model = cutter.extract_model([cut.input], list(cut.outputs))
@@ -106,7 +104,7 @@ def whole_graph(
         for k in range(1, len(network.segments) + 1)
         for name in (_logits(k), _features(k), *(_logits(k, kind) for kind in steps.experts))
     ]
-    return _with_plain_nodes(_exported(steps, input_size, names))
+    return with_plain_nodes(_exported(steps, input_size, names))
 
 
 def _exported(module: nn.Module, input_size: int, output_names: Sequence[str]) -> ModelProto:
@@ -187,93 +185,6 @@ def _cuts(exits: int, kinds: Collection[str]) -> Iterator[_Cut]:
             name, outputs = index.head_name(stop, heads), {_logits(stop, heads): LOGITS}
             # Heads are small, and experts' features are not those that int8's ranges come from.
             yield _Cut(name, _features(stop), outputs, in_int8=False)
-
-
-def _with_plain_nodes(model: ModelProto) -> ModelProto:
-    """The same without operations for which ONNX Runtime has no int8.
-
-    Batch norms behind a convolution are folded by PyTorch's exporter. Those at the start of a head
-    become 1x1 convolutions, as the next one pads with zeros, and its bias could not carry them.
-    """
-    tensors = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
-    nodes, weights = [], list(model.graph.initializer)
-    for node in model.graph.node:
-        if node.op_type == "BatchNormalization":
-            node, own = _as_convolution(node, tensors)
-            weights += own
-        elif node.op_type == "ReduceMean" and sorted(tensors[node.input[1]] % 4) == [2, 3]:
-            node = helper.make_node(
-                "GlobalAveragePool", node.input[:1], node.output, name=node.name
-            )
-        nodes.append(node)
-    used = {name for node in nodes for name in node.input}
-    weights = [weight for weight in weights if weight.name in used]
-    graph = helper.make_graph(
-        nodes, "eenn", model.graph.input, model.graph.output, weights,
-        value_info=model.graph.value_info,
-    )  # fmt: skip
-    return helper.make_model(graph, opset_imports=model.opset_import, ir_version=model.ir_version)
-
-
-def _as_convolution(
-    node: NodeProto, tensors: Mapping[str, NDArray[np.float32]]
-) -> tuple[NodeProto, list[onnx.TensorProto]]:
-    (epsilon,) = (a.f for a in node.attribute if a.name == "epsilon")
-    scale, shift, mean, variance = (tensors[name].astype(np.float64) for name in node.input[1:])
-    weight = scale / np.sqrt(variance + epsilon)
-    bias = shift - mean * weight
-    values = {"weight": weight.reshape(-1, 1, 1, 1), "bias": bias}
-    weights = [
-        numpy_helper.from_array(value.astype(np.float32), f"{node.output[0]}.{name}")
-        for name, value in values.items()
-    ]
-    inputs = [node.input[0], *(weight.name for weight in weights)]
-    convolution = helper.make_node("Conv", inputs, node.output, node.name, group=len(scale))
-    return convolution, weights
-
-
-class _Quantiser:
-    """Turns fp32 graphs that were cut out of `whole` into int8.
-
-    Weights are int8 per channel, activations uint8, which is what CPUs multiply fastest. The first
-    convolution and the depthwise one behind it stay as they are: few and wide channels on the
-    largest map, they lose most of the accuracy in int8 and gain no time.
-    """
-
-    def __init__(self, whole: ModelProto, batches: Iterable[Images], scratch: Path) -> None:
-        self._ranges, self._file = scratch / "ranges.json", scratch / "quantised.onnx"
-        convolutions = [node.name for node in whole.graph.node if node.op_type == "Conv"]
-        self._left_out = convolutions[:2]
-        self._quantise(whole, _Reader(batches))
-
-    def __call__(self, model: ModelProto) -> ModelProto:
-        return self._quantise(model, None)
-
-    def _quantise(self, model: ModelProto, reader: CalibrationDataReader | None) -> ModelProto:
-        # The quantiser moves the weights of what it is given to a file that it then removes.
-        model = copy.deepcopy(model)
-        # Says that shapes are inferred and batch norms folded, which it would warn about.
-        helper.set_model_props(model, {"onnx.quant.pre_process": "onnxruntime.quant"})
-        quantize_static(
-            model,
-            self._file,
-            reader,
-            per_channel=True,
-            activation_type=QuantType.QUInt8,
-            weight_type=QuantType.QInt8,
-            nodes_to_exclude=self._left_out,
-            calibration_cache_path=self._ranges,
-        )
-        return onnx.load(self._file)
-
-
-class _Reader(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime has no types
-    def __init__(self, batches: Iterable[Images]) -> None:
-        self._batches = iter(batches)
-
-    def get_next(self) -> dict[str, Images] | None:
-        batch = next(self._batches, None)
-        return None if batch is None else {_features(0): batch}
 
 
 def _finished(model: ModelProto, cut: _Cut) -> ModelProto:
