@@ -26,7 +26,7 @@ from eenn.exits.head_sets import choose, picked
 from eenn.exits.policies import ExitProbs, make_policy
 from eenn.records.recording import record, record_experts
 from eenn.statistics.calibration import log_probabilities, probabilities
-from tests.workflows.test_train import run_in
+from tests.workflows.training import run_in
 
 ROOT = Path(__file__).parents[2]
 

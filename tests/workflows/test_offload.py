@@ -17,7 +17,7 @@ from eenn.exits.settings import CLOUD_ONLY, EARLY_ON_EDGE, EDGE_ONLY, WHOLE_ON_E
 from eenn.offload.cloud.command import running
 from eenn.offload.edge.clouds import stretched_ms
 from tests.artifact.expert_artifact import run_with_experts
-from tests.workflows.test_evaluate import make_run
+from tests.artifact.trained_run import PREPROCESSING, make_run
 
 LIMIT, BRANCHES = 12, 3
 Rows = list[dict[str, str]]
@@ -131,7 +131,6 @@ def test_the_baselines_are_the_networks_that_they_are_named_after(
 ) -> None:
     """The whole network is the trained one's last exit; cloud only is the conventional network."""
     from eenn.artifact import store
-    from tests.workflows.test_evaluate import PREPROCESSING
 
     torch = pytest.importorskip("torch")
     for policy, run in ((WHOLE_ON_EDGE, "noise"), (CLOUD_ONLY, "plain")):

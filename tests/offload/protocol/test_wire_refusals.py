@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from eenn.offload.protocol.errors import BadReply, BadRequest
 from eenn.offload.protocol.wire import JSON_LENGTH, decode_request, decode_response, encode_request
-from tests.offload.protocol.test_wire import TRITON_BYTES, TRITON_JSON, triton_request
+from tests.offload.protocol.triton_message import TRITON_BYTES, TRITON_JSON, triton_request
 
 
 def message(header: Any, data: bytes = b"") -> tuple[bytes, dict[str, str]]:
