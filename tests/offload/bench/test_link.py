@@ -6,7 +6,7 @@ import selectors
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from socketserver import BaseRequestHandler
 from typing import Any
@@ -30,7 +30,7 @@ from tests.offload.bench.linked import (
     serve,
 )
 from tests.offload.bench.simulated_time import Client, simulated
-from tests.offload.patience import PATIENCE_S
+from tests.offload.patience import PATIENCE_S, wait_until
 
 # Headers are on the link too, and its chunks are sent whole.
 EXTRA_MS = 0.02
@@ -209,13 +209,6 @@ def test_who_does_not_read_holds_the_sender_back() -> None:
         with pytest.raises(TimeoutError):
             client.sendall(bytes(64 << 20))  # more than the kernel's buffers take
         over.set()
-
-
-def wait_until(holds: Callable[[], bool]) -> None:
-    limit = time.monotonic() + PATIENCE_S
-    while not holds():
-        assert time.monotonic() < limit
-        time.sleep(0.005)
 
 
 @pytest.mark.parametrize("state", ["up", "stall", "drop", "refuse"])
