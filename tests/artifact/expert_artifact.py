@@ -13,7 +13,7 @@ from eenn.exits.head_sets import Classifier, Expert
 from eenn.models.distortion_classifier import DistortionClassifier
 from eenn.models.expert_net import ExpertNet
 from eenn.statistics.calibration import Temperatures
-from tests.workflows.test_evaluate import PREPROCESSING, make_run
+from tests.artifact.trained_run import PREPROCESSING, make_run
 
 KINDS = ("gaussian_blur", "gaussian_noise")
 

@@ -25,7 +25,8 @@ from eenn.exits.policies.registry import make_policy
 from eenn.planning.costs import Costs
 from eenn.statistics.calibration import log_probabilities
 from tests.artifact.expert_artifact import run_with_experts
-from tests.workflows.test_evaluate import PREPROCESSING, make_run, rows, run_in
+from tests.artifact.trained_run import PREPROCESSING, make_run
+from tests.workflows.evaluating import rows, run_in
 
 FEW = ("p_tar=0.95", "active=2", "logger=csv")
 probs = st.integers(1, 5).flatmap(

@@ -3,13 +3,11 @@
 Whatever happens, every image has an answer by its deadline: the cloud's, or that of the edge alone.
 """
 
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager
 from http.client import HTTPConnection
 from pathlib import Path
-from threading import Event
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -18,22 +16,29 @@ import pytest
 from numpy.typing import NDArray
 
 from eenn.exits.policies.registry import make_policy
-from eenn.offload.bench.link import EmulatedLink, Outage, State
+from eenn.offload.bench.link import EmulatedLink, State
 from eenn.offload.client.breaker import CircuitBreaker
 from eenn.offload.client.http_cloud import HttpCloud
-from eenn.offload.client.sockets import LimitedSocket
 from eenn.offload.cloud.command import running
 from eenn.offload.edge.runtime import EdgeRuntime, Result
-from eenn.offload.protocol.errors import OffloadError
+from eenn.offload.protocol.encoding import encode_request
+from eenn.offload.protocol.wire import Request
 from eenn.planning.costs import Link
 from tests.offload.certificates import make_certificate
-from tests.offload.client.flaky import SLACK_S, Connection, http, serving
+from tests.offload.client.flaky import Connection, http, serving
+from tests.offload.cloud.over_http import counted
 from tests.offload.exported import Exported
+from tests.offload.patience import PATIENCE_S, PATIENT, wait_until
+from tests.offload.simulated_clock import SimulatedClock
 
 Floats = NDArray[np.float32]
-DEADLINE_MS = 300
 FAST = Link(1000, 1)
 NEVER_SURE = make_policy("confidence", {"p_tar": 1.0})
+# Deadlines that no answer misses, and that one misses which never comes.
+FAR_MS, NEAR_MS = 1e3 * PATIENCE_S, 200.0
+PAUSE_S = 0.5
+# A cloud that takes questions, and never has enough of them to answer.
+HOLDING = {"batch_wait_ms": 1e6, "timeout_ms": 1e6}
 
 
 @pytest.fixture(scope="module")
@@ -46,26 +51,23 @@ def url(exported: Exported) -> Iterator[str]:
 class Device:
     """An edge that is never sure, and so asks the cloud for every image.
 
-    `answers` collects its results, whose order and number are those of the images.
+    `answers` collects its results, whose order and number are those of the images. The cloud is
+    left alone, once it has failed too often, until `try_again`.
     """
 
-    def __init__(self, exported: Exported, cloud: HttpCloud) -> None:
-        self.cloud = cloud
+    def __init__(self, exported: Exported, cloud: HttpCloud, breaker_clock: SimulatedClock) -> None:
+        self.cloud, self._breaker_clock = cloud, breaker_clock
         self.images = exported.images
-        self.runtime = EdgeRuntime(
-            exported.path, NEVER_SURE, (0, 1), cloud, deadline_ms=DEADLINE_MS
-        )
+        self.runtime = EdgeRuntime(exported.path, NEVER_SURE, (0, 1), cloud, deadline_ms=FAR_MS)
         self.alone = EdgeRuntime(exported.path, NEVER_SURE, (0, 1)).classify(exported.images)
         self.answers: list[Result] = []
 
     def answer(self, images: int = 1) -> list[Result]:
-        """Classify so many more images, each by its deadline; those that failed as if alone."""
+        """Classify so many more images; those that the cloud did not answer as if alone."""
         start = len(self.answers)
         for number in range(start, start + images):
             row = number % len(self.images)
-            before = time.monotonic()
             (result,) = self.runtime.classify(self.images[row : row + 1])
-            assert time.monotonic() - before < DEADLINE_MS / 1e3 + SLACK_S
             assert result.on_edge == result.degraded
             if result.degraded:
                 alone = self.alone[row]
@@ -76,12 +78,18 @@ class Device:
         assert sum(self.runtime.failures.values()) == failed
         return self.answers[start:]
 
-    def answer_until_the_cloud_does(self, within_s: float = 30) -> None:
-        """Classify images until the cloud answers one."""
-        limit = time.monotonic() + within_s
-        while self.answer()[0].degraded:
-            assert time.monotonic() < limit
-            time.sleep(0.02)
+    def answer_alone(self, deadline_ms: float = FAR_MS) -> set[str]:
+        """Classify images until the cloud is left alone; returns why, before, it answered none."""
+        self.runtime.deadline_ms = deadline_ms
+        while "breaker" not in self.runtime.failures:
+            assert self.answer()[0].degraded
+        return self.causes() - {"breaker"}
+
+    def try_again(self) -> None:
+        """Classify images, all of which the cloud has to answer."""
+        self.runtime.deadline_ms = FAR_MS
+        self._breaker_clock.sleep(PAUSE_S)
+        assert not any(answer.degraded for answer in self.answer(8))
 
     def causes(self) -> set[str]:
         """Why the cloud did not answer, since the last call of this."""
@@ -93,10 +101,11 @@ class Device:
 
 @contextmanager
 def device(exported: Exported, url: str, **options: Any) -> Iterator[Device]:
-    given = {"artifact_id": exported.graphs.manifest.id, **options}
-    breaker = CircuitBreaker(pause_s=0.5, max_pause_s=0.5)
-    with HttpCloud(url, **{"breaker": breaker, **given}) as cloud:
-        yield Device(exported, cloud)
+    clock = SimulatedClock()
+    breaker = CircuitBreaker(pause_s=PAUSE_S, max_pause_s=PAUSE_S, clock=clock.monotonic)
+    given = {"artifact_id": exported.graphs.manifest.id, "breaker": breaker, **PATIENT, **options}
+    with HttpCloud(url, **given) as cloud:
+        yield Device(exported, cloud, clock)
 
 
 @contextmanager
@@ -114,77 +123,78 @@ def test_without_faults_the_cloud_answers_everything(exported: Exported, url: st
         assert edge.cloud.last.tries == 1
 
 
+@pytest.mark.clock
 @pytest.mark.parametrize(
-    ("state", "causes"),
+    ("state", "cause", "deadline_ms"),
     [
-        ("refuse", {"refused", "breaker"}),
-        ("drop", {"deadline", "breaker"}),
-        ("stall", {"deadline", "breaker"}),
-        ("reset", {"reset", "breaker"}),
+        ("refuse", "refused", FAR_MS),
+        ("drop", "deadline", NEAR_MS),
+        ("stall", "deadline", NEAR_MS),
+        ("reset", "reset", FAR_MS),
     ],
 )
 def test_a_link_that_fails_and_comes_back(
-    state: State, causes: set[str], exported: Exported, url: str
+    state: State, cause: str, deadline_ms: float, exported: Exported, url: str
 ) -> None:
     with linked(url) as link, device(exported, f"http://{link.host}:{link.port}") as edge:
-        link.set(state)
-        assert all(answer.degraded for answer in edge.answer(8))
-        assert edge.causes() == causes
-        link.set("up")
-        edge.answer_until_the_cloud_does()
-        assert not any(answer.degraded for answer in edge.answer(8))
-        link.set(state)
-        edge.answer(8)
-        link.set("up")
-        edge.answer_until_the_cloud_does()
+        for _ in range(2):
+            link.set(state)
+            if state == "refuse":
+                edge.cloud.close()  # That meets new connections only.
+            assert edge.answer_alone(deadline_ms) == {cause}
+            link.set("up")
+            edge.try_again()
 
 
+@pytest.mark.clock
 def test_a_day_with_every_kind_of_outage(exported: Exported, url: str) -> None:
-    states: tuple[State, ...] = ("stall", "drop", "refuse", "reset")
-    outages = [Outage(0.5 + 1.2 * turn, 0.6, state) for turn, state in enumerate(states)]
+    breaker = CircuitBreaker(pause_s=0.01, max_pause_s=0.01)
     with (
-        linked(url, Link(94, 12.8), outages=outages) as link,
-        device(exported, f"http://{link.host}:{link.port}") as edge,
+        linked(url, Link(94, 12.8)) as link,
+        device(exported, f"http://{link.host}:{link.port}", breaker=breaker) as edge,
+        ThreadPoolExecutor(1) as sky,
     ):
-        end = time.monotonic() + 5.5
-        while time.monotonic() < end:
+        edge.runtime.deadline_ms = 1000
+
+        def wait_for_an_answer(degraded: bool) -> None:
+            start = len(edge.answers)
+            wait_until(lambda: any(own.degraded == degraded for own in edge.answers[start:]))
+
+        def change_the_weather() -> None:
+            # Only new connections are refused, and so who was reset before.
+            for outage in (["stall"], ["drop"], ["reset", "refuse"]):
+                wait_for_an_answer(degraded=False)
+                for state in outage:
+                    link.set(state)
+                    wait_for_an_answer(degraded=True)
+                link.set("up")
+            wait_for_an_answer(degraded=False)
+
+        day = sky.submit(change_the_weather)
+        while not day.done():
             edge.answer()
-        edge.answer_until_the_cloud_does()
-        answered = [not answer.degraded for answer in edge.answers]
-        assert 0 < sum(answered) < len(answered)
+        day.result()
         assert edge.causes() <= {"deadline", "refused", "reset", "breaker"}
 
 
-def test_a_cloud_that_is_killed_while_it_answers_and_is_started_again(
-    exported: Exported, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_cloud_that_is_killed_while_it_answers_and_is_started_again(exported: Exported) -> None:
     with ExitStack() as stack, ThreadPoolExecutor(1) as pool:
-        cloud = stack.enter_context(running([exported.path], slowdown=1000.0))
+        cloud = stack.enter_context(running([exported.path], **HOLDING))
         edge = stack.enter_context(device(exported, cloud.url))
-        waiting = Event()
-        receive = LimitedSocket.recv_into
-
-        def receiving(self: LimitedSocket, *given: Any) -> int:
-            waiting.set()
-            return receive(self, *given)
-
-        monkeypatch.setattr(LimitedSocket, "recv_into", receiving)
         answering = pool.submit(edge.answer)
-        assert waiting.wait(10)
+        wait_until(lambda: counted(cloud.url, "eenn_queue_samples") == 1)
         cloud.process.kill()
         assert [answer.degraded for answer in answering.result()] == [True]
         cloud.process.wait()
-        edge.answer(10)
-        assert edge.causes() <= {"reset", "refused", "breaker"}
+        assert edge.answer_alone() <= {"reset", "refused"}
         stack.enter_context(running([exported.path], port=urlsplit(cloud.url).port))
-        edge.answer_until_the_cloud_does()
-        assert not any(answer.degraded for answer in edge.answer(8))
+        edge.try_again()
 
 
+@pytest.mark.clock
 def test_a_cloud_that_is_too_slow(exported: Exported) -> None:
-    with running([exported.path], slowdown=1000.0) as cloud, device(exported, cloud.url) as edge:
-        assert all(answer.degraded for answer in edge.answer(8))
-        assert edge.causes() == {"deadline", "breaker"}
+    with running([exported.path], **HOLDING) as cloud, device(exported, cloud.url) as edge:
+        assert edge.answer_alone(NEAR_MS) == {"deadline"}
 
 
 @contextmanager
@@ -231,16 +241,14 @@ def test_replies_that_are_damaged_on_the_way(
         tampered(url, lambda reply: change(reply) if damaging else reply) as between,
         device(exported, between) as edge,
     ):
-        assert all(answer.degraded for answer in edge.answer(8))
-        assert edge.causes() == {cause, "breaker"}
+        assert edge.answer_alone() == {cause}
         damaging = False
-        edge.answer_until_the_cloud_does()
+        edge.try_again()
 
 
 def test_a_cloud_with_another_artifact(exported: Exported, url: str) -> None:
     with device(exported, url, artifact_id="f" * 64) as edge:
-        assert all(answer.degraded for answer in edge.answer(8))
-        assert edge.causes() == {"artifact", "breaker"}
+        assert edge.answer_alone() == {"artifact"}
 
 
 def test_a_wrong_token_and_tls_that_does_not_match(exported: Exported, tmp_path: Path) -> None:
@@ -250,41 +258,26 @@ def test_a_wrong_token_and_tls_that_does_not_match(exported: Exported, tmp_path:
     right = {"token": "right", "ca_file": str(cert)}
     with running([exported.path], token_file=tmp_path / "token", **tls) as cloud:
         assert cloud.url.startswith("https")
-        for options, causes in (
-            (right, set()),
-            (right | {"token": "wrong"}, {"token", "breaker"}),
-            (right | {"token": None}, {"token", "breaker"}),
-            (right | {"ca_file": None}, {"tls", "breaker"}),
+        with device(exported, cloud.url, **right) as edge:
+            edge.try_again()
+        for options, cause in (
+            (right | {"token": "wrong"}, "token"),
+            (right | {"token": None}, "token"),
+            (right | {"ca_file": None}, "tls"),
         ):
             with device(exported, cloud.url, **options) as edge:
-                edge.answer(8)
-                assert edge.causes() == causes
+                assert edge.answer_alone() == {cause}
         with device(exported, cloud.url.replace("https", "http"), **right) as edge:
-            assert all(answer.degraded for answer in edge.answer(8))
-            assert edge.causes() <= {"reset", "garbage", "breaker"}
+            assert edge.answer_alone() <= {"reset", "garbage"}
 
 
 def test_a_full_queue(exported: Exported) -> None:
-    enough = Event()
-
-    def keep_asking(url: str) -> None:
-        with HttpCloud(url, exported.graphs.manifest.id, retries=0) as cloud:
-            while not enough.is_set():
-                with suppress(OffloadError):
-                    cloud.infer(exported.images[:1], 0, None)
-
+    body, headers = encode_request(Request({"features": exported.images[:1]}))
     with (
-        running([exported.path], slowdown=1000.0, queue=1, max_batch=1) as cloud,
-        device(exported, cloud.url) as edge,
-        ThreadPoolExecutor(4) as pool,
+        running([exported.path], queue=1, **HOLDING) as cloud,
+        device(exported, cloud.url, retries=0) as edge,
+        closing(HTTPConnection(urlsplit(cloud.url).netloc)) as other,
     ):
-        try:
-            others = [pool.submit(keep_asking, cloud.url) for _ in range(4)]
-            limit = time.monotonic() + 30
-            while "overloaded" not in edge.runtime.failures and time.monotonic() < limit:
-                edge.answer()
-        finally:
-            enough.set()
-        for other in others:
-            other.result()
-        assert "overloaded" in edge.causes()
+        other.request("POST", "/v2/models/eenn-cloud-0/infer", body, headers)
+        wait_until(lambda: counted(cloud.url, "eenn_queue_samples") == 1)
+        assert edge.answer_alone() == {"overloaded"}

@@ -27,7 +27,7 @@ from eenn.exits.policies.base import ExitProbs
 from eenn.exits.policies.registry import make_policy
 from eenn.records.recording import record, record_experts
 from eenn.statistics.calibration import log_probabilities, probabilities
-from tests.workflows.test_train import run_in
+from tests.workflows.training import run_in
 
 ROOT = Path(__file__).parents[2]
 

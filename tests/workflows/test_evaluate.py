@@ -1,9 +1,7 @@
 """evaluate.py as its users run it: what it leaves behind, passes it saves, sweeps and mistakes."""
 
-import csv
 import json
 import re
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,61 +9,18 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-import yaml
 from playwright.sync_api import Page
 
 import eenn.records.profiling
 import eenn.records.recording
-import evaluate
 from eenn.artifact import store
-from eenn.cli import one_line_errors
 from eenn.data.datasets import FolderImages
-from eenn.data.splits import Split, split_samples
-from eenn.models.building import build, place
-from eenn.preprocess import Preprocessing
-from eenn.statistics.calibration import Temperatures
+from eenn.data.splits import Split
+from tests.artifact.trained_run import PREPROCESSING, make_run
+from tests.workflows.evaluating import rows, run_in
 from tests.workflows.wandb_file import items, records
 
 pytest_plugins = ["tests.reports.browser"]
-PREPROCESSING = Preprocessing(32, 36)
-
-
-def make_run(
-    directory: Path, images: Path, branches: int, seed: int = 0, head: str = "linear"
-) -> Path:
-    """What a training leaves for an evaluation, with random weights."""
-    source = FolderImages(images)
-    names = [source.classes[label] for label in source.labels]
-    split = split_samples(source.sample_ids, names, source.content_hashes, seed)
-    architecture = place(len(source.classes), branches, head, 0.35, 32)
-    torch.manual_seed(seed)
-    network = build(architecture).eval()
-    # Spread the logits, or no confidence would ever reach a threshold.
-    x = torch.stack([torch.from_numpy(PREPROCESSING(source.read(i, 36))) for i in range(16)])
-    with torch.inference_mode():
-        logits = network(x)
-    for head, own in zip(network.heads, logits, strict=True):
-        *_, last = (m for m in head.modules() if isinstance(m, torch.nn.Linear))
-        scale = 3 / own.std(dim=0).mean()
-        last.bias.data = scale * (last.bias.data - own.mean(dim=0))
-        last.weight.data *= scale
-    store.save(
-        directory / "artifact",
-        network,
-        architecture=architecture,
-        classes=source.classes,
-        preprocessing=PREPROCESSING,
-        temperatures=Temperatures((1.3, 0.8, 1.1, 0.9)[: branches + 1], 1.0),
-        fitted="not at all",
-        validation_accuracy=(0.2, 0.3, 0.4, 0.5)[: branches + 1],
-        split=split,
-    )
-    settings = {
-        "title": "noise",
-        "source": {"_target_": "eenn.data.datasets.FolderImages", "root": str(images)},
-    }
-    (directory / "config.yaml").write_text(yaml.safe_dump({"data": settings}))
-    return directory
 
 
 @pytest.fixture(scope="module")
@@ -93,22 +48,6 @@ def passes(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     monkeypatch.setattr(eenn.records.recording, "record", counted)
     return made
-
-
-def run_in(place: Path, *overrides: str) -> Path:
-    """Runs evaluate.py in `place` and in this process; returns the directory it wrote to."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", ["evaluate.py", *overrides])
-        patch.setenv("WANDB_DATA_DIR", str(place))
-        patch.chdir(place)
-        with one_line_errors():
-            evaluate.main()
-    return max((place / "outputs" / "evaluate").glob("*/*"), key=lambda path: path.stat().st_mtime)
-
-
-def rows(directory: Path, table: str) -> list[dict[str, str]]:
-    with (directory / "tables" / f"{table}.csv").open() as file:
-        return list(csv.DictReader(file))
 
 
 @pytest.fixture(scope="module")

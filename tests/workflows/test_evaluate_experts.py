@@ -13,7 +13,8 @@ from eenn.records.evaluated_artifact import open_artifact
 from eenn.records.records import ExitRecords
 from eenn.statistics.calibration import probabilities
 from tests.artifact.expert_artifact import add_fine_tuned, run_with_experts
-from tests.workflows.test_evaluate import make_run, rows, run_in
+from tests.artifact.trained_run import make_run
+from tests.workflows.evaluating import rows, run_in
 
 RUN = Path("outputs/train/noise/1")
 STUDY = (

@@ -17,7 +17,7 @@ from eenn.exits.settings import Baseline
 from eenn.offload.cloud.command import running
 from eenn.offload.edge.clouds import stretched_ms
 from tests.artifact.expert_artifact import run_with_experts
-from tests.workflows.test_evaluate import make_run
+from tests.artifact.trained_run import PREPROCESSING, make_run
 
 CLOUD_ONLY = Baseline.CLOUD_ONLY.value
 WHOLE_ON_EDGE = Baseline.WHOLE_ON_EDGE.value
@@ -135,7 +135,6 @@ def test_the_baselines_are_the_networks_that_they_are_named_after(
 ) -> None:
     """The whole network is the trained one's last exit; cloud only is the conventional network."""
     from eenn.artifact import store
-    from tests.workflows.test_evaluate import PREPROCESSING
 
     torch = pytest.importorskip("torch")
     for policy, run in ((WHOLE_ON_EDGE, "noise"), (CLOUD_ONLY, "plain")):

@@ -13,27 +13,16 @@ from typing import Any
 
 import numpy as np
 import pytest
-import safetensors.torch
 import torch
 from PIL import Image
 
-import train
 from eenn.artifact import store
-from eenn.cli import one_line_errors
 from eenn.data.demo import DemoImages
 from eenn.data.splits import Split
+from tests.workflows.training import TINY, run_in, weights
 from tests.workflows.wandb_file import items, records
 
 ROOT = Path(__file__).parents[2]
-# Ten classes of ten images, a narrow net, two epochs: seconds, and every step of a real run.
-TINY = (
-    "data.source.images_per_class=10",
-    "data.batch_size=16",
-    "model.width_mult=0.35",
-    "branches=2",
-    "trainer.max_epochs=2",
-    "+trainer.enable_progress_bar=false",
-)
 
 pytestmark = pytest.mark.filterwarnings(
     # Lightning itself uses what torch deprecates.
@@ -41,19 +30,6 @@ pytestmark = pytest.mark.filterwarnings(
     "ignore:.*does not have many workers",
     "ignore:The number of training batches",
 )
-
-
-def run_in(directory: Path, *overrides: str) -> Path:
-    """Runs train.py in this process, writing to `directory`; returns it."""
-    resumed = any(override.startswith("resume=") for override in overrides)
-    place = [] if resumed else [f"hydra.run.dir={directory}"]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", ["train.py", *place, *overrides])
-        patch.setenv("WANDB_DATA_DIR", str(directory.parent))
-        patch.chdir(directory.parent)
-        with one_line_errors():
-            train.main()
-    return directory
 
 
 @pytest.fixture(scope="module")
@@ -66,11 +42,6 @@ def tracked(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def untracked(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same run, with the CSV logger."""
     return run_in(tmp_path_factory.mktemp("untracked") / "run", *TINY, "logger=csv")
-
-
-def weights(directory: Path) -> dict[str, torch.Tensor]:
-    content = (directory / "artifact" / "weights.safetensors").read_bytes()
-    return safetensors.torch.load(content)
 
 
 def assert_same_weights(one: Path, other: Path) -> None:

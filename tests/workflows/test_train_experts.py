@@ -30,7 +30,7 @@ from eenn.training.module import HeadModule
 from eenn.workflows import train_experts
 from eenn.workflows.tracking import csv_logger
 from eenn.workflows.train_experts import Recipe
-from tests.workflows.test_train import TINY, run_in, weights
+from tests.workflows.training import TINY, run_in, weights
 
 EXPERTS = ("experiment=distortion_experts", "logger=csv", "+trainer.enable_progress_bar=false")
 FEW = (

@@ -95,7 +95,7 @@ class EmulatedLink:
 
     def __enter__(self) -> Self:
         self.port = 0
-        self._loop = asyncio.SelectorEventLoop(_PreciseSelector())
+        self._loop = _PreciseLoop()
         self._thread = Thread(target=self._loop.run_forever, name="emulated link", daemon=True)
         self._thread.start()
         self._run(self._open())
@@ -248,6 +248,11 @@ async def _until(time: float) -> None:
     wait_s = time - asyncio.get_running_loop().time()
     if wait_s > 0:
         await asyncio.sleep(wait_s)
+
+
+class _PreciseLoop(asyncio.SelectorEventLoop):
+    def __init__(self) -> None:
+        super().__init__(_PreciseSelector())
 
 
 class _PreciseSelector(selectors.DefaultSelector):

@@ -1,14 +1,14 @@
-"""The emulated link against a clock and against the bytes that went in."""
+"""The emulated link against its model, in simulated time, and against the bytes that went in."""
 
+import asyncio
 import os
+import selectors
 import socket
-import struct
 import threading
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager, suppress
-from socketserver import BaseRequestHandler, ThreadingTCPServer
+from collections.abc import Iterator
+from contextlib import ExitStack, closing
+from socketserver import BaseRequestHandler
 from typing import Any
 
 import numpy as np
@@ -17,102 +17,39 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from eenn.errors import EennError
-from eenn.offload.bench.link import EmulatedLink, Outage
+from eenn.offload.bench.link import READ_AHEAD_S, EmulatedLink, Outage, State, _PreciseSelector
 from eenn.planning.costs import Link
+from tests.offload.bench.linked import (
+    FAST,
+    Answer,
+    connect,
+    exchange_ms,
+    linked,
+    question,
+    receive,
+    serve,
+)
+from tests.offload.bench.simulated_time import Client, simulated
+from tests.offload.patience import PATIENCE_S, wait_until
 
-FAST = Link(bandwidth_mbps=2000, rtt_ms=1)
-PIECE = 1 << 16
-
-
-def receive(end: socket.socket, size: int) -> bytes:
-    data = bytearray()
-    while len(data) < size and (piece := end.recv(min(PIECE, size - len(data)))):
-        data += piece
-    return bytes(data)
-
-
-class Answer(BaseRequestHandler):
-    """Takes messages of (n, m) and n bytes, and answers each with m bytes."""
-
-    def handle(self) -> None:
-        self.request.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        with suppress(ConnectionError):
-            while header := receive(self.request, 8):
-                sent, wanted = struct.unpack("!II", header)
-                receive(self.request, sent)
-                self.request.sendall(bytes(wanted))
+# Headers are on the link too, and its chunks are sent whole.
+EXTRA_MS = 0.02
 
 
-class Echo(BaseRequestHandler):
-    """Sends everything back when the other end has said all it has to say."""
-
-    def handle(self) -> None:
-        self.request.sendall(receive(self.request, 1 << 30))
-
-
-class Server(ThreadingTCPServer):
-    request_queue_size = 200
-
-
-@contextmanager
-def serve(handler: type[BaseRequestHandler]) -> Iterator[int]:
-    """A server of its own; yields the port."""
-    with Server(("127.0.0.1", 0), handler) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
-        thread.start()
-        try:
-            yield server.server_address[1]
-        finally:
-            server.shutdown()
-            thread.join()
-
-
-@contextmanager
-def linked(
-    link: Link, handler: type[BaseRequestHandler] = Answer, **arguments: Any
-) -> Iterator[EmulatedLink]:
-    with serve(handler) as port, EmulatedLink("127.0.0.1", port, link, **arguments) as emulated:
-        yield emulated
-
-
-def connect(link: EmulatedLink) -> socket.socket:
-    client = socket.create_connection((link.host, link.port), timeout=10)
-    client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    return client
-
-
-def exchange_ms(client: socket.socket, sent: int = 1, wanted: int = 1) -> float:
-    """Milliseconds until `sent` bytes are there and `wanted` bytes are back."""
-    message = struct.pack("!II", sent, wanted) + bytes(sent)
-    start = time.perf_counter()
-    client.sendall(message)
-    assert len(receive(client, wanted)) == wanted
-    return (time.perf_counter() - start) * 1e3
-
-
-@contextmanager
-def connected(link: Link, **arguments: Any) -> Iterator[tuple[EmulatedLink, socket.socket]]:
-    with linked(link, **arguments) as emulated, connect(emulated) as client:
-        exchange_ms(client)
-        yield emulated, client
-
-
-def assert_takes(measure_ms: Callable[[], float], expected_ms: float, late_ms: float) -> None:
-    """Never early, and late by no more than that: on a busy machine, in one of many attempts."""
-    limit = time.monotonic() + 15
-    while True:
-        took = measure_ms()
-        assert took >= expected_ms
-        if took <= expected_ms + late_ms:
-            return
-        assert time.monotonic() < limit, f"{took:.1f} ms instead of {expected_ms:.1f}"
+def assert_takes(took_ms: float, expected_ms: float, late_ms: float = EXTRA_MS) -> None:
+    """Never early, and hardly late."""
+    assert expected_ms <= took_ms <= expected_ms + late_ms
 
 
 @pytest.mark.parametrize("rtt_ms", [0.5, 12.8, 50])
 def test_a_ping_takes_the_round_trip_time(rtt_ms: float) -> None:
-    late_ms = 1 + rtt_ms / 100
-    with connected(Link(94, rtt_ms)) as (_, client):
-        assert_takes(lambda: min(exchange_ms(client) for _ in range(10)), rtt_ms, late_ms)
+    async def ping(link: EmulatedLink) -> None:
+        async with Client(link) as client:
+            await client.exchange_ms()
+            for _ in range(3):
+                assert_takes(await client.exchange_ms(), rtt_ms)
+
+    simulated(ping, Link(94, rtt_ms))
 
 
 @pytest.mark.parametrize("direction", ["sent", "wanted"])
@@ -129,64 +66,114 @@ def test_a_ping_takes_the_round_trip_time(rtt_ms: float) -> None:
 def test_a_transfer_takes_what_the_rate_and_the_cost_model_say(
     link: Link, size: int, direction: str
 ) -> None:
-    expected = link.latency_ms(size)
-    with connected(link) as (_, client):
-        late_ms = max(1.5, 0.05 * expected)
-        assert_takes(lambda: exchange_ms(client, **{direction: size}), expected, late_ms)
+    async def transfer(emulated: EmulatedLink) -> None:
+        async with Client(emulated) as client:
+            await client.exchange_ms()
+            for _ in range(2):
+                assert_takes(await client.exchange_ms(**{direction: size}), link.latency_ms(size))
+
+    simulated(transfer, link)
 
 
 def test_a_new_connection_waits_for_its_handshake() -> None:
-    def first_exchange_ms() -> float:
-        start = time.perf_counter()
-        with connect(link) as client:
-            exchange_ms(client)
-            return (time.perf_counter() - start) * 1e3
+    async def first_exchange(link: EmulatedLink) -> None:
+        async with Client(link) as client:
+            assert_takes(await client.exchange_ms(), 60)
 
-    with linked(Link(94, 30)) as link:
-        assert_takes(first_exchange_ms, 60, late_ms=4)
+    simulated(first_exchange, Link(94, 30))
 
 
 def test_connections_share_the_rate_and_directions_do_not() -> None:
-    def together_ms(*amounts: tuple[int, int]) -> float:
-        start = time.perf_counter()
-        with ThreadPoolExecutor(2) as pool:
-            list(pool.map(lambda c, amount: exchange_ms(c, *amount), clients, amounts))
-        return (time.perf_counter() - start) * 1e3
-
     size = 1_000_000  # 0.1 s at 80 Mbps
-    with connected(Link(80, 1)) as (link, one), connect(link) as other:
-        clients = (one, other)
-        exchange_ms(other)
-        assert_takes(lambda: together_ms((size, 1), (size, 1)), 201, late_ms=10)
-        # The short request of one waits in the queue of the other's long one.
-        assert_takes(lambda: together_ms((size, 1), (1, size)), 101, late_ms=30)
+
+    async def together(link: EmulatedLink) -> None:
+        loop = asyncio.get_running_loop()
+
+        async def together_ms(*amounts: tuple[int, int]) -> float:
+            start = loop.time()
+            pairs = zip((one, other), amounts, strict=True)
+            await asyncio.gather(*(client.exchange_ms(*amount) for client, amount in pairs))
+            return 1e3 * (loop.time() - start)
+
+        async with Client(link) as one, Client(link) as other:
+            await together_ms((1, 1), (1, 1))
+            assert_takes(await together_ms((size, 1), (size, 1)), 201)
+            # The short request of one waits in the queue of the other's long one.
+            assert_takes(await together_ms((size, 1), (1, size)), 101, 1e3 * READ_AHEAD_S + 2)
+
+    simulated(together, Link(80, 1))
 
 
 def test_a_short_message_does_not_wait_for_all_of_a_long_one() -> None:
-    with (
-        connected(Link(80, 1)) as (link, one),
-        connect(link) as other,
-        ThreadPoolExecutor() as pool,
-    ):
-        exchange_ms(other)
+    async def beside(link: EmulatedLink) -> None:
+        async with Client(link) as one, Client(link) as other:
+            for client in (one, other):
+                await client.exchange_ms()
+            long = asyncio.create_task(one.exchange_ms(2_000_000))
+            await asyncio.sleep(0.05)
+            assert_takes(await other.exchange_ms(), 1, 1e3 * READ_AHEAD_S + 2)
+            assert_takes(await long, 201)
 
-        def beside_ms() -> float:
-            long = pool.submit(exchange_ms, one, 2_000_000)
-            time.sleep(0.05)
-            short_ms = exchange_ms(other)
-            assert long.result() > 150
-            return short_ms
+    simulated(beside, Link(80, 1))
 
-        assert_takes(beside_ms, 1, late_ms=25)
+
+def test_jitter_is_uniform_in_each_direction() -> None:
+    async def pings_ms(link: EmulatedLink) -> list[float]:
+        async with Client(link) as client:
+            await client.exchange_ms()
+            return [await client.exchange_ms() for _ in range(1_000)]
+
+    found = np.array(simulated(pings_ms, Link(94, 5), jitter_ms=10)) - 5
+    # The sum of two uniform numbers from 0 to 10 is below x with probability x^2 / 200, to 10.
+    assert 0 <= found.min() < found.max() <= 20 + EXTRA_MS
+    for share in (0.1, 0.25, 0.5):
+        assert np.quantile(found, share) == pytest.approx(np.sqrt(200 * share), abs=0.5)
+        assert np.quantile(found, 1 - share) == pytest.approx(20 - np.sqrt(200 * share), abs=0.5)
+
+
+@pytest.mark.clock
+def test_real_time_passes_too() -> None:
+    link = Link(94, 12.8)
+    with linked(link) as emulated:
+        start = time.perf_counter()
+        with connect(emulated) as client:
+            exchange_ms(client)
+            assert 1e3 * (time.perf_counter() - start) >= 2 * link.rtt_ms
+            assert exchange_ms(client) >= link.rtt_ms
+            for amounts in ({"sent": 500_000}, {"wanted": 500_000}):
+                assert exchange_ms(client, **amounts) >= link.latency_ms(500_000)
+
+
+@pytest.mark.clock
+def test_short_waits_are_not_rounded_up_to_milliseconds() -> None:
+    def wait_ms(selector: selectors.BaseSelector) -> float:
+        start = time.perf_counter()
+        assert not selector.select(0.0002)
+        return 1e3 * (time.perf_counter() - start)
+
+    with closing(_PreciseSelector()) as precise, closing(selectors.EpollSelector()) as plain:
+        limit, waits = time.monotonic() + PATIENCE_S, [wait_ms(precise)]
+        # On a busy machine in one of many attempts.
+        while min(waits) >= 1:
+            assert time.monotonic() < limit, min(waits)
+            waits.append(wait_ms(precise))
+        assert min(waits) >= 0.2
+        assert wait_ms(plain) >= 1
 
 
 @pytest.fixture(scope="module")
 def echo() -> Iterator[EmulatedLink]:
+    class Echo(BaseRequestHandler):
+        """Sends everything back when the other end has said all it has to say."""
+
+        def handle(self) -> None:
+            self.request.sendall(receive(self.request, 1 << 30))
+
     with linked(FAST, Echo, jitter_ms=2) as link:
         yield link
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.lists(st.integers(1, 9_000) | st.integers(1, 200_000), max_size=8), st.integers(0, 99))
 def test_every_byte_arrives_once_and_in_order(
     echo: EmulatedLink, sizes: list[int], seed: int
@@ -210,15 +197,7 @@ def test_many_connections_are_kept_apart(echo: EmulatedLink) -> None:
         assert [receive(client, 2_000) for client in clients] == messages
 
 
-def test_jitter_is_uniform_in_each_direction() -> None:
-    with connected(Link(94, 5), jitter_ms=10) as (_, client):
-        pings = [exchange_ms(client) for _ in range(30)]
-        assert min(pings) >= 5
-        assert np.subtract(*np.quantile(pings, [0.9, 0.1])) > 4
-        assert_takes(lambda: max(exchange_ms(client) for _ in range(10)), 5, late_ms=21)
-        assert_takes(lambda: sum(exchange_ms(client) for _ in range(30)) / 30 - 7, 5, late_ms=6)
-
-
+@pytest.mark.clock
 def test_who_does_not_read_holds_the_sender_back() -> None:
     class Deaf(BaseRequestHandler):
         def handle(self) -> None:
@@ -233,7 +212,7 @@ def test_who_does_not_read_holds_the_sender_back() -> None:
 
 
 @pytest.mark.parametrize("state", ["up", "stall", "drop", "refuse"])
-def test_the_end_leaves_nothing_behind(state: str) -> None:
+def test_the_end_leaves_nothing_behind(state: State) -> None:
     def left() -> tuple[int, int]:
         return threading.active_count(), len(os.listdir("/proc/self/fd"))
 
@@ -242,8 +221,8 @@ def test_the_end_leaves_nothing_behind(state: str) -> None:
         with EmulatedLink("127.0.0.1", port, Link(10, 5)) as link:
             clients = [connect(link) for _ in range(5)]
             for client in clients[:3]:
-                client.sendall(struct.pack("!II", 1, 10_000_000) + b"?")
-            time.sleep(0.05)
+                client.sendall(question(1, 10_000_000))
+                client.recv(1)  # and so it is under way
             link.set(state)
             clients[1].close()
         with pytest.raises(ConnectionRefusedError):
@@ -252,11 +231,7 @@ def test_the_end_leaves_nothing_behind(state: str) -> None:
             receive(clients[0], 20_000_000)
         for client in clients:
             client.close()
-        for _ in range(500):
-            if left() == before:
-                return
-            time.sleep(0.01)
-        pytest.fail("threads or descriptors are left")
+        wait_until(lambda: left() == before)
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from eenn.offload.client import sockets
 from eenn.offload.client.http_cloud import HttpCloud
 from eenn.offload.protocol import wire
 from eenn.offload.protocol.codecs import unpack
@@ -24,6 +25,8 @@ from eenn.offload.protocol.decoding import decode_request
 from eenn.offload.protocol.encoding import encode_response
 from eenn.offload.protocol.errors import BadRequest, OffloadError
 from eenn.offload.protocol.wire import Request
+from tests.offload.patience import PATIENCE_S, PATIENT
+from tests.offload.simulated_clock import SimulatedClock
 
 ARTIFACT_ID = "0123456789abcdef" * 4
 CLASSES = 5
@@ -48,10 +51,18 @@ class HttpRequest:
 
 
 class Connection:
-    """A connection of a client, as the server sees it."""
+    """A connection of a client, as the server sees it.
 
-    def __init__(self, sock: socket.socket, stopping: Event) -> None:
-        self.sock, self.stopping = sock, stopping
+    Args:
+        stopping: is set when the server is to stop.
+        clock: the client's, if that is simulated.
+    """
+
+    def __init__(
+        self, sock: socket.socket, stopping: Event, clock: SimulatedClock | None = None
+    ) -> None:
+        self.sock, self.stopping, self._clock = sock, stopping, clock
+        self._pauses = 0
         self._stream: BufferedReader = sock.makefile("rb")
 
     def request(self) -> HttpRequest | None:
@@ -65,6 +76,20 @@ class Connection:
 
     def send(self, data: bytes) -> None:
         self.sock.sendall(data)
+
+    def pause(self) -> bool:
+        """Let a little time pass; returns whether to go on.
+
+        Of simulated time that is a look of the client, who so never finds more than it looked for.
+        """
+        if self._clock is None:
+            return not self.stopping.wait(0.01)
+        self._pauses += 1
+        patience = time.monotonic() + PATIENCE_S / 2
+        while self._clock.looks < self._pauses:
+            if self.stopping.wait(0.001) or time.monotonic() > patience:
+                return False
+        return True
 
     def reset(self) -> None:
         self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -81,8 +106,10 @@ Behaviour = Callable[[Connection], None]
 class Flaky:
     """The server; `connections` counts those that were accepted."""
 
-    def __init__(self, behave: Behaviour, context: ssl.SSLContext | None) -> None:
-        self.behave, self.connections, self._context = behave, 0, context
+    def __init__(
+        self, behave: Behaviour, context: ssl.SSLContext | None, clock: SimulatedClock | None
+    ) -> None:
+        self.behave, self.connections, self._context, self._clock = behave, 0, context, clock
         self._stopping = Event()
         self._open: list[socket.socket] = []
         self._threads: list[Thread] = []
@@ -106,7 +133,7 @@ class Flaky:
             if self._context:
                 sock = self._context.wrap_socket(sock, server_side=True)
                 self._open.append(sock)
-            with sock, closing(Connection(sock, self._stopping)) as connection:
+            with sock, closing(Connection(sock, self._stopping, self._clock)) as connection:
                 self.behave(connection)
 
     def stop(self) -> None:
@@ -122,9 +149,17 @@ class Flaky:
 
 
 @contextmanager
-def serving(behave: Behaviour, context: ssl.SSLContext | None = None) -> Iterator[Flaky]:
-    """A server whose connections are handled by `behave`, each in a thread."""
-    server = Flaky(behave, context)
+def serving(
+    behave: Behaviour,
+    context: ssl.SSLContext | None = None,
+    clock: SimulatedClock | None = None,
+) -> Iterator[Flaky]:
+    """A server whose connections are handled by `behave`, each in a thread.
+
+    Args:
+        clock: of the client, which then decides how fast the server is.
+    """
+    server = Flaky(behave, context, clock)
     try:
         yield server
     finally:
@@ -205,7 +240,7 @@ def deaf(connection: Connection) -> None:
 def trickle(start: bytes, drop: bytes) -> Behaviour:
     def send(connection: Connection) -> None:
         connection.send(start)
-        while not connection.stopping.wait(0.01):
+        while connection.pause():
             connection.send(drop)
 
     return once_asked(send)
@@ -223,25 +258,32 @@ def flood(start: bytes, wave: bytes) -> Behaviour:
 # What a client then says.
 
 IMAGE = np.zeros((1, 3, 8, 8), np.float32)
-# Much less than a server is waited for here without a limit, more than a machine ever stalls.
-SLACK_S = 1.5
+
+
+def asking(url: str, **options: Any) -> HttpCloud:
+    """A client that hardly anything is too slow for, unless `options` say otherwise."""
+    return HttpCloud(url, ARTIFACT_ID, **(PATIENT | options))
 
 
 def failure(
     url: str, deadline_s: float | None = None, retries: int = 0, **options: Any
 ) -> tuple[OffloadError, int]:
-    """The error of one question, and how often it was tried."""
-    with HttpCloud(url, ARTIFACT_ID, retries=retries, **options) as cloud:
-        deadline = None if deadline_s is None else time.monotonic() + deadline_s
+    """The error of one question, and how often it was tried.
+
+    Args:
+        deadline_s: by the client's clock, which may be a simulated one.
+    """
+    with asking(url, retries=retries, **options) as cloud:
+        deadline = None if deadline_s is None else sockets.time.monotonic() + deadline_s
         with pytest.raises(OffloadError) as caught:
             cloud.infer(IMAGE, 0, deadline)
-        if deadline is not None:
-            assert time.monotonic() < deadline + SLACK_S
         return caught.value, cloud.last.tries
 
 
-def failure_of(behave: Behaviour, **options: Any) -> tuple[OffloadError, int]:
-    with serving(behave) as server:
+def failure_of(
+    behave: Behaviour, clock: SimulatedClock | None = None, **options: Any
+) -> tuple[OffloadError, int]:
+    with serving(behave, clock=clock) as server:
         return failure(server.url, **options)
 
 

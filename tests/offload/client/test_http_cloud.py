@@ -23,17 +23,18 @@ from eenn.offload.protocol.errors import BadReply, CloudRefused, CloudTimeout, O
 from tests.offload.client.flaky import (
     ARTIFACT_ID,
     CLASSES,
-    SLACK_S,
     Connection,
     Flaky,
     HttpRequest,
     answer,
+    asking,
     http,
     raw,
     replying,
     serving,
     v2,
 )
+from tests.offload.patience import PATIENCE_S
 
 Floats = NDArray[np.float32]
 
@@ -53,7 +54,7 @@ def server() -> Iterator[Flaky]:
 
 
 def client(server: Flaky, **given: Any) -> HttpCloud:
-    return HttpCloud(server.url, ARTIFACT_ID, **given)
+    return asking(server.url, **given)
 
 
 class Noting:
@@ -81,7 +82,7 @@ def test_features_go_up_and_logits_come_back(server: Flaky) -> None:
 def test_every_precision_is_sent_as_it_says(precision: Any, compress: bool) -> None:
     noting = Noting()
     with serving(noting) as server, client(server, precision=precision, compress=compress) as cloud:
-        logits = cloud.infer(features(), 1, time.monotonic() + 60)
+        logits = cloud.infer(features(), 1, time.monotonic() + PATIENCE_S)
     _, step, _ = quantise(features())
     off = {"fp32": 0, "fp16": 4 * 2**-11, "uint8": step / 2 * 1.001}[precision]
     assert_allclose(logits, expected(features()), rtol=0, atol=off)
@@ -150,7 +151,8 @@ def test_threads_share_a_client_and_not_their_answers(server: Flaky) -> None:
         ('cache;desc="a, b";dur=2, Model ; dur="7", queue;desc=q;dur=3', {"queue": 3, "model": 7}),
         ("model;dur=-1, queue;dur=, ;;;dur", {}),
         ("model, queue", {}),
-        ("a;" * 30_000, {}),
+        # No further than would be searched in no time.
+        ("a;" * 30_000 + ", queue;dur=1.5", {}),
     ],
 )
 def test_the_clouds_times_are_read_where_it_says_them(said: str | None, times: Any) -> None:
@@ -162,14 +164,13 @@ def test_the_clouds_times_are_read_where_it_says_them(said: str | None, times: A
 
     with serving(telling) as server, client(server) as cloud:
         cloud.infer(features(), 1, None)
-        assert cloud.last.decode_ms < 1e3 * SLACK_S
         assert cloud.last.server_parts_ms == times
         assert math.isnan(cloud.last.server_ms) is not bool(times)
 
 
 def test_a_path_before_the_protocols_own_is_kept() -> None:
     noting = Noting()
-    with serving(noting) as server, HttpCloud(f"{server.url}/cloud/", ARTIFACT_ID) as cloud:
+    with serving(noting) as server, asking(f"{server.url}/cloud/") as cloud:
         cloud.check()
     assert noting.requests[0].line == "GET /cloud/v2/models/eenn-cloud-0 HTTP/1.1"
     assert noting.requests[0].headers["Host"] == f"127.0.0.1:{server.port}"
@@ -254,7 +255,7 @@ def test_a_cloud_that_refuses_questions_is_not_left_alone(status: str) -> None:
 
 
 def test_garbage_counts_against_the_cloud() -> None:
-    breaker = CircuitBreaker(threshold=1)
+    breaker = CircuitBreaker(threshold=1, clock=lambda: 0.0)
     with (
         serving(replying(b"?")) as server,
         client(server, breaker=breaker) as cloud,

@@ -11,7 +11,7 @@ import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from eenn.offload.client.http_cloud import SAMPLE_BYTES, HttpCloud
+from eenn.offload.client.http_cloud import SAMPLE_BYTES
 from eenn.offload.protocol.encoding import encode_request
 from eenn.offload.protocol.errors import (
     BadReply,
@@ -30,6 +30,7 @@ from tests.offload.client.flaky import (
     Connection,
     HttpRequest,
     answer,
+    asking,
     failure,
     failure_of,
     flood,
@@ -41,6 +42,7 @@ from tests.offload.client.flaky import (
     trickle,
     v2,
 )
+from tests.offload.patience import PATIENCE_S
 
 BOMB = zstandard.ZstdCompressor().compress(bytes(100 * SAMPLE_BYTES))
 
@@ -131,7 +133,7 @@ def test_a_reply_that_is_cut_short(behave: Behaviour) -> None:
     ],
 )
 def test_a_reply_that_is_none(behave: Behaviour) -> None:
-    error, tries = failure_of(behave, deadline_s=20, retries=3)
+    error, tries = failure_of(behave, deadline_s=PATIENCE_S, retries=3)
     assert isinstance(error, BadReply), repr(error)
     assert (error.cause, tries) == ("garbage", 1)
     assert str(error).isprintable()
@@ -166,7 +168,7 @@ def test_damaged_headers_make_no_noise(caplog: pytest.LogCaptureFixture) -> None
 
 
 def test_a_question_that_cannot_be_sent_is_not_sent() -> None:
-    with serving(v2) as server, HttpCloud(server.url, ARTIFACT_ID) as cloud:
+    with serving(v2) as server, asking(server.url) as cloud:
         with pytest.raises(BadRequest, match="finite"):
             cloud.infer(np.full((1, 3, 8, 8), np.nan, np.float32), 0, None)
         assert (cloud.last.tries, server.connections) == (0, 0)
@@ -194,13 +196,13 @@ def damaged_replies(draw: st.DrawFn) -> bytes:
 
 
 @given(damaged_replies() | st.binary() | st.binary().map(lambda data: OK + data))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_whatever_comes_is_logits_or_an_offload_error(reply: bytes) -> None:
     with (
         serving(raw(reply)) as server,
-        HttpCloud(server.url, ARTIFACT_ID, retries=0) as cloud,
+        asking(server.url, retries=0) as cloud,
         suppress(OffloadError),
     ):
-        logits = cloud.infer(IMAGE, 0, time.monotonic() + 20)
+        logits = cloud.infer(IMAGE, 0, time.monotonic() + PATIENCE_S)
         assert logits.shape[0] == 1
         assert np.isfinite(logits).all()

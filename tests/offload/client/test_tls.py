@@ -7,15 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from eenn.offload.client.http_cloud import HttpCloud
 from eenn.offload.client.transport import Timeouts
 from eenn.offload.protocol.errors import CloudUnreachable
 from tests.offload.certificates import make_certificate, server_context
 from tests.offload.client.flaky import (
-    ARTIFACT_ID,
     IMAGE,
     OK,
     Connection,
+    asking,
     deaf,
     failure,
     once_asked,
@@ -23,6 +22,7 @@ from tests.offload.client.flaky import (
     trickle,
     v2,
 )
+from tests.offload.patience import PATIENCE_S
 
 
 @pytest.fixture(scope="module")
@@ -35,10 +35,10 @@ def test_tls_is_spoken_and_counted_as_http(certificate: tuple[Path, Path]) -> No
     for context in (None, server_context(*certificate)):
         with (
             serving(v2, context) as server,
-            HttpCloud(server.url, ARTIFACT_ID, ca_file=str(certificate[0])) as cloud,
+            asking(server.url, ca_file=str(certificate[0])) as cloud,
         ):
             for _ in range(3):
-                assert cloud.infer(IMAGE, 0, time.monotonic() + 20).shape == (1, 5)
+                assert cloud.infer(IMAGE, 0, time.monotonic() + PATIENCE_S).shape == (1, 5)
             assert server.connections == 1
             counted.append((cloud.last.sent_bytes, cloud.last.received_bytes))
     assert counted[0] == counted[1]
@@ -75,14 +75,16 @@ def test_http_to_a_server_of_https(certificate: tuple[Path, Path]) -> None:
     assert error.cause in ("reset", "garbage")
 
 
+@pytest.mark.clock
 def test_a_handshake_is_waited_for_no_longer_than_allowed() -> None:
     with serving(deaf) as server:
         error, _ = failure(server.url.replace("http", "https"), timeouts=Timeouts(connect_ms=100))
     assert error.cause == "connect"
 
 
+@pytest.mark.clock
 def test_tls_that_trickles_ends_by_the_deadline(certificate: tuple[Path, Path]) -> None:
-    with serving(trickle(OK, b"A: b\r\n"), server_context(*certificate)) as server:
+    with serving(trickle(OK + b"X: ", b"x"), server_context(*certificate)) as server:
         error, _ = failure(server.url, deadline_s=0.4, ca_file=str(certificate[0]))
     assert error.cause == "deadline"
 

@@ -2,14 +2,12 @@
 
 import hashlib
 import json
-import re
 import shutil
 import signal
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from http.client import HTTPResponse
@@ -38,7 +36,9 @@ from eenn.offload.protocol.encoding import encode_request
 from eenn.offload.protocol.errors import CloudOverloaded, CloudRefused, CloudUnreachable
 from eenn.offload.protocol.wire import Request as InferRequest
 from tests.offload.certificates import make_certificate
+from tests.offload.cloud.over_http import counted, get
 from tests.offload.exported import CLASSES, PREPROCESSING, Exported
+from tests.offload.patience import PATIENT, wait_until
 
 Floats = NDArray[np.float32]
 SPLIT_POINTS = range(4)
@@ -77,7 +77,9 @@ def test_edge_and_cloud_are_the_whole_network(
 ) -> None:
     features = edge_part(exported, split_point)
     received = unpack(*pack(features, precision))
-    with HttpCloud(server.url, exported.id_before, precision=precision, compress=compress) as cloud:
+    with HttpCloud(
+        server.url, exported.id_before, precision=precision, compress=compress, **PATIENT
+    ) as cloud:
         logits = cloud.infer(features, split_point, None)
     assert_equal(logits, cloud_part(exported, received, split_point))
     if precision == "fp32":
@@ -85,30 +87,11 @@ def test_edge_and_cloud_are_the_whole_network(
             assert_equal(logits, exported.network(torch.from_numpy(exported.images))[-1].numpy())
 
 
-def get(url: str, method: str = "GET", **headers: str) -> tuple[int, Any]:
-    """Status and JSON (or text) of a reply."""
-    request = Request(url, method=method, headers=headers, data=b"" if method == "POST" else None)
-    try:
-        with urlopen(request, timeout=60) as reply:
-            status, body = reply.status, reply.read().decode()
-    except HTTPError as error:
-        with error:
-            status, body = error.code, error.read().decode()
-    return status, json.loads(body) if body[:1] in "{[" else body
-
-
-def counted(url: str, name: str) -> float:
-    """One of the server's metrics."""
-    _, text = get(f"{url}/metrics")
-    found = re.search(rf"^{re.escape(name)} (.+)$", text, re.MULTILINE)
-    return float(found[1]) if found else 0.0
-
-
 def test_image_files_are_decoded_and_preprocessed_by_the_cloud(
     exported: Exported, server: RunningCloud
 ) -> None:
     files = [file.read_bytes() for file in exported.files]
-    with HttpCloud(server.url, exported.id_before) as cloud:
+    with HttpCloud(server.url, exported.id_before, **PATIENT) as cloud:
         assert_equal(cloud.infer_files(files, None), cloud_part(exported, exported.images, 0))
 
 
@@ -120,7 +103,7 @@ def test_files_that_are_cropped_already_are_only_normalised(
         png = BytesIO()
         Image.fromarray(PREPROCESSING.crop(PREPROCESSING.read(file))).save(png, "PNG")
         files.append(png.getvalue())
-    with HttpCloud(server.url, exported.id_before) as cloud:
+    with HttpCloud(server.url, exported.id_before, **PATIENT) as cloud:
         logits = cloud.infer_files(files, None, cropped=True)
     assert_equal(logits, cloud_part(exported, exported.images, 0))
 
@@ -129,7 +112,7 @@ def test_int8_is_what_the_int8_graphs_give(exported: Exported) -> None:
     local = LocalCloud(exported.path, "int8")
     with (
         running([exported.path], precision="int8") as server,
-        HttpCloud(server.url, exported.id_before) as cloud,
+        HttpCloud(server.url, exported.id_before, **PATIENT) as cloud,
     ):
         assert get(f"{server.url}/v2")[1]["eenn_precision"] == "int8"
         for split_point in SPLIT_POINTS:
@@ -170,18 +153,21 @@ def test_what_the_server_says_of_itself(exported: Exported, server: RunningCloud
 
 def test_requests_at_the_same_time_share_batches(exported: Exported) -> None:
     images, expected = exported.images, cloud_part(exported, exported.images, 0)
-    with running([exported.path], slowdown=20) as server:
-        assert get(f"{server.url}/v2")[1]["eenn_slowdown"] == 20.0
+    assert len(images) % 4 == 0
+    # No batch goes before it is full.
+    options = {"max_batch": 4, "batch_wait_ms": 1e6, "timeout_ms": 1e6, "slowdown": 1.5}
+    with running([exported.path], **options) as server:
+        assert get(f"{server.url}/v2")[1]["eenn_slowdown"] == 1.5
 
         def ask(row: int) -> Floats:
-            with HttpCloud(server.url, exported.id_before) as cloud:
+            with HttpCloud(server.url, exported.id_before, **PATIENT) as cloud:
                 return cloud.infer(images[row : row + 1], 0, None)
 
         with ThreadPoolExecutor(16) as clients:
             logits = np.concatenate([*clients.map(ask, range(len(images)))])
         assert_equal(logits, expected)
         assert counted(server.url, "eenn_batch_samples_sum") == len(images)
-        assert counted(server.url, "eenn_batch_samples_count") < len(images)
+        assert counted(server.url, "eenn_batch_samples_count") == len(images) / 4
         name = 'eenn_requests_total{model="eenn-cloud-0",status="200"}'
         assert counted(server.url, name) == len(images)
 
@@ -246,12 +232,16 @@ def test_a_token_and_a_certificate_guard_the_server(exported: Exported, tmp_path
             ("s3cret", None, CloudUnreachable, "tls"),
         ):
             with (
-                HttpCloud(server.url, exported.id_before, token=token, ca_file=ca_file) as cloud,
+                HttpCloud(
+                    server.url, exported.id_before, token=token, ca_file=ca_file, **PATIENT
+                ) as cloud,
                 pytest.raises(error) as failed,
             ):
                 cloud.infer(exported.images, 0, None)
             assert failed.value.cause == cause
-        with HttpCloud(server.url, exported.id_before, token="s3cret", ca_file=str(cert)) as cloud:
+        with HttpCloud(
+            server.url, exported.id_before, token="s3cret", ca_file=str(cert), **PATIENT
+        ) as cloud:
             logits = cloud.infer(exported.images, 0, None)
     assert_equal(logits, cloud_part(exported, exported.images, 0))
 
@@ -331,7 +321,7 @@ def test_a_signal_ends_it_after_its_last_answer(exported: Exported) -> None:
     lines += [f"{name}: {value}" for name, value in headers.items()]
     with (
         running([exported.path], read_timeout_ms=60_000) as server,
-        HttpCloud(server.url, exported.id_before, retries=0) as late,
+        HttpCloud(server.url, exported.id_before, retries=0, **PATIENT) as late,
         socket.create_connection(("127.0.0.1", urlsplit(server.url).port), 60) as admitted,
     ):
         late.infer(images, 0, None)  # Its connection is kept.
@@ -348,13 +338,6 @@ def test_a_signal_ends_it_after_its_last_answer(exported: Exported) -> None:
             logits = decode_response(reply.read(), dict(reply.headers)).outputs["logits"]
         assert_equal(logits, cloud_part(exported, images, 0))
         assert server.process.wait(60) == 0
-
-
-def wait_until(holds: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 30
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
 
 
 def test_a_server_does_not_outlive_the_program_that_runs_it(exported: Exported) -> None:

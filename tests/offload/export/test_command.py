@@ -23,7 +23,7 @@ from eenn.offload.export import command
 from eenn.offload.export.report import export_artifact
 from eenn.offload.graphs.index import Graphs
 from eenn.records.evaluated_artifact import open_artifact
-from tests.workflows.test_evaluate import PREPROCESSING, make_run
+from tests.artifact.trained_run import PREPROCESSING, make_run
 
 BRANCHES, P_TAR = 3, 0.8
 

@@ -18,37 +18,20 @@ from eenn.offload.protocol.decoding import decode_request, decode_response
 from eenn.offload.protocol.encoding import encode_request, encode_response
 from eenn.offload.protocol.errors import BadRequest
 from eenn.offload.protocol.wire import JSON_LENGTH, Request, Tensor
+from tests.offload.protocol.triton_message import (
+    TRITON_BYTES,
+    TRITON_JSON,
+    files,
+    triton_request,
+)
 
 quick = settings(max_examples=100, deadline=None)
 
-# What tritonclient 2.73.0 makes of the request below.
-TRITON_JSON = (
-    b'{"id":"7","inputs":[{"name":"features","shape":[1,3],"datatype":"UINT8","parameters":'
-    b'{"binary_data_size":3}},{"name":"images","shape":[2],"datatype":"BYTES","parameters":'
-    b'{"binary_data_size":12}},{"name":"half","shape":[1,3],"datatype":"FP16","parameters":'
-    b'{"binary_data_size":6}}],"outputs":[{"name":"logits","parameters":{"binary_data":true}}],'
-    b'"parameters":{"scale":0.012745098039215686,"zero_point":20,"eenn_artifact":"cafe"}}'
-)
-TRITON_BYTES = b"\x8a\x00\xff\x04\x00\x00\x00\xff\xd8\xff\xd9\x00\x00\x00\x00\x00>\x00\xb4\x00B"
 # What Triton's documentation of the extension has a server answer, with our names.
 ANSWER_JSON = (
     b'{"model_name":"eenn-cloud-2","model_version":"1","id":"7","outputs":[{"name":"logits",'
     b'"shape":[1,2],"datatype":"FP32","parameters":{"binary_data_size":8}}]}'
 )
-
-
-def files(*contents: bytes) -> Tensor:
-    tensor = np.empty(len(contents), object)
-    tensor[:] = contents
-    return tensor
-
-
-def triton_request() -> Request:
-    values = np.array([[1.5, -0.25, 3.0]], np.float32)
-    quantised, parameters = pack(values, "uint8")
-    inputs = {"features": quantised, "images": files(b"\xff\xd8\xff\xd9", b"")}
-    inputs["half"] = values.astype(np.float16)
-    return Request(inputs, {**parameters, "eenn_artifact": "cafe"}, {"logits": True}, "7")
 
 
 def assert_same(found: Request, expected: Request) -> None:

@@ -15,7 +15,7 @@ from eenn.offload.protocol.decoding import decode_request, decode_response
 from eenn.offload.protocol.encoding import encode_request
 from eenn.offload.protocol.errors import BadReply, BadRequest
 from eenn.offload.protocol.wire import JSON_LENGTH
-from tests.offload.protocol.test_wire import TRITON_BYTES, TRITON_JSON, triton_request
+from tests.offload.protocol.triton_message import TRITON_BYTES, TRITON_JSON, triton_request
 
 
 def message(header: Any, data: bytes = b"") -> tuple[bytes, dict[str, str]]:
