@@ -3,77 +3,19 @@
 Reads conf/offload_bench.yaml, writes outputs/offload/NAME/TIMESTAMP/.
 """
 
-from pathlib import Path
-from typing import Any
-
 import hydra
 from omegaconf import DictConfig
 
 from eenn.cli import one_line_errors
-from eenn.data.distortions import Distortion
-from eenn.errors import EennError
-from eenn.offload.export.report import export_artifact
-from eenn.offload.graphs.index import FOLDER
-from eenn.planning.costs import Link
-from eenn.records.evaluated_artifact import Subject, open_subject
-from eenn.workflows.hydra_job import CONF, claimed_job
-from eenn.workflows.offload import Plan, Server, run_offloading
-from evaluate import as_list, policies_of, run_of
+from eenn.workflows.hydra_job import CONF, claimed_job, policy_settings
+from eenn.workflows.jobs import offload_job
+from eenn.workflows.settings import OffloadSettings
 
 
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="offload_bench")
 def main(config: DictConfig) -> None:
-    with claimed_job(config) as (settings, directory):
-        offload(settings, directory)
-
-
-def offload(settings: dict[str, Any], directory: Path) -> None:
-    cloud, edge, plan = settings["cloud"], settings["edge"], settings["plan"]
-    token = cloud["token_file"]
-    server = Server(
-        cloud["url"],
-        Path(token).read_text().strip() if token else None,
-        cloud["ca_file"],
-        cloud["slowdown"],
-    )
-    planned = Plan(
-        split=settings["split"],
-        limit=settings["limit"],
-        policies=policies_of(settings),
-        p_tars=as_list(settings["p_tar"]),
-        active=settings["active"],
-        distortion=Distortion(settings["distortion"]["kind"], 0).kind,
-        levels=as_list(settings["distortion"]["level"]),
-        link=Link(**settings["link"]),
-        payload=settings["payload"],
-        compress=settings["compress"],
-        upload=settings["upload"],
-        experts=settings["experts"],
-        precision=edge["precision"],
-        slowdown=edge["slowdown"],
-        deadline_ms=settings["deadline_ms"],
-        min_accuracy=plan["min_accuracy"],
-        plan_deadline_ms=plan["deadline_ms"],
-    )
-    subject, conventional = exported(settings, "artifact"), None
-    if settings["conventional"] is not None:
-        conventional = exported(settings, "conventional")
-        if conventional.branches:
-            raise EennError(
-                f"conventional={settings['conventional']} has {conventional.branches} branches; "
-                "allowed is an artifact of `python train.py branches=0`"
-            )
-    run = run_of(settings, directory, [subject])
-    run_offloading(run, subject, conventional, server, planned)
-
-
-def exported(settings: dict[str, Any], key: str) -> Subject:
-    """An artifact of the settings, with its graphs exported if they were not yet."""
-    subject = open_subject(settings[key], settings["images"])
-    if not (subject.manifest.path / FOLDER).exists():
-        print(f"exporting {subject.manifest.path} (once)")
-        print(f"\n{export_artifact(subject)}\n")
-    return subject
+    with claimed_job(config, OffloadSettings) as job:
+        offload_job(job, policy_settings)
 
 
 if __name__ == "__main__":

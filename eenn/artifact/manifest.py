@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from eenn.errors import EennError
+from eenn.errors import TRAIN_EXPERTS, EennError
 from eenn.exits.head_sets import FINE_TUNED, PLAIN, Classifier, Expert
 from eenn.preprocess import Preprocessing
 from eenn.statistics.calibration import Temperatures
@@ -98,10 +98,7 @@ class Manifest:
             ArtifactMissing: it has none.
         """
         if "experts" not in self.content:
-            raise ArtifactMissing(
-                f"{self.path} has no experts; train some with `python train.py "
-                "experiment=distortion_experts artifact=DIR`"
-            )
+            raise ArtifactMissing(f"{self.path} has no experts; train some with {TRAIN_EXPERTS}")
         fields = self.content["experts"]["classifier"]
         accuracy = tuple(fields["validation_accuracy"])
         return Classifier(**{**fields, "validation_accuracy": accuracy})

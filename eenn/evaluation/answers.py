@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from eenn.errors import EennError
+from eenn.errors import TRAIN_EXPERTS, EennError
 from eenn.exits.head_sets import (
     AUTO,
     CLASSIFIER,
@@ -89,8 +89,8 @@ def check_experts(subject: Subject, experts: str, distortion: str) -> None:
     if experts not in allowed:
         raise EennError(
             f"experts={experts}: of {subject.manifest.path}, for {distortion}, allowed are "
-            f"{', '.join(allowed)}; `python train.py experiment=distortion_experts artifact=DIR` "
-            "trains experts and fine-tuned networks for the kinds in expert_training.levels"
+            f"{', '.join(allowed)}; {TRAIN_EXPERTS} trains experts and fine-tuned networks for "
+            "the kinds in recipe.levels"
         )
 
 

@@ -5,7 +5,7 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from eenn.data.distortions import Distortion
-from eenn.errors import EennError
+from eenn.errors import TRAIN_EXPERTS, EennError
 from eenn.evaluation.answers import check_experts, kind_probs
 from eenn.exits.head_sets import FINE_TUNED, MATCHING, choose
 from eenn.exits.settings import LAST_EXIT_ONLY
@@ -55,8 +55,8 @@ def run_expert_evaluation(
             check_experts(subject, one.experts, one.distortion)
     if not plans:
         raise EennError(
-            f"experts={list(experts)}: there are none for {', '.join(distortions)}; `python "
-            "train.py experiment=distortion_experts artifact=DIR` trains some for its kinds"
+            f"experts={list(experts)}: there are none for {', '.join(distortions)}; "
+            f"{TRAIN_EXPERTS} trains some for its kinds"
         )
     study = Study([], [], [])
     for one, having in plans:
