@@ -1,11 +1,14 @@
 """How scripts meet a user's mistake: one clear line on stderr, exit code 1, no traceback."""
 
+import json
 import os
+import re
+import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
-from eenn.errors import EennError
+from eenn.errors import TRAIN_EXPERTS, EennError
 
 # HYDRA_FULL_ERROR is Hydra's own switch for full tracebacks. A user who sets it gets them from us
 # too; otherwise it is set for Hydra alone, so that its errors come here instead of ending in its
@@ -13,6 +16,19 @@ from eenn.errors import EennError
 _ASKED = "EENN_TRACEBACKS"
 os.environ.setdefault(_ASKED, os.environ.get("HYDRA_FULL_ERROR", ""))
 os.environ["HYDRA_FULL_ERROR"] = "1"
+
+# Keys that were once, or that belong to another program.
+_INSTEAD = {
+    "artifact": f"experts are trained by {TRAIN_EXPERTS}",
+    "artifacts": "several are given as artifact=[DIR,DIR]",
+    "data.augmentation": "give augmentation.NAME=VALUE",
+    "distortion.level": "with distortions, levels are given as distortions.KIND=[LEVEL,LEVEL]",
+    "distortion.kind": "with distortions, levels are given as distortions.KIND=[LEVEL,LEVEL]",
+    "distortions": f"evaluate.py reads it, and experts are trained by {TRAIN_EXPERTS}",
+    "expert_training": f"it is recipe of {TRAIN_EXPERTS}",
+}
+
+_TWICE = """a value with spaces needs two pairs of quotes, as in 'data.root="/my photos"'"""
 
 
 @contextmanager
@@ -36,23 +52,73 @@ def one_line_errors(job: str | None = None) -> Iterator[None]:
             raise SystemExit(1) from None
 
 
+def unknown_key(beside: Mapping[str, Iterable[str]]) -> str:
+    """The line for settings that nothing reads; one with another name or place is named first.
+
+    Args:
+        beside: what the keys beside each of them are called.
+    """
+    key = next((key for key in beside if key in _INSTEAD), next(iter(beside)))
+    mend = f"{_INSTEAD[key]}; " if key in _INSTEAD else ""
+    if "/" in key:
+        mend = f"{_TWICE}; "
+    return f"{key} is not a setting here; {mend}allowed are {', '.join(beside[key]) or 'none'}"
+
+
+def written(value: object) -> str:
+    """A setting's value as users write it: null, true, a text as it is."""
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def quoted(key: str, value: str) -> str:
+    """A setting quoted for the shell and for Hydra, which each take a pair of quotes away."""
+    inner = value.replace('"', r"\"")
+    return shlex.quote(f'{key}="{inner}"')
+
+
 def _line(error: Exception) -> str | None:
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, EennError):
             return str(cause)
-        # A resolver's own error comes wrapped in OmegaConf's.
+        # That of a data source comes wrapped in Hydra's.
         cause = cause.__cause__
     if isinstance(error, OSError) and error.filename is not None:
         return f"{error.filename}: {error.strerror}"
     if type(error).__module__.split(".")[0] in ("hydra", "omegaconf"):
-        return " ".join(str(error).split("To append")[0].split()) + _allowed_keys(error)
+        return _of_configuration(error)
     if type(error).__name__ == "MisconfigurationException":
         return f"trainer: {error}"
     return None
 
 
-def _allowed_keys(error: Exception) -> str:
-    # OmegaConf's key errors carry the node whose key was not found.
-    parent = getattr(error.__cause__, "parent_node", None)
-    return f" Allowed here are {', '.join(map(str, parent))}." if parent is not None else ""
+def _of_configuration(error: Exception) -> str:
+    # What Hydra's errors carry, asked for by name: an edge device does not have Hydra.
+    carried = {**vars(error), **vars(error.__cause__ or error)}
+    text = str(error)
+    if ambiguous := re.match(r"Ambiguous value for argument '(.*)'\n", text):
+        return _quoted_twice(ambiguous[1])
+    if override := carried.get("override"):
+        return _quoted_twice(override)
+    if options := carried.get("options"):
+        group, _, name = carried["missing_cfg_file"].rpartition("/")
+        return f"{group}={name}: allowed are {', '.join(options)}"
+    if missing := re.search(r"Missing mandatory value: (\S+)", text):
+        return f"{missing[1]} is missing; give {missing[1]}=VALUE"
+    if error.__cause__ and "full_key" in carried:
+        return unknown_key({carried["full_key"]: map(str, carried["parent_node"])})
+    # A resolver's own error comes wrapped in OmegaConf's.
+    text = text.removeprefix("EennError raised while resolving interpolation: ")
+    return " ".join(re.split("To append|full_key:", text)[0].split())
+
+
+def _quoted_twice(override: str) -> str:
+    """How to give a value that has characters with a meaning of their own in Hydra's grammar."""
+    key, equals, value = override.partition("=")
+    if not equals:
+        return f"{override} is not of the form KEY=VALUE; {_TWICE}"
+    return (
+        f"{override}: a value with spaces, commas, = or other signs needs two pairs of quotes, one "
+        f"for the shell and one for Hydra: {quoted(key, value)}; lists go in brackets, several "
+        "values for a sweep behind -m"
+    )

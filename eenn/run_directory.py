@@ -5,6 +5,7 @@ outputs/SCRIPT/NAME/TIMESTAMP/JOB/     a job of a sweep
 """
 
 import os
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
@@ -19,6 +20,8 @@ RESULTS = METRICS, SUMMARY = "metrics.json", "summary.json"
 # What a run goes on from: a training from its last epoch, one of experts from what was finished.
 LAST_CHECKPOINT, FINISHED = RESUMABLE = Path("checkpoints/last.ckpt"), Path("finished")
 
+SHOWN = 5  # settings that an error names
+
 # How torchrun, SLURM, LSF and Lightning's own launcher number processes.
 RANKS = ("RANK", "LOCAL_RANK", "NODE_RANK", "GROUP_RANK", "SLURM_PROCID", "JSM_NAMESPACE_RANK")
 
@@ -28,58 +31,69 @@ def is_first_process() -> bool:
     return all(os.environ.get(rank, "0") == "0" for rank in RANKS)
 
 
-def run_directory(script: str, name: str, resume: str | None = None) -> str:
+def run_directory(
+    script: str, name: str, resume: str | None = None, progress: str = str(LAST_CHECKPOINT)
+) -> str:
     """A new directory for a run, or the one of the run to go on with.
 
     Args:
         resume: a run directory, `latest` for the newest unfinished run, or None.
+        progress: what a run that can go on has in its directory.
 
     Raises:
-        EennError: there is no such run, or it has no checkpoint yet.
+        EennError: there is no such run, or it has not come that far.
     """
     if resume is None:
         timestamp = datetime.now().strftime("%Y-%m-%d_%H-%M-%S.%f")[:-3]
-        return str(OUTPUTS / script / name / timestamp)
+        # Hydra takes a name such as 2021 for a number; this is the first to see it.
+        return str(OUTPUTS / script / str(name) / timestamp)
     if resume == "latest":
         unfinished = [
-            run for run in with_file(OUTPUTS / script, *RESUMABLE) if not is_finished(run)
+            run for run in with_file(OUTPUTS / script, Path(progress)) if not is_finished(run)
         ]
         if not unfinished:
             raise EennError(
-                f"resume=latest: no unfinished run with a checkpoint under {OUTPUTS / script}; "
+                f"resume=latest: no unfinished run with {progress} under {OUTPUTS / script}; "
                 "start one with `python train.py`"
             )
         return str(unfinished[-1])
-    if not any((Path(resume) / name).exists() for name in RESUMABLE):
-        raise EennError(
-            f"resume={resume} has no {LAST_CHECKPOINT}; allowed are latest or the directory of a "
-            "run that finished an epoch, or one expert"
-        )
+    if not (Path(resume) / progress).exists():
+        raise EennError(f"resume={resume} has no {progress}; {_resumed_by(Path(resume))}")
     return resume
 
 
-def claim(directory: Path, config: str, resume: str | None, overrides: list[str]) -> None:
-    """Write the run's configuration into its directory, or check that resuming it is meant.
+def claim(directory: Path, config: str) -> None:
+    """Write the configuration of a new run into its directory.
 
     Raises:
-        EennError: the directory holds a run and is not resumed, is finished, or is resumed with
-            other settings than its own.
+        EennError: the directory holds a run.
     """
     if not is_first_process():
         return
-    if resume is None:
-        kept = (*RESUMABLE, ARTIFACT, *RESULTS)
-        if any((directory / name).exists() for name in kept):
-            raise EennError(
-                f"{directory} holds a run; go on with resume={directory}, or choose another"
-            )
-        write_file(directory / CONFIG, config)
+    kept = (*RESUMABLE, ARTIFACT, *RESULTS)
+    if any((directory / name).exists() for name in kept):
+        raise EennError(
+            f"{directory} holds a run; go on with resume={directory}, or choose another"
+        )
+    write_file(directory / CONFIG, config)
+
+
+def claim_resumed(directory: Path, given: Sequence[str]) -> None:
+    """Check that going on with the run in a directory is meant.
+
+    Args:
+        given: settings that were given beside `resume`.
+
+    Raises:
+        EennError: there are some, though the run has its own, or the run is finished.
+    """
+    if not is_first_process():
         return
-    settings = [o for o in overrides if not o.startswith(("resume=", "hydra."))]
-    if settings:
-        raise EennError(f"resume keeps the run's own settings; leave out {' '.join(settings)}")
+    if given:
+        shown = " ".join(given[:SHOWN]) + (" ..." if len(given) > SHOWN else "")
+        raise EennError(f"resume keeps the run's own settings; leave out {shown}")
     if is_finished(directory):
-        raise EennError(f"resume={resume}: {directory} is finished; start a new run")
+        raise EennError(f"resume={directory}: the run is finished; start a new one")
 
 
 def with_file(root: Path, *files: Path) -> list[Path]:
@@ -114,3 +128,13 @@ def find_artifact(given: str) -> Path:
 def is_finished(directory: Path) -> bool:
     """Whether a run wrote its results."""
     return any((directory / name).exists() for name in RESULTS)
+
+
+def _resumed_by(run: Path) -> str:
+    for progress, command in (
+        (LAST_CHECKPOINT, "python train.py"),
+        (FINISHED, "python train.py --config-name train_experts"),
+    ):
+        if (run / progress).exists():
+            return f"it goes on with `{command} resume={run}`"
+    return "allowed are latest or the directory of a run that finished an epoch, or one expert"

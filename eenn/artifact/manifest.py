@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TypeVar
 
-from eenn.errors import EennError
+from eenn.errors import TRAIN_EXPERTS, EennError
 from eenn.exits.head_sets import FINE_TUNED, PLAIN, Classifier, Expert
 from eenn.files import JsonObject, from_json
 from eenn.models.architecture import Architecture, Exit
@@ -133,10 +133,7 @@ class Manifest:
             ArtifactMissing: it has none.
         """
         if "experts" not in self.content:
-            raise ArtifactMissing(
-                f"{self.path} has no experts; train some with `python train.py "
-                "experiment=distortion_experts artifact=DIR`"
-            )
+            raise ArtifactMissing(f"{self.path} has no experts; train some with {TRAIN_EXPERTS}")
         return self._read(_Experts, "experts").classifier
 
     @property

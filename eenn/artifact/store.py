@@ -28,6 +28,7 @@ from eenn.artifact.manifest import (
 )
 from eenn.data.distortions import DrawnDistortion
 from eenn.data.splits import Split
+from eenn.errors import TRAIN_EXPERTS
 from eenn.exits.head_sets import FINE_TUNED, Classifier, Expert
 from eenn.files import Json, JsonObject, new_directory, write_file
 from eenn.models.architecture import Architecture
@@ -170,8 +171,8 @@ def load(path: str | Path) -> Artifact:
     state = {**plain, **safetensors.torch.load(contents[EXPERTS])}
     if state.keys() != experts.state_dict().keys():
         raise ArtifactVersion(
-            f"{manifest.path} has experts of another version of eenn; train them again with "
-            "`python train.py experiment=distortion_experts artifact=DIR`"
+            f"{manifest.path} has experts of another version of eenn; train them again: "
+            + TRAIN_EXPERTS
         )
     experts.load_state_dict(state)
     return Artifact(network.eval(), manifest, experts.eval())

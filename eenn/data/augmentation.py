@@ -3,15 +3,18 @@
 import math
 from dataclasses import dataclass
 from functools import cache
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image
-from torchvision.transforms import v2
 
 from eenn.data.distortions import gaussian_blur
 from eenn.errors import EennError
+
+# torch is imported where it is used, because it takes seconds and a wrong setting should not wait.
+if TYPE_CHECKING:
+    from torchvision.transforms import v2
 
 # Corners that a rotation leaves open take ImageNet's mean colour, which normalises to zero.
 MEAN_COLOUR = (124, 116, 104)
@@ -55,6 +58,8 @@ class Augmentation:
 
     def __call__(self, image: Image.Image, input_size: int, seed: int) -> NDArray[np.uint8]:
         """One augmented version of an RGB image, uint8 (input_size, input_size, 3)."""
+        import torch
+
         # torchvision draws from torch's global generator; a fork leaves the training's own alone.
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed)
@@ -66,7 +71,9 @@ class Augmentation:
 
 
 @cache
-def _transforms(augmentation: Augmentation, input_size: int) -> v2.Transform:
+def _transforms(augmentation: Augmentation, input_size: int) -> "v2.Transform":
+    from torchvision.transforms import v2
+
     steps: list[v2.Transform] = [
         v2.RandomResizedCrop(input_size, (augmentation.crop_area, 1), (3 / 4, 4 / 3))
     ]

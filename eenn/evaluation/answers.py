@@ -5,7 +5,7 @@ from typing import assert_never
 
 import numpy as np
 
-from eenn.errors import EennError
+from eenn.errors import TRAIN_EXPERTS, EennError
 from eenn.exits.head_sets import (
     CLASSIFIER,
     PLAIN,
@@ -110,8 +110,8 @@ def check_experts(artifact: EvaluatedArtifact, experts: HeadChoice, distortion: 
     if experts not in allowed:
         raise EennError(
             f"experts={experts}: of {artifact.manifest.path}, for {distortion}, allowed are "
-            f"{', '.join(map(str, allowed))}; `python train.py --config-name train_experts "
-            "artifact=DIR` trains experts and fine-tuned networks for the kinds in its levels"
+            f"{', '.join(map(str, allowed))}; {TRAIN_EXPERTS} trains experts and fine-tuned "
+            "networks for the kinds in recipe.levels"
         )
 
 

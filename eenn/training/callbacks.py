@@ -49,6 +49,11 @@ class TemperatureScaling(Callback):
         """How the temperatures were fitted, for a manifest."""
         return f"minimal NLL on {len(self.val_labels)} validation samples"
 
+    @property
+    def val_accuracy(self) -> tuple[float, ...]:
+        """The share of validation samples that every exit gets right."""
+        return tuple((self.val_logits.argmax(-1) == self.val_labels).mean(axis=1).tolist())
+
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not trainer.is_global_zero:
             return

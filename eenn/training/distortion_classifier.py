@@ -14,6 +14,7 @@ from torch.optim.lr_scheduler import OneCycleLR
 
 from eenn.models.distortion_classifier import DistortionClassifier
 from eenn.records.recording import record
+from eenn.training.trainer import FIXED
 
 Batches = Iterable[tuple[Tensor, Tensor]]
 
@@ -61,14 +62,7 @@ def fit_classifier(
         train, val: batches of `KindModule`.
         trainer: arguments of Lightning's Trainer.
     """
-    fit = Trainer(
-        **trainer,
-        use_distributed_sampler=False,
-        num_sanity_val_steps=0,
-        enable_model_summary=False,
-        enable_checkpointing=False,
-        log_every_n_steps=10,
-    )
+    fit = Trainer(**trainer, **FIXED, enable_checkpointing=False)
     fit.fit(KindModule(classifier, lr), train, val)
     device = fit.strategy.root_device
     roughness, kinds = record(_Asked(classifier, classifier.roughness), val, device)

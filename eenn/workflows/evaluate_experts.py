@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 
 from eenn.data.distortions import Distortion
-from eenn.errors import EennError
+from eenn.errors import TRAIN_EXPERTS, EennError
 from eenn.evaluation.answers import check_experts
 from eenn.evaluation.experts import confusion, having, with_last_exit
 from eenn.exits.head_sets import FINE_TUNED, HeadChoice
@@ -84,7 +84,7 @@ def _parts(
     if not parts:
         raise EennError(
             f"experts={[*map(str, experts)]}: there are none for {', '.join(distortions)}; "
-            "`python train.py --config-name train_experts artifact=DIR` trains some for its kinds"
+            f"{TRAIN_EXPERTS} trains some for its kinds"
         )
     return parts
 

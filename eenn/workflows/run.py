@@ -1,10 +1,31 @@
-"""A workflow's run: where its results go and where they come from."""
+"""A script's job: its settings, where its results go and where they come from."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Generic, TypeVar
 
 from eenn.files import Json
+
+Settings = TypeVar("Settings", covariant=True)
+
+
+@dataclass(frozen=True)
+class Job(Generic[Settings]):
+    """One job of a script, alone or in a sweep.
+
+    Args:
+        directory: of the run, where its config.yaml lies.
+        group: of the sweep that the job belongs to.
+        overrides: what was given on the command line.
+        recorded: what config.yaml says, for W&B.
+    """
+
+    settings: Settings
+    directory: Path
+    group: str | None
+    overrides: Sequence[str]
+    recorded: Mapping[str, Json]
 
 
 @dataclass(frozen=True)

@@ -1,60 +1,132 @@
-"""A training run from its parts to its results: fit, calibrate, save, test, report, track."""
+"""A training run from its settings to its results: fit, calibrate, save, test, report, track."""
 
 import json
-import logging
-import warnings
-from dataclasses import asdict
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from pytorch_lightning import Trainer
+from matplotlib.figure import Figure
+from pytorch_lightning import seed_everything
 from pytorch_lightning.callbacks import LearningRateMonitor, ModelCheckpoint
 from pytorch_lightning.loggers import Logger
 
 from eenn.artifact import store
 from eenn.data.datamodule import ImageDataModule
+from eenn.data.datasets import ImageSource
 from eenn.files import write_file
+from eenn.hardware import Machine, prepare
 from eenn.models.architecture import Architecture
+from eenn.models.building import build, place
+from eenn.preprocess import Preprocessing
+from eenn.provenance import provenance
 from eenn.records.recording import record
 from eenn.reports.figures import reliability_figure, save_figure
 from eenn.reports.tables import exit_metrics, exit_rows, table, write_csv
-from eenn.run_directory import ARTIFACT, LAST_CHECKPOINT, METRICS
+from eenn.run_directory import ARTIFACT, LAST_CHECKPOINT, METRICS, is_first_process
 from eenn.training.callbacks import StayingEarlyStopping, TemperatureScaling, Throughput
+from eenn.training.losses import exit_weights
 from eenn.training.module import EarlyExitModule
-from eenn.workflows.tracking import publish
-
-# Lightning's remarks on what is chosen here, and on its own use of what torch deprecates.
-EXPECTED_WARNINGS = (
-    ".*does not have many workers",  # see ImageDataModule
-    "The number of training batches",  # a short epoch logs less often
-    ".*sync_dist",  # every process validates the whole split
-    "Checkpoint directory .* exists and is not empty",  # of the run that is resumed
-    "Found .* module.* in eval mode",  # the backbone while heads train
-    ".*LeafSpec",
-)
+from eenn.training.trainer import make_trainer, quiet
+from eenn.workflows.run import Job
+from eenn.workflows.settings import TrainSettings
+from eenn.workflows.tracking import finish, publish
 
 
-def run_training(
-    directory: Path,
-    datamodule: ImageDataModule,
-    architecture: Architecture,
-    module: EarlyExitModule,
-    logger: Logger,
-    trainer: dict[str, Any],
-    patience: int,
-    provenance: dict[str, Any],
+@dataclass(frozen=True)
+class Training:
+    """What is trained, and on what."""
+
+    images: ImageDataModule
+    architecture: Architecture
+    module: EarlyExitModule
+
+
+@dataclass(frozen=True)
+class Fit:
+    """What came of it: `scaling` and the module belong to the best epoch."""
+
+    scaling: TemperatureScaling
+    throughput: Throughput
+    epochs: int
+
+
+@dataclass(frozen=True)
+class Tested:
+    """The artifact on the test split: its metrics, and the figures and rows that show them."""
+
+    metrics: dict[str, Any]
+    rows: list[dict[str, str]]
+    figures: dict[str, Figure]
+
+
+def train(
+    job: Job[TrainSettings],
+    open_source: Callable[[], ImageSource],
+    open_logger: Callable[..., Logger],
 ) -> None:
-    """Train, then write `artifact/`, `metrics.json`, `tables/` and `figures/` into `directory`.
+    """Train, then write `artifact/`, `metrics.json`, `tables/` and `figures/` into the directory.
 
-    Goes on from the last checkpoint in `directory` if there is one.
+    Goes on from the last checkpoint there if there is one.
 
     Args:
-        trainer: arguments of Lightning's Trainer.
-        patience: epochs without a better validation loss before the training stops.
-        provenance: put into `metrics.json` as it is.
+        open_logger: gives the logger, from a directory and the run's `name` and `group`.
     """
-    # Which devices exist and what else one might buy is said neither here nor on every run.
-    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    settings, directory = job.settings, job.directory
+    machine = prepare(settings.trainer.get("accelerator", "auto"))
+    if is_first_process():
+        print(f"{machine.settings}\nwriting to {directory}")
+    training = _plan(settings, open_source())
+    logger = open_logger(directory, name=settings.name, group=job.group)
+    logger.log_hyperparams(dict(job.recorded))
+    try:
+        fit = _fit(training, settings, directory, logger, machine)
+        if fit is None:
+            return
+        _save(training, fit.scaling, directory)
+        origin = provenance(settings.seed, settings.data.title, machine.hardware)
+        tested = _test(training, fit, directory, {**origin, "overrides": list(job.overrides)})
+        _write(tested, directory)
+        publish(logger, tested.rows, _summary(tested.metrics), tested.figures, directory / ARTIFACT)
+        images = tested.metrics["test_samples"]
+        print(f"\nTest split, {images} images:\n\n{table(tested.rows)}\n")
+    finally:
+        finish()
+
+
+def _plan(settings: TrainSettings, source: ImageSource) -> Training:
+    """The network with its branches and loss, and the images in their split.
+
+    Raises:
+        EennError: a setting out of range, or images that cannot be split.
+    """
+    data, model = settings.data, settings.model
+    images = ImageDataModule(
+        source,
+        Preprocessing(data.input_size, data.resize_size),
+        settings.augmentation,
+        settings.seed,
+        data.batch_size,
+        data.num_workers,
+    )
+    seed_everything(settings.seed, workers=True, verbose=False)
+    classes = len(source.classes)
+    architecture = place(classes, settings.branches, model.head, model.width_mult, data.input_size)
+    loss_weights = exit_weights(settings.loss_weights, len(architecture.positions) + 1)
+    network = build(architecture, model.weights)
+    module = EarlyExitModule(
+        network, classes, loss_weights, seed=settings.seed, **asdict(settings.optimiser)
+    )
+    return Training(images, architecture, module)
+
+
+def _fit(
+    training: Training, settings: TrainSettings, directory: Path, logger: Logger, machine: Machine
+) -> Fit | None:
+    """Train; the module then holds the epoch with the least validation loss.
+
+    Returns None in all processes but the first.
+    """
     best, last = (
         ModelCheckpoint(
             directory / LAST_CHECKPOINT.parent,
@@ -65,65 +137,65 @@ def run_training(
         )
         for name, monitor in (("best", "val/loss"), (LAST_CHECKPOINT.stem, None))
     )
-    scaling = TemperatureScaling(best, datamodule.val_dataloader())
+    scaling = TemperatureScaling(best, training.images.val_dataloader())
     throughput = Throughput()
-    fit = Trainer(
-        **trainer,
-        logger=logger,
-        callbacks=[
-            throughput,
-            StayingEarlyStopping("val/loss", patience=patience),
-            LearningRateMonitor("step"),
-            scaling,
-            best,
-            last,
-        ],
-        # The data module deals out samples itself, the same in every run.
-        use_distributed_sampler=False,
-        num_sanity_val_steps=0,
-        enable_model_summary=False,
-        log_every_n_steps=10,
-    )
+    callbacks = [
+        throughput,
+        StayingEarlyStopping("val/loss", patience=settings.patience),
+        LearningRateMonitor("step"),
+        scaling,
+        best,
+        last,
+    ]
     resumed = str(directory / LAST_CHECKPOINT) if (directory / LAST_CHECKPOINT).exists() else None
-    with warnings.catch_warnings():
-        for expected in EXPECTED_WARNINGS:
-            warnings.filterwarnings("ignore", expected)
-        fit.fit(module, datamodule, ckpt_path=resumed)
-    if not fit.is_global_zero:
-        return
+    with quiet():
+        arguments = {"precision": machine.precision, **settings.trainer}
+        trainer = make_trainer(arguments, logger, callbacks)
+        trainer.fit(training.module, training.images, ckpt_path=resumed)
+    return Fit(scaling, throughput, trainer.current_epoch) if trainer.is_global_zero else None
 
-    temperatures = scaling.temperatures
-    # A run that was killed after this point and resumed has its artifact already.
-    if not (directory / ARTIFACT).exists():
-        accuracy = (scaling.val_logits.argmax(-1) == scaling.val_labels).mean(axis=1)
-        store.save(
-            directory / ARTIFACT,
-            module.network,
-            architecture=architecture,
-            classes=datamodule.source.classes,
-            preprocessing=datamodule.preprocessing,
-            temperatures=temperatures,
-            fitted=scaling.fitted,
-            validation_accuracy=accuracy.tolist(),
-            split=datamodule.split,
-        )
-    # What is tested is what is deployed: the artifact as it comes back from disk.
+
+def _save(training: Training, scaling: TemperatureScaling, directory: Path) -> None:
+    """Write the artifact, unless a run that was killed after this point has it already."""
+    if (directory / ARTIFACT).exists():
+        return
+    images = training.images
+    store.save(
+        directory / ARTIFACT,
+        training.module.network,
+        architecture=training.architecture,
+        classes=images.source.classes,
+        preprocessing=images.preprocessing,
+        temperatures=scaling.temperatures,
+        fitted=scaling.fitted,
+        validation_accuracy=scaling.val_accuracy,
+        split=images.split,
+    )
+
+
+def _test(training: Training, fit: Fit, directory: Path, origin: Mapping[str, Any]) -> Tested:
+    """Ask the artifact, as it comes back from disk, about the test split.
+
+    Args:
+        origin: put into the metrics as it is.
+    """
+    scaling, architecture = fit.scaling, training.architecture
     saved = store.load(directory / ARTIFACT)
-    logits, labels = record(saved.network, datamodule.test_dataloader(), scaling.device)
-    test = exit_metrics(logits, labels, temperatures)
+    logits, labels = record(saved.network, training.images.test_dataloader(), scaling.device)
+    temperatures = scaling.temperatures
+    found = exit_metrics(logits, labels, temperatures)
     metrics = {
-        "test": test,
+        "test": found,
         "test_samples": len(labels),
         "temperatures": asdict(temperatures),
         "exits": [asdict(row) for row in saved.manifest.exits],
         "head": architecture.head,
         "input_size": architecture.input_size,
-        "epochs": fit.current_epoch,
-        "seconds": throughput.seconds,
-        "images_per_s": throughput.images_per_s,
-        **provenance,
+        "epochs": fit.epochs,
+        "seconds": fit.throughput.seconds,
+        "images_per_s": fit.throughput.images_per_s,
+        **origin,
     }
-    rows = exit_rows(test, temperatures, saved.manifest.exits)
     figures = {
         f"reliability_{part}": reliability_figure(part_logits, part_labels, temperatures.per_exit)
         for part, part_logits, part_labels in (
@@ -131,12 +203,15 @@ def run_training(
             ("test", logits, labels),
         )
     }
-    write_csv(directory / "tables" / "exits.csv", rows)
-    for name, figure in figures.items():
+    return Tested(metrics, exit_rows(found, temperatures, saved.manifest.exits), figures)
+
+
+def _write(tested: Tested, directory: Path) -> None:
+    """Write the table and the figures, and last the metrics, which say that the run is finished."""
+    write_csv(directory / "tables" / "exits.csv", tested.rows)
+    for name, figure in tested.figures.items():
         save_figure(figure, directory / "figures" / f"{name}.png")
-    write_file(directory / METRICS, json.dumps(metrics, indent=1))
-    publish(logger, rows, _summary(metrics), figures, directory / ARTIFACT)
-    print(f"\nTest split, {len(labels)} images:\n\n{table(rows)}\n")
+    write_file(directory / METRICS, json.dumps(tested.metrics, indent=1))
 
 
 def _summary(metrics: dict[str, Any]) -> dict[str, float]:

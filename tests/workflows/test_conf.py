@@ -1,81 +1,445 @@
-"""The configuration: every file composes, and every value reaches a constructor that takes it."""
+"""The configuration: every file composes to what its script takes, and mistakes are one line."""
 
 import inspect
+import json
+import re
+import shlex
 from dataclasses import fields
-from typing import Any, get_args
+from typing import Any
 
 import pytest
+import yaml
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from eenn.data.augmentation import Augmentation
-from eenn.data.distortions import Distortion
-from eenn.exits.policies.registry import POLICIES, make_policy
-from eenn.offload.protocol.codecs import Precision
-from eenn.planning.costs import Link
+from eenn.cli import one_line_errors
+from eenn.exits.policies import POLICIES, make_policy
 from eenn.training.module import EarlyExitModule
-from eenn.workflows.hydra_job import CONF
-from eenn.workflows.offload import UPLOADS
-from eenn.workflows.train_experts import Recipe
+from eenn.workflows.check import checked
+from eenn.workflows.hydra_job import CONF, policy_settings
+from eenn.workflows.jobs import active_of, evaluation_plan, offloading_plan, p_tars_of
+from eenn.workflows.settings import (
+    EvaluateSettings,
+    OffloadSettings,
+    OptimiserSettings,
+    TrainExpertsSettings,
+    TrainSettings,
+)
+
+SETTINGS = {
+    "train": TrainSettings,
+    "train_experts": TrainExpertsSettings,
+    "evaluate": EvaluateSettings,
+    "offload_bench": OffloadSettings,
+}
+GROUPS = {
+    "train": ("data", "model", "recipe", "trainer", "logger"),
+    "train_experts": ("trainer", "logger"),
+    "evaluate": ("policy", "link", "logger"),
+    "offload_bench": ("policy", "link", "logger"),
+}
+EXPERIMENTS = {
+    "train": ("caltech101", "caltech101_160", "caltech256"),
+    "evaluate": ("blur_committee", "distortion_experts", "edge_analysis"),
+    "offload_bench": ("offload_blur", "offload_experts", "offload_times"),
+}
+MEASURING = ("evaluate", "offload_bench")
+
+
+def files(group: str) -> list[str]:
+    return sorted(file.stem for file in (CONF / group).glob("*.yaml"))
+
 
 CHOICES = [
-    f"{group.name}={file.stem}"
-    for group in sorted(CONF.iterdir())
-    if group.is_dir()
-    for file in sorted(group.glob("*.yaml"))
+    (script, f"{group}={name}")
+    for script, groups in GROUPS.items()
+    for group in groups
+    for name in files(group)
+    if (script, name) != ("train_experts", "ddp")
+] + [
+    (script, f"experiment={name}")
+    for script, experiments in EXPERIMENTS.items()
+    for name in experiments
 ]
-OF_EVALUATION = ("policy=", "link=", "experiment=edge_analysis", "experiment=blur_committee")
-OFFLOADINGS = [choice for choice in CHOICES if choice.startswith("experiment=offload_")]
-EVALUATIONS = [choice for choice in CHOICES if choice.startswith(OF_EVALUATION)]
 
 
-def composed(*overrides: str, script: str = "train") -> Any:
+def composed(script: str, *overrides: str) -> dict[str, Any]:
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        return compose(script, list(overrides))
+        config: Any = OmegaConf.to_container(compose(script, list(overrides)), resolve=True)
+    return dict(config)
 
 
-@pytest.mark.parametrize("choice", EVALUATIONS)
-def test_every_evaluation_file_composes_to_what_the_constructors_take(choice: str) -> None:
-    config: Any = OmegaConf.to_container(composed(choice, script="evaluate"), resolve=True)
-    name, own = config["policy"].pop("name"), config["policy"]
+def settings(script: str, *overrides: str) -> Any:
+    given = overrides
+    if "data=folder" in overrides and not any("data.root" in each for each in overrides):
+        given = (*overrides, "data.root=somewhere")
+    return checked(SETTINGS[script], composed(script, *given))
+
+
+def error_of(capsys: pytest.CaptureFixture[str], script: str, *overrides: str) -> str:
+    """The line that settings end with."""
+    with pytest.raises(SystemExit) as ended, one_line_errors():
+        checked(SETTINGS[script], composed(script, *overrides))
+    assert ended.value.code == 1
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert line.startswith("error: ")
+    return line
+
+
+def flat(tree: dict[str, Any], at: str = "") -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for name, value in tree.items():
+        key = f"{at}.{name}" if at else name
+        values |= flat(value, key) if isinstance(value, dict) else {key: value}
+    return values
+
+
+def test_every_file_belongs_to_a_script() -> None:
+    primary = {file.stem for file in CONF.glob("*.yaml")} - {"job"}
+    assert primary == set(SETTINGS)
+    groups = {folder.name for folder in CONF.iterdir() if folder.is_dir()}
+    assert groups == {group for own in GROUPS.values() for group in own} | {"experiment"}
+    assert sorted(name for own in EXPERIMENTS.values() for name in own) == files("experiment")
+
+
+@pytest.mark.parametrize(("script", "choice"), CHOICES)
+def test_every_file_composes_to_what_its_script_takes(script: str, choice: str) -> None:
+    taken = settings(script, choice)
+    if script not in MEASURING:
+        return
+    name, own = taken.policy["name"], {k: v for k, v in taken.policy.items() if k != "name"}
     make_policy(name, {"p_tar": 0.8, "weights": (1.0,), **own})
     assert set(own) <= {field.name for field in fields(POLICIES[name])}
-    Link(**config["link"])
-    Distortion(config["distortion"]["kind"], 1.0)
-    assert set(config["compare"]) <= set(POLICIES)
+    plan = evaluation_plan if script == "evaluate" else offloading_plan
+    assert set(plan(taken, policy_settings).policies) <= set(POLICIES)
 
 
-@pytest.mark.parametrize("choice", ["policy=confidence", *OFFLOADINGS])
-def test_every_offloading_file_composes_to_what_the_plan_takes(choice: str) -> None:
-    config: Any = OmegaConf.to_container(composed(choice, script="offload_bench"), resolve=True)
-    Link(**config["link"])
-    assert config["payload"] in get_args(Precision)
-    assert config["upload"] in UPLOADS
-    assert config["upload"] == "crop" or not config["distortion"]["level"]
-    assert set(config["compare"]) <= set(POLICIES)
+@pytest.mark.parametrize("script", SETTINGS)
+def test_an_experiment_of_another_script_is_refused(
+    script: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in files("experiment"):
+        if name not in EXPERIMENTS.get(script, ()):
+            error_of(capsys, script, f"experiment={name}")
 
 
-@pytest.mark.parametrize("choice", [c for c in CHOICES if c not in EVALUATIONS + OFFLOADINGS])
-def test_every_file_composes_to_what_the_constructors_take(choice: str) -> None:
-    config = composed(choice, "data.root=somewhere" if choice == "data=folder" else "seed=0")
-    Augmentation(**config.data.augmentation)
+@pytest.mark.parametrize("script", SETTINGS)
+def test_keys_are_those_of_the_settings(script: str) -> None:
+    assert set(composed(script)) == {field.name for field in fields(SETTINGS[script])}
+
+
+def test_the_optimiser_takes_its_settings() -> None:
     taken = inspect.signature(EarlyExitModule).parameters
-    assert set(config.optimiser) <= set(taken)
-    assert set(config.model) == {"head", "width_mult", "weights"}
-    assert not OmegaConf.missing_keys(config)
+    assert {field.name for field in fields(OptimiserSettings)} < set(taken)
+
+
+# As composed at a75e43b, when a data file brought network and recipe; data=demo, data=folder,
+# data=caltech256, experiment=caltech101, experiment=caltech101_160.
+BEFORE = """
+name                   demo         folder     caltech256     caltech101     caltech101-160
+branches               5            5          5              5              5
+seed                   0            0          0              0              0
+resume                 null         null       null           null           null
+loss_weights           linspace     linspace   linspace       linspace       linspace
+patience               5            5          5              5              5
+model.head             conv         conv       linear         conv           conv
+model.width_mult       0.35         1.0        1.0            1.0            1.0
+model.weights          null         imagenet   imagenet       WEIGHTS        WEIGHTS
+trainer.accelerator    auto         auto       auto           auto           auto
+trainer.devices        1            1          1              1              1
+trainer.strategy       auto         auto       auto           auto           auto
+trainer.num_nodes      1            1          1              1              1
+trainer.max_epochs     11           10         100            8              3
+logger.project         eenn         eenn       eenn           eenn           eenn
+data.title             demo-images  PATH       Caltech-256    Caltech-101    Caltech-101
+data.root              -            PATH       ~/.cache/eenn  IMAGES         IMAGES
+data.on_error          -            raise      skip           raise          raise
+data.source.root       -            PATH       ~/.cache/eenn  IMAGES         IMAGES
+data.source.on_error   -            raise      skip           raise          raise
+data.source.images_per_class  250   -          -              -              -
+data.source.size       64           -          -              -              -
+data.source.seed       0            -          -              -              -
+data.input_size        64           224        300            224            160
+data.resize_size       64           256        330            256            184
+data.batch_size        32           32         64             32             32
+data.num_workers       0            null       null           null           null
+augmentation.crop_area 1            0.6        0.8            0.3            0.6
+augmentation.flip      true         true       true           true           true
+augmentation.rotation  0            10         25             10             10
+augmentation.colour    0            0.2        0.2            0.3            0.2
+augmentation.greyscale 0            0.1        0.25           0.1            0.1
+augmentation.blur_sigma 0           0          0              0              0
+optimiser.lr_backbone  0.006        0.0003     0.00015        0.0002         0.0003
+optimiser.lr_heads     0.006        0.003      0.00015        0.003          0.003
+optimiser.weight_decay 0.01         0.01       0.0005         0.05           0.01
+optimiser.schedule     onecycle     onecycle   cosine         onecycle       onecycle
+"""
+LONG = {
+    "demo-images": "demo images",
+    "WEIGHTS": "../shared/weights/mobilenet_v2_imagenet.pth",
+    "IMAGES": "../shared/data/caltech101",
+}
+SOURCES = ("demo.DemoImages", "datasets.FolderImages", "datasets.caltech256") + 2 * (
+    "datasets.FolderImages",
+)
+
+
+@pytest.mark.parametrize(
+    ("column", "overrides"),
+    [
+        (0, ()),
+        (1, ("data=folder", "data.root=PATH")),
+        (2, ("experiment=caltech256",)),
+        (3, ("experiment=caltech101",)),
+        (4, ("experiment=caltech101_160",)),
+    ],
+)
+def test_trainings_are_composed_as_before_there_were_recipes(
+    column: int, overrides: tuple[str, ...]
+) -> None:
+    rows = [line.split() for line in BEFORE.strip().splitlines()]
+    texts = {key: LONG.get(values[column], values[column]) for key, *values in rows}
+    expected = {key: yaml.safe_load(text) for key, text in texts.items() if text != "-"}
+    expected |= {
+        "data.source._target_": f"eenn.data.{SOURCES[column]}",
+        "logger._target_": "eenn.workflows.tracking.wandb_logger",
+    }
+    assert flat(composed("train", *overrides)) == expected
 
 
 def test_an_experiment_is_a_short_delta_that_has_the_last_word() -> None:
-    small, large = composed("experiment=caltech101_160"), composed("experiment=caltech101")
+    small, large = (settings("train", f"experiment=caltech101{size}") for size in ("_160", ""))
     assert (small.data.input_size, large.data.input_size) == (160, 224)
     assert small.data.root == large.data.root
-    assert composed("experiment=caltech101", "data.input_size=96").data.input_size == 96
+    given = settings("train", "experiment=caltech101", "data.input_size=96")
+    assert given.data.input_size == 96
 
 
-def test_the_experts_file_composes_to_what_both_scripts_take() -> None:
-    choice = "experiment=distortion_experts"
-    recipe = Recipe(**OmegaConf.to_container(composed(choice).expert_training))
-    config: Any = OmegaConf.to_container(composed(choice, script="evaluate"))
-    for kind, levels in config["distortions"].items():
-        assert all(Distortion(kind, level).level == level for level in levels)
-    assert set(recipe.levels) <= set(config["distortions"])
+def test_the_command_line_chooses_network_and_recipe_on_any_data() -> None:
+    demo, large, tuned = (
+        settings("train", *given) for given in ((), ("model=mobilenet_v2",), ("recipe=fine_tune",))
+    )
+    assert (demo.model.width_mult, large.model.width_mult, tuned.model.width_mult) == (
+        0.35,
+        1,
+        0.35,
+    )
+    assert large.optimiser == demo.optimiser
+    assert tuned.optimiser.lr_backbone == 3e-4
+    assert tuned.trainer["max_epochs"] == 10
+    given = ("data=folder", "data.root=PATH", "model.weights=FILE", "branches=3")
+    own = settings("train", "model=mobilenet_v2_narrow", "recipe=from_scratch", *given)
+    assert (own.model.width_mult, own.model.weights, own.branches) == (0.35, "FILE", 3)
+    assert own.optimiser == demo.optimiser
+    assert own.data.root == own.data.source["root"] == "PATH"
+
+
+@pytest.mark.parametrize("group", ["data", "recipe"])
+def test_neither_data_nor_a_recipe_sets_anything_of_the_network(group: str) -> None:
+    for name in files(group):
+        content = yaml.safe_load((CONF / group / f"{name}.yaml").read_text())
+        assert "model" not in content
+        assert group == "recipe" or set(content) <= {"defaults", "name", "data"}
+
+
+def test_experts_are_trained_for_kinds_that_their_evaluation_has() -> None:
+    trained = settings("train_experts").recipe
+    evaluated = settings("evaluate", "experiment=distortion_experts")
+    assert set(trained.levels) <= set(evaluated.distortions)
+    more = settings("train_experts", "+recipe.levels.jpeg=[60,5]", "~recipe.levels.gaussian_noise")
+    assert [kind.kind for kind in more.recipe.kinds] == ["gaussian_blur", "jpeg"]
+
+
+@pytest.mark.parametrize("script", MEASURING)
+def test_lists_mean_the_same_in_every_script(script: str) -> None:
+    assert active_of(settings(script)) is None
+    assert active_of(settings(script, "active=[1,3]")) == [(1, 3)]
+    assert active_of(settings(script, "active_sets=[[1],[1,3]]")) == ((1,), (1, 3))
+    assert active_of(settings(script, "first=3")) == 3
+    assert p_tars_of(settings(script, "p_tar=0.8")) == (0.8,)
+    assert p_tars_of(settings(script, "p_tar=[0.8,1]")) == (0.8, 1.0)
+    assert p_tars_of(settings(script, "thresholds=[0.9,0.8,0.7]")) == [(0.9, 0.8, 0.7)]
+
+
+def test_an_evaluation_takes_one_artifact_or_several() -> None:
+    assert settings("evaluate", "artifact=A").artifact == "A"
+    assert settings("evaluate", "artifact=[A,B]").artifact == ("A", "B")
+
+
+WRONG = [
+    ("train", "branches=abc", "branches=abc: allowed is a whole number or a list of whole numbers"),
+    ("train", "branches=[1,x]", r'branches=\["1", "x"\]|branches=\[1, "x"\]: allowed is'),
+    ("train", "seed=1.5", "seed=1.5: allowed is a whole number"),
+    ("train", "patience=true", "patience=true: allowed is a whole number"),
+    ("train", "model.width_mult='0.5'", "model.width_mult=0.5: allowed is a number"),
+    ("train", "augmentation.flip=1", "augmentation.flip=1: allowed is true or false"),
+    ("train", "augmentation.rotation=true", "rotation=true: allowed is a number"),
+    ("train", "optimiser.lr_heads=abc", "optimiser.lr_heads=abc: allowed is a number"),
+    ("train", "optimiser.schedule=null", "optimiser.schedule=null: allowed is a text"),
+    ("train", "optimiser=fast", "optimiser=fast: allowed is settings by name"),
+    ("train", "loss_weights=0.5", "loss_weights=0.5: allowed is a text or a list of numbers"),
+    ("train", "data.batch_size=abc", "data.batch_size=abc: allowed is a whole number"),
+    ("train", "data.source.images_per_class=x", "images_per_class=x: allowed is a whole number"),
+    ("train", "data.source._target_=nowhere", "_target_=nowhere: allowed"),
+    ("train", "trainer.max_epochs=many", "trainer.max_epochs=many: allowed is a whole number"),
+    ("train", "name=2021", "name=2021: allowed is a text, .* 'name=\"2021\"'"),
+    ("train", "~patience", "patience is missing; allowed is a whole number"),
+    ("train", "+data.root=x", "data.root=x: demo images have none"),
+    ("train_experts", "recipe.lr=fast", "recipe.lr=fast: allowed is a number"),
+    ("train_experts", "recipe.epochs=1.5", "recipe.epochs=1.5: allowed is a whole number"),
+    ("train_experts", "recipe.levels={jpeg:3}", "levels.jpeg=3: allowed is a list of 2 numbers"),
+    ("train_experts", "artifact=[A,B]", "artifact=.*: allowed is a text"),
+    ("train_experts", "trainer=ddp", "experts train on one device"),
+    ("evaluate", "p_tar=high", "p_tar=high: allowed is a number or a list of numbers"),
+    ("evaluate", "thresholds=0.8", "thresholds=0.8: allowed is a list of numbers or null"),
+    ("evaluate", "active=some", "active=some: allowed is a list of whole numbers or null"),
+    ("evaluate", "first=[1,3]", r"first=\[1, 3\]: allowed is a whole number or null"),
+    (
+        "evaluate",
+        "active_sets=[1,3]",
+        "active_sets=.*: allowed is a list of lists of whole numbers",
+    ),
+    ("evaluate", "batch_size=1.5", "batch_size=1.5: allowed is a whole number"),
+    ("evaluate", "link.rtt_ms=fast", "link.rtt_ms=fast: allowed is a number"),
+    ("evaluate", "distortion.level=far", "level=far: allowed is a number or a list of numbers"),
+    ("evaluate", "distortion.kind=fog", "fog.*gaussian_blur"),
+    ("evaluate", "distortion=null", "distortion and distortions: allowed is one of them"),
+    ("evaluate", "distortions={jpeg:[50]}", "distortion and distortions: allowed is one of them"),
+    ("evaluate", "experts=[auto,soft]", "experts=.*: allowed is one of them"),
+    ("evaluate", "fit.goal=macs", "fit.limit=null: allowed is a number"),
+    ("evaluate", "policy.name=3", "policy.name"),
+    ("offload_bench", "limit=few", "limit=few: allowed is a whole number or null"),
+    ("offload_bench", "payload=fp8", "payload=fp8: allowed are fp32, fp16, uint8"),
+    ("offload_bench", "compress=1", "compress=1: allowed is true or false"),
+    ("offload_bench", "edge.slowdown=slow", "edge.slowdown=slow: allowed is a number"),
+    (
+        "offload_bench",
+        "plan.min_accuracy=all",
+        "plan.min_accuracy=all: allowed is a number or null",
+    ),
+]
+
+
+@pytest.mark.parametrize(("script", "override", "said"), WRONG)
+def test_a_wrong_type_is_one_line_with_the_key_the_value_and_what_is_allowed(
+    script: str, override: str, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = error_of(capsys, script, override)
+    assert re.search(said, line), line
+
+
+UNKNOWN = [
+    ("train", "brnches=3", "brnches is not a setting here; allowed are .*branches"),
+    ("train", "+brnches=3", "brnches is not a setting here; allowed are .*branches"),
+    ("train", "+model.heads=conv", "model.heads .* allowed are head, width_mult, weights"),
+    ("train", "+data.folder=x", "data.folder .* allowed are .*source"),
+    ("train", "+data.source.foo=1", "data.source.foo .* allowed are images_per_class, size, seed"),
+    ("train", "+logger.foo=1", "logger.foo .* allowed are project"),
+    ("train", "+trainer.max_epohs=1", "trainer.max_epohs .* allowed are .*max_epochs"),
+    ("train", "+trainer.callbacks=null", "trainer.callbacks is not a setting here"),
+    ("train", "experiment=offload_times", "limit is not a setting here; allowed are .*branches"),
+    ("train_experts", "branches=3", "branches is not a setting here"),
+    ("train_experts", "data.batch_size=8", "data is not a setting here"),
+    ("train_experts", "+trainer.max_epochs=3", "trainer.max_epochs is not a setting here"),
+    ("train_experts", "+recipe.rate=1", "recipe.rate .* allowed are .*lr"),
+    ("evaluate", "p_target=0.8", "p_target .* allowed are .*p_tar"),
+    ("evaluate", "+link.loss=0.1", "link.loss .* allowed are bandwidth_mbps, rtt_ms"),
+    ("offload_bench", "+cloud.token=x", "cloud.token .* allowed are .*token_file"),
+]
+
+
+@pytest.mark.parametrize(("script", "override", "said"), UNKNOWN)
+def test_a_key_that_nothing_reads_is_one_line_wherever_it_comes_from(
+    script: str, override: str, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = error_of(capsys, script, override)
+    assert re.search(said, line), line
+
+
+OLD = [
+    ("train", ("model=mobilenetv2",), "mobilenet_v2"),
+    ("train", ("data.augmentation.flip=false",), "augmentation.NAME=VALUE"),
+    ("train", ("+data.augmentation.flip=false",), "augmentation.NAME=VALUE"),
+    ("train", ("artifact=DIR",), "--config-name train_experts artifact=DIR"),
+    ("train", ("experiment=distortion_experts",), "--config-name train_experts artifact=DIR"),
+    (
+        "train",
+        ("experiment=distortion_experts", "artifact=DIR"),
+        "--config-name train_experts artifact=DIR",
+    ),
+    ("train_experts", ("expert_training.epochs=1",), "it is recipe"),
+    ("evaluate", ("artifacts=[A,B]",), "artifact=[DIR,DIR]"),
+    ("evaluate", ("active=3",), "first=3"),
+    ("evaluate", ("active=3",), "active=[3]"),
+    ("evaluate", ("active=[[1,2]]",), "active_sets="),
+    ("offload_bench", ("active=[2,[1,3]]",), "active_sets="),
+    ("evaluate", ("p_tar=[[0.9,0.8,0.7]]",), "thresholds=[0.9,0.8,0.7]"),
+    ("offload_bench", ("p_tar=[[0.9,0.8,0.7]]",), "thresholds=[0.9,0.8,0.7]"),
+    (
+        "evaluate",
+        ("experiment=distortion_experts", "distortion.level=1"),
+        "distortions.KIND=[LEVEL,LEVEL]",
+    ),
+]
+
+
+@pytest.mark.parametrize(("script", "overrides", "said"), OLD)
+def test_an_old_spelling_is_told_the_new_one(
+    script: str, overrides: tuple[str, ...], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert said in error_of(capsys, script, *overrides)
+
+
+@pytest.mark.parametrize(
+    "chosen", [("active=[1]", "first=2"), ("active_sets=[[1]]", "first=2", "active=[1]")]
+)
+def test_at_most_one_choice_of_branches_is_taken(
+    chosen: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    for script in MEASURING:
+        line = error_of(capsys, script, *chosen)
+        assert all(given.split("=")[0] in line for given in chosen)
+        assert "allowed is one of them" in line
+
+
+@pytest.mark.parametrize(
+    "root",
+    [
+        "/my photos/x=y",
+        "/a,b",
+        "/photos (2)",
+        "/my dog's",
+        '/the "best"',
+        "/a[1]",
+        "/a#b",
+        "/été",
+        "/a b=c,d's {e}",
+    ],
+)
+def test_a_path_with_signs_of_hydras_own_is_told_how_to_be_quoted(
+    root: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = error_of(capsys, "train", "data=folder", f"data.root={root}")
+    told = line.split("one for Hydra: ")[1].rsplit("; lists", 1)[0]
+    (as_the_shell_gives_it,) = shlex.split(told)
+    assert settings("train", "data=folder", as_the_shell_gives_it).data.root == root
+
+
+@pytest.mark.parametrize("rest", ["photos", "photos/x=y"])
+def test_a_path_that_the_shell_split_is_told_how_to_be_quoted(
+    rest: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = error_of(capsys, "train", "data=folder", "data.root=/my", rest)
+    assert "'data.root=\"/my photos\"'" in line
+
+
+def test_what_is_missing_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "data.root=VALUE" in error_of(capsys, "train", "data=folder")
+
+
+def test_settings_survive_their_record() -> None:
+    """What config.yaml says is what a resumed run is checked against."""
+    for script in SETTINGS:
+        given = composed(script)
+        again = yaml.safe_load(OmegaConf.to_yaml(OmegaConf.create(given)))
+        assert json.dumps(again) == json.dumps(given)

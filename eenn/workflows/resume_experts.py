@@ -1,4 +1,4 @@
-"""Finished head sets of a training of experts: an interrupted run goes on behind them."""
+"""What an interrupted training of experts goes on behind: the head sets that it had finished."""
 
 import copy
 import json
@@ -15,7 +15,7 @@ from eenn.run_directory import FINISHED
 
 
 def save_heads(directory: Path, heads: nn.ModuleList, expert: Expert) -> None:
-    """Keep the heads of one kind, and what is said of them, below a run's directory."""
+    """Keep the heads of one kind, and their description, below a run's directory."""
     state = {name: tensor.contiguous() for name, tensor in heads.state_dict().items()}
     content = safetensors.torch.save(state, {"expert": json.dumps(asdict(expert))})
     (directory / FINISHED).mkdir(exist_ok=True)
@@ -23,7 +23,7 @@ def save_heads(directory: Path, heads: nn.ModuleList, expert: Expert) -> None:
 
 
 def load_heads(directory: Path, kind: str, like: nn.ModuleList) -> tuple[nn.ModuleList, Expert]:
-    """The heads that were kept, and what was said of them.
+    """The heads that were kept, and their description.
 
     Args:
         like: heads of the same shapes.

@@ -1,0 +1,47 @@
+"""Lightning's Trainer as every fit here asks for it."""
+
+import logging
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from pytorch_lightning import Callback, Trainer
+from pytorch_lightning.loggers import Logger
+
+FIXED: dict[str, Any] = {
+    # The data module deals out samples itself, the same in every run.
+    "use_distributed_sampler": False,
+    "num_sanity_val_steps": 0,
+    "enable_model_summary": False,
+    "log_every_n_steps": 10,
+}
+# Arguments of Lightning's that are not the user's to set.
+OURS = (*FIXED, "logger", "callbacks")
+# Lightning's remarks on what is chosen here, and on its own use of what torch deprecates.
+EXPECTED_WARNINGS = (
+    ".*does not have many workers",  # see ImageDataModule
+    "The number of training batches",  # a short epoch logs less often
+    ".*sync_dist",  # every process validates the whole split
+    "Checkpoint directory .* exists and is not empty",  # of the run that is resumed
+    "Found .* module.* in eval mode",  # the backbone while heads train
+    ".*LeafSpec",
+)
+
+
+def make_trainer(
+    arguments: Mapping[str, Any], logger: Logger, callbacks: Sequence[Callback]
+) -> Trainer:
+    """The Trainer with the user's arguments, such as `accelerator` and `max_epochs`."""
+    return Trainer(**arguments, **FIXED, logger=logger, callbacks=[*callbacks])
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep Lightning from remarking what it remarks on every training here."""
+    # Which devices exist and what else one might buy is said neither here nor on every run.
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    with warnings.catch_warnings():
+        for expected in EXPECTED_WARNINGS:
+            warnings.filterwarnings("ignore", expected)
+        yield

@@ -1,0 +1,146 @@
+"""The one check of a composed configuration, whole and before anything is read, trained or written.
+
+Keys that nothing reads, also those of files, and wrong types are one line each. Types are those of
+dataclasses, and of the signatures of whatever a configuration names.
+"""
+
+import json
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import field, fields, is_dataclass, make_dataclass
+from inspect import signature
+from pkgutil import resolve_name
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
+
+from eenn.cli import quoted, unknown_key, written
+from eenn.errors import EennError
+
+T = TypeVar("T")
+# What a configuration gives to a data source, a logger, a policy or Lightning's Trainer.
+Arguments = Mapping[str, Any]
+# Marks a dataclass that is checked with all dataclasses inside it.
+whole = with_config(ConfigDict(extra="forbid", strict=True, arbitrary_types_allowed=True))
+# What one value and several of a type are called.
+_CALLED: dict[Any, tuple[str, str]] = {
+    int: ("a whole number", "whole numbers"),
+    float: ("a number", "numbers"),
+    str: ("a text", "texts"),
+    bool: ("true or false", "true or false"),
+    NoneType: ("null", "null"),
+}
+
+
+def checked(kind: type[T], given: Mapping[str, Any], at: str = "") -> T:
+    """The settings of that kind, from what a configuration was composed to.
+
+    Args:
+        at: key of `given` in the whole configuration.
+
+    Raises:
+        EennError: a key that `kind` does not have, or a value of another type.
+    """
+    try:
+        # JSON knows lists and settings by name, no tuples and no objects, just as YAML.
+        return TypeAdapter(kind).validate_json(json.dumps(given))
+    except ValidationError as error:
+        mistakes = [(mistake["type"], mistake["loc"]) for mistake in error.errors()]
+    unknown = [place for what, place in mistakes if what == "unexpected_keyword_argument"]
+    if unknown:
+        beside = {_key(at, place): keys_of(_found(kind, place[:-1])[1]) for place in unknown}
+        raise EennError(unknown_key(beside))
+    path, hint = _found(kind, mistakes[0][1])
+    value: Any = given
+    for part in path:
+        if part not in value:
+            raise EennError(f"{_key(at, path)} is missing; {_allowed(hint)}")
+        value = value[part]
+    key = _key(at, path)
+    line = f"{key}={written(value)}: {_allowed(hint)}"
+    if "a text" in line and isinstance(value, int | float):
+        line += f", which if it looks like a number is given as {quoted(key, written(value))}"
+    # Some settings are annotated with what else may have been meant.
+    raise EennError("; ".join((line, *getattr(hint, "__metadata__", ()))))
+
+
+def check_named(at: str, given: Arguments, without: Collection[str] = ()) -> None:
+    """Check a `_target_` and its arguments; see `check_arguments`."""
+    target = given.get("_target_")
+    try:
+        call = resolve_name(str(target))
+    except (ImportError, AttributeError, ValueError):
+        raise EennError(
+            f"{at}._target_={target}: allowed is the name of what to call, as in conf/"
+        ) from None
+    arguments = {name: value for name, value in given.items() if name != "_target_"}
+    check_arguments(at, arguments, call, without)
+
+
+def check_arguments(
+    at: str, given: Arguments, call: Callable[..., Any], without: Collection[str]
+) -> None:
+    """Check what a configuration gives to a function or class of its own signature.
+
+    Args:
+        without: parameters that the configuration does not set.
+    """
+    members = [
+        (p.name, Any if unknown else p.annotation, field() if p.default is p.empty else p.default)
+        for p in signature(call).parameters.values()
+        if p.name not in without
+        for unknown in [p.annotation is p.empty or isinstance(p.annotation, str)]
+    ]
+    checked(whole(make_dataclass("Members", members, kw_only=True)), given, at)
+
+
+def keys_of(kind: Any) -> list[str]:
+    """The keys of settings of that kind."""
+    return [each.name for each in fields(_named(kind))]
+
+
+def _found(kind: Any, place: Sequence[int | str]) -> tuple[list[str], Any]:
+    """How much of the place of a mistake is a key, and the type that belongs there."""
+    hint, path = kind, list[str]()
+    for part in place:
+        named = _named(hint)
+        if is_dataclass(named) and part in keys_of(named):
+            hint = get_type_hints(named, include_extras=True)[str(part)]
+        elif get_origin(named) is Mapping:
+            hint = get_args(named)[1]
+        else:
+            break
+        path.append(str(part))
+    return path, hint
+
+
+def _named(hint: Any) -> Any:
+    """The dataclass or mapping in a type that may be null instead."""
+    return next((a for a in get_args(hint) if is_dataclass(a) or get_origin(a) is Mapping), hint)
+
+
+def _key(at: str, path: Sequence[int | str]) -> str:
+    return ".".join(filter(None, (at, *map(str, path))))
+
+
+def _allowed(hint: Any) -> str:
+    words = _words(hint)
+    return f"allowed {'are' if ',' in words else 'is'} {words}"
+
+
+def _words(hint: Any, many: bool = False) -> str:
+    """What a type allows; nothing for objects, which no configuration can hold."""
+    kind, parts = get_origin(hint), get_args(hint)
+    if kind is Annotated:
+        return _words(parts[0], many)
+    if kind in (Union, UnionType):
+        return " or ".join(dict.fromkeys(filter(None, (_words(part, many) for part in parts))))
+    if kind is Literal:
+        return ", ".join(map(str, parts))
+    if kind in (tuple, list):
+        inner = _words(parts[0], many=True)
+        length = "" if Ellipsis in parts or kind is list else f"{len(parts)} "
+        return f"lists of {length}{inner}" if many else f"a list of {length}{inner}"
+    if hint in _CALLED:
+        return _CALLED[hint][many]
+    return "settings by name" if kind in (Mapping, dict) or is_dataclass(hint) else ""

@@ -1,0 +1,154 @@
+"""The jobs of evaluate.py and offload_bench.py: from settings to values, and on to the workflow."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from eenn.errors import EennError
+from eenn.evaluation.fitting import Goal
+from eenn.evaluation.grid import Service
+from eenn.exits.head_sets import HeadChoice
+from eenn.exits.policies.base import KnobValue
+from eenn.exits.settings import ActiveBranches, Swept, swept
+from eenn.offload.bench.benchmark import Offloading, Server
+from eenn.offload.export.report import export_artifact
+from eenn.offload.graphs.index import FOLDER
+from eenn.provenance import processor, provenance
+from eenn.records.evaluated_artifact import EvaluatedArtifact, open_artifact
+from eenn.workflows.evaluate import Evaluation, run_evaluation
+from eenn.workflows.evaluate_experts import run_expert_evaluation
+from eenn.workflows.offload import run_offloading
+from eenn.workflows.run import Job, Run
+from eenn.workflows.settings import EvaluateSettings, OffloadSettings, several
+
+# Gives the settings of a policy that is compared, by its name.
+PolicySettings = Callable[[str], Mapping[str, object]]
+
+
+def evaluate_job(job: Job[EvaluateSettings], policy_settings: PolicySettings) -> None:
+    """Evaluate the job's artifacts, at the levels of one kind of distortion or of several."""
+    settings = job.settings
+    evaluation = evaluation_of(settings, policy_settings)
+    artifacts = [open_artifact(path, settings.images) for path in several(settings.artifact)]
+    run = run_of(job, artifacts)
+    if settings.distortions is None:
+        run_evaluation(run, artifacts, evaluation)
+    else:
+        experts = [HeadChoice.named(name) for name in several(settings.experts)]
+        run_expert_evaluation(run, artifacts, evaluation, settings.distortions, experts)
+
+
+def offload_job(job: Job[OffloadSettings], policy_settings: PolicySettings) -> None:
+    """Measure the job's artifact against a cloud, and its conventional network if it has one."""
+    settings = job.settings
+    cloud, token = settings.cloud, settings.cloud.token_file
+    server = Server(
+        cloud.url, Path(token).read_text().strip() if token else None, cloud.ca_file, cloud.slowdown
+    )
+    offloading = offloading_of(settings, policy_settings)
+    artifact, conventional = exported(settings.artifact, settings.images), None
+    if settings.conventional is not None:
+        conventional = exported(settings.conventional, settings.images)
+        if conventional.branches:
+            raise EennError(
+                f"conventional={settings.conventional} has {conventional.branches} branches; "
+                "allowed is an artifact of `python train.py branches=0`"
+            )
+    run_offloading(run_of(job, [artifact]), artifact, conventional, server, offloading)
+
+
+def evaluation_of(settings: EvaluateSettings, policy_settings: PolicySettings) -> Evaluation:
+    """Set out what an evaluation computes: of several distortions and experts the first."""
+    fit, goal = settings.fit, None
+    if fit.goal is not None and fit.limit is not None:
+        goal = Goal(fit.goal, fit.limit, fit.delta, fit.method)
+    kind, levels = next(iter(settings.levels_of_kind.items()))
+    return Evaluation(
+        split=settings.split,
+        policies=policies_of(settings, policy_settings),
+        p_tars=p_tars_of(settings),
+        active=active_of(settings),
+        distortion=kind,
+        levels=levels,
+        temperature=settings.temperature,
+        experts=HeadChoice.named(several(settings.experts)[0]),
+        link=settings.link,
+        service=Service(settings.deadline_ms, settings.batch_size),
+        goal=goal,
+    )
+
+
+def offloading_of(settings: OffloadSettings, policy_settings: PolicySettings) -> Offloading:
+    """Set out what an offloading benchmark measures."""
+    return Offloading(
+        split=settings.split,
+        limit=settings.limit,
+        policies=policies_of(settings, policy_settings),
+        p_tars=p_tars_of(settings),
+        active=active_of(settings),
+        distortion=settings.distortion.kind,
+        levels=settings.distortion.levels,
+        link=settings.link,
+        payload=settings.payload,
+        compress=settings.compress,
+        upload=settings.upload,
+        experts=HeadChoice.named(settings.experts),
+        precision=settings.edge.precision,
+        slowdown=settings.edge.slowdown,
+        deadline_ms=settings.deadline_ms,
+        min_accuracy=settings.plan.min_accuracy,
+        plan_deadline_ms=settings.plan.deadline_ms,
+    )
+
+
+def policies_of(
+    settings: EvaluateSettings | OffloadSettings, policy_settings: PolicySettings
+) -> list[Swept]:
+    """Set out the chosen policy and those it is compared with over the values of their knobs.
+
+    Raises:
+        EennError: the same policy twice, or an unknown one.
+    """
+    chosen = dict(settings.policy)
+    policies: dict[str, Mapping[str, object]] = {chosen.pop("name"): chosen}
+    for name in several(settings.compare):
+        if name in policies:
+            raise EennError(f"compare={name}: it is evaluated already; leave it out")
+        policies[name] = policy_settings(name)
+    grids = {"p_tar": p_tars_of(settings)}
+    return [swept(name, own, grids) for name, own in policies.items()]
+
+
+def p_tars_of(settings: EvaluateSettings | OffloadSettings) -> Sequence[KnobValue]:
+    """Give the grid of thresholds; instead of it, one list of thresholds has one per exit."""
+    return several(settings.p_tar) if settings.thresholds is None else [settings.thresholds]
+
+
+def active_of(settings: EvaluateSettings | OffloadSettings) -> ActiveBranches:
+    """Give the sets of active branches as users wrote them."""
+    return ActiveBranches(settings.active, settings.active_sets, settings.first)
+
+
+def run_of(
+    job: Job[EvaluateSettings] | Job[OffloadSettings], artifacts: Sequence[EvaluatedArtifact]
+) -> Run:
+    """Say where the job's results go, and their origin."""
+    titles = dict.fromkeys(artifact.title for artifact in artifacts)
+    seeds = dict.fromkeys(str(artifact.split.seed) for artifact in artifacts)
+    origin = provenance(", ".join(seeds), ", ".join(titles), f"{processor()}, 1 thread")
+    return Run(
+        job.directory,
+        job.settings.name,
+        job.group,
+        job.settings.logger.get("project"),
+        job.recorded,
+        {**origin, "overrides": list(job.overrides)},
+    )
+
+
+def exported(path: str, images: str | None) -> EvaluatedArtifact:
+    """Open an artifact, its graphs exported if they were not yet."""
+    artifact = open_artifact(path, images)
+    if not (artifact.manifest.path / FOLDER).exists():
+        print(f"exporting {artifact.manifest.path} (once)")
+        print(f"\n{export_artifact(artifact)}\n")
+    return artifact

@@ -1,0 +1,299 @@
+"""Every setting of the programs, with its type: a tree for each primary file in conf/.
+
+Ranges are the business of whoever takes a value.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, TypeVar
+
+from eenn.cli import written
+from eenn.data.augmentation import Augmentation
+from eenn.data.distortions import Distortion
+from eenn.errors import EennError
+from eenn.offload.protocol.codecs import Precision
+from eenn.planning.costs import Link
+from eenn.training.expert_recipe import ExpertRecipe
+from eenn.workflows.check import Arguments, check_arguments, check_named, whole
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataSettings:
+    """Where images are, and how large they are read.
+
+    Args:
+        root, on_error: of a source that takes them.
+        source: `_target_` and its arguments.
+    """
+
+    root: str | None = None
+    on_error: str | None = None
+    title: str
+    source: Arguments
+    input_size: int
+    resize_size: int
+    batch_size: int
+    num_workers: int | None
+
+    def __post_init__(self) -> None:
+        check_named("data.source", self.source)
+        for name in ("root", "on_error"):
+            if getattr(self, name) is not None and name not in self.source:
+                raise EennError(
+                    f"data.{name}={getattr(self, name)}: {self.title} have none; leave it out, or "
+                    "choose data=folder"
+                )
+
+
+@dataclass(frozen=True)
+class ModelSettings:
+    """The network, but for its branches; as of `eenn.models.architecture.Architecture`."""
+
+    head: str
+    width_mult: float
+    weights: str | None
+
+
+@dataclass(frozen=True)
+class OptimiserSettings:
+    """Rates and their schedule; as of `eenn.training.module.EarlyExitModule`."""
+
+    lr_backbone: float
+    lr_heads: float
+    weight_decay: float
+    schedule: str
+
+
+@whole
+@dataclass(frozen=True, kw_only=True)
+class TrainSettings:
+    """What `train.py` reads, conf/train.yaml.
+
+    Args:
+        trainer: arguments of Lightning's Trainer.
+    """
+
+    name: str
+    branches: int | tuple[int, ...]
+    seed: int
+    resume: str | None
+    data: DataSettings
+    model: ModelSettings
+    augmentation: Augmentation
+    optimiser: OptimiserSettings
+    loss_weights: str | tuple[float, ...]
+    patience: int
+    trainer: Arguments
+    logger: Arguments
+
+    def __post_init__(self) -> None:
+        _check_logger(self.logger)
+        _check_trainer(self.trainer)
+
+
+@whole
+@dataclass(frozen=True, kw_only=True)
+class TrainExpertsSettings:
+    """What `train.py --config-name train_experts` reads, conf/train_experts.yaml."""
+
+    name: str
+    artifact: str
+    seed: int
+    resume: str | None
+    recipe: ExpertRecipe
+    trainer: Arguments
+    logger: Arguments
+
+    def __post_init__(self) -> None:
+        _check_logger(self.logger)
+        given = tuple(self.trainer.get(name) for name in ("devices", "strategy", "num_nodes"))
+        if given != (1, "auto", 1):
+            raise EennError(
+                "experts train on one device; allowed are trainer.devices=1, trainer.strategy=auto "
+                "and trainer.num_nodes=1"
+            )
+        _check_trainer(self.trainer, "max_epochs")
+
+
+@dataclass(frozen=True)
+class DistortionSettings:
+    """One kind of distortion at one level or several."""
+
+    kind: str
+    level: float | tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        for level in self.levels:
+            Distortion(self.kind, level)
+
+    @property
+    def levels(self) -> tuple[float, ...]:
+        """The one level, or all."""
+        return several(self.level)
+
+
+@dataclass(frozen=True)
+class FitSettings:
+    """What thresholds are fitted to; as of `eenn.evaluation.fitting.Goal`."""
+
+    goal: str | None
+    limit: float | None
+    delta: float
+    method: str
+
+    def __post_init__(self) -> None:
+        if self.goal is not None and self.limit is None:
+            raise EennError("fit.limit=null: allowed is a number, as fit.goal is given")
+
+
+# What else may have been meant by a value that is of another type.
+_SETS = (
+    "active=[3] is branch 3 alone, first=3 the first three, active_sets=[[1],[1,3]] several sets"
+)
+_THRESHOLDS = "one threshold per exit is thresholds=[0.9,0.8,0.7]"
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Measured:
+    """What an evaluation and an offloading benchmark read alike.
+
+    Args:
+        thresholds: one per exit, instead of the grid of `p_tar`.
+        active, active_sets, first: the branches in use, counted from 1: one set, a grid of sets, or
+            so many first ones; at most one is given.
+        compare: names of further policies.
+        policy: its `name` and settings.
+    """
+
+    name: str
+    images: str | None
+    split: str
+    p_tar: Annotated[float | tuple[float, ...], _THRESHOLDS]
+    thresholds: tuple[float, ...] | None
+    active: Annotated[tuple[int, ...] | None, _SETS]
+    active_sets: tuple[tuple[int, ...], ...] | None
+    first: int | None
+    compare: str | tuple[str, ...]
+    policy: Arguments
+    link: Link
+    logger: Arguments
+
+    def __post_init__(self) -> None:
+        _check_logger(self.logger)
+        if not isinstance(self.policy.get("name"), str):
+            raise EennError("policy.name: allowed is the name of a policy; see conf/policy/")
+        chosen = {name: getattr(self, name) for name in ("active", "active_sets", "first")}
+        given = [f"{k}={written(v)}" for k, v in chosen.items() if v is not None]
+        if len(given) > 1:
+            raise EennError(f"{' '.join(given)}: allowed is one of them; leave the others out")
+
+
+@whole
+@dataclass(frozen=True, kw_only=True)
+class EvaluateSettings(_Measured):
+    """What `evaluate.py` reads, conf/evaluate.yaml.
+
+    Args:
+        distortion: or else `distortions`, levels by kind, with a list of `experts`.
+    """
+
+    artifact: str | tuple[str, ...]
+    temperature: str
+    experts: str | tuple[str, ...]
+    distortion: DistortionSettings | None
+    distortions: Mapping[str, tuple[float, ...]] | None
+    fit: FitSettings
+    deadline_ms: float
+    batch_size: int
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if (self.distortion is None) is (self.distortions is None):
+            raise EennError(
+                "distortion and distortions: allowed is one of them, the other is null; "
+                "distortions are levels by kind, as in distortions={jpeg:[50,20]} distortion=null"
+            )
+        if self.distortions is None and not isinstance(self.experts, str):
+            raise EennError(
+                f"experts={written(self.experts)}: allowed is one of them; a list goes with "
+                "distortions"
+            )
+        if self.distortions is not None and (isinstance(self.experts, str) or not self.experts):
+            raise EennError(
+                f"experts={written(self.experts)}: with distortions allowed is a list of experts"
+            )
+        for kind, levels in self.levels_of_kind.items():
+            for level in levels:
+                Distortion(kind, level)
+
+    @property
+    def levels_of_kind(self) -> Mapping[str, tuple[float, ...]]:
+        """The levels of the one kind of distortion, or of all."""
+        if self.distortion is not None:
+            return {self.distortion.kind: self.distortion.levels}
+        return self.distortions or {}
+
+
+@dataclass(frozen=True)
+class EdgeSettings:
+    """The device of an offloading benchmark."""
+
+    precision: str
+    slowdown: float
+
+
+@dataclass(frozen=True)
+class CloudSettings:
+    """The cloud of an offloading benchmark."""
+
+    url: str | None
+    token_file: str | None
+    ca_file: str | None
+    slowdown: float
+
+
+@dataclass(frozen=True)
+class PlanSettings:
+    """What the best plan has to keep."""
+
+    min_accuracy: float | None
+    deadline_ms: float | None
+
+
+@whole
+@dataclass(frozen=True, kw_only=True)
+class OffloadSettings(_Measured):
+    """What `offload_bench.py` reads, conf/offload_bench.yaml."""
+
+    artifact: str
+    conventional: str | None
+    limit: int | None
+    experts: str
+    distortion: DistortionSettings
+    payload: Precision
+    compress: bool
+    upload: str
+    deadline_ms: float | None
+    edge: EdgeSettings
+    cloud: CloudSettings
+    plan: PlanSettings
+
+
+def several(value: T | tuple[T, ...]) -> tuple[T, ...]:
+    """A setting that is one value or a list of them, as a tuple."""
+    return value if isinstance(value, tuple) else (value,)
+
+
+def _check_logger(given: Arguments) -> None:
+    check_named("logger", given, without=("directory", "name", "group"))
+
+
+def _check_trainer(given: Arguments, *without: str) -> None:
+    # Imported here, after all else was found right, because Lightning takes seconds.
+    from pytorch_lightning import Trainer
+
+    from eenn.training.trainer import OURS
+
+    check_arguments("trainer", given, Trainer, (*OURS, *without))
