@@ -5,11 +5,13 @@ Besides the scripts this is the only module that knows Hydra.
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import MISSING, fields
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 from hydra import compose, initialize_config_dir
+from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
@@ -18,6 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from eenn.cli import one_line_errors, written
 from eenn.errors import EennError
+from eenn.exits.policies.registry import POLICIES
 from eenn.reports.sweep import comparison
 from eenn.run_directory import CONFIG, claim, claim_resumed, run_directory
 from eenn.workflows.check import Arguments, checked, keys_of
@@ -25,6 +28,8 @@ from eenn.workflows.run import Job
 
 T = TypeVar("T")
 CONF = Path(__file__).parents[2] / "conf"
+
+POLICY_FILES = CONF / "policy"
 
 OmegaConf.register_new_resolver("run_directory", run_directory, use_cache=True, replace=True)
 
@@ -81,19 +86,34 @@ def opener(named: Arguments) -> Callable[..., Any]:
     return partial(instantiate, dict(named))
 
 
+def offer_policies() -> None:
+    """Offer policies without a file in conf/policy to `policy=`, their settings as they come."""
+    for name, policy in POLICIES.items():
+        if not (POLICY_FILES / f"{name}.yaml").exists():
+            settings = {f.name: f.default for f in fields(policy) if f.default is not MISSING}
+            # Without a value here, a knob takes the grid of its name.
+            knob = {policy.knob.name: None} if policy.knob else {}
+            node = {"name": name, **settings, **knob}
+            ConfigStore.instance().store(group="policy", name=name, node=node)
+
+
 def policy_settings(name: str) -> dict[str, Any]:
-    """What conf/policy/NAME.yaml says.
+    """Give the settings of a policy that is compared, from conf/policy/NAME.yaml if there is one.
 
     Raises:
-        EennError: there is no such file.
+        EennError: there is no such policy.
     """
-    file = CONF / "policy" / f"{name}.yaml"
+    if name not in POLICIES:
+        raise EennError(f"compare={name}: allowed are {', '.join(sorted(POLICIES))}")
+    file = POLICY_FILES / f"{name}.yaml"
     if not file.exists():
-        allowed = ", ".join(sorted(other.stem for other in file.parent.glob("*.yaml")))
-        raise EennError(f"compare={name}: allowed are {allowed}")
+        return {}
     settings: Any = OmegaConf.to_container(OmegaConf.load(file))
     del settings["name"]
     return dict(settings)
+
+
+offer_policies()
 
 
 def _given_beside_resume(config: DictConfig, name: str | None) -> list[str]:

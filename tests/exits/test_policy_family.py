@@ -2,10 +2,8 @@
 
 import ast
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from pathlib import Path
-from typing import ClassVar, Self
 
 import numpy as np
 import pytest
@@ -16,47 +14,18 @@ from hypothesis import strategies as st
 from eenn.errors import EennError
 from eenn.exits.decide import decide
 from eenn.exits.policies.base import (
-    Bools,
     ExitProbs,
     Floats,
-    Knob,
     Outputs,
     Policy,
     Validation,
 )
-from eenn.exits.policies.registry import POLICIES, make_policy, policy_from_json, register
+from eenn.exits.policies.registry import POLICIES, make_policy, policy_from_json
 from tests.exits.any_policy import any_policy
 
+pytest_plugins = ["tests.exits.toy_policy"]
 ROOT = Path(__file__).parents[2]
 GIVEN = {"p_tar": 0.7, "agree": 2, "weights": (0.3, 0.5), "low": 0.1}
-
-
-@pytest.fixture
-def toy() -> Iterator[type[Policy]]:
-    """A policy with a knob of its own and a parameter that is fitted to validation records."""
-
-    @register("toy")
-    @dataclass(frozen=True, kw_only=True)
-    class Toy(Policy):
-        """Leave while the confidence is among the most confident `share` of validation's."""
-
-        knob: ClassVar[Knob | None] = Knob(
-            "share", 0.5, lambda _: (0.0, 0.5, 1.0), lambda _: (0.0, 0.25, 0.5, 0.75, 1.0)
-        )
-        share: float
-        least: float
-
-        @classmethod
-        def fit(cls, settings: Mapping[str, object], validation: Validation) -> Self:
-            share = float(str(settings["share"]))
-            confidences = validation.outputs.exits[0].confidence
-            return cls.of({**settings, "least": float(np.quantile(confidences, 1 - share))})
-
-        def accept(self, seen: Sequence[ExitProbs], last: bool) -> Bools:
-            return seen[-1].confidence >= self.least
-
-    yield Toy
-    del POLICIES["toy"]
 
 
 def outputs(seed: int, samples: int = 60) -> Outputs:
