@@ -28,7 +28,7 @@ from tests.artifact.expert_artifact import run_with_experts
 from tests.artifact.trained_run import PREPROCESSING, make_run
 from tests.workflows.evaluating import rows, run_in
 
-FEW = ("p_tar=0.95", "active=2", "logger=csv")
+FEW = ("p_tar=0.95", "first=2", "logger=csv")
 probs = st.integers(1, 5).flatmap(
     lambda samples: arrays(np.float64, (samples, 3), elements=st.floats(0.01, 1))
 ).map(lambda p: p / p.sum(1, keepdims=True))  # fmt: skip
@@ -202,4 +202,4 @@ def test_an_artifact_without_experts_says_how_to_train_some(
     make_run(tmp_path / "outputs" / "train" / "noise" / "1", images, branches=3)
     with pytest.raises(SystemExit):
         run_in(tmp_path, *FEW, "experts=auto")
-    assert "experiment=distortion_experts" in capfd.readouterr().err
+    assert "--config-name train_experts" in capfd.readouterr().err

@@ -129,10 +129,10 @@ def with_experts(tmp_path_factory: pytest.TempPathFactory) -> store.Artifact:
             "optimiser.lr_backbone=0.01", "optimiser.lr_heads=0.01", *quiet,
         )  # fmt: skip
         trained = run_in(
-            root / "experts", "experiment=distortion_experts", f"artifact={plain}",
-            "expert_training.levels={gaussian_blur:[0.5,2],gaussian_noise:[5,80]}",
-            "expert_training.epochs=2", "expert_training.lr=0.01",
-            "expert_training.classifier_epochs=2", "expert_training.fine_tuned_epochs=0", *quiet,
+            root / "experts", "--config-name=train_experts", f"artifact={plain}",
+            "recipe.levels={gaussian_blur:[0.5,2],gaussian_noise:[5,80]}",
+            "recipe.epochs=2", "recipe.lr=0.01",
+            "recipe.classifier_epochs=2", "recipe.fine_tuned_epochs=0", *quiet,
         )  # fmt: skip
         return store.load(trained / "artifact")
 

@@ -122,13 +122,13 @@ def test_it_is_tracked_by_wandb_without_an_account(evaluated: Path) -> None:
 def test_jobs_share_records_and_a_second_sweep_makes_no_pass(
     trained: Path, passes: list[str], monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
-    sweep = ("-m", "p_tar=0.5,0.9", "active=1,3", "distortion.level=0,0.7", "logger=csv")
+    sweep = ("-m", "p_tar=0.5,0.9", "first=1,3", "distortion.level=0,0.7", "logger=csv")
     directory = run_in(trained, *sweep)
     levels = [title.split()[-1] for title in passes]
     assert levels in (["0", "0.7"], ["0.7"])
     assert sorted(int(job.name) for job in directory.iterdir() if job.is_dir()) == list(range(8))
     table = capsys.readouterr().out
-    assert len(re.findall(r"p_tar=0\.[59] active=[13] distortion\.level=0", table)) >= 8
+    assert len(re.findall(r"p_tar=0\.[59] first=[13] distortion\.level=0", table)) >= 8
 
     passes.clear()
     for room, name in ((eenn.records.recording, "record"), (eenn.records.profiling, "profile")):
@@ -194,7 +194,7 @@ def test_a_fitted_threshold_is_reported_on_the_test_split(
     trained: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     directory = run_in(
-        trained, "fit.goal=macs", "fit.limit=5e5", "p_tar=0.8", "active=3", "logger=csv"
+        trained, "fit.goal=macs", "fit.limit=5e5", "p_tar=0.8", "first=3", "logger=csv"
     )
     (fitted,) = json.loads((directory / "summary.json").read_text())["thresholds"]
     (row,) = (row for row in rows(directory, "points") if "macs" in row["policy"])
@@ -204,10 +204,10 @@ def test_a_fitted_threshold_is_reported_on_the_test_split(
 
 def test_thresholds_may_differ_between_exits(trained: Path) -> None:
     alike, apart = (
-        rows(run_in(trained, f"p_tar=[[{thresholds}]]", "active=3", "logger=csv"), "exits")
+        rows(run_in(trained, f"thresholds=[{thresholds}]", "first=3", "logger=csv"), "exits")
         for thresholds in ("0.8,0.8,0.8,0.8", "1,0.8,0,0.8")
     )
-    usual = rows(run_in(trained, "p_tar=0.8", "active=3", "logger=csv"), "exits")
+    usual = rows(run_in(trained, "p_tar=0.8", "first=3", "logger=csv"), "exits")
     left, left_alike, left_apart = (
         [int(row["exit_n"]) for row in table[:4]] for table in (usual, alike, apart)
     )
@@ -219,29 +219,29 @@ def test_thresholds_may_differ_between_exits(trained: Path) -> None:
 @pytest.mark.parametrize(
     ("overrides", "said"),
     [
-        (("p_tar=[[0.8,0.9]]",), "one for every exit"),
-        (("p_tar=[[0.8,0.8,0.8,0.8]]", "policy=margin"), "allowed is 0 to 1"),
-        (("p_tar=high",), "allowed is 0 to 1"),
+        (("thresholds=[0.8,0.9]",), "one for every exit"),
+        (("thresholds=[0.8,0.8,0.8,0.8]", "policy=margin"), "allowed is 0 to 1"),
+        (("p_tar=high",), "allowed is a number or a list of numbers"),
         (("artifact=nowhere",), "nowhere holds no artifact"),
         (("split=everything",), "allowed are train, val, test"),
         (("p_tar=1.2",), "p_tar=1.2: allowed is 0 to 1"),
-        (("active=4",), "allowed is an ascending choice of 1, 2, 3"),
-        (("active=[[2,1]]",), "ascending choice"),
+        (("first=4",), "allowed is an ascending choice of 1, 2, 3"),
+        (("active=[2,1]",), "ascending choice"),
         (("temperature=warm",), "allowed are per_exit, shared, none"),
         (("policy=luck",), "confidence"),
         (("compare=[luck]",), "allowed are committee, confidence"),
         (("compare=confidence",), "evaluated already"),
-        (("fit.goal=macs",), "limit=None: allowed is a number"),
+        (("fit.goal=macs",), "limit=null: allowed is a number"),
         (("fit.goal=macs", "fit.limit=5e5", "split=val"), "use split=test"),
         (("distortion.level=[]",), "different numbers"),
         (("distortion.level=[0,0,1]",), "different numbers"),
         (("distortion.level=far",), "level=far: allowed is a number"),
         (("link.rtt_ms=fast",), "rtt_ms=fast: allowed is a number"),
-        (("batch_size=1.5",), "a whole number of images"),
-        (("active=some",), "allowed are null, a number"),
+        (("batch_size=1.5",), "batch_size=1.5: allowed is a whole number"),
+        (("active=some",), "allowed is a list of whole numbers or null"),
         (("policy=patience", "policy.agree=x"), "a whole number of exits"),
-        (("artifacts=[]",), "allowed are one or more"),
-        (("artifacts=[latest,latest]",), "allowed are one or more different"),
+        (("artifact=[]",), "allowed are one or more"),
+        (("artifact=[latest,latest]",), "allowed are one or more different"),
         (("policy.fallback_to=cloud",), "allowed are most_confident, last_exit"),
         (("distortion.level=-1",), "allowed is 0 (none) or more"),
         (("distortion.kind=fog", "distortion.level=1"), "gaussian_blur"),
@@ -286,7 +286,7 @@ def test_both_experiments_run_on_several_networks(
     paths = [tmp_path / name for name in ("two", "two_again", "none")]
     for path, branches, seed in zip(paths, (2, 2, 0), (0, 1, 0), strict=True):
         make_run(path, images, branches, seed)
-    given = f"artifacts=[{trained / 'outputs/train/noise/1'},{','.join(map(str, paths))}]"
+    given = f"artifact=[{trained / 'outputs/train/noise/1'},{','.join(map(str, paths))}]"
     curves = run_in(tmp_path, "experiment=edge_analysis", given, "logger=csv")
     blur = run_in(
         tmp_path, "experiment=blur_committee", given, "distortion.level=[0,1]", "logger=csv"
@@ -308,7 +308,7 @@ def test_networks_that_differ_in_more_than_their_seed_are_told_apart(
     trained: Path, images: Path, tmp_path: Path
 ) -> None:
     make_run(tmp_path / "pooled", images, 3, head="pool2")
-    given = f"artifacts=[{trained / 'outputs/train/noise/1'},{tmp_path / 'pooled'}]"
+    given = f"artifact=[{trained / 'outputs/train/noise/1'},{tmp_path / 'pooled'}]"
     directory = run_in(tmp_path, given, "p_tar=0.8", "logger=csv")
     names = {row["network"] for row in rows(directory, "points")}
     assert len(names) == 2
@@ -317,7 +317,7 @@ def test_networks_that_differ_in_more_than_their_seed_are_told_apart(
 
 def test_the_temperature_is_a_choice(trained: Path) -> None:
     def confidence(choice: str) -> float:
-        directory = run_in(trained, "p_tar=1", "active=1", f"temperature={choice}", "logger=csv")
+        directory = run_in(trained, "p_tar=1", "first=1", f"temperature={choice}", "logger=csv")
         return float(rows(directory, "points")[0]["confidence"])
 
     assert confidence("none") == confidence("shared") != confidence("per_exit")

@@ -132,7 +132,7 @@ def test_where_nothing_was_fine_tuned_it_says_how_to(
     *_, line = capfd.readouterr().err.strip().splitlines()
     assert line.startswith("error: experts=")
     assert said in line, line
-    assert "experiment=distortion_experts" in line
+    assert "--config-name train_experts" in line
 
 
 def test_the_confusion_counts_whom_the_classifier_chooses(studied: Path, trained: Path) -> None:
@@ -209,4 +209,4 @@ def test_an_artifact_without_experts_is_refused(
     make_run(tmp_path / "outputs" / "train" / "noise" / "1", images, branches=1)
     with pytest.raises(SystemExit):
         run_in(tmp_path, *STUDY)
-    assert "experiment=distortion_experts" in capfd.readouterr().err
+    assert "--config-name train_experts" in capfd.readouterr().err

@@ -187,7 +187,7 @@ def test_the_report_and_the_plan_are_there(done: Path, summary: dict[str, Any]) 
 def test_a_live_cloud_is_asked_with_its_token(place: Path, tmp_path: Path) -> None:
     token = tmp_path / "token"
     token.write_text("secret-token\n")
-    run_in(place, "p_tar=0.5", "active=[3]", "logger=csv")  # exports, if no other test did
+    run_in(place, "p_tar=0.5", "first=3", "logger=csv")  # exports, if no other test did
     artifact = place / "outputs" / "train" / "noise" / "1" / "artifact"
     with running([artifact], token_file=token) as server:
         directory = run_in(
@@ -195,7 +195,7 @@ def test_a_live_cloud_is_asked_with_its_token(place: Path, tmp_path: Path) -> No
             f"cloud.url={server.url}",
             f"cloud.token_file={token}",
             "p_tar=0.5",
-            "active=[3]",
+            "first=3",
             "logger=csv",
         )
     points = json.loads((directory / "summary.json").read_text())["points"]
@@ -204,7 +204,7 @@ def test_a_live_cloud_is_asked_with_its_token(place: Path, tmp_path: Path) -> No
 
 def test_distorted_photographs_are_sent_as_crops(place: Path) -> None:
     directory = run_in(
-        place, "distortion.level=[0,1.5]", "upload=crop", "p_tar=0.5", "active=[3]", "logger=csv"
+        place, "distortion.level=[0,1.5]", "upload=crop", "p_tar=0.5", "first=3", "logger=csv"
     )
     points = json.loads((directory / "summary.json").read_text())["points"]
     assert {row["level"] for row in points} == {0, 1.5}

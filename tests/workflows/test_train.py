@@ -179,7 +179,7 @@ FOLDER = ("logger=csv", "data=folder", "model.weights=null")
         (
             (
                 *FEW,
-                "data.augmentation.rotation=400",
+                "augmentation.rotation=400",
             ),
             "rotation in",
         ),
@@ -204,13 +204,13 @@ FOLDER = ("logger=csv", "data=folder", "model.weights=null")
             ),
             "allowed are imagenet, null",
         ),
-        ((*FEW, "branches=abc"), "allowed are 0 to 18"),
-        ((*FEW, "loss_weights=0.5"), "allowed are ones, linspace"),
+        ((*FEW, "branches=abc"), "branches=abc: allowed is a whole number or a list"),
+        ((*FEW, "loss_weights=[0.5]"), "allowed are ones, linspace"),
         ((*FEW, "seed=-1"), "allowed is 0 or more"),
         ((*FEW, "trainer.max_epochs=-5"), "trainer: .*max_epochs"),
         ((*FEW, "optimiser.lr_heads=abc"), "lr_heads=abc: allowed is a number"),
-        ((*FEW, "data.batch_size=abc"), "batch_size=abc: allowed is a number"),
-        (("brnches=3",), "Allowed here are"),
+        ((*FEW, "data.batch_size=abc"), "batch_size=abc: allowed is a whole number"),
+        (("brnches=3",), "allowed are .*branches"),
         (("model.heads=conv",), "head, width_mult, weights"),
         (("data=imagenet",), "caltech256"),
         (("resume=latest",), r"python train\.py"),
@@ -262,6 +262,40 @@ def test_a_finished_run_is_neither_overwritten_nor_resumed(
             run_in(untracked, *overrides)
         assert said in capfd.readouterr().err
     assert all(file.read_bytes() == content for file, content in before.items())
+
+
+def test_settings_are_checked_before_anything_is_written(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    for overrides, said in (
+        (("patience=soon",), "patience=soon: allowed is a whole number"),
+        (("+trainer.epochs=3",), "trainer.epochs is not a setting here"),
+        (("experiment=distortion_experts",), "--config-name train_experts"),
+    ):
+        with pytest.raises(SystemExit, match="1"):
+            run_in(tmp_path / "run", *FEW, *overrides)
+        assert said in capfd.readouterr().err
+    assert not [file for file in tmp_path.rglob("*") if file.is_file()]
+
+
+def test_a_resumed_run_keeps_its_own_settings(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """What was given beside `resume` is found by what it changes, not by how it is written."""
+    run = tmp_path / "run"
+    (run / "checkpoints").mkdir(parents=True)
+    (run / "checkpoints" / "last.ckpt").touch()
+    for overrides, said in (
+        (("branches=3",), "leave out branches=3"),
+        (("+trainer.precision=64", "seed=1"), "leave out data.source.seed="),
+        (("~patience",), "leave out ~patience"),
+        (("data=folder",), "leave out data.batch_size="),
+    ):
+        with pytest.raises(SystemExit, match="1"):
+            run_in(run, f"resume={run}", *overrides)
+        line = capfd.readouterr().err
+        assert "resume keeps the run's own settings" in line
+        assert said in line, line
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
+import yaml
 from PIL import Image
 from pytorch_lightning.loggers import Logger
 
@@ -26,20 +28,23 @@ from eenn.models.early_exit import EarlyExitNet
 from eenn.records.recording import record
 from eenn.run_directory import find_artifact
 from eenn.statistics.calibration import fit_temperatures
+from eenn.training.expert_recipe import ExpertRecipe
+from eenn.training.experts import Fits
 from eenn.training.module import HeadModule
 from eenn.workflows import train_experts
 from eenn.workflows.tracking import csv_logger
-from eenn.workflows.train_experts import Recipe
+from eenn.workflows.train_experts import ExpertTraining, run_expert_training
+from eenn.workflows.trained_images import TrainedImages
 from tests.workflows.training import TINY, run_in, weights
 
-EXPERTS = ("experiment=distortion_experts", "logger=csv", "+trainer.enable_progress_bar=false")
+EXPERTS = ("--config-name=train_experts", "logger=csv", "+trainer.enable_progress_bar=false")
 FEW = (
-    "expert_training.epochs=1",
-    "expert_training.classifier_epochs=2",
-    "expert_training.fine_tuned_epochs=1",
+    "recipe.epochs=1",
+    "recipe.classifier_epochs=2",
+    "recipe.fine_tuned_epochs=1",
 )
-RECIPE = Recipe(
-    levels={"gaussian_blur": [0.5, 3], "jpeg": [60, 5]},
+RECIPE = ExpertRecipe(
+    levels={"gaussian_blur": (0.5, 3), "jpeg": (60, 5)},
     epochs=1,
     lr=3e-3,
     weight_decay=0.01,
@@ -68,6 +73,13 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def trained(base: Path) -> Path:
     """The run that trained experts for it."""
     return run_in(base.parent / "experts", f"artifact={base}", *EXPERTS, *FEW)
+
+
+@pytest.fixture
+def interrupted(tmp_path: Path) -> Path:
+    """A run that was interrupted after it had finished heads."""
+    (tmp_path / "run" / "finished").mkdir(parents=True)
+    return tmp_path / "run"
 
 
 def images(distortion: DrawnDistortion, split: Path) -> ImageDataModule:
@@ -173,7 +185,7 @@ def test_whole_networks_are_artifacts_beside_that_of_the_experts(base: Path, tra
 
 
 def test_an_artifact_without_experts_says_how_to_train_some(base: Path) -> None:
-    with pytest.raises(ArtifactMissing, match="experiment=distortion_experts"):
+    with pytest.raises(ArtifactMissing, match="--config-name train_experts"):
         assert store.load(base / "artifact").manifest.classifier
 
 
@@ -189,8 +201,8 @@ def test_a_changed_expert_is_never_loaded(trained: Path, tmp_path: Path) -> None
 def test_experts_are_trained_anew_for_an_artifact_that_has_some(trained: Path) -> None:
     again = run_in(
         trained.parent / "again", f"artifact={trained}", *EXPERTS, *FEW,
-        "+train_experts.levels.box_blur=[1,3]", "~train_experts.levels.gaussian_noise",
-        "expert_training.fine_tuned_epochs=0",
+        "+recipe.levels.box_blur=[1,3]", "~recipe.levels.gaussian_noise",
+        "recipe.fine_tuned_epochs=0",
     )  # fmt: skip
     manifest = store.load(again / "artifact").manifest
     assert [expert.kind for expert in manifest.experts] == ["gaussian_blur", "box_blur"]
@@ -243,10 +255,11 @@ def train_directly(
             raise KeyboardInterrupt
         return csv_logger(folder, name, None)
 
-    train_experts.train_experts(
-        directory, base, source, Augmentation(), 16, 0, RECIPE, 0, open_logger,
-        {"accelerator": "cpu", "enable_progress_bar": False}, {},
-    )  # fmt: skip
+    fits = Fits(
+        directory / "fits", {"accelerator": "cpu", "enable_progress_bar": False}, open_logger
+    )
+    training = ExpertTraining(base, source, Augmentation(), 16, 0, 0, RECIPE, fits)
+    run_expert_training(directory, training, {})
 
 
 def test_no_test_image_is_read_and_the_given_network_stays_as_it_is(
@@ -293,11 +306,12 @@ def test_an_interrupted_run_goes_on_to_the_result_of_an_uninterrupted_one(
         raise KeyboardInterrupt
 
     run = tmp_path / "run"
-    starts = (f"artifact={base}", *EXPERTS, *FEW), (f"resume={run}",), (f"resume={run}",)
-    for overrides, where in zip(starts, ("fit_classifier", "_fine_tune", None), strict=True):
+    again = (EXPERTS[0], f"resume={run}")
+    starts = (f"artifact={base}", *EXPERTS, *FEW), again, again
+    for overrides, where in zip(starts, ("train_classifier", "fine_tune", None), strict=True):
         with pytest.MonkeyPatch.context() as patch:
             if overrides != starts[0]:
-                patch.setattr(train_experts, "_train_heads", None)
+                patch.setattr(train_experts, "train_heads", None)
             if where is None:
                 run_in(run, *overrides)
                 break
@@ -323,20 +337,20 @@ def test_training_images_are_distorted_after_their_augmentation(base: Path) -> N
 @pytest.mark.parametrize(
     ("overrides", "said"),
     [
-        (("branches=3",), "leave out branches=3"),
-        (("data.batch_size=8",), "leave out data.batch_size=8"),
-        (("trainer.max_epochs=8",), "leave out trainer.max_epochs=8"),
+        (("branches=3",), "branches is not a setting here"),
+        (("data.batch_size=8",), "data is not a setting here"),
+        (("+trainer.max_epochs=8",), "trainer.max_epochs is not a setting here"),
         (("trainer.devices=2",), "train on one device"),
         (("artifact=nowhere",), "nowhere"),
-        (("expert_training.levels={gaussian_blur:3}",), "mildest and strongest"),
-        (("+train_experts.levels.fog=[1,2]",), "'fog': allowed are"),
-        (("+train_experts.levels.jpeg=[0.5,9]",), "of jpeg from 1 to 100"),
-        (("expert_training.epochs=0",), "a whole number from 1 up"),
-        (("expert_training.fine_tuned_epochs=-1",), "a whole number from 0 up"),
-        (("expert_training.fine_tuned_lr=0",), "fine_tuned_lr=0, sure=0.7: allowed are rates"),
-        (("expert_training.sure=2",), "sure from 0 to 1"),
-        (("expert_training.lr=fast",), "expert_training.lr=fast: allowed is a number"),
-        (("expert_training.rate=1",), "rate"),
+        (("recipe.levels={gaussian_blur:3}",), "allowed is a list of 2 numbers"),
+        (("+recipe.levels.fog=[1,2]",), "'fog': allowed are"),
+        (("+recipe.levels.jpeg=[0.5,9]",), "of jpeg from 1 to 100"),
+        (("recipe.epochs=0",), "a whole number from 1 up"),
+        (("recipe.fine_tuned_epochs=-1",), "a whole number from 0 up"),
+        (("recipe.fine_tuned_lr=0",), "fine_tuned_lr=0.0: allowed are rates above 0"),
+        (("recipe.sure=2",), "recipe.sure=2.0: allowed is a probability, 0 to 1"),
+        (("recipe.lr=fast",), "recipe.lr=fast: allowed is a number"),
+        (("recipe.rate=1",), "rate"),
     ],
 )
 def test_a_mistake_is_one_clear_line(
@@ -354,18 +368,47 @@ def test_a_mistake_is_one_clear_line(
     assert said in line, line
 
 
-def test_an_artifact_without_the_experiment_is_a_mistake(
+def test_an_artifact_for_the_training_of_a_plain_network_is_a_mistake(
     base: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit):
         run_in(tmp_path / "run", f"artifact={base}", "logger=csv")
-    assert "experiment=distortion_experts" in capfd.readouterr().err
+    assert "--config-name train_experts artifact=DIR" in capfd.readouterr().err
+
+
+def test_each_training_goes_on_with_its_own_runs(
+    trained: Path, interrupted: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    for run, config, other in (
+        (interrupted, (), "python train.py --config-name train_experts resume="),
+        (trained / "fits" / "gaussian_blur", EXPERTS[:1], "allowed are latest or"),
+    ):
+        with pytest.raises(SystemExit):
+            run_in(run, *config, f"resume={run}")
+        assert other in capfd.readouterr().err
 
 
 def test_a_recipe_without_kinds_is_refused() -> None:
-    fields: dict[str, Any] = {**vars(RECIPE), "levels": {}}
     with pytest.raises(EennError, match="mildest and strongest"):
-        Recipe(**fields)
+        replace(RECIPE, levels={})
+
+
+@pytest.mark.parametrize("layout", ["today's", "before recipes"])
+def test_images_are_those_of_the_artifacts_run_in_either_layout(
+    layout: str, base: Path, tmp_path: Path
+) -> None:
+    content = yaml.safe_load((base / "config.yaml").read_text())
+    content["augmentation"]["rotation"] = 7
+    if layout == "before recipes":
+        content["data"]["augmentation"] = content.pop("augmentation")
+        content |= {"artifact": None}
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(content))
+    images = TrainedImages.of(tmp_path)
+    assert images.augmentation == Augmentation(rotation=7)
+    assert images.data.source == {
+        "_target_": "eenn.data.demo.DemoImages", "images_per_class": 10, "size": 64, "seed": 0,
+    }  # fmt: skip
+    assert (images.data.batch_size, images.data.num_workers) == (16, 0)
 
 
 def test_heads_of_another_kind_of_branch_are_trained_too() -> None:
