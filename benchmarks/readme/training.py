@@ -3,7 +3,8 @@
 from benchmarks.readme.results import RESULTS, Content, distinct, run_of, where
 from eenn.files import from_json
 from eenn.models.architecture import Exit
-from eenn.reports.tables import exit_rows, table
+from eenn.reports.tables import table
+from eenn.reports.training import exit_rows
 from eenn.statistics.calibration import Temperatures
 
 

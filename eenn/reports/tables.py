@@ -5,69 +5,17 @@ import io
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import numpy as np
-from numpy.typing import NDArray
 from tabulate import tabulate
 
 from eenn.evaluation.rows import Network
 from eenn.exits.settings import Setting
 from eenn.files import write_file
-from eenn.models.architecture import Exit
-from eenn.statistics.calibration import Temperatures, ece, ece_if_calibrated, nll, probabilities
 from eenn.statistics.intervals import Estimate
 
 Cell = bool | int | float | str
-
-
-def exit_metrics(
-    logits: NDArray[np.float32], labels: NDArray[np.int64], temperatures: Temperatures
-) -> dict[str, list[float]]:
-    """Per exit: accuracy, NLL (nats) and ECE before and after its temperature.
-
-    Also `ece_if_calibrated`, what a perfectly calibrated model with the same confidences would
-    show on average over draws of this many samples.
-
-    Args:
-        logits: raw, (exits, samples, classes).
-        labels: class indices, (samples,).
-    """
-    metrics: dict[str, list[float]] = {
-        "accuracy": [float((z.argmax(-1) == labels).mean()) for z in logits],
-        "nll": [nll(z, labels) for z in logits],
-        "ece": [ece(probabilities(z), labels) for z in logits],
-    }
-    pairs = list(zip(logits, temperatures.per_exit, strict=True))
-    calibrated = [probabilities(z, t) for z, t in pairs]
-    metrics["nll_calibrated"] = [nll(z, labels, t) for z, t in pairs]
-    metrics["ece_calibrated"] = [ece(probs, labels) for probs in calibrated]
-    metrics["ece_if_calibrated"] = [ece_if_calibrated(probs)[0] for probs in calibrated]
-    return metrics
-
-
-def exit_rows(
-    metrics: dict[str, list[float]], temperatures: Temperatures, exits: Sequence[Exit]
-) -> list[dict[str, str]]:
-    """One printable row per exit: where it is, what it costs, how good and how calibrated it is.
-
-    Args:
-        exits: the manifest's table of exits. MACs count all segments and heads up to the exit.
-    """
-    return [
-        {
-            "exit": str(k + 1),
-            "after block": str(row.after),
-            "MMACs": f"{(row.macs + sum(e.head_macs for e in exits[: k + 1])) / 1e6:.1f}",
-            "accuracy %": f"{100 * metrics['accuracy'][k]:.1f}",
-            "NLL": f"{metrics['nll'][k]:.3f}",
-            "NLL cal.": f"{metrics['nll_calibrated'][k]:.3f}",
-            "ECE %": f"{100 * metrics['ece'][k]:.1f}",
-            "ECE % cal.": f"{100 * metrics['ece_calibrated'][k]:.1f}",
-            "T": f"{temperatures.per_exit[k]:.3f}",
-        }
-        for k, row in enumerate(exits)
-    ]
 
 
 def flat(row: object) -> dict[str, Cell]:
@@ -130,11 +78,28 @@ def setting_columns(network: Network, level: float, setting: Setting) -> dict[st
     }
 
 
-def point_name(network: Network, level: float, setting: Setting) -> str:
-    """Name a point by what tells it from all others of an evaluation."""
-    way = " ".join(filter(None, (setting.name, setting.value_text)))
-    branches = f", branches {setting.branches}" if setting.active else ""
-    return f"{network.network}, seed {network.seed}/level {level:g}/{way}{branches}"
+class Placed(Protocol):
+    """A row about one way to answer, at one level of a distortion."""
+
+    @property
+    def network(self) -> Network: ...
+    @property
+    def level(self) -> float: ...
+    @property
+    def setting(self) -> Setting: ...
+
+
+def headline_numbers(points: Sequence[Placed]) -> dict[str, float]:
+    """List the numbers of points, under what tells each point from all others of an evaluation."""
+    numbers: dict[str, float] = {}
+    for point in points:
+        network, setting = point.network, point.setting
+        way = " ".join(filter(None, (setting.name, setting.value_text)))
+        branches = f", branches {setting.branches}" if setting.active else ""
+        name = f"{network.network}, seed {network.seed}/level {point.level:g}/{way}{branches}"
+        cells = flat(point).items()
+        numbers |= {f"{name}/{key}": cell for key, cell in cells if isinstance(cell, float)}
+    return numbers
 
 
 def varying(rows: list[dict[str, str]], columns: Sequence[str]) -> list[dict[str, str]]:

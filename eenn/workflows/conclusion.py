@@ -1,41 +1,47 @@
-"""How every evaluation and benchmark ends: report, summary, prints, tracking."""
+"""How every run ends: its report, its results, what is printed, what is tracked."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from eenn.files import Json, write_json
 from eenn.reports.report import PAGE, Report, write_report
-from eenn.reports.tables import Cell, table
-from eenn.run_directory import SUMMARY
-from eenn.workflows.run import Run
-from eenn.workflows.tracking import publish_report
+from eenn.workflows.tracking import Tracker
+
+
+@dataclass(frozen=True)
+class Conclusion:
+    """What a run came to.
+
+    Args:
+        file: METRICS of a training, SUMMARY of others; once it is there, the run is finished.
+        results: the content of that file.
+        shown: what is printed.
+        headline: numbers by name, for the tracker.
+    """
+
+    report: Report
+    file: str
+    results: Mapping[str, Json]
+    shown: str
+    headline: Mapping[str, float] = field(default_factory=dict)
 
 
 def conclude(
-    run: Run,
-    report: Report,
-    summary: Mapping[str, Json],
-    shown: Sequence[Sequence[Mapping[str, str]]],
-    headline: Mapping[str, Mapping[str, Cell]],
+    directory: Path, conclusion: Conclusion, origin: Mapping[str, Json], track: Tracker
 ) -> None:
-    """End a run: write its report and `summary.json`, print what it came to, and track it.
+    """Write report and results of a run into its directory, print what it came to, and track it.
 
     Args:
-        shown: tables to print.
-        headline: flat rows by name, whose numbers become the summary of the W&B run.
+        origin: where the results come from; put into the results and on the page as it is.
     """
-    facts = {**report.facts, **_origin(run)}
-    pngs = write_report(run.directory, replace(report, facts=facts))
-    write_json(run.directory / SUMMARY, {**summary, **run.provenance})
-    print("".join(f"\n{table(rows)}\n" for rows in shown))
-    print(f"report: {run.directory / PAGE}\n")
-    if run.project:
-        publish_report(run, report.tables, headline, pngs)
+    report = conclusion.report
+    shown = {key.replace("_", " "): _text(value) for key, value in origin.items()}
+    pngs = write_report(directory, replace(report, facts={**report.facts, **shown}))
+    write_json(directory / conclusion.file, {**conclusion.results, **origin})
+    print(f"\n{conclusion.shown}\n\nreport: {directory / PAGE}\n")
+    track(report.tables, conclusion.headline, pngs)
 
 
-def _origin(run: Run) -> dict[str, str]:
-    """The provenance as the page shows it."""
-    origin = {key.replace("_", " "): str(value) for key, value in run.provenance.items()}
-    overrides = run.provenance["overrides"]
-    text = " ".join(map(str, overrides)) if isinstance(overrides, list) else ""
-    return {**origin, "overrides": text or "none"}
+def _text(value: Json) -> str:
+    return (" ".join(map(str, value)) or "none") if isinstance(value, list) else str(value)

@@ -34,9 +34,11 @@ from eenn.reports.evaluation import (
     reliability,
 )
 from eenn.reports.figures import Drawn, reliability_figure
-from eenn.reports.tables import flat, point_name
-from eenn.workflows.conclusion import conclude
+from eenn.reports.tables import flat, headline_numbers, table
+from eenn.run_directory import SUMMARY
+from eenn.workflows.conclusion import Conclusion, conclude
 from eenn.workflows.run import Run
+from eenn.workflows.tracking import run_tracker
 
 
 @dataclass(frozen=True)
@@ -92,13 +94,13 @@ def run_evaluation(
     named = with_names(artifacts)
     results, fitted = evaluate(named, evaluation)
     # Where networks differ in their seed alone, the first stands for them.
-    shown: dict[str, EvaluatedArtifact] = {}
+    drawn: dict[str, EvaluatedArtifact] = {}
     for name, artifact in named:
-        shown.setdefault(name, artifact)
+        drawn.setdefault(name, artifact)
     drawing = Drawing(
         results,
         evaluation.policies[0].name,
-        {name: artifact.profile for name, artifact in shown.items()},
+        {name: artifact.profile for name, artifact in drawn.items()},
         evaluation.distortion,
         evaluation.service,
     )
@@ -107,7 +109,7 @@ def run_evaluation(
         _facts(artifacts, evaluation),
         drawing,
         fitted,
-        list(_reliability(shown, evaluation)),
+        list(_reliability(drawn, evaluation)),
     )
     headline = _headline(results.points, evaluation.active.chosen)
     rows = point_rows(headline)
@@ -121,13 +123,9 @@ def run_evaluation(
         "median_ms": {n: asdict(profile.median) for n, profile in drawing.profiles.items()},
         **described(artifacts, evaluation),
     }
-    conclude(
-        run,
-        report,
-        summary,
-        [[row for row in rows if row.get("level", "0") in ends or len(ends) == 1]],
-        {point_name(row.network, row.level, row.setting): flat(row) for row in headline},
-    )
+    shown = table(row for row in rows if row.get("level", "0") in ends or len(ends) == 1)
+    conclusion = Conclusion(report, SUMMARY, summary, shown, headline_numbers(headline))
+    conclude(run.directory, conclusion, run.provenance, run_tracker(run))
 
 
 def described(artifacts: Sequence[EvaluatedArtifact], evaluation: Evaluation) -> dict[str, Json]:
@@ -258,7 +256,7 @@ def answers_of(
 
 def _reliability(shown: Mapping[str, EvaluatedArtifact], evaluation: Evaluation) -> Iterator[Drawn]:
     """Draw the reliability diagrams of every network and level."""
-    for name, artifact in shown.items():
+    for name, artifact in drawn.items():
         for level in evaluation.levels:
             records, temperatures = answers_of(artifact, evaluation, evaluation.split, level)
             figure = reliability_figure(records.logits, records.labels, temperatures)

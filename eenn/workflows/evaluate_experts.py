@@ -11,9 +11,12 @@ from eenn.exits.head_sets import FINE_TUNED, HeadChoice
 from eenn.files import Json
 from eenn.records.evaluated_artifact import EvaluatedArtifact
 from eenn.reports.experts import Study, confusion_rows, point_rows, study_report, study_tables
-from eenn.workflows.conclusion import conclude
+from eenn.reports.tables import table
+from eenn.run_directory import SUMMARY
+from eenn.workflows.conclusion import Conclusion, conclude
 from eenn.workflows.evaluate import Evaluation, described, evaluate, with_names
 from eenn.workflows.run import Run
+from eenn.workflows.tracking import run_tracker
 
 # An evaluation under one distortion by one choice of heads, and the artifacts that it is for.
 Part = tuple[Evaluation, Sequence[tuple[str, EvaluatedArtifact]]]
@@ -62,7 +65,9 @@ def run_expert_evaluation(
         "networks": {name: _experts_of(artifact) for name, artifact in named},
         **described(artifacts, evaluation),
     }
-    conclude(run, report, summary, [rows, confusion_rows(study.confusion)], {})
+    shown = f"{table(rows)}\n\n{table(confusion_rows(study.confusion))}"
+    conclusion = Conclusion(report, SUMMARY, summary, shown)
+    conclude(run.directory, conclusion, run.provenance, run_tracker(run))
 
 
 def _parts(

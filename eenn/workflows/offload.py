@@ -40,9 +40,11 @@ from eenn.reports.offload import (
     point_rows,
     request_cells,
 )
-from eenn.reports.tables import flat, point_name, write_csv
-from eenn.workflows.conclusion import conclude
+from eenn.reports.tables import flat, headline_numbers, table, write_csv
+from eenn.run_directory import SUMMARY
+from eenn.workflows.conclusion import Conclusion, conclude
 from eenn.workflows.run import Run
+from eenn.workflows.tracking import run_tracker
 
 PROBES = 5  # photographs that the parts are measured on
 
@@ -82,9 +84,9 @@ def run_offloading(
         "measured_link": asdict(times.link),
         **facts,
     }
-    headline = {point_name(p.network, p.level, p.setting): flat(p) for p in points}
-    conclude(run, report, summary, [rows], headline)
-    print(f"best plan: {_sentence(best)}\n")
+    shown = f"{table(rows)}\n\nbest plan: {_sentence(best)}"
+    conclusion = Conclusion(report, SUMMARY, summary, shown, headline_numbers(points))
+    conclude(run.directory, conclusion, run.provenance, run_tracker(run))
 
 
 def _live(

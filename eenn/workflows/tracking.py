@@ -3,16 +3,27 @@
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Protocol
 
 import wandb
-from matplotlib.figure import Figure
 
 from eenn.reports.tables import Cell
 from eenn.workflows.run import Run
 
 if TYPE_CHECKING:
     from pytorch_lightning.loggers import CSVLogger, Logger, WandbLogger
+
+# Flat rows by name of their table.
+Tables = Mapping[str, Sequence[Mapping[str, Cell]]]
+
+
+class Tracker(Protocol):
+    """Puts what a run came to where runs are compared."""
+
+    def __call__(
+        self, tables: Tables, summary: Mapping[str, float], figures: Sequence[Path]
+    ) -> None:
+        """Track tables, without those that have no rows, numbers by name, and image files."""
 
 
 def wandb_logger(directory: Path, name: str, group: str | None, project: str) -> "WandbLogger":
@@ -38,66 +49,63 @@ def csv_logger(directory: Path, name: str, group: str | None) -> "CSVLogger":
     return CSVLogger(directory, name="logs")
 
 
-def publish(
-    logger: "Logger",
-    rows: list[dict[str, str]],
-    summary: dict[str, Any],
-    figures: dict[str, Figure],
-    artifact: Path,
-) -> None:
-    """Put a finished run's table of exits, summary, figures and artifact into W&B.
+def no_tracker(tables: Tables, summary: Mapping[str, float], figures: Sequence[Path]) -> None:
+    """Track nothing."""
 
-    Other loggers hold no such things; the run directory has them all.
-    """
+
+def run_tracker(run: Run) -> Tracker:
+    """Track by a W&B run of its own, which ends with that; not at all without a project."""
+    if run.project is None:
+        return no_tracker
+
+    def track(tables: Tables, summary: Mapping[str, float], figures: Sequence[Path]) -> None:
+        _offline_by_default()
+        tracked = wandb.init(
+            project=run.project,
+            name=run.name,
+            group=run.group,
+            id=_run_id(run.directory),
+            dir=run.directory,
+            config=dict(run.settings),
+        )
+        try:
+            _publish(tracked, tables, summary, figures)
+        finally:
+            tracked.finish()
+
+    return track
+
+
+def training_tracker(logger: "Logger", artifact: Path) -> Tracker:
+    """Track by the W&B run of a training, and put its artifact there, if it has one."""
     from pytorch_lightning.loggers import WandbLogger
 
     if not isinstance(logger, WandbLogger):
-        return
-    run = logger.experiment
-    run.log({"exits": _table(rows)})
-    run.log({name: wandb.Image(figure) for name, figure in figures.items()})
-    run.summary.update(summary)
-    model = wandb.Artifact(f"eenn-{run.id}", type="model")
-    model.add_dir(str(artifact))
-    run.log_artifact(model)
+        return no_tracker
 
+    def track(tables: Tables, summary: Mapping[str, float], figures: Sequence[Path]) -> None:
+        tracked = logger.experiment
+        _publish(tracked, tables, summary, figures)
+        model = wandb.Artifact(f"eenn-{tracked.id}", type="model")
+        model.add_dir(str(artifact))
+        tracked.log_artifact(model)
 
-def publish_report(
-    run: Run,
-    tables: Mapping[str, Sequence[Mapping[str, Cell]]],
-    headline: Mapping[str, Mapping[str, Cell]],
-    figures: Sequence[Path],
-) -> None:
-    """Put tables, headline and figures into a W&B run of its own, and end it.
-
-    Args:
-        tables: flat rows by name; those without rows are left out.
-        headline: flat rows by name, whose numbers become the run's summary.
-        figures: image files.
-    """
-    _offline_by_default()
-    tracked = wandb.init(
-        project=run.project,
-        name=run.name,
-        group=run.group,
-        id=_run_id(run.directory),
-        dir=run.directory,
-        config=dict(run.settings),
-    )
-    try:
-        tracked.log({name: _table(rows) for name, rows in tables.items() if rows})
-        tracked.log({file.stem: wandb.Image(str(file)) for file in figures})
-        for name, row in headline.items():
-            numbers = {key: value for key, value in row.items() if isinstance(value, float)}
-            tracked.summary.update({f"{name}/{key}": value for key, value in numbers.items()})
-    finally:
-        tracked.finish()
+    return track
 
 
 def finish() -> None:
     """End the process's W&B run, if there is one, so that the next job of a sweep gets its own."""
     if wandb.run is not None:
         wandb.finish()
+
+
+def _publish(
+    tracked: wandb.Run, tables: Tables, summary: Mapping[str, float], figures: Sequence[Path]
+) -> None:
+    tracked.log({name: _table(rows) for name, rows in tables.items() if rows})
+    if figures:
+        tracked.log({file.stem: wandb.Image(str(file)) for file in figures})
+    tracked.summary.update(dict(summary))
 
 
 def _run_id(directory: Path) -> str:

@@ -1,12 +1,9 @@
 """A training run from its settings to its results: fit, calibrate, save, test, report, track."""
 
-import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
-from matplotlib.figure import Figure
 from pytorch_lightning import seed_everything
 from pytorch_lightning.callbacks import LearningRateMonitor, ModelCheckpoint
 from pytorch_lightning.loggers import Logger
@@ -14,23 +11,24 @@ from pytorch_lightning.loggers import Logger
 from eenn.artifact import store
 from eenn.data.datamodule import ImageDataModule
 from eenn.data.datasets import ImageSource
-from eenn.files import write_file
+from eenn.files import Json
 from eenn.hardware import Machine, prepare
 from eenn.models.architecture import Architecture
 from eenn.models.building import build, place
 from eenn.preprocess import Preprocessing
 from eenn.provenance import provenance
 from eenn.records.recording import record
-from eenn.reports.figures import reliability_figure, save_figure
-from eenn.reports.tables import exit_metrics, exit_rows, table, write_csv
+from eenn.reports.tables import table
+from eenn.reports.training import exit_metrics, exit_rows, training_report
 from eenn.run_directory import ARTIFACT, LAST_CHECKPOINT, METRICS, is_first_process
 from eenn.training.callbacks import StayingEarlyStopping, TemperatureScaling, Throughput
 from eenn.training.losses import exit_weights
 from eenn.training.module import EarlyExitModule
 from eenn.training.trainer import make_trainer, quiet
+from eenn.workflows.conclusion import Conclusion, conclude
 from eenn.workflows.run import Job
 from eenn.workflows.settings import TrainSettings
-from eenn.workflows.tracking import finish, publish
+from eenn.workflows.tracking import finish, training_tracker
 
 
 @dataclass(frozen=True)
@@ -49,15 +47,6 @@ class Fit:
     scaling: TemperatureScaling
     throughput: Throughput
     epochs: int
-
-
-@dataclass(frozen=True)
-class Tested:
-    """The artifact on the test split: its metrics, and the figures and rows that show them."""
-
-    metrics: dict[str, Any]
-    rows: list[dict[str, str]]
-    figures: dict[str, Figure]
 
 
 def train(
@@ -85,11 +74,9 @@ def train(
             return
         _save(training, fit.scaling, directory)
         origin = provenance(settings.seed, settings.data.title, machine.hardware)
-        tested = _test(training, fit, directory, {**origin, "overrides": list(job.overrides)})
-        _write(tested, directory)
-        publish(logger, tested.rows, _summary(tested.metrics), tested.figures, directory / ARTIFACT)
-        images = tested.metrics["test_samples"]
-        print(f"\nTest split, {images} images:\n\n{table(tested.rows)}\n")
+        origin |= {"overrides": list(job.overrides)}
+        tracker = training_tracker(logger, directory / ARTIFACT)
+        conclude(directory, _test(training, fit, directory), origin, tracker)
     finally:
         finish()
 
@@ -173,56 +160,42 @@ def _save(training: Training, scaling: TemperatureScaling, directory: Path) -> N
     )
 
 
-def _test(training: Training, fit: Fit, directory: Path, origin: Mapping[str, Any]) -> Tested:
-    """Ask the artifact, as it comes back from disk, about the test split.
-
-    Args:
-        origin: put into the metrics as it is.
-    """
+def _test(training: Training, fit: Fit, directory: Path) -> Conclusion:
+    """Ask the artifact, as it comes back from disk, about the test split."""
     scaling, architecture = fit.scaling, training.architecture
     saved = store.load(directory / ARTIFACT)
     logits, labels = record(saved.network, training.images.test_dataloader(), scaling.device)
-    temperatures = scaling.temperatures
+    temperatures, exits = scaling.temperatures, saved.manifest.exits
     found = exit_metrics(logits, labels, temperatures)
-    metrics = {
+    rows = exit_rows(found, temperatures, exits)
+    metrics: dict[str, Json] = {
         "test": found,
         "test_samples": len(labels),
         "temperatures": asdict(temperatures),
-        "exits": [asdict(row) for row in saved.manifest.exits],
+        "exits": [asdict(row) for row in exits],
         "head": architecture.head,
         "input_size": architecture.input_size,
         "epochs": fit.epochs,
         "seconds": fit.throughput.seconds,
         "images_per_s": fit.throughput.images_per_s,
-        **origin,
     }
-    figures = {
-        f"reliability_{part}": reliability_figure(part_logits, part_labels, temperatures.per_exit)
-        for part, part_logits, part_labels in (
-            ("val", scaling.val_logits, scaling.val_labels),
-            ("test", logits, labels),
-        )
-    }
-    return Tested(metrics, exit_rows(found, temperatures, saved.manifest.exits), figures)
+    recorded = {"val": (scaling.val_logits, scaling.val_labels), "test": (logits, labels)}
+    facts = {"artifact": f"{directory / ARTIFACT} ({saved.manifest.id[:12]})"}
+    report = training_report(facts, rows, recorded, temperatures)
+    shown = f"Test split, {len(labels)} images:\n\n{table(rows)}"
+    return Conclusion(report, METRICS, metrics, shown, _headline(found, fit))
 
 
-def _write(tested: Tested, directory: Path) -> None:
-    """Write the table and the figures, and last the metrics, which say that the run is finished."""
-    write_csv(directory / "tables" / "exits.csv", tested.rows)
-    for name, figure in tested.figures.items():
-        save_figure(figure, directory / "figures" / f"{name}.png")
-    write_file(directory / METRICS, json.dumps(tested.metrics, indent=1))
-
-
-def _summary(metrics: dict[str, Any]) -> dict[str, float]:
+def _headline(test: Mapping[str, Sequence[float]], fit: Fit) -> dict[str, float]:
     """The headline numbers under W&B's keys, such as `test/exit2/acc`."""
     names = {"accuracy": "acc", "nll": "nll", "ece": "ece"}
     names |= {f"{name}_calibrated": f"{name}_calibrated" for name in ("nll", "ece")}
-    summary = {
+    numbers = {
         f"test/exit{k}/{short}": value
         for name, short in names.items()
-        for k, value in enumerate(metrics["test"][name], 1)
+        for k, value in enumerate(test[name], 1)
     }
-    for k, temperature in enumerate(metrics["temperatures"]["per_exit"], 1):
-        summary[f"exit{k}/temperature"] = temperature
-    return {**summary, "images_per_s": metrics["images_per_s"], "seconds": metrics["seconds"]}
+    for k, temperature in enumerate(fit.scaling.temperatures.per_exit, 1):
+        numbers[f"exit{k}/temperature"] = temperature
+    throughput = fit.throughput
+    return {**numbers, "images_per_s": throughput.images_per_s, "seconds": throughput.seconds}

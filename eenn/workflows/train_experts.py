@@ -4,12 +4,10 @@ And beside them, for evaluations to hold them against, a fine-tuned network for 
 Everything is fitted on the training and the validation split of the artifact.
 """
 
-import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from pytorch_lightning import seed_everything
 from pytorch_lightning.loggers import Logger
@@ -23,20 +21,22 @@ from eenn.data.datamodule import ImageDataModule
 from eenn.data.datasets import ImageSource
 from eenn.data.distortions import DrawnDistortion
 from eenn.data.splits import Split
-from eenn.exits.head_sets import FINE_TUNED, Classifier, Expert
-from eenn.files import write_file
+from eenn.exits.head_sets import FINE_TUNED, Expert
+from eenn.files import Json
 from eenn.hardware import prepare
 from eenn.models.expert_net import ExpertNet
 from eenn.provenance import provenance
 from eenn.reports.tables import table
+from eenn.reports.training import expert_rows, expert_training_report
 from eenn.run_directory import ARTIFACT, METRICS
 from eenn.training.expert_recipe import ExpertRecipe
 from eenn.training.experts import Fits, fine_tune, train_classifier, train_heads
 from eenn.training.trainer import quiet
+from eenn.workflows.conclusion import Conclusion, conclude
 from eenn.workflows.resume_experts import load_heads, save_heads
 from eenn.workflows.run import Job
 from eenn.workflows.settings import TrainExpertsSettings
-from eenn.workflows.tracking import finish
+from eenn.workflows.tracking import finish, no_tracker
 from eenn.workflows.trained_images import TrainedImages
 
 Heads = Mapping[str, nn.ModuleList]
@@ -108,7 +108,7 @@ def train_experts(
 
 
 def run_expert_training(
-    directory: Path, training: ExpertTraining, origin: Mapping[str, Any]
+    directory: Path, training: ExpertTraining, origin: Mapping[str, Json]
 ) -> None:
     """Train; write `artifact/`, that is the base with experts, and `metrics.json` into `directory`.
 
@@ -116,22 +116,19 @@ def run_expert_training(
     has finished of all this is taken over.
 
     Args:
-        origin: put into `metrics.json` as it is.
+        origin: where the results come from.
     """
     started = time.perf_counter()
     with quiet():
         heads, experts = _heads(directory, training)
         if not (directory / ARTIFACT).exists():
             _add_classifier(directory, training, heads, experts)
-        classifier = read_manifest(directory / ARTIFACT).classifier
-        rows = expert_rows(experts, classifier)
-        print(
-            f"\nValidation split, levels as in training, every exit:\n\n{table(rows)}\n\n"
-            f"distortion classifier: {classifier.bytes / 1e3:.0f} kB, "
-            f"{classifier.macs / 1e6:.2f} MMACs\n"
-        )
         fine_tuned = _fine_tuned(directory, training, heads)
-    metrics = {
+    classifier = read_manifest(directory / ARTIFACT).classifier
+    rows = expert_rows(experts, classifier)
+    size = f"{classifier.bytes / 1e3:.0f} kB, {classifier.macs / 1e6:.2f} MMACs"
+    facts = {"artifact": f"{directory / ARTIFACT}", "distortion classifier": size}
+    metrics: dict[str, Json] = {
         "experts": [asdict(expert) for expert in experts],
         "classifier": asdict(classifier),
         FINE_TUNED: fine_tuned,
@@ -139,31 +136,14 @@ def run_expert_training(
         "base": training.base.manifest.id,
         "recipe": asdict(training.recipe),
         "seconds": time.perf_counter() - started,
-        **origin,
     }
-    write_file(directory / METRICS, json.dumps(metrics, indent=1))
-
-
-def expert_rows(experts: Sequence[Expert], classifier: Classifier) -> list[dict[str, str]]:
-    """One printable row per expert: accuracies on distorted validation images, and its size."""
-    rows = []
-    for expert, recognised in zip(experts, classifier.validation_accuracy[1:], strict=True):
-        accuracies = {
-            f"exit {k}": f"{100 * plain:.1f} -> {100 * own:.1f}"
-            for k, (plain, own) in enumerate(
-                zip(expert.plain_accuracy, expert.validation_accuracy, strict=True), 1
-            )
-        }
-        rows.append(
-            {
-                "expert": expert.kind,
-                "levels": f"{expert.mildest:g} to {expert.strongest:g}",
-                **accuracies,
-                "recognised %": f"{100 * recognised:.1f}",
-                "kB": f"{expert.bytes / 1e3:.0f}",
-            }
-        )
-    return rows
+    shown = (
+        f"Validation split, levels as in training, every exit:\n\n{table(rows)}\n\n"
+        f"distortion classifier: {size}"
+    )
+    conclusion = Conclusion(expert_training_report(facts, rows), METRICS, metrics, shown)
+    # Every fit had a W&B run of its own.
+    conclude(directory, conclusion, origin, no_tracker)
 
 
 def _heads(directory: Path, training: ExpertTraining) -> tuple[Heads, list[Expert]]:
