@@ -254,7 +254,7 @@ def answers_of(
     )
 
 
-def _reliability(shown: Mapping[str, EvaluatedArtifact], evaluation: Evaluation) -> Iterator[Drawn]:
+def _reliability(drawn: Mapping[str, EvaluatedArtifact], evaluation: Evaluation) -> Iterator[Drawn]:
     """Draw the reliability diagrams of every network and level."""
     for name, artifact in drawn.items():
         for level in evaluation.levels:
