@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from eenn.errors import EennError
+from eenn.files import from_json
 
 SPLIT_NAMES = ("train", "val", "test")
 VAL_SHARE = TEST_SHARE = 0.1
@@ -46,8 +47,7 @@ class Split:
     @classmethod
     def from_json(cls, text: str | bytes) -> "Split":
         """The split that `to_json` wrote as `text`."""
-        content = json.loads(text)
-        return cls(content["seed"], *(tuple(content[name]) for name in SPLIT_NAMES))
+        return from_json(cls, json.loads(text))
 
 
 def split_samples(
