@@ -27,7 +27,7 @@ from eenn.statistics.calibration import probabilities
 
 Floats = NDArray[np.float64]
 
-quick = settings(max_examples=100, deadline=None)
+quick = settings(max_examples=100)
 THRESHOLD_RULES = sorted(set(POLICIES) - {"patience"})
 COMMITTEES = ["committee", "geometric_committee"]
 THREE_EXITS = [ExitProbs(exit, [[1.0]]) for exit in range(3)]

@@ -18,7 +18,7 @@ from eenn.reports.page import Section, report_page
 
 pytest_plugins = ["tests.reports.browser"]
 
-quick = settings(max_examples=100, deadline=None)
+quick = settings(max_examples=100)
 texts = (
     st.text(max_size=20)
     | st.text("<>&\"'/=-! ab\n;", max_size=20)

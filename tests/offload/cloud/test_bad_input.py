@@ -60,7 +60,7 @@ def assert_refused_or_answered(status: int, headers: dict[str, str], body: bytes
 
 
 @given(bad_requests())
-@settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=400, suppress_health_check=list(HealthCheck))
 def test_what_is_no_request_is_refused(cloud: InProcess, sent: Sent) -> None:
     reply = cloud(sent.method, sent.path, [sent.body], sent.headers)
     assert_refused_or_answered(reply.status, reply.headers, reply.body)
@@ -119,7 +119,7 @@ def test_twenty_thousand_bad_requests_change_nothing(
 
     @given(bad_requests())
     @settings(
-        max_examples=REQUESTS, deadline=None, database=None, phases=[Phase.generate],
+        max_examples=REQUESTS, database=None, phases=[Phase.generate],
         suppress_health_check=list(HealthCheck),
     )  # fmt: skip
     def send(sent: Sent) -> None:
@@ -198,9 +198,7 @@ def statuses_of(url: str, message: bytes) -> list[int]:
 
 def assert_raw(server: RunningCloud, exported: Exported, examples: int) -> None:
     @given(raw_messages())
-    @settings(
-        max_examples=examples, deadline=None, database=None, suppress_health_check=list(HealthCheck)
-    )
+    @settings(max_examples=examples, database=None, suppress_health_check=list(HealthCheck))
     def send(message: bytes) -> None:
         assert set(statuses_of(server.url, message)) <= ANSWERS | {100, 431}
 
