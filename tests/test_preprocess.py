@@ -190,7 +190,7 @@ def test_the_crop_of_a_rectangle_is_torchvisions_up_to_half_a_pixel(size: tuple[
     assert np.abs(difference).mean() <= 5
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.tuples(st.integers(1, 90), st.integers(1, 900)),
     st.booleans(),

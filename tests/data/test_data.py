@@ -214,7 +214,7 @@ def test_an_archive_that_is_not_all_of_it_is_refused(
 epochs = st.tuples(st.integers(0, 100), st.integers(0, 1000), st.integers(0, 50))
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(epochs)
 def test_an_epoch_is_a_permutation_that_seed_and_number_determine(
     drawn: tuple[int, int, int],
@@ -242,7 +242,7 @@ def test_another_epoch_or_seed_gives_other_pairs() -> None:
     assert len({seed for _, seed in pairs(0, 0) + pairs(0, 1)}) == 40
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(epochs, st.integers(1, 4))
 def test_processes_share_an_epoch_evenly_and_disjointly(
     drawn: tuple[int, int, int], processes: int

@@ -15,7 +15,7 @@ from eenn.errors import EennError
 
 Samples = list[tuple[str, str, str]]  # id, class, content hash
 
-quick = settings(max_examples=60, deadline=None)
+quick = settings(max_examples=60)
 seeds = st.integers(0, 2**32 - 1)
 
 

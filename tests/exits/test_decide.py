@@ -23,7 +23,7 @@ Floats = NDArray[np.float64]
 Settings = dict[str, Any]
 Case = tuple[Floats, tuple[int, ...], bool, Settings]
 
-quick = settings(max_examples=150, deadline=None)
+quick = settings(max_examples=150)
 COMMITTEES = ["committee", "geometric_committee"]
 # Multiples of 1/8 make ties, and are exact in floating point.
 eighths = st.integers(0, 8).map(lambda number: number / 8)

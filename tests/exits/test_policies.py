@@ -24,7 +24,7 @@ from tests.exits.any_policy import any_policy
 
 Floats = NDArray[np.float64]
 
-quick = settings(max_examples=100, deadline=None)
+quick = settings(max_examples=100)
 THRESHOLD_RULES = sorted(set(POLICIES) - {"patience"})
 COMMITTEES = ["committee", "geometric_committee"]
 THREE_EXITS = [ExitProbs(exit, [[1.0]]) for exit in range(3)]

@@ -26,7 +26,7 @@ PERCENTILES = {"p5": [0.9, 1.9], "p50": [1.0, 2.0], "p95": [1.5, 2.5]}
 HEADS = {**PERCENTILES, "p50": [3, 4]}
 PROFILE = Profile("a1b2", "CPU", 1, 30, "2024-01-01", PERCENTILES, HEADS, to_exit=PERCENTILES)
 
-quick = settings(max_examples=150, deadline=None)
+quick = settings(max_examples=150)
 
 
 @st.composite

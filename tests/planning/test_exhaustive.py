@@ -42,7 +42,7 @@ def outputs(seed: int) -> Outputs:
     return Outputs(exits, generator.integers(CLASSES, size=SAMPLES))
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(
     st.integers(0, 2**20),
     st.sets(st.integers(0, BRANCHES - 1)),
@@ -101,7 +101,7 @@ def test_every_choice_is_planned_once_and_the_best_is_that_of_brute_force() -> N
         best(rows, 1.0, 0.001)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.floats(0.5, 900), st.floats(0, 200))
 def test_a_link_is_found_from_what_it_took(bandwidth_mbps: float, rtt_ms: float) -> None:
     link = Link(bandwidth_mbps, rtt_ms)

@@ -32,7 +32,8 @@ OTHERS: dict[str, Any] = {
 }
 
 quick = settings(
-    max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=100,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
 texts = st.text(st.characters(), max_size=6)  # lone surrogates, as in undecodable file names, too
 

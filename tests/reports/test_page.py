@@ -18,7 +18,7 @@ from eenn.reports.page import Section, report_page
 
 pytest_plugins = ["tests.reports.browser"]
 
-quick = settings(max_examples=100, deadline=None)
+quick = settings(max_examples=100)
 texts = (
     st.text(max_size=20)
     | st.text("<>&\"'/=-! ab\n;", max_size=20)
@@ -179,9 +179,7 @@ def page(tmp_path: Path, open_page: Callable[[Path], Page]) -> Page:
     facts = {"commit": "f" * 200, hostile: hostile}
     file = tmp_path / "report.html"
     file.write_text(report_page(hostile, facts, sections), encoding="utf-8")
-    page = open_page(file)
-    page.set_default_timeout(5000)
-    return page
+    return open_page(file)
 
 
 def column(page: Page, index: int) -> list[str]:

@@ -28,7 +28,7 @@ from eenn.statistics.calibration import (
 Floats = NDArray[np.float64]
 Labels = NDArray[np.int64]
 
-quick = settings(max_examples=100, deadline=None)
+quick = settings(max_examples=100)
 
 
 def draw_logits(seed: int, samples: int = 200, classes: int = 5) -> tuple[Floats, Labels]:

@@ -20,7 +20,7 @@ from eenn.statistics import metrics
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
-quick = settings(max_examples=100, deadline=None)
+quick = settings(max_examples=100)
 # Confidence, in three levels so that ties are many, and whether the answer is right.
 answers = st.lists(st.tuples(st.integers(1, 3), st.booleans()), min_size=1, max_size=6)
 

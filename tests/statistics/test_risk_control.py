@@ -25,7 +25,7 @@ from eenn.statistics.risk_control import (
 Floats = NDArray[np.float64]
 PValue = Callable[[Any, Any, Any], Floats]
 
-quick = settings(max_examples=100, deadline=None)
+quick = settings(max_examples=100)
 every_method = pytest.mark.parametrize("method", P_VALUES)
 every_p_value = pytest.mark.parametrize("p_value", P_VALUES.values(), ids=P_VALUES.keys())
 

@@ -7,7 +7,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -298,28 +297,41 @@ def test_a_resumed_run_keeps_its_own_settings(
         assert said in line, line
 
 
+# Runs a script that is killed amid its second epoch.
+KILLED = """
+import os, runpy, signal, sys
+from eenn.training.module import EarlyExitModule
+
+step = EarlyExitModule.training_step
+
+def training_step(self, batch, batch_index):
+    if (self.current_epoch, batch_index) == (1, 3):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return step(self, batch, batch_index)
+
+EarlyExitModule.training_step = training_step
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
 @pytest.mark.slow
 def test_a_killed_run_resumes_to_the_result_of_an_uninterrupted_one(tmp_path: Path) -> None:
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "WANDB_DATA_DIR": str(tmp_path)}
     settings = (*TINY, "data.source.images_per_class=40", "data.num_workers=1", "logger=csv")
     settings += ("trainer.max_epochs=3",)
 
-    def start(*arguments: str) -> subprocess.Popen[bytes]:
-        command = [sys.executable, str(ROOT / "train.py"), *arguments]
-        return subprocess.Popen(command, cwd=tmp_path, env=environment)
+    def code_of(*command: str) -> int:
+        run = [sys.executable, *command]
+        return subprocess.run(run, cwd=tmp_path, env=environment, timeout=600).returncode
 
-    assert start(*settings, "hydra.run.dir=whole").wait(timeout=300) == 0
-    killed = start(*settings, "name=killed")
-    deadline = time.monotonic() + 300
-    while not list(tmp_path.glob("outputs/train/killed/*/checkpoints/last.ckpt")):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    time.sleep(0.3)
-    killed.send_signal(signal.SIGKILL)
-    killed.wait()
+    script = str(ROOT / "train.py")
+    assert code_of(script, *settings, "hydra.run.dir=whole") == 0
+    assert code_of("-c", KILLED, script, *settings, "name=killed") == -signal.SIGKILL
     (directory,) = tmp_path.glob("outputs/train/killed/*")
+    assert (directory / "checkpoints" / "last.ckpt").exists()
     assert not (directory / "artifact").exists()
-    assert start("resume=latest").wait(timeout=300) == 0
+    assert code_of(script, "resume=latest") == 0
     assert_same_weights(directory, tmp_path / "whole")
     one, other = (
         json.loads((d / "metrics.json").read_text()) for d in (directory, tmp_path / "whole")

@@ -149,7 +149,7 @@ class Model(RuleBasedStateMachine):
 
 
 TestModel = Model.TestCase
-TestModel.settings = settings(max_examples=200, stateful_step_count=40, deadline=None)
+TestModel.settings = settings(max_examples=200, stateful_step_count=40)
 
 
 def test_failures_in_a_row_open_it_and_a_probe_closes_it() -> None:

@@ -107,6 +107,7 @@ def test_files_go_to_the_model_of_images() -> None:
     assert request.headers["Authorization"] == "Bearer s3cret"
 
 
+@pytest.mark.clock
 def test_one_connection_is_kept_and_every_byte_counted() -> None:
     sizes: list[tuple[int, int]] = []
     counted: list[tuple[int, int]] = []

@@ -8,6 +8,8 @@ from typing import Any, Self, TypeVar
 
 from starlette.types import ASGIApp
 
+from tests.offload.cloud.passing_time import movable
+
 T = TypeVar("T")
 
 
@@ -27,13 +29,18 @@ class Reply:
 
 
 class InProcess:
-    """An application and its lifespan, inside a `with` block."""
+    """An application and its lifespan, inside a `with` block.
+
+    `awaited` counts how often the application began to wait for a client that had sent all it ever
+    will; `let_pass` moves its clock on.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
-        self.app = app
+        self.app, self.awaited = app, 0
 
     def __enter__(self) -> Self:
         self._loop = asyncio.new_event_loop()
+        self.let_pass = movable(self._loop)
         self._inbox: asyncio.Queue[Any] = asyncio.Queue()
         self._outbox: asyncio.Queue[Any] = asyncio.Queue()
         scope = {"type": "lifespan", "asgi": {"version": "3.0"}, "state": {}}
@@ -89,6 +96,7 @@ class InProcess:
             if coming:
                 return coming.pop()
             if not (leaves or hangs_up):
+                self.awaited += 1
                 await answered.wait()
             return {"type": "http.disconnect"}
 

@@ -1,6 +1,7 @@
 """The cloud's queue and its batches: who is computed together, who is not computed at all."""
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from contextlib import ExitStack, suppress
 from threading import Event
@@ -13,6 +14,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from eenn.offload.cloud.batching import Batcher, Computed, QueuedTooLong, QueueFull
+from tests.offload.cloud.passing_time import movable
+from tests.offload.patience import PATIENCE_S
 
 Floats = NDArray[np.float32]
 
@@ -28,14 +31,19 @@ class Model:
     def __call__(self, features: Floats) -> Floats:
         self.batches.append((self.factor, len(features)))
         self.begun.set()
-        assert self.go.wait(30)
+        assert self.go.wait(PATIENCE_S)
         return features.reshape(len(features), -1) * np.float32(self.factor)
 
 
 class Queue:
-    """A batcher at work, with places that stay taken until computed or cancelled."""
+    """A batcher at work, with places that stay taken until computed or cancelled.
 
-    def __init__(self, **given: Any) -> None:
+    Args:
+        let_pass: moves its clock on.
+    """
+
+    def __init__(self, let_pass: Callable[[float], None], **given: Any) -> None:
+        self.let_pass = let_pass
         self.noted: list[tuple[int, float]] = []
         settings = {
             "limit": 1000, "max_batch": 8, "batch_wait_ms": 0.0, "timeout_ms": 60_000.0,
@@ -56,11 +64,11 @@ def at_work(test: Callable[[Queue], Awaitable[None]], **given: Any) -> None:
     """Run a test against a queue that computes."""
 
     async def run() -> None:
-        queue = Queue(**given)
+        queue = Queue(movable(asyncio.get_running_loop()), **given)
         computing = asyncio.create_task(queue.batcher.run())
         try:
             with queue.places:
-                await asyncio.wait_for(test(queue), 30)
+                await asyncio.wait_for(test(queue), PATIENCE_S)
             assert queue.batcher.waiting == 0
         finally:
             computing.cancel()
@@ -74,7 +82,7 @@ async def busy(queue: Queue, model: Model) -> "asyncio.Future[Computed]":
     """A first job, which the model holds on to; what comes now has to queue."""
     model.go.clear()
     job = queue.submit(model, first=100)
-    await asyncio.to_thread(model.begun.wait, 30)
+    await asyncio.to_thread(model.begun.wait, PATIENCE_S)
     return job
 
 
@@ -117,6 +125,7 @@ def test_a_batch_that_may_wait_goes_when_it_is_full() -> None:
     at_work(test, batch_wait_ms=1e6)
 
 
+@pytest.mark.clock
 def test_a_batch_that_may_wait_goes_when_its_time_is_up() -> None:
     model = Model()
 
@@ -210,15 +219,16 @@ def test_who_waited_too_long_is_told_so_and_not_computed() -> None:
     model = Model()
 
     async def test(queue: Queue) -> None:
-        first = await busy(queue, model)
+        first, late = await busy(queue, model), queue.submit(model)
+        queue.let_pass(PATIENCE_S / 2)
         with pytest.raises(QueuedTooLong):
-            await queue.submit(model)
+            await late
         model.go.set()
         await first
         await queue.submit(model, 2)
         assert model.batches == [(1.0, 1), (1.0, 2)]
 
-    at_work(test, timeout_ms=30)
+    at_work(test, timeout_ms=1e3 * PATIENCE_S / 2)
 
 
 def test_a_model_that_fails_fails_its_own_batch_only() -> None:
@@ -239,12 +249,17 @@ def test_a_model_that_fails_fails_its_own_batch_only() -> None:
     at_work(test)
 
 
+@pytest.mark.clock
 def test_a_slowdown_stretches_what_is_measured() -> None:
+    took_ms: list[float] = []
+
     def model(features: Floats) -> Floats:
-        Event().wait(0.02)
+        start = time.perf_counter()
+        time.sleep(0.02)
+        took_ms.append(1e3 * (time.perf_counter() - start))
         return features
 
     async def test(queue: Queue) -> None:
-        assert (await queue.submit(model)).model_ms >= 5 * 20
+        assert (await queue.submit(model)).model_ms >= 5 * took_ms[0]
 
     at_work(test, slowdown=5.0)

@@ -12,10 +12,10 @@ import pytest
 
 from eenn.exits.policies.registry import make_policy
 from eenn.offload.client.http_cloud import HttpCloud
-from eenn.offload.client.transport import Timeouts
 from eenn.offload.edge.clouds import LocalCloud
 from eenn.offload.edge.runtime import EdgeRuntime
 from tests.offload.exported import export_once
+from tests.offload.patience import PATIENT
 
 # A deployment builds the application where it runs: sessions cannot be sent there.
 PROGRAM = """
@@ -68,7 +68,7 @@ def test_the_edge_gets_its_answers_from_ray_serve(
             lines = iter(program.stdout.readline, "")
             url = next((line.split()[-1] for line in lines if "listening on" in line), None)
             assert url, program.stderr.read()
-            with HttpCloud(url, exported.id_before, timeouts=Timeouts(read_ms=60_000)) as cloud:
+            with HttpCloud(url, exported.id_before, **PATIENT) as cloud:
                 cloud.check()
                 for active in ((), (0,), (0, 1), (0, 1, 2)):
                     results, expected = (

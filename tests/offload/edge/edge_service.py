@@ -13,6 +13,7 @@ from eenn.offload.edge.runtime import EdgeRuntime
 from eenn.offload.edge.server import EdgeServer
 from eenn.offload.protocol.errors import CloudTimeout
 from tests.offload.exported import Exported
+from tests.offload.patience import PATIENCE_S
 
 Floats = NDArray[np.float32]
 P_TAR = 0.65
@@ -42,7 +43,7 @@ class Held:
             self.at_once += 1
             self.most_at_once = max(self.most_at_once, self.at_once)
         self.asked.set()
-        assert self.released.wait(60)
+        assert self.released.wait(PATIENCE_S)
         with self._lock:
             self.at_once -= 1
         return self.cloud.infer(features, split_point, deadline, heads)

@@ -26,8 +26,10 @@ from eenn.offload.edge.answers import AnswerFile
 from eenn.offload.edge.watch import NewImages
 from eenn.statistics.calibration import probabilities
 from tests.offload.exported import CLASSES, TEMPERATURES, Exported
+from tests.offload.patience import PATIENCE_S
 
 P_TAR = 0.65
+NO_HURRY = ("--deadline-ms", str(1e3 * PATIENCE_S))
 MODULE = (sys.executable, "-m", "eenn.offload.edge.command")
 
 
@@ -38,7 +40,7 @@ def edge(
     """Runs `eenn-edge` in this process: exit code, lines of stdout, stderr."""
 
     def run(*arguments: object) -> tuple[int, list[str], str]:
-        given = ["--artifact", exported.path, "--p-tar", P_TAR, *arguments]
+        given = ["--artifact", exported.path, "--p-tar", P_TAR, *NO_HURRY, *arguments]
         with pytest.raises(SystemExit) as stop:
             command.main([str(argument) for argument in given])
         captured = capsys.readouterr()
@@ -48,12 +50,15 @@ def edge(
 
 
 @contextmanager
-def process(exported: Exported, *arguments: object) -> Iterator[subprocess.Popen[str]]:
-    """`eenn-edge` as a process of its own; it is killed if it outlives the block or a minute."""
+def process(
+    exported: Exported, *arguments: object, stdout: int = subprocess.PIPE
+) -> Iterator[subprocess.Popen[str]]:
+    """`eenn-edge` as a process of its own; it is killed if it outlives the block or patience."""
     given = [str(argument) for argument in ("--artifact", exported.path, *arguments)]
-    pipe = subprocess.PIPE
-    with subprocess.Popen([*MODULE, *given], stdout=pipe, stderr=pipe, text=True) as started:
-        overdue = Timer(60, started.kill)
+    with subprocess.Popen(
+        [*MODULE, *given], stdout=stdout, stderr=subprocess.PIPE, text=True
+    ) as started:
+        overdue = Timer(PATIENCE_S, started.kill)
         overdue.start()
         try:
             yield started
@@ -112,6 +117,7 @@ def test_branches_may_be_off(exported: Exported, edge: Any) -> None:
     assert {tuple(answer["exits"]) for answer in answers} == {(1,), (1, 3)}
 
 
+@pytest.mark.clock
 def test_a_person_reads_a_line_per_image(exported: Exported, edge: Any) -> None:
     _, lines, _ = edge(*exported.files)
     expected = decided(exported, (0, 1, 2), cloud=False)
@@ -139,12 +145,13 @@ def test_unreadable_files_are_told_and_the_others_are_answered(
     assert "missing.jpg" in told[1]
 
 
+@pytest.mark.clock
 @pytest.mark.parametrize("payload", ["fp32", "fp16", "uint8"])
 def test_a_real_cloud_answers_what_no_branch_accepts(
     payload: str, exported: Exported, edge: Any
 ) -> None:
     with running([exported.path]) as cloud:
-        given = ("--cloud", cloud.url, "--payload", payload, "--deadline-ms", 60_000)
+        given = ("--cloud", cloud.url, "--payload", payload)
         code, lines, errors = edge("--json", *given, *exported.files)
         nothing = edge("--json", *given, "--active", "none", exported.files[0])
     answers = parsed(lines)
@@ -168,7 +175,7 @@ def test_a_token_comes_from_a_file_and_a_wrong_one_is_told(
     right.write_text("secret-token\n")
     wrong.write_text("another-token\n")
     with running([exported.path], token_file=right) as cloud:
-        given = ("--json", "--cloud", cloud.url, "--deadline-ms", 60_000)
+        given = ("--json", "--cloud", cloud.url)
         _, lines, errors = edge(*given, "--token-file", right, *exported.files)
         assert errors == ""
         assert not any(answer["degraded"] for answer in parsed(lines))
@@ -354,6 +361,7 @@ def test_an_edge_killed_in_the_middle_keeps_what_it_wrote_and_goes_on(
     assert [row["file"] for row in parsed(output.read_text().splitlines())] == files
 
 
+@pytest.mark.clock
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
 def test_a_watched_folder_is_answered_until_the_edge_is_stopped(
     stop: signal.Signals, exported: Exported, tmp_path: Path
@@ -397,11 +405,12 @@ def test_images_that_are_interrupted_are_not_a_success(exported: Exported, tmp_p
         assert stopped.stderr.read() == ""
 
 
-def test_a_reader_that_leaves_ends_it_without_a_word(exported: Exported) -> None:
-    with process(exported, *exported.files) as read:
-        assert read.stdout
+def test_a_reader_that_has_left_ends_it_without_a_word(exported: Exported) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    with process(exported, *exported.files, stdout=writer) as read:
+        os.close(writer)
         assert read.stderr
-        read.stdout.close()
         assert read.wait() == 1
         assert read.stderr.read() == ""
 
@@ -445,7 +454,7 @@ def test_a_device_needs_only_what_the_base_package_installs(exported: Exported) 
     )
     cloud = f"http://127.0.0.1:{free_port()}"
     image = str(exported.files[0])
-    given = ["--artifact", str(exported.path), "--cloud", cloud, "--p-tar", "1", image]
+    given = ["--artifact", str(exported.path), "--cloud", cloud, "--p-tar", "1", *NO_HURRY, image]
     program = f"""
 import sys
 sys.modules.update(dict.fromkeys({absent.split()!r}))

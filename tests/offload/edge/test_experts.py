@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,16 +19,20 @@ from eenn.exits.policies.base import ExitProbs
 from eenn.exits.policies.threshold import Confidence
 from eenn.offload.client.http_cloud import HttpCloud
 from eenn.offload.cloud.command import running
+from eenn.offload.edge import clouds
+from eenn.offload.edge import runtime as runtime_module
 from eenn.offload.edge.answers import as_json, as_line
 from eenn.offload.edge.clouds import LocalCloud
 from eenn.offload.edge.command import main as edge_main
-from eenn.offload.edge.runtime import EdgeRuntime, Result
+from eenn.offload.edge.runtime import RESERVE_S, EdgeRuntime, Result
 from eenn.offload.export.write import export
 from eenn.offload.graphs.index import Graphs
 from eenn.offload.protocol.errors import CloudRefused, CloudTimeout
 from eenn.statistics.calibration import probabilities
 from tests.artifact.expert_artifact import KINDS, save_with_random_experts
 from tests.offload.exported import Exported
+from tests.offload.patience import PATIENT
+from tests.offload.simulated_clock import SimulatedClock
 
 AUTO = HeadChoice(How.CHOSEN)
 Floats = NDArray[np.float32]
@@ -92,6 +95,7 @@ def assert_answered(
         assert result.confidence == pytest.approx(expected.confidence[0], abs=1e-4)
 
 
+@pytest.mark.clock
 def test_every_image_is_answered_by_the_heads_of_its_distortion(
     path: Path, exported: Exported, logits: tuple[Floats, Floats], chosen: list[int]
 ) -> None:
@@ -111,7 +115,7 @@ def test_a_server_answers_with_the_same_heads(
     path: Path, exported: Exported, logits: tuple[Floats, Floats], chosen: list[int]
 ) -> None:
     manifest = store.load(path).manifest
-    with running([str(path)]) as server, HttpCloud(server.url, manifest.id) as cloud:
+    with running([str(path)]) as server, HttpCloud(server.url, manifest.id, **PATIENT) as cloud:
         for experts, heads in (
             (AUTO, chosen),
             (KINDS[1], [2] * len(chosen)),
@@ -183,28 +187,28 @@ def test_int8_is_near_fp32_for_the_heads_of_every_set(
 
 
 def test_a_hanging_cloud_is_waited_for_once_and_all_of_the_wait_is_counted(
-    path: Path, exported: Exported, chosen: list[int]
+    path: Path, exported: Exported, chosen: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    clock = SimulatedClock()
+    for module in (runtime_module, clouds):
+        monkeypatch.setattr(module, "time", clock)
+
     class Hanging(LocalCloud):
         def infer(
             self, features: Floats, split_point: int, deadline: float | None, heads: str = PLAIN
         ) -> Floats:
             assert deadline is not None
-            time.sleep(max(0.0, deadline - time.monotonic()))
+            clock.sleep(max(0.0, deadline - clock.now))
             raise CloudTimeout("the cloud took too long", "read")
 
     runtime = EdgeRuntime(
         path, Confidence(p_tar=1.0), ACTIVE, Hanging(path), deadline_ms=400, experts=AUTO
     )
-    runtime.classify(exported.images)
-    start = time.perf_counter()
     results = runtime.classify(exported.images)
-    taken_ms = 1e3 * (time.perf_counter() - start)
-    assert taken_ms < 600
+    assert clock.slept == pytest.approx([0.4 - RESERVE_S, 0.0, 0.0])
     assert all(result.degraded for result in results)
-    last = max(results, key=lambda result: result.latency_ms)
-    assert last.latency_ms == pytest.approx(taken_ms, rel=0.2)
-    assert min(result.latency_ms for result in results) > 300
+    waited_ms = 400 - 1e3 * RESERVE_S
+    assert [result.latency_ms for result in results] == pytest.approx([waited_ms] * len(results))
 
 
 def test_no_images_have_no_answers(path: Path) -> None:
@@ -223,7 +227,7 @@ def test_graphs_from_before_the_experts_are_refused(path: Path, tmp_path: Path) 
 
 def test_a_cloud_without_the_heads_fails_the_check(path: Path, exported: Exported) -> None:
     manifest = store.load(path).manifest
-    with running([str(path)]) as server, HttpCloud(server.url, manifest.id) as cloud:
+    with running([str(path)]) as server, HttpCloud(server.url, manifest.id, **PATIENT) as cloud:
         cloud.check(head_sets=SETS)
         with pytest.raises(CloudRefused, match="no model eenn-cloud-0-jpeg here"):
             cloud.check(head_sets=(PLAIN, "jpeg"))
@@ -272,6 +276,7 @@ def test_experts_that_there_are_not_name_those_that_there_are(
         )
 
 
+@pytest.mark.clock
 def test_an_answer_says_whose_heads_gave_it(
     path: Path, exported: Exported, capsys: pytest.CaptureFixture[str]
 ) -> None:

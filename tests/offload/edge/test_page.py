@@ -43,7 +43,6 @@ def open_edge(browser: Browser) -> Iterator[Callable[..., Page]]:
         context.on("weberror", lambda error: errors.append(str(error.error)))
         context.on("console", lambda message: errors.append(message.text))
         page = context.new_page()
-        page.set_default_timeout(10_000)
         page.goto(url)
         expect(page.get_by_role("listitem").first).to_be_visible()
         return page

@@ -115,6 +115,7 @@ def test_every_exit_is_taken(exported: Exported) -> None:
     assert len({result.label for result in results}) > 2
 
 
+@pytest.mark.clock
 def test_a_result_tells_what_happened(exported: Exported, outputs: list[ExitProbs]) -> None:
     active = (0, 2)
     runtime = EdgeRuntime(exported.path, confident(0.65), active, LocalCloud(exported.path))
@@ -199,6 +200,7 @@ def test_without_an_active_branch_a_failure_is_the_callers(exported: Exported) -
     assert runtime.failures == {"artifact": 48}
 
 
+@pytest.mark.clock
 def test_the_cloud_is_told_until_when(exported: Exported) -> None:
     cloud = Recording(LocalCloud(exported.path))
     runtime = EdgeRuntime(exported.path, confident(1.0), (0,), cloud, deadline_ms=500)
@@ -209,6 +211,7 @@ def test_the_cloud_is_told_until_when(exported: Exported) -> None:
     assert start + 0.5 - RESERVE_S <= deadline <= time.monotonic() + 0.5 - RESERVE_S
 
 
+@pytest.mark.clock
 def test_the_deadline_of_a_file_holds_for_its_preprocessing_too(
     exported: Exported, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -254,6 +257,7 @@ def test_int8_decides_on_its_own_logits(exported: Exported) -> None:
     assert_decided(runtime.classify(exported.images), policy, own, active, cloud=True)
 
 
+@pytest.mark.clock
 def test_a_file_is_preprocessed_and_timed(exported: Exported, tmp_path: Path) -> None:
     runtime = EdgeRuntime(exported.path, confident(0.65), (0, 1, 2))
     for file in exported.files[:3]:

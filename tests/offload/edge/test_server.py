@@ -22,6 +22,7 @@ from eenn.offload.edge.clouds import LocalCloud
 from eenn.offload.edge.server import EdgeServer
 from tests.offload.edge.edge_service import P_TAR, Failing, Held, runtime_of, serving
 from tests.offload.exported import Exported
+from tests.offload.patience import PATIENCE_S
 
 TIMES = ("latency_ms", "preprocess_ms", "stages_ms", "cloud_ms")
 
@@ -37,7 +38,7 @@ class Client:
 
     def __init__(self, server: EdgeServer) -> None:
         host, port = server.server_address[:2]
-        self.connection = http.client.HTTPConnection(str(host), port, timeout=60)
+        self.connection = http.client.HTTPConnection(str(host), port, timeout=PATIENCE_S)
 
     def __call__(
         self,
@@ -67,6 +68,7 @@ def without_times(answer: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in answer.items() if key not in TIMES}
 
 
+@pytest.mark.clock
 def test_every_posted_image_has_the_runtimes_answer(exported: Exported, ask: Client) -> None:
     runtime = runtime_of(exported, LocalCloud(exported.path))
     places = []
@@ -158,19 +160,20 @@ def test_more_than_may_wait_are_sent_away_at_once_and_health_answers_meanwhile(
     ):
         waiting = Thread(target=lambda: answers.append(first("POST", "/classify", image)))
         waiting.start()
-        assert cloud.asked.wait(60)
+        assert cloud.asked.wait(PATIENCE_S)
         status, content, headers = second("POST", "/classify", image)
         assert (status, headers["Retry-After"]) == (503, "1")
         assert "waiting" in content["error"]
         assert second("GET", "/health")[0] == 200
         cloud.released.set()
         waiting.join()
-        assert server.waiting.acquire(timeout=60)
+        assert server.waiting.acquire(timeout=PATIENCE_S)
         server.waiting.release()
         assert second("POST", "/classify", image)[0] == 200
     assert answers[0][0] == 200
 
 
+@pytest.mark.clock
 def test_the_end_waits_for_images_that_are_under_way(exported: Exported) -> None:
     cloud = Held(LocalCloud(exported.path))
     image, answers = exported.files[0].read_bytes(), []
@@ -178,7 +181,7 @@ def test_the_end_waits_for_images_that_are_under_way(exported: Exported) -> None
         client = Client(server)
         asking = Thread(target=lambda: answers.append(client("POST", "/classify", image)))
         asking.start()
-        assert cloud.asked.wait(60)
+        assert cloud.asked.wait(PATIENCE_S)
         server.shutdown()
         closed = Thread(target=server.server_close)
         closed.start()
@@ -192,7 +195,8 @@ def test_the_end_waits_for_images_that_are_under_way(exported: Exported) -> None
 
 
 @settings(
-    max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=200,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
 @given(body=st.binary(max_size=200) | st.integers(0, 500))
 def test_a_body_that_is_no_whole_image_is_told_so(
@@ -276,7 +280,7 @@ def test_every_reply_forbids_the_browser_all_but_the_page_itself(
 
 def connected(server: EdgeServer) -> socket.socket:
     host, port = server.server_address[:2]
-    return socket.create_connection((str(host), port), timeout=60)
+    return socket.create_connection((str(host), port), timeout=PATIENCE_S)
 
 
 def everything(sock: socket.socket) -> bytes:
@@ -292,6 +296,7 @@ def test_a_body_that_ends_early_is_told(server: EdgeServer) -> None:
     assert b"shorter than its length" in reply
 
 
+@pytest.mark.clock
 def test_who_sends_too_slowly_is_told(
     server: EdgeServer, monkeypatch: pytest.MonkeyPatch, ask: Client
 ) -> None:
@@ -351,7 +356,7 @@ def test_the_command_serves_until_it_is_stopped(stop: signal.Signals, exported: 
             assert edge.stdout
             line = edge.stdout.readline()
             url = line.removeprefix("listening on http://").strip()
-            with closing(http.client.HTTPConnection(url, timeout=60)) as connection:
+            with closing(http.client.HTTPConnection(url, timeout=PATIENCE_S)) as connection:
                 connection.request("POST", "/classify", exported.files[0].read_bytes())
                 answer = json.loads(connection.getresponse().read())
                 connection.request("GET", "/health")
@@ -359,7 +364,7 @@ def test_the_command_serves_until_it_is_stopped(stop: signal.Signals, exported: 
                 assert (answer["place"], health["cloud"]) == ("edge", False)
                 assert (health["precision"], health["p_tar"]) == ("int8", 0.8)
                 edge.send_signal(stop)
-                assert edge.wait(60) == 0
+                assert edge.wait(PATIENCE_S) == 0
             assert edge.stderr
             assert (edge.stdout.read(), edge.stderr.read()) == ("", "")
         finally:

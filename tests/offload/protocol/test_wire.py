@@ -25,7 +25,7 @@ from tests.offload.protocol.triton_message import (
     triton_request,
 )
 
-quick = settings(max_examples=100, deadline=None)
+quick = settings(max_examples=100)
 
 # What Triton's documentation of the extension has a server answer, with our names.
 ANSWER_JSON = (

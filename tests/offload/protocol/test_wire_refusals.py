@@ -229,7 +229,7 @@ jsons = st.recursive(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.data())
 def test_whatever_comes_is_decoded_or_refused(data: st.DataObject) -> None:
     """A good request with one value of its JSON replaced, and bytes changed or cut."""
