@@ -13,12 +13,8 @@ from PIL import Image
 if TYPE_CHECKING:
     from tests.offload.exported import Exported
 
-# How long an example takes says nothing of it, and a busy machine takes longer.
-settings.register_profile("eenn", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("eenn")
 # Started in the background of a shell, this process would ignore it, and so those that it starts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
-
 
 # The same examples on every machine, however long it takes over one.
 settings.register_profile(
