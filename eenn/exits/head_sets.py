@@ -6,7 +6,6 @@ NumPy only, so that the edge can share it. Head sets are counted from 0, the pla
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -83,14 +82,6 @@ class Expert:
     validation_accuracy: tuple[float, ...]
     plain_accuracy: tuple[float, ...]
     bytes: int
-
-    @classmethod
-    def from_json(cls, fields: dict[str, Any]) -> "Expert":
-        """The expert that `dataclasses.asdict` described."""
-        fitted = fields["temperatures"]
-        lists = {name: tuple(fields[name]) for name in ("validation_accuracy", "plain_accuracy")}
-        temperatures = Temperatures(tuple(fitted["per_exit"]), fitted["shared"])
-        return cls(**{**fields, **lists, "temperatures": temperatures})
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
 
 from eenn.cli import quoted, unknown_key, written
 from eenn.errors import EennError
+from eenn.files import Json
 
 T = TypeVar("T")
 # What a configuration gives to a data source, a logger, a policy or Lightning's Trainer.
@@ -32,7 +33,7 @@ _CALLED: dict[Any, tuple[str, str]] = {
 }
 
 
-def checked(kind: type[T], given: Mapping[str, Any], at: str = "") -> T:
+def checked(kind: type[T], given: Mapping[str, Json], at: str = "") -> T:
     """The settings of that kind, from what a configuration was composed to.
 
     Args:
@@ -78,7 +79,7 @@ def check_named(at: str, given: Arguments, without: Collection[str] = ()) -> Non
 
 
 def check_arguments(
-    at: str, given: Arguments, call: Callable[..., Any], without: Collection[str]
+    at: str, given: Arguments, call: Callable[..., object], without: Collection[str]
 ) -> None:
     """Check what a configuration gives to a function or class of its own signature.
 
@@ -94,7 +95,7 @@ def check_arguments(
     checked(whole(make_dataclass("Members", members, kw_only=True)), given, at)
 
 
-def keys_of(kind: Any) -> list[str]:
+def keys_of(kind: object) -> list[str]:
     """The keys of settings of that kind."""
     return [each.name for each in fields(_named(kind))]
 

@@ -21,6 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 from eenn.cli import one_line_errors, written
 from eenn.errors import EennError
 from eenn.exits.policies.registry import POLICIES
+from eenn.files import Json
 from eenn.reports.sweep import comparison
 from eenn.run_directory import CONFIG, claim, claim_resumed, run_directory
 from eenn.workflows.check import Arguments, checked, keys_of
@@ -37,7 +38,7 @@ OmegaConf.register_new_resolver("run_directory", run_directory, use_cache=True, 
 class CompareRuns(Callback):
     """Prints one table over all jobs when a sweep ends, whichever launcher ran them."""
 
-    def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
+    def on_multirun_end(self, config: DictConfig, **kwargs: object) -> None:
         jobs, unfinished = comparison(Path(config.hydra.sweep.dir))
         print(f"\n{config.hydra.sweep.dir}:\n\n{jobs}")
         if unfinished:
@@ -48,7 +49,7 @@ class CompareRuns(Callback):
 def claimed_job(
     config: DictConfig,
     kind: type[T],
-    completed: Callable[[T], Mapping[str, Any]] = lambda _: {},
+    completed: Callable[[T], Mapping[str, Json]] = lambda _: {},
 ) -> Iterator[Job[T]]:
     """This Hydra job, its directory claimed; a user's mistake ends it with one line.
 
@@ -97,7 +98,7 @@ def offer_policies() -> None:
             ConfigStore.instance().store(group="policy", name=name, node=node)
 
 
-def policy_settings(name: str) -> dict[str, Any]:
+def policy_settings(name: str) -> dict[str, object]:
     """Give the settings of a policy that is compared, from conf/policy/NAME.yaml if there is one.
 
     Raises:

@@ -10,7 +10,7 @@ import safetensors.torch
 from torch import nn
 
 from eenn.exits.head_sets import Expert
-from eenn.files import write_file
+from eenn.files import from_json, write_file
 from eenn.run_directory import FINISHED
 
 
@@ -35,7 +35,7 @@ def load_heads(directory: Path, kind: str, like: nn.ModuleList) -> tuple[nn.Modu
     heads = copy.deepcopy(like)
     heads.load_state_dict(safetensors.torch.load_file(file))
     with safetensors.safe_open(file, framework="pt") as opened:
-        expert = Expert.from_json(json.loads(opened.metadata()["expert"]))
+        expert = from_json(Expert, json.loads(opened.metadata()["expert"]))
     return heads, expert
 
 

@@ -2,12 +2,12 @@
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import yaml
 
 from eenn.data.augmentation import Augmentation
 from eenn.errors import EennError
+from eenn.files import Json
 from eenn.run_directory import CONFIG, find_artifact
 from eenn.workflows.check import checked, whole
 from eenn.workflows.settings import DataSettings, TrainExpertsSettings
@@ -31,7 +31,7 @@ class TrainedImages:
         return checked(cls, {"data": data, "augmentation": augmentation})
 
 
-def of_artifact(settings: TrainExpertsSettings) -> dict[str, Any]:
+def of_artifact(settings: TrainExpertsSettings) -> dict[str, Json]:
     """What the config.yaml of a training of experts takes from its artifact: path and images.
 
     Raises:
