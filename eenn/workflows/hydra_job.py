@@ -67,18 +67,17 @@ def claimed_job(
         if config.get("resume") is not None:
             claim_resumed(directory, _given_beside_resume(config, hydra_config.job.config_name))
             recorded: Any = OmegaConf.to_container(OmegaConf.load(directory / CONFIG))
-            own = {key: recorded[key] for key in keys_of(kind) if key in recorded}
-            settings = checked(kind, own)
         else:
             composed: Any = OmegaConf.to_container(config, resolve=True)
-            settings = checked(kind, composed)
             recorded = {
                 **composed,
-                **completed(settings),
+                **completed(checked(kind, composed)),
                 "overrides": overrides,
                 "group": directory.parent.name if sweeping else None,
             }
             claim(directory, OmegaConf.to_yaml(recorded))
+        own = {key: recorded[key] for key in keys_of(kind) if key in recorded}
+        settings = checked(kind, own)
         yield Job(settings, directory, recorded["group"], recorded["overrides"], recorded)
 
 

@@ -25,8 +25,10 @@ def run_in(directory: Path, *overrides: str) -> Path:
     """Run train.py in this process, writing to `directory`; returns it."""
     resumed = any(override.startswith("resume=") for override in overrides)
     place = [] if resumed else [f"hydra.run.dir={directory}"]
+    # An option in the middle would end Hydra's list of overrides.
+    overrides = tuple(sorted(overrides, key=lambda override: not override.startswith("--")))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", ["train.py", *place, *overrides])
+        patch.setattr(sys, "argv", ["train.py", *overrides, *place])
         patch.setenv("WANDB_DATA_DIR", str(directory.parent))
         patch.chdir(directory.parent)
         with one_line_errors():
