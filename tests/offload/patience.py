@@ -3,6 +3,9 @@
 import time
 from collections.abc import Callable
 
+import pytest
+
+from eenn.offload.client.http_cloud import HttpCloud
 from eenn.offload.client.transport import Timeouts
 
 PATIENCE_S = 60.0
@@ -16,3 +19,9 @@ def wait_until(holds: Callable[[], bool]) -> None:
     while not holds():
         assert time.monotonic() < limit
         time.sleep(0.005)
+
+
+def make_patient(patch: pytest.MonkeyPatch) -> None:
+    """Let programs that set no limits of their HttpCloud wait as long."""
+    for name, limit in PATIENT.items():
+        patch.setitem(HttpCloud.__init__.__kwdefaults__, name, limit)

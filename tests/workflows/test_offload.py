@@ -19,6 +19,7 @@ from eenn.offload.edge.clouds import stretched_ms
 from eenn.planning.costs import Link
 from tests.artifact.expert_artifact import run_with_experts
 from tests.artifact.trained_run import PREPROCESSING, make_run
+from tests.offload.patience import make_patient
 
 CLOUD_ONLY = Baseline.CLOUD_ONLY.value
 WHOLE_ON_EDGE = Baseline.WHOLE_ON_EDGE.value
@@ -49,6 +50,7 @@ def run_in(place: Path, *overrides: str) -> Path:
         patch.setattr(sys, "argv", ["offload_bench.py", f"limit={LIMIT}", *overrides])
         patch.setenv("WANDB_DATA_DIR", str(place))
         patch.chdir(place)
+        make_patient(patch)
         with one_line_errors():
             offload_bench.main()
     return max((place / "outputs" / "offload").glob("*/*"), key=lambda path: path.stat().st_mtime)

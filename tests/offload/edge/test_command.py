@@ -18,7 +18,7 @@ import pytest
 import torch
 
 from eenn.exits.decide import Decisions, decide
-from eenn.exits.policies.base import ExitProbs
+from eenn.exits.policies.base import ExitProbs, Policy
 from eenn.exits.policies.registry import make_policy
 from eenn.offload.cloud.command import running
 from eenn.offload.edge import command
@@ -26,7 +26,7 @@ from eenn.offload.edge.answers import AnswerFile
 from eenn.offload.edge.watch import NewImages
 from eenn.statistics.calibration import probabilities
 from tests.offload.exported import CLASSES, TEMPERATURES, Exported
-from tests.offload.patience import PATIENCE_S
+from tests.offload.patience import PATIENCE_S, make_patient
 
 P_TAR = 0.65
 NO_HURRY = ("--deadline-ms", str(1e3 * PATIENCE_S))
@@ -35,9 +35,10 @@ MODULE = (sys.executable, "-m", "eenn.offload.edge.command")
 
 @pytest.fixture
 def edge(
-    exported: Exported, capsys: pytest.CaptureFixture[str]
+    exported: Exported, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> Callable[..., tuple[int, list[str], str]]:
     """Runs `eenn-edge` in this process: exit code, lines of stdout, stderr."""
+    make_patient(monkeypatch)
 
     def run(*arguments: object) -> tuple[int, list[str], str]:
         given = ["--artifact", exported.path, "--p-tar", P_TAR, *NO_HURRY, *arguments]
@@ -67,13 +68,16 @@ def process(
             started.kill()
 
 
-def decided(exported: Exported, active: Sequence[int], cloud: bool) -> Decisions:
+def decided(
+    exported: Exported, active: Sequence[int], cloud: bool, policy: Policy | None = None
+) -> Decisions:
     """What is decided on PyTorch's logits of all files."""
     with torch.inference_mode():
         logits = exported.network(torch.from_numpy(exported.images)).numpy()
     pairs = zip(logits, TEMPERATURES, strict=True)
     outputs = [ExitProbs(exit, probabilities(*pair)) for exit, pair in enumerate(pairs)]
-    return decide(make_policy("confidence", {"p_tar": P_TAR}), outputs, active, cloud)
+    usual = make_policy("confidence", {"p_tar": P_TAR})
+    return decide(policy or usual, outputs, active, cloud)
 
 
 def parsed(lines: Sequence[str]) -> list[dict[str, Any]]:
@@ -115,6 +119,41 @@ def test_branches_may_be_off(exported: Exported, edge: Any) -> None:
     answers = parsed(lines)
     assert_decided(answers, decided(exported, (0, 2), cloud=False))
     assert {tuple(answer["exits"]) for answer in answers} == {(1,), (1, 3)}
+
+
+def test_the_first_branches_are_those_that_are_listed(exported: Exported, edge: Any) -> None:
+    _, lines, _ = edge("--json", "--first", "2", *exported.files)
+    assert_decided(parsed(lines), decided(exported, (0, 1), cloud=False))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "name", "settings"),
+    [
+        (("--thresholds", "0.9,0.6,0.3,0.8"), "confidence", {"p_tar": [0.9, 0.6, 0.3, 0.8]}),
+        (("--policy", "margin", "--p-tar", "0.4"), "margin", {"p_tar": 0.4}),
+        (("--policy", "margin"), "margin", {"p_tar": 0.8}),
+        (("--policy", "patience"), "patience", {"agree": 2}),
+        (("--policy", "patience", "--agree", "3"), "patience", {"agree": 3}),
+        (
+            ("--policy", "committee", "--p-tar", "0.5"),
+            "committee",
+            {"p_tar": 0.5, "weights": [0.2, 0.3, 0.4]},
+        ),
+    ],
+)
+def test_a_policy_and_its_knob_are_those_that_are_named(
+    arguments: tuple[str, ...],
+    name: str,
+    settings: dict[str, object],
+    exported: Exported,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    given = ["--artifact", exported.path, "--json", *NO_HURRY, *arguments, *exported.files]
+    with pytest.raises(SystemExit):
+        command.main([str(argument) for argument in given])
+    lines = capsys.readouterr().out.splitlines()
+    expected = decided(exported, (0, 1, 2), cloud=False, policy=make_policy(name, settings))
+    assert_decided(parsed(lines), expected)
 
 
 @pytest.mark.clock
@@ -224,6 +263,7 @@ def test_with_no_branch_and_no_cloud_each_image_is_an_error_and_not_the_end(
         (("a.jpg", "--payload", "uint8"), "are for a --cloud"),
         (("--serve", "0", "--json"), "are for images"),
         (("a.jpg", "--active", "1,b"), "such as 1,2,3, or none"),
+        (("a.jpg", "--thresholds", "high"), "such as 0.9,0.8,0.7"),
         (("a.jpg", "--deadline-ms", "0"), "above 0"),
         (("a.jpg", "--deadline-ms", "nan"), "above 0"),
         (("a.jpg", "--threads", "0"), "1 or more"),
@@ -247,6 +287,11 @@ def test_a_wrong_command_line_is_told_with_the_usage(
         (("a.jpg", "--active", "3,1"), "ascending choice of 1, 2, 3"),
         (("a.jpg", "--active", "none"), "nobody answers"),
         (("a.jpg", "--p-tar", "1.5"), "p_tar=1.5"),
+        (("a.jpg", "--active", "1", "--first", "1"), "active and first: allowed is one of them"),
+        (("a.jpg", "--first", "4"), "first=4: allowed are 0 to 3"),
+        (("a.jpg", "--thresholds", "0.9,0.8"), "2 thresholds and the network 4 exits"),
+        (("a.jpg", "--policy", "margin", "--thresholds", "0.9,0.8,0.7,0.6"), "allowed is 0 to 1"),
+        (("a.jpg", "--agree", "2"), "policy confidence has no setting agree"),
         (("a.jpg", "--cloud", "ftp://host"), "http"),
         (("a.jpg", "--cloud", "http://h", "--token-file", "no-file"), "no-file"),
         (("--watch", "no-folder"), "no-folder"),
