@@ -7,15 +7,15 @@ import hydra
 from omegaconf import DictConfig
 
 from eenn.cli import one_line_errors
-from eenn.workflows.hydra_job import CONF, claimed_job, policy_settings
-from eenn.workflows.jobs import evaluate_job
+from eenn.workflows.evaluate_job import evaluate_job
+from eenn.workflows.hydra_job import CONF, claimed_job, policies_of
 from eenn.workflows.settings import EvaluateSettings
 
 
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="evaluate")
 def main(config: DictConfig) -> None:
     with claimed_job(config, EvaluateSettings) as job:
-        evaluate_job(job, policy_settings)
+        evaluate_job(job, policies_of(job.settings))
 
 
 if __name__ == "__main__":

@@ -7,15 +7,15 @@ import hydra
 from omegaconf import DictConfig
 
 from eenn.cli import one_line_errors
-from eenn.workflows.hydra_job import CONF, claimed_job, policy_settings
-from eenn.workflows.jobs import offload_job
+from eenn.workflows.hydra_job import CONF, claimed_job, policies_of
+from eenn.workflows.offload_job import offload_job
 from eenn.workflows.settings import OffloadSettings
 
 
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="offload_bench")
 def main(config: DictConfig) -> None:
     with claimed_job(config, OffloadSettings) as job:
-        offload_job(job, policy_settings)
+        offload_job(job, policies_of(job.settings))
 
 
 if __name__ == "__main__":

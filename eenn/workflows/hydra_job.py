@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from hydra import compose, initialize_config_dir
+from hydra import compose
 from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
@@ -22,6 +22,7 @@ from eenn.reports.sweep import comparison
 from eenn.run_directory import CONFIG, claim, claim_resumed, run_directory
 from eenn.workflows.check import Arguments, checked, keys_of
 from eenn.workflows.run import Job
+from eenn.workflows.settings import MeasuringSettings, several
 
 T = TypeVar("T")
 CONF = Path(__file__).parents[2] / "conf"
@@ -80,26 +81,30 @@ def opener(named: Arguments) -> Callable[..., Any]:
     return partial(instantiate, dict(named))
 
 
-def policy_settings(name: str) -> dict[str, Any]:
-    """What conf/policy/NAME.yaml says.
+def policies_of(settings: MeasuringSettings) -> dict[str, Arguments]:
+    """The chosen policy and those it is compared with: their settings by name.
 
     Raises:
-        EennError: there is no such file.
+        EennError: the same policy twice, or one that conf/policy/ does not have.
     """
-    file = CONF / "policy" / f"{name}.yaml"
-    if not file.exists():
-        allowed = ", ".join(sorted(other.stem for other in file.parent.glob("*.yaml")))
-        raise EennError(f"compare={name}: allowed are {allowed}")
-    settings: Any = OmegaConf.to_container(OmegaConf.load(file))
-    del settings["name"]
-    return dict(settings)
+    chosen = dict(settings.policy)
+    policies: dict[str, Arguments] = {chosen.pop("name"): chosen}
+    for name in several(settings.compare):
+        if name in policies:
+            raise EennError(f"compare={name}: it is evaluated already; leave it out")
+        file = CONF / "policy" / f"{name}.yaml"
+        if not file.exists():
+            allowed = ", ".join(sorted(other.stem for other in file.parent.glob("*.yaml")))
+            raise EennError(f"compare={name}: allowed are {allowed}")
+        own: Any = OmegaConf.to_container(OmegaConf.load(file))
+        del own["name"]
+        policies[name] = own
+    return policies
 
 
 def _given_beside_resume(config: DictConfig, name: str | None) -> list[str]:
     """The settings that differ from those without any override, as users write them."""
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        plain = _flat(compose(name))
-    given = _flat(config)
+    plain, given = _flat(compose(name)), _flat(config)
     changed = {key for key in given.keys() | plain.keys() if given.get(key) != plain.get(key)}
     return [
         f"{key}={written(given[key])}" if key in given else f"~{key}"

@@ -5,6 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+from eenn.provenance import processor, provenance
+from eenn.records.evaluated_artifact import Subject
+from eenn.workflows.settings import MeasuringSettings
+
 Settings = TypeVar("Settings", covariant=True)
 
 
@@ -43,3 +47,18 @@ class Run:
     project: str | None
     settings: Mapping[str, Any]
     provenance: Mapping[str, Any]
+
+
+def run_of(job: Job[MeasuringSettings], subjects: Sequence[Subject]) -> Run:
+    """Where the job's results go, and their origin."""
+    titles = dict.fromkeys(subject.title for subject in subjects)
+    seeds = dict.fromkeys(str(subject.split.seed) for subject in subjects)
+    origin = provenance(", ".join(seeds), ", ".join(titles), f"{processor()}, 1 thread")
+    return Run(
+        job.directory,
+        job.settings.name,
+        job.group,
+        job.settings.logger.get("project"),
+        job.recorded,
+        {**origin, "overrides": list(job.overrides)},
+    )

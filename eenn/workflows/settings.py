@@ -3,9 +3,9 @@
 Ranges are the business of whoever takes a value.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, TypeVar
 
 from eenn.cli import written
 from eenn.data.augmentation import Augmentation
@@ -156,7 +156,7 @@ _THRESHOLDS = "one threshold per exit is thresholds=[0.9,0.8,0.7]"
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Measured:
+class MeasuringSettings:
     """What an evaluation and an offloading benchmark read alike.
 
     Args:
@@ -189,10 +189,23 @@ class _Measured:
         if len(given) > 1:
             raise EennError(f"{' '.join(given)}: allowed is one of them; leave the others out")
 
+    @property
+    def p_tars(self) -> Sequence[Any]:
+        """The grid of thresholds; a tuple in it has one per exit."""
+        return several(self.p_tar) if self.thresholds is None else (self.thresholds,)
+
+    @property
+    def sets(self) -> Sequence[Sequence[int]] | int | None:
+        """Sets of active branches, counted from 1; or so many first ones, or None for the first 1,
+        2, ... branches."""
+        if self.active is not None:
+            return (self.active,)
+        return self.first if self.active_sets is None else self.active_sets
+
 
 @whole
 @dataclass(frozen=True, kw_only=True)
-class EvaluateSettings(_Measured):
+class EvaluateSettings(MeasuringSettings):
     """What `evaluate.py` reads, conf/evaluate.yaml.
 
     Args:
@@ -264,7 +277,7 @@ class PlanSettings:
 
 @whole
 @dataclass(frozen=True, kw_only=True)
-class OffloadSettings(_Measured):
+class OffloadSettings(MeasuringSettings):
     """What `offload_bench.py` reads, conf/offload_bench.yaml."""
 
     artifact: str

@@ -12,6 +12,7 @@ from pytorch_lightning.callbacks import LearningRateMonitor, ModelCheckpoint
 from pytorch_lightning.loggers import Logger
 
 from eenn.artifact import store
+from eenn.artifact.store import Artifact
 from eenn.data.datamodule import ImageDataModule
 from eenn.data.datasets import ImageSource
 from eenn.files import write_file
@@ -52,9 +53,15 @@ class Fit:
 
 @dataclass(frozen=True)
 class Tested:
-    """The artifact on the test split: its metrics, and the figures and rows that show them."""
+    """The artifact on the test split.
 
-    metrics: dict[str, Any]
+    Args:
+        metrics: of every exit, as of `exit_metrics`.
+        rows: the same, printable, one an exit.
+    """
+
+    samples: int
+    metrics: dict[str, list[float]]
     rows: list[dict[str, str]]
     figures: dict[str, Figure]
 
@@ -83,12 +90,13 @@ def train(
         if fit is None:
             return
         _save(training, fit.scaling, directory)
+        saved = store.load(directory / ARTIFACT)
+        tested = _test(saved, training, fit)
         origin = provenance(settings.seed, settings.data.title, machine.hardware)
-        tested = _test(training, fit, directory, {**origin, "overrides": list(job.overrides)})
-        _write(tested, directory)
-        publish(logger, tested.rows, _summary(tested.metrics), tested.figures, directory / ARTIFACT)
-        images = tested.metrics["test_samples"]
-        print(f"\nTest split, {images} images:\n\n{table(tested.rows)}\n")
+        described = _described(saved, training.architecture, fit, tested)
+        _write(directory, tested, {**described, **origin, "overrides": list(job.overrides)})
+        publish(logger, tested.rows, _summary(tested, fit), tested.figures, directory / ARTIFACT)
+        print(f"\nTest split, {tested.samples} images:\n\n{table(tested.rows)}\n")
     finally:
         finish()
 
@@ -174,29 +182,11 @@ def _save(training: Training, scaling: TemperatureScaling, directory: Path) -> N
     )
 
 
-def _test(training: Training, fit: Fit, directory: Path, origin: Mapping[str, Any]) -> Tested:
-    """Ask the artifact, as it comes back from disk, about the test split.
-
-    Args:
-        origin: put into the metrics as it is.
-    """
-    scaling, architecture = fit.scaling, training.architecture
-    saved = store.load(directory / ARTIFACT)
+def _test(saved: Artifact, training: Training, fit: Fit) -> Tested:
+    """Ask the artifact, as it came back from disk, about the test split."""
+    scaling, temperatures = fit.scaling, fit.scaling.temperatures
     logits, labels = record(saved.network, training.images.test_dataloader(), scaling.device)
-    temperatures = scaling.temperatures
-    found = exit_metrics(logits, labels, temperatures)
-    metrics = {
-        "test": found,
-        "test_samples": len(labels),
-        "temperatures": asdict(temperatures),
-        "exits": saved.manifest.exits,
-        "head": architecture.head,
-        "input_size": architecture.input_size,
-        "epochs": fit.epochs,
-        "seconds": fit.throughput.seconds,
-        "images_per_s": fit.throughput.images_per_s,
-        **origin,
-    }
+    metrics = exit_metrics(logits, labels, temperatures)
     figures = {
         f"reliability_{part}": reliability_figure(part_logits, part_labels, temperatures.per_exit)
         for part, part_logits, part_labels in (
@@ -204,26 +194,45 @@ def _test(training: Training, fit: Fit, directory: Path, origin: Mapping[str, An
             ("test", logits, labels),
         )
     }
-    return Tested(metrics, exit_rows(found, temperatures, saved.manifest.exits), figures)
+    rows = exit_rows(metrics, temperatures, saved.manifest.exits)
+    return Tested(len(labels), metrics, rows, figures)
 
 
-def _write(tested: Tested, directory: Path) -> None:
+def _described(
+    saved: Artifact, architecture: Architecture, fit: Fit, tested: Tested
+) -> dict[str, Any]:
+    """What `metrics.json` says of a training, but for its origin."""
+    return {
+        "test": tested.metrics,
+        "test_samples": tested.samples,
+        "temperatures": asdict(fit.scaling.temperatures),
+        "exits": saved.manifest.exits,
+        "head": architecture.head,
+        "input_size": architecture.input_size,
+        "epochs": fit.epochs,
+        "seconds": fit.throughput.seconds,
+        "images_per_s": fit.throughput.images_per_s,
+    }
+
+
+def _write(directory: Path, tested: Tested, metrics: Mapping[str, Any]) -> None:
     """Write the table and the figures, and last the metrics, which say that the run is finished."""
     write_csv(directory / "tables" / "exits.csv", tested.rows)
     for name, figure in tested.figures.items():
         save_figure(figure, directory / "figures" / f"{name}.png")
-    write_file(directory / METRICS, json.dumps(tested.metrics, indent=1))
+    write_file(directory / METRICS, json.dumps(metrics, indent=1))
 
 
-def _summary(metrics: dict[str, Any]) -> dict[str, float]:
+def _summary(tested: Tested, fit: Fit) -> dict[str, float]:
     """The headline numbers under W&B's keys, such as `test/exit2/acc`."""
     names = {"accuracy": "acc", "nll": "nll", "ece": "ece"}
     names |= {f"{name}_calibrated": f"{name}_calibrated" for name in ("nll", "ece")}
     summary = {
         f"test/exit{k}/{short}": value
         for name, short in names.items()
-        for k, value in enumerate(metrics["test"][name], 1)
+        for k, value in enumerate(tested.metrics[name], 1)
     }
-    for k, temperature in enumerate(metrics["temperatures"]["per_exit"], 1):
+    for k, temperature in enumerate(fit.scaling.temperatures.per_exit, 1):
         summary[f"exit{k}/temperature"] = temperature
-    return {**summary, "images_per_s": metrics["images_per_s"], "seconds": metrics["seconds"]}
+    throughput = fit.throughput
+    return {**summary, "images_per_s": throughput.images_per_s, "seconds": throughput.seconds}

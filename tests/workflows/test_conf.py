@@ -19,8 +19,9 @@ from eenn.cli import one_line_errors
 from eenn.exits.policies import POLICIES, make_policy
 from eenn.training.module import EarlyExitModule
 from eenn.workflows.check import checked
-from eenn.workflows.hydra_job import CONF, policy_settings
-from eenn.workflows.jobs import active_of, evaluation_plan, offloading_plan, p_tars_of
+from eenn.workflows.evaluate_job import evaluation_plan
+from eenn.workflows.hydra_job import CONF, policies_of
+from eenn.workflows.offload_job import offloading_plan
 from eenn.workflows.settings import (
     EvaluateSettings,
     OffloadSettings,
@@ -130,7 +131,7 @@ def test_every_file_composes_to_what_its_script_takes(script: str, choice: str) 
     make_policy(name, {"p_tar": 0.8, "weights": (1.0,), **own})
     assert set(own) <= {field.name for field in fields(POLICIES[name])}
     plan = evaluation_plan if script == "evaluate" else offloading_plan
-    assert set(plan(taken, policy_settings).policies) <= set(POLICIES)
+    assert set(plan(taken, policies_of(taken)).policies) <= set(POLICIES)
 
 
 @pytest.mark.parametrize("script", SETTINGS)
@@ -265,13 +266,13 @@ def test_lists_mean_the_same_in_every_script(script: str) -> None:
     def given(key: str, value: Any) -> Any:
         return checked(SETTINGS[script], edited(script, key, value))
 
-    assert active_of(settings(script)) is None
-    assert active_of(given("active", [1, 3])) == [(1, 3)]
-    assert active_of(given("active_sets", [[1], [1, 3]])) == ((1,), (1, 3))
-    assert active_of(given("first", 3)) == 3
-    assert p_tars_of(given("p_tar", 0.8)) == (0.8,)
-    assert p_tars_of(given("p_tar", [0.8, 1])) == (0.8, 1)
-    assert p_tars_of(given("thresholds", [0.9, 0.8, 0.7])) == [(0.9, 0.8, 0.7)]
+    assert settings(script).sets is None
+    assert given("active", [1, 3]).sets == ((1, 3),)
+    assert given("active_sets", [[1], [1, 3]]).sets == ((1,), (1, 3))
+    assert given("first", 3).sets == 3
+    assert given("p_tar", 0.8).p_tars == (0.8,)
+    assert given("p_tar", [0.8, 1]).p_tars == (0.8, 1)
+    assert given("thresholds", [0.9, 0.8, 0.7]).p_tars == ((0.9, 0.8, 0.7),)
 
 
 def test_an_evaluation_takes_one_artifact_or_several() -> None:
