@@ -11,6 +11,7 @@ import numpy as np
 from tabulate import tabulate
 
 from eenn.evaluation.rows import Network
+from eenn.exits.head_sets import HeadChoice
 from eenn.exits.settings import Setting
 from eenn.files import write_file
 from eenn.statistics.intervals import Estimate
@@ -35,6 +36,8 @@ def _cells(name: str, value: object) -> dict[str, Cell]:
         return {name: value.value, f"{name}_low": value.low, f"{name}_high": value.high}
     if isinstance(value, Setting):
         return _setting_cells(value)
+    if isinstance(value, HeadChoice):
+        return {name: str(value)}
     if isinstance(value, Mapping):
         parts = (_cells(f"{name}_{key}", own) for key, own in value.items())
         return {key: cell for part in parts for key, cell in part.items()}

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from hydra import compose, initialize_config_dir
+from hydra import compose
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
@@ -118,9 +118,7 @@ offer_policies()
 
 def _given_beside_resume(config: DictConfig, name: str | None) -> list[str]:
     """The settings that differ from those without any override, as users write them."""
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        plain = _flat(compose(name))
-    given = _flat(config)
+    plain, given = _flat(compose(name)), _flat(config)
     changed = {key for key in given.keys() | plain.keys() if given.get(key) != plain.get(key)}
     return [
         f"{key}={written(given[key])}" if key in given else f"~{key}"

@@ -225,7 +225,7 @@ def test_thresholds_may_differ_between_exits(trained: Path) -> None:
         (("artifact=nowhere",), "nowhere holds no artifact"),
         (("split=everything",), "allowed are train, val, test"),
         (("p_tar=1.2",), "p_tar=1.2: allowed is 0 to 1"),
-        (("first=4",), "allowed is an ascending choice of 1, 2, 3"),
+        (("first=4",), "first=4: allowed are 0 to 3"),
         (("active=[2,1]",), "ascending choice"),
         (("temperature=warm",), "allowed are per_exit, shared, none"),
         (("policy=luck",), "confidence"),

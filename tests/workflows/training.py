@@ -26,9 +26,10 @@ def run_in(directory: Path, *overrides: str) -> Path:
     resumed = any(override.startswith("resume=") for override in overrides)
     place = [] if resumed else [f"hydra.run.dir={directory}"]
     # An option in the middle would end Hydra's list of overrides.
-    overrides = tuple(sorted(overrides, key=lambda override: not override.startswith("--")))
+    options = [override for override in overrides if override.startswith("--")]
+    given = [override for override in overrides if override not in options]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", ["train.py", *overrides, *place])
+        patch.setattr(sys, "argv", ["train.py", *options, *place, *given])
         patch.setenv("WANDB_DATA_DIR", str(directory.parent))
         patch.chdir(directory.parent)
         with one_line_errors():

@@ -14,6 +14,7 @@ import selectors
 import socket
 import struct
 from collections.abc import Coroutine, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import pairwise
 from threading import Thread
@@ -117,12 +118,13 @@ class EmulatedLink:
     async def _open(self) -> None:
         self._up, self._down = _Turns(self._bytes_per_s), _Turns(self._bytes_per_s)
         self._connections: set[asyncio.Task[None]] = set()
-        self._accepting: asyncio.Task[None] | None = None
-        self._flowing, self._switching, self._drops = asyncio.Event(), asyncio.Lock(), 0
+        self._listener: socket.socket | None = None
+        self._flowing, self._drops = asyncio.Event(), 0
         await self._switch("up")
         self._following = self._loop.create_task(self._follow())
 
     async def _close(self) -> None:
+        self._stop_listening()
         tasks = asyncio.all_tasks() - {asyncio.current_task()}
         for task in tasks:
             task.cancel()
@@ -137,31 +139,37 @@ class EmulatedLink:
             await self._switch("up")
 
     async def _switch(self, state: State) -> None:
-        async with self._switching:
-            self._state = state
-            self._drops += state == "drop"
-            if state == "stall":
-                self._flowing.clear()
-            else:
-                self._flowing.set()
-            if state == "refuse" and self._accepting:
-                self._accepting.cancel()
-                await asyncio.wait([self._accepting])
-                self._accepting = None
-            elif state != "refuse" and not self._accepting:
-                listener = socket.create_server((self.host, self.port), backlog=FD_SETSIZE)
-                listener.setblocking(False)
-                self.port = listener.getsockname()[1]
-                self._accepting = self._loop.create_task(self._accept(listener))
-            if state == "reset":
-                for connection in self._connections:
-                    connection.cancel()
+        self._state = state
+        self._drops += state == "drop"
+        if state == "stall":
+            self._flowing.clear()
+        else:
+            self._flowing.set()
+        if state == "refuse":
+            self._stop_listening()
+        elif not self._listener:
+            self._listen()
+        if state == "reset":
+            for connection in self._connections:
+                connection.cancel()
 
-    async def _accept(self, listener: socket.socket) -> None:
-        with listener:
-            while True:
-                client, _ = await self._loop.sock_accept(listener)
-                self._admit(client)
+    def _listen(self) -> None:
+        self._listener = socket.create_server((self.host, self.port), backlog=FD_SETSIZE)
+        self._listener.setblocking(False)
+        self.port = self._listener.getsockname()[1]
+        # Not sock_accept, which, when it is cancelled, may lose a connection that it has accepted.
+        self._loop.add_reader(self._listener, self._accept, self._listener)
+
+    def _stop_listening(self) -> None:
+        if self._listener:
+            self._loop.remove_reader(self._listener)
+            self._listener.close()
+            self._listener = None
+
+    def _accept(self, listener: socket.socket) -> None:
+        with suppress(BlockingIOError, ConnectionAbortedError):
+            client, _ = listener.accept()
+            self._admit(client)
 
     def _admit(self, client: socket.socket) -> None:
         connection = self._loop.create_task(self._connect(client))

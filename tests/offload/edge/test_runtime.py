@@ -312,7 +312,7 @@ def test_a_device_needs_no_training_software(exported: Exported) -> None:
     program = f"""
 import sys
 from eenn.offload.edge.runtime import EdgeRuntime
-from eenn.exits.policies import Confidence
+from eenn.exits.policies.threshold import Confidence
 runtime = EdgeRuntime({str(exported.path)!r}, Confidence(p_tar=0.5), (0, 1, 2))
 print(runtime.classify_file({str(exported.files[0])!r}).class_name)
 heavy = "torch torchvision pytorch_lightning lightning hydra wandb matplotlib onnx pandas".split()

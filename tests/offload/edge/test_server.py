@@ -98,6 +98,7 @@ def test_health_says_what_runs_and_counts_what_failed(exported: Exported) -> Non
     assert failed > 0
     assert health == {
         "status": "ok",
+        "least_confidence": P_TAR,
         "artifact_id": exported.graphs.manifest.id,
         "classes": 5,
         "exits": 4,
