@@ -61,7 +61,8 @@ def export_once(root: Path, write_images: Callable[..., Path]) -> Exported:
 def save_artifact(path: Path, images: NDArray[np.float32]) -> None:
     """Random weights, whose logits spread over the images, so that exits are taken."""
     architecture = Architecture(len(CLASSES), (2, 6, 13), "conv", 0.35, 32)
-    torch.manual_seed(0)
+    # Of several seeds one whose answers lie so far from ties that rounding features changes none.
+    torch.manual_seed(13)
     network = build(architecture)
     without_neighbours(network)
     off_their_start(network, torch.from_numpy(images))
