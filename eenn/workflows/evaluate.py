@@ -239,7 +239,9 @@ class _Evaluated:
         )
 
     def _point(self, case: Case, decided: Decided) -> Point:
-        return point(case, decided, decided.setting.active == self.largest)
+        # What was fitted is shown for every set of branches.
+        most_active = decided.setting.active == self.largest or bool(decided.setting.goal)
+        return point(case, decided, most_active)
 
     def _exits(self, case: Case, decided: Decided) -> list[ExitTaken]:
         return exits_taken(case, decided, decided.setting.active == self.largest)
