@@ -12,7 +12,7 @@ import numpy as np
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 
-from eenn.evaluation.rows import ExitQuality, ExitTaken, Network, Point
+from eenn.evaluation.rows import ExitQuality, ExitTaken, Point
 from eenn.exits.settings import Baseline, Setting
 from eenn.planning.costs import Profile
 from eenn.planning.exhaustive import SlowerEdge
@@ -28,18 +28,13 @@ from eenn.reports.canvas import (
     spread,
     styles,
 )
+from eenn.reports.tables import Placed
 from eenn.statistics.intervals import Estimate
 
 
-class Measured(Protocol):
+class Measured(Placed, Protocol):
     """A row about one way to answer; its quantities are attributes, by the names of QUANTITIES."""
 
-    @property
-    def network(self) -> Network: ...
-    @property
-    def level(self) -> float: ...
-    @property
-    def setting(self) -> Setting: ...
     @property
     def most_active(self) -> bool: ...
 
