@@ -237,10 +237,9 @@ def _fitted_to(artifact: EvaluatedArtifact, read: Callable[[], Outputs]) -> Vali
 
 def _sentence(plan: Plan) -> str:
     setting = plan.setting
-    way = f"branches {setting.branches} at {setting.knob} " if setting.active else "none"
-    value = f"{setting.number:g}" if setting.active else ""
+    way = f"branches {setting.branches}, {way_name(setting)}" if setting.active else "none"
     return (
-        f"{way}{value}, {plan.payload}: {plan.latency_ms:.2f} ms, accuracy "
+        f"{way}, {plan.payload}: {plan.latency_ms:.2f} ms, accuracy "
         f"{100 * plan.accuracy:.1f} %, {100 * plan.edge_probability:.1f} % on the edge"
     )
 
