@@ -59,7 +59,7 @@ class Offloading:
         precision: of the edge's stages.
         slowdown: of the edge.
         deadline_ms: of every answer; None leaves it to the client's own limits.
-        min_accuracy, plan_deadline_ms: what the best plan has to keep; see `planner.best`. None is
+        min_accuracy, plan_deadline_ms: what the best plan has to keep; see `planning.exhaustive.best`. None is
             one point below the last exit's accuracy, and no deadline.
 
     Raises:
