@@ -59,8 +59,8 @@ class Offloading:
         precision: of the edge's stages.
         slowdown: of the edge.
         deadline_ms: of every answer; None leaves it to the client's own limits.
-        min_accuracy, plan_deadline_ms: what the best plan has to keep; see `planning.exhaustive.best`. None is
-            one point below the last exit's accuracy, and no deadline.
+        min_accuracy, plan_deadline_ms: bounds of the best plan, as of `planning.exhaustive.best`;
+            None is one point below the last exit's accuracy, and no deadline.
 
     Raises:
         EennError: a choice that there is not.
