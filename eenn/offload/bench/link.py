@@ -172,7 +172,8 @@ class EmulatedLink:
             self._admit(client)
 
     def _admit(self, client: socket.socket) -> None:
-        connection = self._loop.create_task(self._connect(client))
+        # The state now: once the task runs, the link may be in another.
+        connection = self._loop.create_task(self._connect(client, self._state == "reset"))
 
         def end(_: asyncio.Task[None]) -> None:
             self._connections.discard(connection)
@@ -181,14 +182,14 @@ class EmulatedLink:
         self._connections.add(connection)
         connection.add_done_callback(end)
 
-    async def _connect(self, client: socket.socket) -> None:
+    async def _connect(self, client: socket.socket, is_reset: bool) -> None:
         """One connection, until both ends have closed it or one breaks it."""
         server, drops, intact = socket.socket(self._family), self._drops, False
         try:
             for end in (client, server):
                 end.setblocking(False)
                 end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            if self._state == "reset":
+            if is_reset:
                 return
             await asyncio.sleep(self._rtt_s)
             await self._flowing.wait()
