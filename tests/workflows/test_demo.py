@@ -25,6 +25,7 @@ from eenn.exits.decide import decide
 from eenn.exits.head_sets import choose, picked
 from eenn.exits.policies.base import ExitProbs
 from eenn.exits.policies.registry import make_policy
+from eenn.models import building
 from eenn.records.recording import record, record_experts
 from eenn.statistics.calibration import log_probabilities, probabilities
 from tests.workflows.training import run_in
@@ -122,7 +123,7 @@ def with_experts(tmp_path_factory: pytest.TempPathFactory) -> store.Artifact:
     root = tmp_path_factory.mktemp("small")
     quiet = ("logger=csv", "+trainer.enable_progress_bar=false")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("eenn.models.early_exit.mobilenetv2", small_backbone)
+        patch.setattr(building, "mobilenetv2", small_backbone)
         plain = run_in(
             root / "plain", "data.source.images_per_class=150", "data.input_size=32",
             "data.resize_size=32", "branches=1", "trainer.max_epochs=4",

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from eenn.data.datasets import Photo
+from eenn.exits.head_sets import PLAIN_HEADS
 from eenn.offload.bench.measuring import measure
 from eenn.offload.client.http_cloud import Exchange
 from eenn.planning.costs import Link
@@ -50,7 +51,7 @@ def photos(exported: Exported) -> Iterator[Photo]:
 
 def test_the_link_and_the_requests_of_every_cut_are_found(exported: Exported) -> None:
     clouds: Any = {"fp32": Known(4), "uint8": Known(1)}
-    times = measure(exported.graphs, list(photos(exported)), clouds, "fp32", "plain")
+    times = measure(exported.graphs, list(photos(exported)), clouds, "fp32", PLAIN_HEADS)
     assert times.link.bandwidth_mbps == pytest.approx(LINK.bandwidth_mbps)
     assert times.link.rtt_ms == pytest.approx(LINK.rtt_ms)
     cuts = range(4)
