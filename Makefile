@@ -3,6 +3,9 @@
 PYTHON ?= python3.11
 BIN := .venv/bin
 
+# Where nothing keeps compiled modules, every program that a test starts compiles torch anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: demo test test-fast results clean
 
 demo: .venv/ready
@@ -14,7 +17,7 @@ test: .venv/ready
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "slow or not slow" -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "slow or not slow" -n 2 --dist loadfile --no-loadscope-reorder
 
 test-fast: .venv/ready
 	$(BIN)/python -m pytest
