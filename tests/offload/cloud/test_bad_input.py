@@ -110,9 +110,7 @@ class Caller:
 
 
 @pytest.mark.slow
-def test_thousands_of_bad_requests_change_nothing(
-    exported: Exported, server: RunningCloud
-) -> None:
+def test_thousands_of_bad_requests_change_nothing(exported: Exported, server: RunningCloud) -> None:
     process = psutil.Process(server.process.pid)
     expected = LocalCloud(exported.path).infer(exported.images[:2], 0, None)
     caller, statuses = Caller(server.url), Counter[int]()
