@@ -21,7 +21,7 @@ from PIL import Image, UnidentifiedImageError
 from PIL.ImageFile import ImageFile
 
 from eenn.errors import EennError
-from eenn.image_file import MAX_SIDE, without_metadata
+from eenn.image_file import MAX_SIDE, orientation_of, without_metadata
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp"})
 
@@ -35,8 +35,11 @@ MAX_PIXELS = 50_000_000  # decoded; that is 200 MB, and as much again for what i
 # cameras reach 200 million pixels.
 MAX_JPEG_PIXELS = 2**28
 MAX_SLOW_PIXELS = 2**20  # of files that Pillow decodes in Python
+STRIP_PIXELS = 2**22  # that are converted at a time
 MAX_READS = 2**18  # of one file; whoever needs more has filled it with tiny blocks
 
+_PHOTOMETRIC, _WHITE_IS_ZERO = 262, 0  # TIFF's tags and their values
+_SAMPLE_FORMAT, _UNSIGNED = 339, 1
 _SILENT = ("ignore", None, Warning, re.compile(r"PIL\."), 0)
 
 # Pillow refuses twice as many by itself, before the size is known here.
@@ -64,8 +67,7 @@ def read_image(
             of this module.
     """
     with _opened(file, shorter_side) as opened:
-        opened.image.load()
-        return _upright(_to_rgb(opened.image), opened.orientation)
+        return _upright(_decoded(opened.image, opened.greys), opened.orientation)
 
 
 def decoded_pixels(file: str | PathLike[str] | BinaryIO, shorter_side: int | None = None) -> int:
@@ -84,6 +86,7 @@ class _Opened(NamedTuple):
     image: ImageFile
     orientation: int
     pixels: int
+    greys: "_Greys | None"
 
 
 @contextmanager
@@ -105,7 +108,11 @@ def _opened(file: str | PathLike[str] | BinaryIO, shorter_side: int | None) -> I
             _check(stored, pixels, MAX_SLOW_PIXELS if is_slow else MAX_PIXELS)
             if is_slow:
                 reader.left = 4 * MAX_SLOW_PIXELS
-            yield _Opened(image, picture.orientation, pixels)
+            orientation = picture.orientation
+            if image.format == "WEBP":
+                exif, xmp = (image.info.get(name, b"") for name in ("exif", "xmp"))
+                orientation = orientation_of(exif, xmp)
+            yield _Opened(image, orientation, pixels, _greys(image))
     except Exception as error:
         raise UnreadableImage(
             f"{_name(file)} is not a readable image ({_reason(error)})"
@@ -180,14 +187,83 @@ def _upright(image: Image.Image, orientation: int) -> Image.Image:
     return image if method is None else image.transpose(method)
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I;16"):
-        # Pillow clips 16-bit greyscale at 255 where it should scale.
-        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+class _Greys(NamedTuple):
+    """How the samples of a greyscale deeper than 8 bits are to be read."""
+
+    bits: int
+    white_is_zero: bool
+
+
+def _greys(image: ImageFile) -> _Greys | None:
+    """Read from the header how deep a greyscale is; None for all images of 8 bits a channel.
+
+    Raises:
+        ValueError: its samples have no known range, or are signed.
+    """
+    tags = getattr(image, "tag_v2", {})
+    is_ranged = image.mode not in ("I", "F") or (image.mode, image.format) == ("I", "PPM")
+    if not is_ranged or set(tags.get(_SAMPLE_FORMAT, ())) - {_UNSIGNED}:
+        raise ValueError(
+            "signed, 32-bit or floating-point samples, of which nobody knows which are black and "
+            "white; save the image with 8 or 16 bits"
+        )
+    if not image.mode.startswith("I"):
+        return None
+    return _Greys(12 if _packing(image) == "I;12" else 16, tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO)
+
+
+def _packing(image: ImageFile) -> str:
+    """Pillow's name for the layout of a file's samples, before it is loaded."""
+    arguments = image.tile[0][3] if image.tile else ""
+    return str(arguments[0] if isinstance(arguments, tuple) else arguments)
+
+
+def _decoded(image: ImageFile, greys: _Greys | None) -> Image.Image:
+    """Decode an image to RGB; a large one strip by strip, as copies of the whole take memory."""
+    transparent = image.info.get("transparency")
+    # Pillow scales what lies in between to 8 bits, but not the one colour that is transparent.
+    if (scale := {"L;2": 85, "L;4": 17}.get(_packing(image))) and transparent is not None:
+        image.info["transparency"] = transparent * scale
+    elif _packing(image) == "RGB;16B" and transparent is not None:
+        image.info["transparency"] = tuple(value >> 8 for value in transparent)
+    image.load()
+    if image.mode == "RGB" and not image.has_transparency_data:
+        return image
+    rows = max(STRIP_PIXELS // image.width, 1)
+    if rows >= image.height:
+        return _to_rgb(image, greys)
+    whole = Image.new("RGB", image.size)
+    for top in range(0, image.height, rows):
+        strip = image.crop((0, top, image.width, min(top + rows, image.height)))
+        whole.paste(_to_rgb(strip, greys), (0, top))
+    return whole
+
+
+def _to_rgb(image: Image.Image, greys: _Greys | None) -> Image.Image:
+    if greys:
+        # Pillow clips deep greys at 255 where it should scale.
+        samples = np.asarray(image)
+        eight_bits = (samples >> (greys.bits - 8)).astype(np.uint8)
+        if greys.white_is_zero:
+            eight_bits = 255 - eight_bits
+        if "transparency" in image.info:
+            eight_bits[samples == image.info["transparency"]] = 255
+        return Image.fromarray(eight_bits).convert("RGB")
+    if image.mode == "LAB":
+        return _from_lab(image)
     if image.has_transparency_data:
-        image = image.convert("RGBA")
+        # Pillow knows no way from grey with premultiplied transparency, but this one.
+        image = (image.convert("LA") if image.mode == "La" else image).convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
-    return image if image.mode == "RGB" else image.convert("RGB")
+    return image.convert("RGB")
+
+
+def _from_lab(image: Image.Image) -> Image.Image:
+    # Imported here because hardly any image is in CIELAB.
+    from PIL import ImageCms
+
+    profiles = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
+    return ImageCms.buildTransform(*profiles, "LAB", "RGB").apply(image)
 
 
 @dataclass(frozen=True)
