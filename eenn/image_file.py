@@ -1,15 +1,30 @@
-"""Takes metadata off a picture file: decoders are given what makes pixels, and nothing else.
+"""Knows picture files from others, and takes their metadata off.
 
-So no odd tag, comment or profile can decide whether a picture is readable, and none costs anything.
-The orientation alone is read, before it goes. JPEG, PNG and TIFF are cut here; of the other formats
-a decoder reads no metadata that could fail.
+Decoders are given what makes pixels, and nothing else. So no odd tag, comment or profile can decide
+whether a picture is readable, and none costs anything. The orientation alone is read, before it
+goes. JPEG, PNG and TIFF are cut here; of the other formats a decoder reads no metadata that fails.
 """
 
+import os
 import re
+import stat
 import struct
 import zlib
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+
+# Files that are called so are taken for pictures, and are errors where they are not.
+IMAGE_SUFFIXES = frozenset(
+    [
+        *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp"),
+        *(".pbm", ".pgm", ".ppm", ".pnm"),
+    ]
+)
+_BEGINNINGS = re.compile(
+    rb"\xff\xd8\xff|\x89PNG\r\n\x1a\n|GIF8[79]a|II[*+]\0|MM\0\*|RIFF....WEBP|BM.{4}\0{4}|P[1-6]\s",
+    re.DOTALL,
+)
 
 MAX_SIDE = 65_535  # the most that a JPEG can have; decoders keep a pointer for every row
 MAX_PARTS = 2**16  # segments, chunks or entries of one file
@@ -28,6 +43,36 @@ _PIXEL_TAGS = frozenset(
 )
 _BYTE_TYPES = frozenset([1, 2, 7])
 _PIXEL_CHUNKS = frozenset([b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"])
+
+
+def looks_like_image(path: str | os.PathLike[str]) -> bool:
+    """Tell whether a file is called a picture or begins like one; folders never are.
+
+    Raises:
+        OSError: it has another name and cannot be read.
+    """
+    is_called_so = suffix_of(path) in IMAGE_SUFFIXES
+    try:
+        mode = os.stat(path).st_mode
+    except OSError:
+        if is_called_so:
+            return True  # reading it says what is wrong
+        raise
+    if is_called_so or not stat.S_ISREG(mode):
+        return is_called_so and not stat.S_ISDIR(mode)
+    with open(path, "rb") as file:
+        return _BEGINNINGS.match(file.read(16)) is not None
+
+
+def suffix_of(path: str | os.PathLike[str]) -> str:
+    """Give a file's suffix in lower case, with its dot."""
+    return os.path.splitext(path)[1].lower()
+
+
+def counted_suffixes(paths: Iterable[str | os.PathLike[str]]) -> str:
+    """Say how many files there are of each suffix, the most frequent first."""
+    counts = Counter(map(suffix_of, paths)).most_common()
+    return ", ".join(f"{count} {suffix or 'without a suffix'}" for suffix, count in counts)
 
 
 @dataclass(frozen=True)

@@ -23,14 +23,13 @@ from PIL.ImageFile import ImageFile
 from eenn.errors import EennError
 from eenn.image_file import MAX_SIDE, orientation_of, without_metadata
 
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp"})
-
 # Pillow knows dozens more, and starts Ghostscript for PostScript.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
 FORMATS_IN_WORDS = "JPEG, PNG, WebP, GIF, BMP, TIFF, PGM or PPM"
 
 MAX_FILE_BYTES = 2**28
 MAX_PIXELS = 50_000_000  # decoded; that is 200 MB, and as much again for what is not plain RGB
+MAX_WEBP_PIXELS = MAX_PIXELS // 2  # its decoder holds four pictures at a time
 # A JPEG is decoded at a reduced scale, row by row, so what it takes depends on what comes out;
 # cameras reach 200 million pixels.
 MAX_JPEG_PIXELS = 2**28
@@ -104,14 +103,13 @@ def _opened(file: str | PathLike[str] | BinaryIO, shorter_side: int | None) -> I
                 image.draft(None, (shorter_side, shorter_side))
             decoded = stored if picture.is_held_whole else image.size
             pixels = max(decoded[0] * decoded[1], picture.tile_pixels)
-            is_slow = bool(image.tile) and image.tile[0][0] in Image.DECODERS
-            _check(stored, pixels, MAX_SLOW_PIXELS if is_slow else MAX_PIXELS)
-            if is_slow:
-                reader.left = 4 * MAX_SLOW_PIXELS
-            orientation = picture.orientation
+            limit, orientation = MAX_PIXELS, picture.orientation
             if image.format == "WEBP":
                 exif, xmp = (image.info.get(name, b"") for name in ("exif", "xmp"))
-                orientation = orientation_of(exif, xmp)
+                limit, orientation = MAX_WEBP_PIXELS, orientation_of(exif, xmp)
+            elif image.tile[0][0] in Image.DECODERS:
+                limit, reader.left = MAX_SLOW_PIXELS, 4 * MAX_SLOW_PIXELS
+            _check(stored, pixels, limit)
             yield _Opened(image, orientation, pixels, _greys(image))
     except Exception as error:
         raise UnreadableImage(

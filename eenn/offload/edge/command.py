@@ -84,11 +84,17 @@ def _classify(given: argparse.Namespace, runtime: EdgeRuntime) -> int:
 def _appearing(folder: Path, answered: Container[str]) -> Iterator[str]:
     """Files of a folder, for as long as the process lives."""
     # Imported where it is used, as below: a device that classifies one file waits for no more.
+    from eenn.image_file import counted_suffixes, suffix_of
     from eenn.offload.edge.watch import NewImages
 
     images = NewImages(folder, answered)
+    said: set[str] = set()
     while True:
         yield from images.poll()
+        if {suffix_of(path) for path in images.others} - said:
+            said |= {suffix_of(path) for path in images.others}
+            others = counted_suffixes(images.others)
+            print(f"warning: not images, and left out: {others}", file=sys.stderr, flush=True)
         time.sleep(POLL_S)
 
 
