@@ -4,6 +4,7 @@ The one preprocessing of the project: training's evaluation transform, evaluatio
 all call it, and the artifact's manifest describes it. No other module opens images from the world.
 """
 
+import logging
 import os
 import re
 import stat
@@ -41,6 +42,7 @@ _PHOTOMETRIC, _WHITE_IS_ZERO = 262, 0  # TIFF's tags and their values
 _SAMPLE_FORMAT, _UNSIGNED = 339, 1
 _SILENT = ("ignore", None, Warning, re.compile(r"PIL\."), 0)
 
+logging.getLogger("PIL").addHandler(logging.NullHandler())  # refusals say enough
 # Pillow refuses twice as many by itself, before the size is known here.
 Image.MAX_IMAGE_PIXELS = MAX_JPEG_PIXELS // 2
 
