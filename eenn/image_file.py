@@ -46,7 +46,7 @@ _PIXEL_CHUNKS = frozenset([b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"])
 
 
 def looks_like_image(path: str | os.PathLike[str]) -> bool:
-    """Tell whether a file is called a picture or begins like one; folders never are.
+    """Tell whether a file is called a picture or begins like one; folders and pipes never are.
 
     Raises:
         OSError: it has another name and cannot be read.
@@ -59,7 +59,7 @@ def looks_like_image(path: str | os.PathLike[str]) -> bool:
             return True  # reading it says what is wrong
         raise
     if is_called_so or not stat.S_ISREG(mode):
-        return is_called_so and not stat.S_ISDIR(mode)
+        return stat.S_ISREG(mode)  # a pipe would be waited for
     with open(path, "rb") as file:
         return _BEGINNINGS.match(file.read(16)) is not None
 
@@ -135,7 +135,11 @@ def _jpeg(data: bytes) -> PictureFile:
             exif += body[6:]
         elif marker == 0xE1 and body.startswith(b"http://ns.adobe.com/xap/1.0/\0"):
             xmp = body
-        if not (0xE0 <= marker <= 0xEF or marker == 0xFE) or marker in (0xE0, 0xEE):
+        # Both are as long as this at least, or decoders take them for something else.
+        says_colours = (marker == 0xE0 and body.startswith(b"JFIF\0") and len(body) >= 14) or (
+            marker == 0xEE and body.startswith(b"Adobe") and len(body) >= 12
+        )
+        if says_colours or not (0xE0 <= marker <= 0xEF or marker == 0xFE):
             kept.append(data[start:end])
         if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
             streamed, components = marker in (0xC0, 0xC1, 0xC9), body[5]

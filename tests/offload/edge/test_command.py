@@ -494,6 +494,20 @@ def test_only_images_are_given_in_order(tmp_path: Path) -> None:
     assert images.poll() == [str(tmp_path / "a.JPEG"), str(tmp_path / "b.png")]
 
 
+def test_a_watched_file_is_an_image_by_how_it_begins(tmp_path: Path) -> None:
+    images = NewImages(tmp_path, set())
+    beginnings = {"scan": b"P5 1 1 255\n\0", "a.jfif": b"x", "b.tmp": b"\xff\xd8\xff\xe0"}
+    others = {"list": b"text", "phone.heic": b"\0\0\0 ftypheic", "answers.jsonl": b"{}\n"}
+    for name, content in (beginnings | others).items():
+        (tmp_path / name).write_bytes(content)
+    images.poll()
+    assert images.poll() == [str(tmp_path / name) for name in ("a.jfif", "b.tmp", "scan")]
+    assert images.others == sorted(str(tmp_path / name) for name in others)
+    (tmp_path / "list").write_bytes(b"GIF89a")
+    images.poll()
+    assert images.poll() == [str(tmp_path / "list")]
+
+
 def test_a_device_needs_only_what_the_base_package_installs(exported: Exported) -> None:
     absent = (
         "torch torchvision scipy safetensors filelock hydra omegaconf matplotlib pytorch_lightning "
