@@ -60,7 +60,7 @@ def read_image(
 
     Args:
         shorter_side: pixels that suffice; a larger JPEG is then decoded at 1/2, 1/4 or 1/8 of its
-            size, never below this.
+            size, never below this. Its pixels are not quite those of a reduced whole.
 
     Raises:
         UnreadableImage: not an image of `FORMATS`, truncated or corrupt, or larger than the bounds
@@ -246,21 +246,11 @@ def _to_rgb(image: Image.Image, greys: _Greys | None) -> Image.Image:
         if "transparency" in image.info:
             eight_bits[samples == image.info["transparency"]] = 255
         return Image.fromarray(eight_bits).convert("RGB")
-    if image.mode == "LAB":
-        return _from_lab(image)
     if image.has_transparency_data:
         # Pillow knows no way from grey with premultiplied transparency, but this one.
         image = (image.convert("LA") if image.mode == "La" else image).convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
     return image.convert("RGB")
-
-
-def _from_lab(image: Image.Image) -> Image.Image:
-    # Imported here because hardly any image is in CIELAB.
-    from PIL import ImageCms
-
-    profiles = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
-    return ImageCms.buildTransform(*profiles, "LAB", "RGB").apply(image)
 
 
 @dataclass(frozen=True)
@@ -286,7 +276,12 @@ class Preprocessing:
             )
 
     def read(self, file: str | PathLike[str] | BinaryIO) -> Image.Image:
-        """Decode `file` to RGB, at a reduced scale where that loses nothing."""
+        """Decode `file` to RGB, a JPEG at a reduced scale that leaves `resize_size` pixels.
+
+        That is quicker, and takes less memory, but is another way of making it smaller: pixels of
+        crops differ from those of the whole by 3 of 255 grey levels on average, those at sharp
+        edges by up to 150 (300 photographs of Caltech-101 at 32, 64 and 128 pixels).
+        """
         return read_image(file, self.resize_size)
 
     def crop(self, image: Image.Image) -> NDArray[np.uint8]:
