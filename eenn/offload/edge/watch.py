@@ -45,7 +45,11 @@ class NewImages:
         return settled
 
     def _stamps(self) -> dict[str, _Stamp]:
-        """Size and time of change of every image file."""
+        """Size and time of change of every image file.
+
+        One that cannot be looked at has the error's number instead, and so is given: whoever reads
+        it says why it cannot.
+        """
         stamps = {}
         with os.scandir(self._folder) as entries:
             for entry in entries:
@@ -58,4 +62,6 @@ class NewImages:
                         stamps[entry.path] = (status.st_size, status.st_mtime_ns)
                 except FileNotFoundError:
                     continue  # removed since it was listed
+                except OSError as error:
+                    stamps[entry.path] = (-1, error.errno or 0)
         return stamps
