@@ -176,6 +176,7 @@ def test_a_disk_that_fails_late_is_told(tmp_path: Path, monkeypatch: pytest.Monk
         b'{"file": 5, "artifact_id": "x"}',
         b'{"file": "x.jpg", "artifact_id": null}',
         b'{"file": "x.jpg", "artifact_id": "%s"}' % (b"b" * 64),
+        b'{"file": ["x.jpg"], "artifact_id": "%s"}' % ARTIFACT_ID.encode(),
         b"[" * 100_000,
         b"\xff\xfe",
         b"",
@@ -205,6 +206,8 @@ def test_a_line_that_is_too_long_for_memory_is_bad(
     content = written(path, NAMES[:1])
     for long, bad in ((b"x" * 200 + b"\n", [2]), (b"x" * 999 + b"\n", [2]), (b"x" * 600, [])):
         path.write_bytes(content + long)
+        with path.open("rb") as stream:
+            assert max(map(len, answers._lines(stream))) <= 201
         with AnswerFile(path, ARTIFACT_ID) as file:
             assert (file.answered, file.bad_lines) == ({NAMES[0]}, bad)
     assert path.read_bytes() == content

@@ -427,7 +427,19 @@ def test_a_line_torn_anywhere_is_done_again_and_whole_ones_are_kept(
 
 @pytest.mark.parametrize(
     "content",
-    [b"no answers", b"\xff\xd8\xff\xe0", b'{"a": 1}\n', b"[]\n", b"\n", b'{"file": 1\nx', b"7\n"],
+    [
+        b"no answers",
+        b"\xff\xd8\xff\xe0",
+        b'{"a": 1}\n',
+        b'{"artifact_id": 5}\n',
+        b'{"file": "x.jpg", "artifact_id": 5}\n',
+        b'{"file": "x.jpg", "label": 1}\n',
+        b"[]\n",
+        b"[" * 100_000 + b"\n",
+        b"\n",
+        b'{"file": 1\nx',
+        b"7\n",
+    ],
 )
 def test_a_file_of_something_else_is_never_touched(
     content: bytes, exported: Exported, edge: Any, tmp_path: Path
