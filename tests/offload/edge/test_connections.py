@@ -86,14 +86,16 @@ def test_who_sends_without_end_is_cut_off(
     server: EdgeServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(connections, "LINGER_BYTES", 2**20)
+    monkeypatch.setattr(connections, "LINGER_S", PATIENCE_S)
 
-    def send_for_ever(sock: socket.socket) -> None:
+    def send_much(sock: socket.socket) -> None:
         sock.sendall(posting(10**9))
-        while True:
+        # More than the buffers between the two take.
+        for _ in range(100):
             sock.sendall(bytes(2**20))
 
     with connected(server) as sock, pytest.raises(ConnectionError):
-        send_for_ever(sock)
+        send_much(sock)
 
 
 def test_who_sends_slowly_takes_nobodys_place(
