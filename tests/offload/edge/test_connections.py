@@ -307,6 +307,7 @@ def test_a_head_that_does_not_get_on_ends_its_connection(
     sent: bytes, server: EdgeServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(connections, "HEAD_S", 0.05)
+    monkeypatch.setattr(connections, "IDLE_S", 10 * PATIENCE_S)
     with connected(server) as sock:
         sock.sendall(sent)
         assert everything(sock) == b""
