@@ -53,7 +53,11 @@ class NewImages:
         return settled
 
     def _stamps(self) -> dict[str, _Stamp]:
-        """Size and time of change of every image file."""
+        """Size and time of change of every image file.
+
+        One that cannot be looked at has the error's number instead, and so is given: whoever reads
+        it says why it cannot.
+        """
         stamps, looked_at = {}, {}
         with os.scandir(self._folder) as entries:
             for entry in entries:
@@ -71,5 +75,7 @@ class NewImages:
                             stamps[entry.path] = stamp
                 except FileNotFoundError:
                     continue  # removed since it was listed
+                except OSError as error:
+                    stamps[entry.path] = (-1, error.errno or 0)
         self._looked_at = looked_at
         return stamps
