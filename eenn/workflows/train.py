@@ -180,7 +180,10 @@ def _test(training: Training, fit: Fit, directory: Path) -> Conclusion:
         "images_per_s": fit.throughput.images_per_s,
     }
     recorded = {"val": (scaling.val_logits, scaling.val_labels), "test": (logits, labels)}
-    facts = {"artifact": f"{directory / ARTIFACT} ({saved.manifest.id[:12]})"}
+    facts = {
+        "artifact": f"{directory / ARTIFACT} ({saved.manifest.id[:12]})",
+        "temperatures": scaling.fitted,
+    }
     report = training_report(facts, rows, recorded, temperatures)
     shown = f"Test split, {len(labels)} images:\n\n{table(rows)}"
     return Conclusion(report, METRICS, metrics, shown, _headline(found, fit))

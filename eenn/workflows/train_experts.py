@@ -127,7 +127,12 @@ def run_expert_training(
     classifier = read_manifest(directory / ARTIFACT).classifier
     rows = expert_rows(experts, classifier)
     size = f"{classifier.bytes / 1e3:.0f} kB, {classifier.macs / 1e6:.2f} MMACs"
-    facts = {"artifact": f"{directory / ARTIFACT}", "distortion classifier": size}
+    facts = {
+        "artifact": f"{directory / ARTIFACT}",
+        "distortion classifier": size,
+        "temperatures": "; ".join(f"{e.kind}: {e.fitted}" for e in experts if e.fitted),
+        "temperature of the distortion classifier": classifier.fitted,
+    }
     metrics: dict[str, Json] = {
         "experts": [asdict(expert) for expert in experts],
         "classifier": asdict(classifier),
