@@ -4,13 +4,14 @@ outputs/SCRIPT/NAME/TIMESTAMP/         a single run
 outputs/SCRIPT/NAME/TIMESTAMP/JOB/     a job of a sweep
 """
 
+import json
 import os
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
 from eenn.errors import EennError
-from eenn.files import write_file
+from eenn.files import JsonObject, write_file
 
 OUTPUTS = Path("outputs")
 CONFIG, ARTIFACT = "config.yaml", "artifact"
@@ -20,6 +21,7 @@ RESULTS = METRICS, SUMMARY = "metrics.json", "summary.json"
 # What a run goes on from: a training from its last epoch, one of experts from what was finished.
 LAST_CHECKPOINT, FINISHED = RESUMABLE = Path("checkpoints/last.ckpt"), Path("finished")
 
+MAX_CONFIG_BYTES = 256 * 1024  # a training's is about 2 kB
 SHOWN = 5  # settings that an error names
 
 # How torchrun, SLURM, LSF and Lightning's own launcher number processes.
@@ -94,6 +96,33 @@ def claim_resumed(directory: Path, given: Sequence[str]) -> None:
         raise EennError(f"resume keeps the run's own settings; leave out {shown}")
     if is_finished(directory):
         raise EennError(f"resume={directory}: the run is finished; start a new one")
+
+
+def read_config(file: Path) -> JsonObject:
+    """Read the configuration of a run as plain values, whoever wrote it.
+
+    Raises:
+        EennError: it is not a small YAML file of settings by name.
+        OSError: the file cannot be read.
+    """
+    # Imported here, as a device has no PyYAML.
+    import yaml
+
+    with file.open("rb") as opened:
+        text = opened.read(MAX_CONFIG_BYTES + 1)
+    try:
+        # An alias stands for as much as it likes, and may lie inside itself.
+        is_plain = len(text) <= MAX_CONFIG_BYTES and not any(
+            isinstance(token, yaml.AliasToken) for token in yaml.scan(text, yaml.SafeLoader)
+        )
+        content = yaml.safe_load(text) if is_plain else None
+        # YAML knows dates and bytes, too, which no setting is.
+        json.dumps(content)
+    except (yaml.YAMLError, ValueError, TypeError, RecursionError):
+        content = None
+    if not isinstance(content, dict):
+        raise EennError(f"{file} is not the configuration of a run; copy it again, or train anew")
+    return content
 
 
 def with_file(root: Path, *files: Path) -> list[Path]:
