@@ -18,8 +18,13 @@ CONFIG, ARTIFACT = "config.yaml", "artifact"
 MANIFEST = "manifest.json"
 # What a training and an evaluation write last.
 RESULTS = METRICS, SUMMARY = "metrics.json", "summary.json"
-# What a run goes on from: a training from its last epoch, one of experts from what was finished.
-LAST_CHECKPOINT, FINISHED = RESUMABLE = Path("checkpoints/last.ckpt"), Path("finished")
+# What a run goes on from: a training from its last epoch, one of experts from what was finished, a
+# benchmark from what was measured.
+LAST_CHECKPOINT, FINISHED, MEASURED = RESUMABLE = (
+    Path("checkpoints/last.ckpt"),
+    Path("finished"),
+    Path("measured.jsonl"),
+)
 
 MAX_CONFIG_BYTES = 256 * 1024  # a training's is about 2 kB
 SHOWN = 5  # settings that an error names
@@ -56,7 +61,7 @@ def run_directory(
         if not unfinished:
             raise EennError(
                 f"resume=latest: no unfinished run with {progress} under {OUTPUTS / script}; "
-                "start one with `python train.py`"
+                "start one without resume"
             )
         return str(unfinished[-1])
     if not (Path(resume) / progress).exists():
@@ -163,7 +168,11 @@ def _resumed_by(run: Path) -> str:
     for progress, command in (
         (LAST_CHECKPOINT, "python train.py"),
         (FINISHED, "python train.py --config-name train_experts"),
+        (MEASURED, "python offload_bench.py"),
     ):
         if (run / progress).exists():
             return f"it goes on with `{command} resume={run}`"
-    return "allowed are latest or the directory of a run that finished an epoch, or one expert"
+    return (
+        "allowed are latest or the directory of a run that finished an epoch, or one expert, or "
+        "measured anything"
+    )

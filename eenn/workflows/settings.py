@@ -271,6 +271,7 @@ class OffloadSettings(_Measured):
 
     artifact: str
     conventional: str | None
+    resume: str | None
     limit: int | None
     experts: str
     distortion: DistortionSettings
