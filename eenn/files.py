@@ -20,7 +20,11 @@ T = TypeVar("T")
 
 
 def write_file(path: Path, content: str | bytes) -> None:
-    """Write `content` to `path` through a temporary name in the same directory."""
+    """Write `content` to `path` through a temporary name in the same directory.
+
+    Raises:
+        OSError: it cannot be written, with the name of the file, whose disk may be full.
+    """
     data = content.encode() if isinstance(content, str) else content
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
@@ -30,8 +34,11 @@ def write_file(path: Path, content: str | bytes) -> None:
             os.fsync(file.fileno())
         os.chmod(name, 0o666 & ~_umask())
         os.replace(name, path)
-    except BaseException:
+    except BaseException as error:
         Path(name).unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            # A write does not know what it writes to.
+            raise type(error)(error.errno, error.strerror or str(error), str(path)) from error
         raise
 
 

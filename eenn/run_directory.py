@@ -26,7 +26,7 @@ LAST_CHECKPOINT, FINISHED, MEASURED = RESUMABLE = (
     Path("measured.jsonl"),
 )
 
-MAX_CONFIG_BYTES = 256 * 1024  # a training's is about 2 kB
+MAX_CONFIG_BYTES, MAX_BRACKETS = 256 * 1024, 1000  # a training's has 2 kB and a few
 SHOWN = 5  # settings that an error names
 
 # How torchrun, SLURM, LSF and Lightning's own launcher number processes.
@@ -116,9 +116,14 @@ def read_config(file: Path) -> JsonObject:
     with file.open("rb") as opened:
         text = opened.read(MAX_CONFIG_BYTES + 1)
     try:
-        # An alias stands for as much as it likes, and may lie inside itself.
-        is_plain = len(text) <= MAX_CONFIG_BYTES and not any(
-            isinstance(token, yaml.AliasToken) for token in yaml.scan(text, yaml.SafeLoader)
+        # An alias stands for as much as it likes, and may lie inside itself; the time for brackets
+        # grows with the square of their depth.
+        is_plain = (
+            len(text) <= MAX_CONFIG_BYTES
+            and text.count(b"[") + text.count(b"{") <= MAX_BRACKETS
+            and not any(
+                isinstance(token, yaml.AliasToken) for token in yaml.scan(text, yaml.SafeLoader)
+            )
         )
         content = yaml.safe_load(text) if is_plain else None
         # YAML knows dates and bytes, too, which no setting is.

@@ -14,6 +14,7 @@ from torch import Tensor
 from eenn.errors import EennError
 from eenn.records.recording import record
 from eenn.statistics.calibration import HELD, Temperatures, fit_temperatures, how_fitted
+from eenn.training.checkpoints import WholeCheckpoints
 
 log = logging.getLogger(__name__)
 
@@ -62,7 +63,7 @@ class TemperatureScaling(Callback):
             return
         if not self.checkpoints.best_model_path:
             raise EennError("no epoch was finished, so there is nothing to calibrate; train longer")
-        best = torch.load(self.checkpoints.best_model_path, map_location="cpu", weights_only=True)
+        best = WholeCheckpoints().load_checkpoint(self.checkpoints.best_model_path)
         pl_module.load_state_dict(best["state_dict"])
         # By now Lightning has moved the module to the CPU.
         self.device = trainer.strategy.root_device

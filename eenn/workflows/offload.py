@@ -34,7 +34,7 @@ from eenn.offload.graphs.index import Graphs
 from eenn.offload.protocol.codecs import Precision
 from eenn.offload.protocol.errors import CloudOverloaded, OffloadError
 from eenn.planning.costs import Link
-from eenn.planning.exhaustive import Plan, SlowerEdge, best, plan, slower_edges
+from eenn.planning.exhaustive import NoPlan, Plan, SlowerEdge, best, plan, slower_edges
 from eenn.planning.times import IMAGE, Times
 from eenn.records.evaluated_artifact import EvaluatedArtifact
 from eenn.reports.curves import way_name
@@ -92,7 +92,7 @@ def run_offloading(
     summary: dict[str, Json] = {
         "points": [flat(point) for point in points],
         "table": rows,
-        "best_plan": flat(best),
+        "best_plan": best if isinstance(best, str) else flat(best),
         "parts": [flat(part) for part in results.parts],
         "measured_link": asdict(times.link),
         **facts,
@@ -222,8 +222,9 @@ def _points(
 
 def _planned(
     artifact: EvaluatedArtifact, offloading: Offloading, times: Times
-) -> tuple[list[Plan], Plan, list[SlowerEdge]]:
-    """Plan by the exits of validation: all plans, the best one, and slower edges."""
+) -> tuple[list[Plan], Plan | str, list[SlowerEdge]]:
+    """Plan by the exits of validation: all plans, the best one or why there is none, and slower
+    edges."""
     outputs = _validation(artifact, offloading)
     policies = offloading.policies[0].policies(_fitted_to(artifact, lambda: outputs))
     offered = times.with_edge(offloading.slowdown)
@@ -235,7 +236,12 @@ def _planned(
     enough = offloading.min_accuracy
     if enough is None:
         enough = float((outputs.exits[-1].prediction == outputs.labels).mean()) - 0.01
-    chosen = best(plans, enough, offloading.plan_deadline_ms or np.inf)
+    chosen: Plan | str
+    try:
+        chosen = best(plans, enough, offloading.plan_deadline_ms or np.inf)
+    except NoPlan as error:
+        # What was measured is worth its report all the same.
+        chosen = str(error)
     every_branch = tuple(range(artifact.branches))
     # Lines of knobs between would lie between.
     ends = dict.fromkeys((policies[0], policies[-1])) if every_branch else {}
@@ -281,7 +287,9 @@ def _fitted_to(artifact: EvaluatedArtifact, read: Callable[[], Outputs]) -> Vali
     return Validation(artifact.manifest.validation_accuracy, read)
 
 
-def _sentence(plan: Plan) -> str:
+def _sentence(plan: Plan | str) -> str:
+    if isinstance(plan, str):
+        return plan
     setting = plan.setting
     way = f"branches {setting.branches}, {way_name(setting)}" if setting.active else "none"
     return (
