@@ -1,5 +1,6 @@
-"""Artifacts that others made or damaged: whatever is in them, reading says so in one line."""
+"""Artifacts and runs that others made or damaged: whatever is in them, it is said in one line."""
 
+import contextlib
 import hashlib
 import json
 import tempfile
@@ -8,23 +9,34 @@ from pathlib import Path
 from random import Random
 
 import torch
+import yaml
 
 from eenn.artifact import store
 from eenn.artifact.manifest import manifest_id, read_manifest
+from eenn.data.demo import DemoImages
 from eenn.data.splits import Split
 from eenn.errors import EennError
 from eenn.files import Json
 from eenn.models.architecture import Architecture
 from eenn.models.building import build
 from eenn.preprocess import Preprocessing
+from eenn.records.evaluated_artifact import EvaluatedArtifact, open_artifact
 from eenn.run_directory import MANIFEST
 from eenn.statistics.calibration import Temperatures
+from eenn.workflows.trained_images import TrainedImages
 
 SMALL = Architecture(classes=3, positions=(3,), head="linear", width_mult=0.35, input_size=32)
 ODD: tuple[Json, ...] = (
     None, True, 0, -1, 1.5, 1e308, float("nan"), 2**70, "", "\0", "../../etc/passwd", "\ud800",
     [], {}, [[]], {"": None}, [None] * 3,
 )  # fmt: skip
+
+CONFIGURATIONS = (
+    "data:\n  title: x\n  root: x\n  source:\n    name: folder\n    root: x\n  input_size: 32\n"
+    "  resize_size: 36\n  batch_size: 2\n  num_workers: 0\naugmentation:\n  flip: true\n",
+    "data: {title: x, source: {_target_: eenn.data.datasets.FolderImages, root: x}}\n",
+    "data: {title: x, source: {_target_: os.mkdir, path: x}}\n",
+)
 
 
 def manifests(random: Random) -> None:
@@ -54,6 +66,37 @@ def artifact_files(random: Random) -> None:
     _read(files)
 
 
+def configurations(random: Random) -> None:
+    """Open a run directory whose configuration was changed, cut or made up."""
+    text = random.choice(CONFIGURATIONS)
+    if random.random() < 0.5:
+        changed = yaml.safe_load(text)
+        for _ in range(random.randint(1, 3)):
+            _change(changed, random)
+        with contextlib.suppress(yaml.YAMLError, UnicodeEncodeError):
+            text = yaml.safe_dump(changed)
+    content = text.encode(errors="surrogatepass")
+    if random.random() < 0.5:
+        content = _cut(content, random)
+    if random.random() < 0.1:
+        content += random.choice((b"[", b"- ", b"{a: ", b"&a *a ")) * random.choice(
+            (9, 900, 90_000)
+        )
+    with tempfile.TemporaryDirectory() as folder:
+        run = Path(folder)
+        (run / "artifact").mkdir()
+        for name, own in _whole().items():
+            (run / "artifact" / name).write_bytes(own)
+        (run / "config.yaml").write_bytes(content)
+        for opens in (lambda: open_artifact(folder), lambda: TrainedImages.of(run)):
+            try:
+                opens()
+            except EennError as error:
+                said = str(error)
+                if "\n" in said:
+                    raise AssertionError(f"more than a line: {said!r}") from error
+
+
 def _read(files: dict[str, bytes]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         for name, content in files.items():
@@ -62,7 +105,7 @@ def _read(files: dict[str, bytes]) -> None:
             manifest = read_manifest(folder)
             for part in ("exits", "temperatures", "validation_accuracy", "experts", "head_sets"):
                 getattr(manifest, part)
-            Split.from_json(manifest.all_verified()["split.json"])
+            EvaluatedArtifact(manifest, "none", lambda: DemoImages(1))
             store.load(folder)
         except EennError as error:
             said = str(error)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from filelock import FileLock
 
-from eenn.artifact.manifest import Manifest, fine_tuned_path, read_manifest
+from eenn.artifact.manifest import SPLIT, Manifest, fine_tuned_path, read_manifest
 from eenn.data.datasets import FolderImages, ImageSource, Photo
 from eenn.data.distortions import seed_of
 from eenn.data.sources import SOURCES
@@ -51,6 +51,7 @@ class EvaluatedArtifact:
         self.manifest, self.title, self._open_source = manifest, title, open_source
         self.branches = len(manifest.exits) - 1
         manifest.all_verified()
+        manifest.stored(SPLIT)
         self.split = Split.load(manifest.split_file)
         self.heads = manifest.head_sets
         self._kept = RECORDS / manifest.id[:12]
