@@ -1,5 +1,6 @@
 """Plans against a plain loop over samples and a brute-force choice."""
 
+import math
 from itertools import combinations
 
 import numpy as np
@@ -11,9 +12,10 @@ from eenn.errors import EennError
 from eenn.exits.decide import decide
 from eenn.exits.policies.base import ExitProbs, Outputs
 from eenn.exits.policies.registry import make_policy
+from eenn.exits.settings import Setting
 from eenn.offload.bench.measuring import fit_link
 from eenn.planning.costs import Link
-from eenn.planning.exhaustive import best, plan, slower_edges
+from eenn.planning.exhaustive import NoPlan, Plan, best, plan, slower_edges
 from eenn.planning.times import IMAGE, RequestCost, Times
 
 BRANCHES, SAMPLES, CLASSES = 3, 40, 4
@@ -99,6 +101,37 @@ def test_every_choice_is_planned_once_and_the_best_is_that_of_brute_force() -> N
     assert chosen.accuracy == max(row.accuracy for row in in_time)
     with pytest.raises(EennError, match=r"no plan reaches an accuracy of 1 .* most accurate"):
         best(rows, 1.0, 0.001)
+
+
+@settings(max_examples=200)
+@given(
+    st.lists(st.tuples(st.integers(1, 4), st.integers(0, 3)), min_size=1, max_size=12),
+    st.integers(1, 4) | st.just(math.inf),
+    st.integers(0, 3),
+)
+def test_of_equals_the_best_plan_is_the_better_one_in_what_else_counts(
+    drawn: list[tuple[int, int]], deadline_ms: float, min_accuracy: int
+) -> None:
+    """Whole numbers tie often; every plan is held against every other."""
+    plans = [
+        Plan(Setting(None, (n,)), n, "uint8", float(ms), accuracy / 4, 0.5, 0.0)
+        for n, (ms, accuracy) in enumerate(drawn)
+    ]
+    allowed = [
+        (ms, accuracy) for ms, accuracy in drawn if ms <= deadline_ms and accuracy >= min_accuracy
+    ]
+    if not allowed:
+        with pytest.raises(NoPlan):
+            best(plans, min_accuracy / 4, deadline_ms)
+        return
+    chosen = best(plans, min_accuracy / 4, deadline_ms)
+    found = int(chosen.latency_ms), int(4 * chosen.accuracy)
+    assert found in allowed
+    for ms, accuracy in allowed:
+        if deadline_ms < math.inf:
+            assert accuracy < found[1] or (accuracy == found[1] and ms >= found[0])
+        else:
+            assert ms > found[0] or (ms == found[0] and accuracy <= found[1])
 
 
 @settings(max_examples=30)

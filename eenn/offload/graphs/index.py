@@ -20,6 +20,14 @@ from onnxruntime import (
     create_and_register_allocator,
     get_available_providers,
 )
+from onnxruntime.capi.onnxruntime_pybind11_state import (
+    Fail,
+    InvalidArgument,
+    InvalidGraph,
+    InvalidProtobuf,
+    NotImplemented,
+    RuntimeException,
+)
 
 from eenn.artifact.manifest import (
     ArtifactEdited,
@@ -120,7 +128,7 @@ class Graphs:
             index: JsonObject = json.loads(file.read_bytes())
             schema, artifact_id = index[_SCHEMA], from_json(str, index[_ARTIFACT])
             rows = from_json(tuple[Graph, ...], index[_GRAPHS] if schema == SCHEMA_VERSION else ())
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise ArtifactEdited(f"{file} is not a whole index; {_EXPORT}") from error
         if schema != SCHEMA_VERSION:
             raise ArtifactVersion(
@@ -177,9 +185,15 @@ class Graphs:
         """A session that runs one graph.
 
         Raises:
+            ArtifactEdited: ONNX Runtime does not take the graph.
             EennError: see `content` and `open_session`.
         """
-        return open_session(self.content(name, precision), threads, device)
+        content = self.content(name, precision)
+        try:
+            return open_session(content, threads, device)
+        except _REFUSED as error:
+            file = self.manifest.path / FOLDER / self.row(name, precision).file
+            raise ArtifactEdited(f"{file} is not a graph that runs; {_EXPORT}") from error
 
 
 def open_session(model: bytes, threads: int, device: str = "cpu") -> InferenceSession:
@@ -218,5 +232,7 @@ def _share_one_arena() -> None:
     create_and_register_allocator(memory, exactly_as_requested)
 
 
+# What ONNX Runtime raises for a model that it does not take.
+_REFUSED = (InvalidGraph, InvalidProtobuf, Fail, InvalidArgument, NotImplemented, RuntimeException)
 _SCHEMA, _ARTIFACT, _GRAPHS = "schema_version", "artifact_id", "graphs"
 _EXPORT = "remove the folder and run `eenn-export` again"
