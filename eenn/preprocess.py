@@ -1,49 +1,183 @@
 """From an image file to the network's input: reading, resizing, cropping, normalising.
 
-The one preprocessing of the project: training's evaluation transform, evaluation and the edge
-runtime all call it, and the artifact's manifest describes it.
+The one preprocessing of the project: training's evaluation transform, evaluation, edge and cloud
+all call it, and the artifact's manifest describes it. No other module opens images from the world.
 """
 
+import os
+import re
+import stat
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from io import BytesIO
 from os import PathLike
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image, UnidentifiedImageError
+from PIL.ImageFile import ImageFile
 
 from eenn.errors import EennError
+from eenn.image_file import MAX_SIDE, without_metadata
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp"})
 
+# Pillow knows dozens more, and starts Ghostscript for PostScript.
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
+FORMATS_IN_WORDS = "JPEG, PNG, WebP, GIF, BMP, TIFF, PGM or PPM"
+
+MAX_FILE_BYTES = 2**28
+MAX_PIXELS = 50_000_000  # decoded; that is 200 MB, and as much again for what is not plain RGB
+# A JPEG is decoded at a reduced scale, row by row, so what it takes depends on what comes out;
+# cameras reach 200 million pixels.
+MAX_JPEG_PIXELS = 2**28
+MAX_SLOW_PIXELS = 2**20  # of files that Pillow decodes in Python
+MAX_READS = 2**18  # of one file; whoever needs more has filled it with tiny blocks
+
+_SILENT = ("ignore", None, Warning, re.compile(r"PIL\."), 0)
+
+# Pillow refuses twice as many by itself, before the size is known here.
+Image.MAX_IMAGE_PIXELS = MAX_JPEG_PIXELS // 2
+
 
 class UnreadableImage(EennError):
-    """The file is no image that Pillow can decode to its last pixel."""
+    """The file is not an image that can be decoded to its last pixel, or a too large one."""
 
 
 def read_image(
     file: str | PathLike[str] | BinaryIO, shorter_side: int | None = None
 ) -> Image.Image:
-    """Decode an image file to RGB, turned upright by its EXIF orientation.
+    """Decode an image file to RGB, turned upright by its orientation.
 
-    Transparent images are laid on white; 16-bit greyscale is scaled to 8 bits.
+    Transparent images are laid on white; 16-bit greyscale is scaled to 8 bits. Of animations it is
+    the first picture. No other metadata is looked at.
 
     Args:
         shorter_side: pixels that suffice; a larger JPEG is then decoded at 1/2, 1/4 or 1/8 of its
             size, never below this.
 
     Raises:
-        UnreadableImage: not an image, truncated or corrupt.
+        UnreadableImage: not an image of `FORMATS`, truncated or corrupt, or larger than the bounds
+            of this module.
     """
+    with _opened(file, shorter_side) as opened:
+        opened.image.load()
+        return _upright(_to_rgb(opened.image), opened.orientation)
+
+
+def decoded_pixels(file: str | PathLike[str] | BinaryIO, shorter_side: int | None = None) -> int:
+    """Count the pixels that `read_image` would decode, from the file's header alone.
+
+    Raises:
+        UnreadableImage: see `read_image`, as far as the header shows it.
+    """
+    with _opened(file, shorter_side) as opened:
+        return opened.pixels
+
+
+class _Opened(NamedTuple):
+    """An image that is open and within the bounds, but not decoded."""
+
+    image: ImageFile
+    orientation: int
+    pixels: int
+
+
+@contextmanager
+def _opened(file: str | PathLike[str] | BinaryIO, shorter_side: int | None) -> Iterator[_Opened]:
+    """Open an image; whatever is raised until it is closed becomes an UnreadableImage."""
+    if warnings.filters[:1] != [_SILENT]:
+        # Pillow warns of what it finds odd; a filter that stays is safe with threads.
+        warnings.filterwarnings("ignore", module=_SILENT[3].pattern)
     try:
-        with Image.open(file) as image:
+        picture = without_metadata(_content(file))
+        reader = _Reader(picture.data)
+        with Image.open(reader, formats=FORMATS) as image:
+            stored = image.size
             if shorter_side is not None:
                 image.draft(None, (shorter_side, shorter_side))
-            image.load()
-            return _to_rgb(ImageOps.exif_transpose(image))
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        name = getattr(file, "name", file)
-        raise UnreadableImage(f"{name} is not a readable image ({error})") from error
+            decoded = stored if picture.is_held_whole else image.size
+            pixels = max(decoded[0] * decoded[1], picture.tile_pixels)
+            is_slow = bool(image.tile) and image.tile[0][0] in Image.DECODERS
+            _check(stored, pixels, MAX_SLOW_PIXELS if is_slow else MAX_PIXELS)
+            if is_slow:
+                reader.left = 4 * MAX_SLOW_PIXELS
+            yield _Opened(image, picture.orientation, pixels)
+    except Exception as error:
+        raise UnreadableImage(
+            f"{_name(file)} is not a readable image ({_reason(error)})"
+        ) from error
+
+
+def _check(stored: tuple[int, int], pixels: int, limit: int) -> None:
+    """Hold the bounds, before anything is decoded."""
+    width, height = stored
+    if max(stored) > MAX_SIDE or width * height > MAX_JPEG_PIXELS:
+        raise ValueError(
+            f"{width}x{height} pixels; at most {MAX_SIDE} a side and {MAX_JPEG_PIXELS} are read"
+        )
+    if pixels > limit:
+        raise ValueError(f"{pixels} pixels to decode; at most {limit} are; make it smaller")
+
+
+def _content(file: str | PathLike[str] | BinaryIO) -> bytes:
+    if isinstance(file, str | PathLike):
+        status = os.stat(file)
+        if not stat.S_ISREG(status.st_mode):
+            raise ValueError("not a regular file")
+        if status.st_size > MAX_FILE_BYTES:
+            raise ValueError(f"{status.st_size} bytes; at most {MAX_FILE_BYTES} are read")
+        with open(file, "rb") as stream:
+            return stream.read()
+    file.seek(0)
+    content = file.read(MAX_FILE_BYTES + 1)
+    if len(content) > MAX_FILE_BYTES:
+        raise ValueError(f"more than {MAX_FILE_BYTES} bytes")
+    return content
+
+
+class _Reader(BytesIO):
+    """A file that ends a decoder which reads it in crumbs."""
+
+    left = MAX_READS
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        self.left -= 1
+        if self.left < 0:
+            raise ValueError("a file of too many parts")
+        return super().read(size)
+
+
+def _name(file: str | PathLike[str] | BinaryIO) -> str:
+    if isinstance(file, str | PathLike):
+        return os.fspath(file)
+    return str(getattr(file, "name", "the file"))
+
+
+def _reason(error: Exception) -> str:
+    """Say what a decoder objects to, without its name for a file that has none."""
+    if isinstance(error, UnidentifiedImageError):
+        return f"allowed are {FORMATS_IN_WORDS}"
+    return str(error)[:200] or type(error).__name__
+
+
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+def _upright(image: Image.Image, orientation: int) -> Image.Image:
+    method = _UPRIGHT.get(orientation)
+    return image if method is None else image.transpose(method)
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
@@ -53,7 +187,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     if image.has_transparency_data:
         image = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 @dataclass(frozen=True)
