@@ -22,6 +22,7 @@ from eenn.exits.head_sets import PLAIN
 from eenn.offload.client.breaker import CircuitBreaker
 from eenn.offload.client.replies import refusal, server_times
 from eenn.offload.client.transport import DEFAULT_TIMEOUTS, Ask, Effort, Reply, Timeouts, Transport
+from eenn.offload.protocol.bounds import Bounds
 from eenn.offload.protocol.codecs import Precision, pack
 from eenn.offload.protocol.decoding import decode_response
 from eenn.offload.protocol.encoding import encode_request
@@ -235,7 +236,7 @@ class HttpCloud:
             finally:
                 exchange.wait_ms, replied = _ms_since(encoded), time.perf_counter()
             exchange.server_parts_ms = server_times(reply)
-            response = decode_response(reply.body, reply.headers, max_bytes)
+            response = decode_response(reply.body, reply.headers, Bounds(max_bytes))
             logits = response.outputs.get(LOGITS)
             if logits is None or logits.dtype != np.float32 or logits.shape[:-1] != (samples,):
                 raise BadReply(f"the reply has no {LOGITS} FP32 ({samples}, classes)")

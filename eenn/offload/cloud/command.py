@@ -17,7 +17,6 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
-from ipaddress import ip_address
 from pathlib import Path
 from subprocess import PIPE, Popen
 from tempfile import TemporaryFile
@@ -28,20 +27,19 @@ import uvicorn
 
 from eenn.cli import one_line_errors
 from eenn.errors import EennError
+from eenn.offload.cloud.admission import is_loopback
 from eenn.offload.cloud.app import CloudService, make_app
 from eenn.offload.cloud.connections import GuardedProtocol
-from eenn.offload.cloud.settings import Settings
+from eenn.offload.cloud.settings import (
+    BACKLOG,
+    KEEP_ALIVE_S,
+    SHUTDOWN_S,
+    SWITCH_INTERVAL_S,
+    Settings,
+)
 
 READY = "listening on "
 START_S, STOP_S = 120.0, 60.0
-# A new connection costs the edge more than one that is kept costs the cloud.
-KEEP_ALIVE_S = 120
-# For a last answer to be sent, after it was computed.
-SHUTDOWN_S = 30
-# The model's thread waits that long for a busy event loop to hand over the interpreter; Python's
-# own 5 ms doubled the 99th percentile of latency under overload.
-SWITCH_INTERVAL_S = 0.001
-BACKLOG = 512
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -141,12 +139,13 @@ def serve(
         )
     if (tls_cert is None) != (tls_key is None):
         raise EennError("TLS takes two files: --tls-cert and --tls-key")
-    if token and not tls_cert and not _is_loopback(host):
+    if token and not tls_cert and not is_loopback(host):
         raise EennError(
             f"the token would travel to {host} unencrypted; give --tls-cert and --tls-key, or "
             "listen on 127.0.0.1 behind a proxy that does TLS"
         )
-    app = make_app(artifact_dirs, settings, token)
+    is_local = token is None and is_loopback(host)
+    app = make_app(artifact_dirs, settings, token, is_local)
     config = uvicorn.Config(
         app,
         http=GuardedProtocol,
@@ -170,7 +169,7 @@ def serve(
         raise EennError(f"{tls_cert} and {tls_key} are no certificate and key: {error}") from error
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     with _bound(host, port) as sock:
-        if not token and not _is_loopback(host):
+        if not token and not is_loopback(host):
             print(f"warning: no --token-file, so {host} serves everybody", file=sys.stderr)
         if ends_with_stdin:
             Thread(target=_end_with_stdin, name="stdin", daemon=True).start()
@@ -201,13 +200,6 @@ class _Server(uvicorn.Server):
     async def _drain(self) -> None:
         await self._service.drain()
         self.should_exit = True
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _bound(host: str, port: int) -> socket.socket:

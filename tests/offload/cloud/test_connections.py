@@ -19,7 +19,7 @@ from eenn.offload.cloud.connections import MAX_CONNECTIONS, GuardedProtocol
 from tests.offload.exported import Exported
 from tests.offload.patience import PATIENCE_S
 
-HEALTH = b"GET /v2/health/live HTTP/1.1\r\nHost: cloud\r\n\r\n"
+HEALTH = b"GET /v2/health/live HTTP/1.1\r\nHost: localhost\r\n\r\n"
 Address = tuple[str, int]
 
 

@@ -11,6 +11,7 @@ import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from eenn.offload.protocol.bounds import Bounds
 from eenn.offload.protocol.decoding import decode_request, decode_response
 from eenn.offload.protocol.encoding import encode_request
 from eenn.offload.protocol.errors import BadReply, BadRequest
@@ -195,11 +196,11 @@ def test_compressed_bodies_are_what_they_declare_or_an_error(spoil: Any) -> None
     plain = zstandard.ZstdDecompressor().decompress(body)
     assert plain == TRITON_JSON + TRITON_BYTES
     limit = len(plain)
-    assert decode_request(body, headers, limit).id == "7"
+    assert decode_request(body, headers, Bounds(limit)).id == "7"
     with pytest.raises(BadRequest, match="declare its size"):
-        decode_request(body, headers, limit - 1)
+        decode_request(body, headers, Bounds(limit - 1))
     with pytest.raises(BadRequest):
-        decode_request(spoil(plain), headers, 10**5)
+        decode_request(spoil(plain), headers, Bounds(10**5))
     with pytest.raises(BadRequest, match="gzip"):
         decode_request(body, headers | {"Content-Encoding": "gzip"})
 
