@@ -216,8 +216,12 @@ class CloudService:
     async def refuse(self, http: HttpRequest, error: Exception) -> Response:
         """The reply to an error, which is counted."""
         refusal = refused(error)
-        self._metrics.refused.labels(refusal.cause).inc()
+        self.note(refusal.cause)
         return reply_to(refusal, http.headers)
+
+    def note(self, cause: str) -> None:
+        """Count something that was refused."""
+        self._metrics.refused.labels(cause).inc()
 
     async def describe(self, _: HttpRequest) -> Response:
         """The server's metadata."""

@@ -10,6 +10,7 @@ import argparse
 import asyncio
 import os
 import re
+import resource
 import signal
 import socket
 import ssl
@@ -29,10 +30,13 @@ from eenn.cli import one_line_errors
 from eenn.errors import EennError
 from eenn.offload.cloud.admission import is_loopback
 from eenn.offload.cloud.app import CloudService, make_app
-from eenn.offload.cloud.connections import GuardedProtocol
+from eenn.offload.cloud.arrival import GatedServer
+from eenn.offload.cloud.gate import Gate
 from eenn.offload.cloud.settings import (
-    BACKLOG,
     KEEP_ALIVE_S,
+    MAX_CONNECTIONS,
+    MAX_REFUSED_CONNECTIONS,
+    OTHER_FILES,
     SHUTDOWN_S,
     SWITCH_INTERVAL_S,
     Settings,
@@ -146,49 +150,48 @@ def serve(
         )
     is_local = token is None and is_loopback(host)
     app = make_app(artifact_dirs, settings, token, is_local)
+    service = app.state.service
+    tls = _tls_context(tls_cert, tls_key) if tls_cert and tls_key else None
+    gate = Gate(_connections(), service.note)
     config = uvicorn.Config(
         app,
-        http=GuardedProtocol,
         ws="none",
         lifespan="on",
         log_level="error",
         access_log=False,
         proxy_headers=False,
         server_header=False,
-        backlog=BACKLOG,
         timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=SHUTDOWN_S,
-        ssl_certfile=tls_cert,
-        ssl_keyfile=tls_key,
     )
-    for file in filter(None, (tls_cert, tls_key)):
-        file.open().close()  # ssl's own error names no file.
-    try:
-        config.load()
-    except ssl.SSLError as error:
-        raise EennError(f"{tls_cert} and {tls_key} are no certificate and key: {error}") from error
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     with _bound(host, port) as sock:
         if not token and not is_loopback(host):
             print(f"warning: no --token-file, so {host} serves everybody", file=sys.stderr)
         if ends_with_stdin:
             Thread(target=_end_with_stdin, name="stdin", daemon=True).start()
-        _Server(config, app.state.service).run([sock])
+        _Server(config, sock, gate, tls, service).run([])
 
 
-class _Server(uvicorn.Server):
-    """uvicorn's server that says where it listens, and drains before it closes its sockets."""
+class _Server(GatedServer):
+    """A server that says where it listens, and drains before it closes its sockets."""
 
-    def __init__(self, config: uvicorn.Config, service: CloudService) -> None:
-        super().__init__(config)
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        listener: socket.socket,
+        gate: Gate,
+        tls: ssl.SSLContext | None,
+        service: CloudService,
+    ) -> None:
+        super().__init__(config, listener, gate, tls)
         self._service = service
+        host, port, *_ = listener.getsockname()
+        self._url = f"http{'s' if tls else ''}://{f'[{host}]' if ':' in host else host}:{port}"
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        self._loop = asyncio.get_running_loop()
         await super().startup(sockets)
-        host, port, *_ = self.servers[0].sockets[0].getsockname()
-        scheme = "https" if self.config.is_ssl else "http"
-        print(f"{READY}{scheme}://{f'[{host}]' if ':' in host else host}:{port}", flush=True)
+        print(f"{READY}{self._url}", flush=True)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         if self._service.is_open:
@@ -200,6 +203,34 @@ class _Server(uvicorn.Server):
     async def _drain(self) -> None:
         await self._service.drain()
         self.should_exit = True
+
+
+def _tls_context(cert: Path, key: Path) -> ssl.SSLContext:
+    for file in (cert, key):
+        file.open().close()  # ssl's own error names no file.
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    try:
+        context.load_cert_chain(cert, key)
+    except ssl.SSLError as error:
+        raise EennError(f"{cert} and {key} are no certificate and key: {error}") from error
+    return context
+
+
+def _connections() -> int:
+    """The number of connections that may be open, for which the limit of open files is raised."""
+    wanted = MAX_CONNECTIONS + MAX_REFUSED_CONNECTIONS + OTHER_FILES
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY or soft >= wanted:
+        return MAX_CONNECTIONS
+    files = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (files, hard))
+    connections = files * MAX_CONNECTIONS // wanted
+    print(
+        f"raised the limit of open files from {soft} to {files}, for {connections} connections",
+        file=sys.stderr,
+    )
+    return connections
 
 
 def _bound(host: str, port: int) -> socket.socket:

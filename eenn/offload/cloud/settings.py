@@ -8,37 +8,39 @@ from eenn.errors import EennError, require_numbers
 T = TypeVar("T")
 
 # --- Connections ---
-# Each holds a file and up to some 100 KiB; a cloud on two cores answers 1,000 requests a second, so
-# that twice as many clients as that never wait for each other.
+# A cloud on two cores answers 1,000 requests a second, and half of its clients wait for no answer.
+# Each takes a file and up to some 100 KiB.
 MAX_CONNECTIONS = 1024
-# So that a quarter is left for others, whoever comes; a proxy in front counts as one address.
-MAX_CONNECTIONS_OF_ADDRESS = 768
-# Beyond MAX_CONNECTIONS so many are accepted at once to be told so; others are cut off.
+# A quarter is left for others, whoever comes; a proxy in front is one address.
+SHARE_OF_ADDRESS = 0.75
+# Beyond these limits so many are accepted at once to be told so; others are cut off.
 MAX_REFUSED_CONNECTIONS = 512
 # Files besides connections: graphs, libraries, pipes.
 OTHER_FILES = 256
-BACKLOG = 512
-# Two round trips of a slow mobile network, several times over.
+# While no file is left for the next connection, it waits with the kernel.
+BACKLOG, ACCEPT_PAUSE_S = 512, 0.5
+# Some twenty round trips of a slow mobile network.
 HANDSHAKE_TIMEOUT_S = 5.0
 HEAD_TIMEOUT_S = 10.0
-MAX_HEAD_BYTES = 2**16  # nginx allows half of that, Apache twice as much
+MAX_HEAD_BYTES = 2**16  # nginx takes half of that
 # A new connection costs the edge more than one that is kept costs the cloud.
 KEEP_ALIVE_S = 120
-# A connection may be closed to make room if it has been idle for longer: a request that is on its
-# way has arrived by then.
+# A connection may end to make room if it has been idle, or its request in coming, for longer:
+# a request that was on its way has arrived by then.
 IDLE_S = 5.0
-# A reply that still has more than so many bytes to send has to be read within the timeout; less
-# than that is left to the keep-alive.
+# A reply of which more than so much is not sent after that time ends its connection; a slow mobile
+# network takes ten times as much, and what is less waits with the connection.
 UNREAD_BYTES, WRITE_TIMEOUT_S = 2**14, 10.0
-# Whoever is refused and cut off gets that long to read why; what he sends is thrown away.
-LINGER_S = 2.0
-# Of a client that shut down its sending side it shows in two writes whether it still reads.
+# Whoever is refused and cut off gets that long to read why; what comes meanwhile is thrown away, up
+# to twice the largest body.
+LINGER_S, LINGER_BYTES = 2.0, 2**25
+# Whether a client that has ended its side still reads shows when it is written to twice.
 PROBE_S = 0.25
-# A body that is refused for its length is let in and thrown away up to here, within the time of a
-# body.
-MAX_DISCARDED_BYTES = 2**28
+# The rest of a body whose request is refused is let in and thrown away, so much and so long.
+MAX_DISCARDED_BYTES, DISCARD_TIMEOUT_S = 2**28, 10.0
 # For last answers to be sent when the server ends.
 SHUTDOWN_S = 10
+LOG_INTERVAL_S = 60.0
 
 # --- Requests ---
 # Bodies being read, decompressed and decoded take no more memory than that many of the largest.
