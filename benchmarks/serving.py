@@ -87,7 +87,7 @@ def make_messages(path: Path, host: str) -> tuple[list[Message], tuple[int, ...]
     messages = []
     for _ in range(MESSAGES):
         features = generator.standard_normal((1, *shape), np.float32)
-        request = Request({FEATURES: features}, {ARTIFACT: graphs.manifest.id}, {LOGITS: True})
+        request = Request({FEATURES: features}, {ARTIFACT: graphs.id}, {LOGITS: True})
         body, headers = encode_request(request)
         lines = [f"POST /v2/models/{model_name(split_point)}/infer HTTP/1.1", f"Host: {host}"]
         headers["Content-Length"] = str(len(body))

@@ -55,7 +55,12 @@ SAMPLE_BYTES = 2**18
 BACKOFF_S = 0.05
 # Causes that may be gone when the cloud is asked again at once. Where the reply is wrong rather
 # than missing, asking again would only add to the load.
-TRANSIENT = frozenset({"refused", "reset", "network", "connect", "read", "truncated", "overloaded"})
+TRANSIENT = frozenset(
+    {"refused", "reset", "network", "connect", "read", "truncated", "overloaded", "unavailable"}
+)
+# A pause that the cloud asks for is drawn from that to so many times as long: who was refused
+# together does not return together.
+SPREAD = 1.5
 # A cloud may ask for a longer pause, but who has no deadline does not wait longer either.
 MAX_PAUSE_S = 5.0
 
@@ -92,8 +97,8 @@ class HttpCloud:
 
     Args:
         url: http:// or https://, a host, and maybe a port and a path.
-        artifact_id: of the manifest of the artifact that the edge runs; a cloud that has it not
-            refuses.
+        artifact_id: `Graphs.id` of the artifact that the edge runs; a cloud that runs another one,
+            or other graphs of it, refuses.
         precision: of the features that are sent.
         compress: requests with zstd.
         token: is sent as bearer token.
@@ -183,7 +188,7 @@ class HttpCloud:
         if own not in versions and any(len(version) == VERSION_DIGITS for version in versions):
             raise CloudRefused(
                 f"{self.url} has artifacts {', '.join(versions)[:200]}, not {own}; start it with "
-                "the artifact of the edge",
+                "the artifact of the edge, its exported graphs included",
                 "artifact",
             )
 
@@ -255,7 +260,7 @@ class HttpCloud:
             except OffloadError as error:
                 pause_s = self._random.uniform(0, BACKOFF_S * 2**retries)
                 if isinstance(error, CloudOverloaded):
-                    pause_s += error.retry_after_s
+                    pause_s += error.retry_after_s * self._random.uniform(1, SPREAD)
                 patience_s = MAX_PAUSE_S if deadline is None else deadline - time.monotonic()
                 final = error.cause not in TRANSIENT or retries == self._retries
                 if final or pause_s >= patience_s:

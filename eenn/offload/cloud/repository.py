@@ -49,6 +49,7 @@ class ServedModel:
     """One model of one artifact.
 
     Args:
+        artifact_id: of the artifact and its graphs, as `Graphs.id`.
         run: from float32 features (N, *shape) to logits (N, classes); requests for models that
             share this function share batches.
         shape: of one sample's features.
@@ -138,9 +139,9 @@ class Repository:
         self.artifact_ids: list[str] = []
         for artifact_dir in artifact_dirs:
             graphs = Graphs.read(artifact_dir)
-            if graphs.manifest.id in self.artifact_ids:
+            if graphs.id in self.artifact_ids:
                 raise EennError(f"{artifact_dir} is served already; give each artifact once")
-            self.artifact_ids.append(graphs.manifest.id)
+            self.artifact_ids.append(graphs.id)
             for model in _models(graphs, precision, threads, device):
                 self._models.setdefault(model.name, {})[model.version] = model
 
@@ -175,7 +176,8 @@ def meant(models: Sequence[ServedModel], artifact_id: Parameter | None) -> Serve
             return model
     raise WrongArtifact(
         f"artifact {str(artifact_id)[:VERSION_DIGITS]} is not served here, but "
-        f"{', '.join(model.version for model in models)}; edge and cloud need the same one"
+        f"{', '.join(model.version for model in models)}; edge and cloud need the same one, "
+        "exported once, with its graphs"
     )
 
 
@@ -194,4 +196,4 @@ def _models(graphs: Graphs, precision: str, threads: int, device: str) -> Iterat
                 names[IMAGE_MODEL] = manifest.preprocessing
             for name, preprocessing in names.items():
                 classes = len(manifest.classes)
-                yield ServedModel(name, manifest.id, run, shape, classes, preprocessing)
+                yield ServedModel(name, graphs.id, run, shape, classes, preprocessing)

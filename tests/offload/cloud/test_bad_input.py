@@ -126,7 +126,7 @@ def test_twenty_thousand_bad_requests_change_nothing(
         statuses[caller(sent)] += 1
         number = statuses.total()
         if number % 1000 == 0:
-            with HttpCloud(server.url, exported.id_before, **PERSISTENT) as cloud:
+            with HttpCloud(server.url, exported.graphs.id, **PERSISTENT) as cloud:
                 logits = cloud.infer(exported.images[:2], 0, None)
             np.testing.assert_allclose(logits, expected, rtol=1e-4)
         if number in (REQUESTS // 4, REQUESTS):
@@ -205,7 +205,7 @@ def assert_raw(server: RunningCloud, exported: Exported, examples: int) -> None:
 
     send()
     assert_no_bug(server)
-    with HttpCloud(server.url, exported.id_before, **PERSISTENT) as cloud:
+    with HttpCloud(server.url, exported.graphs.id, **PERSISTENT) as cloud:
         assert len(cloud.infer(exported.images[:4], 0, None)) == 4
 
 
@@ -261,7 +261,7 @@ def test_slow_senders_are_let_go_while_others_are_served(
 
     with (
         ThreadPoolExecutor(32) as slow,
-        HttpCloud(server.url, exported.id_before, **PERSISTENT) as cloud,
+        HttpCloud(server.url, exported.graphs.id, **PERSISTENT) as cloud,
     ):
         sending = [slow.submit(send_slowly, number) for number in range(32)]
         while not all(call.done() for call in sending):

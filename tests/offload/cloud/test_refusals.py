@@ -99,7 +99,7 @@ def test_another_artifact_is_refused(exported: Exported, cloud: InProcess) -> No
         reply,
         409,
         "artifact",
-        f"000000000000 is not served here, but {exported.id_before[:12]}",
+        f"000000000000 is not served here, but {exported.graphs.id[:12]}",
     )
 
 
