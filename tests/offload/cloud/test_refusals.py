@@ -1,6 +1,7 @@
 """Whom the cloud refuses, with what, and what that costs; called without sockets."""
 
 import asyncio
+import json
 import struct
 import zlib
 from collections.abc import Iterator
@@ -8,11 +9,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from starlette.datastructures import Headers
 
+from eenn.offload.cloud.admission import Refused, reply_to
 from eenn.offload.cloud.app import make_app
 from eenn.offload.cloud.settings import Settings
 from eenn.offload.protocol.encoding import encode_request
-from eenn.offload.protocol.wire import Request
+from eenn.offload.protocol.wire import JSON_LENGTH, Request
 from tests.offload.cloud.asgi import InProcess, Reply
 from tests.offload.cloud.holding import (
     INFER,
@@ -51,6 +54,15 @@ def cloud(exported: Exported) -> Iterator[InProcess]:
         (INFER, {"chunks": [b"hello"]}, 400, "request", "no JSON"),
         (INFER, {"headers": {"Content-Type": "text/plain"}}, 415, "type", "octet-stream"),
         (INFER, {"headers": {"Content-Encoding": "gzip"}}, 415, "type", "zstd"),
+        (INFER, {"headers": {"Content-Encoding": "zstd;x"}}, 415, "type", "zstd"),
+        (INFER, {"headers": {"Content-Encoding": "zstd, zstd"}}, 415, "type", "zstd"),
+        (
+            INFER,
+            {"chunks": [b"raw"], "headers": {JSON_LENGTH: "0"}},
+            400,
+            "request",
+            "raw binary request; allowed is a JSON header",
+        ),
         (INFER, {"headers": {"Content-Length": "262145"}}, 413, "length", "allowed are 262144"),
         (INFER, {"headers": {"Content-Length": "9" * 19}}, 413, "length", "allowed are 262144"),
         (INFER, {"headers": {"Content-Length": ""}}, 411, "length", "Content-Length"),
@@ -71,7 +83,7 @@ def test_a_request_that_is_none_is_refused(
         (np.zeros((9, 3, 32, 32), np.float16), {}, "at most 8 are taken"),
         (np.zeros((1, 3, 32, 32), np.uint8), {}, "scale"),
         (np.zeros((1, 3, 32, 32), np.uint8), {"scale": 1e300, "zero_point": 0}, "no features"),
-        (np.array([b"file"], object), {}, "takes FP32"),
+        (np.array([b"file"], object), {}, "features of BYTES [1]; eenn-cloud-0 takes FP32"),
     ],
 )
 def test_features_that_do_not_fit_are_refused(
@@ -298,7 +310,11 @@ def test_a_bug_is_a_500_that_tells_nothing(
         ({"Authorization": "Bearer s3cre"}, 401),
         ({"Authorization": "Basic s3cret"}, 401),
         ({"Authorization": "Bearer \xe9\xff"}, 401),
+        ({"Authorization": "s3cret"}, 401),
+        ({"Authorization": "bearer"}, 401),
         ({"Authorization": "Bearer s3cret"}, 200),
+        ({"Authorization": "bearer s3cret"}, 200),
+        ({"Authorization": "BEARER  s3cret"}, 200),
     ],
 )
 def test_a_token_opens_everything_but_health_is_open(
@@ -321,3 +337,81 @@ def test_a_token_opens_everything_but_health_is_open(
             assert "token" in replies[0].error
         for path in ("/v2/health/live", "/v2/health/ready"):
             assert cloud("GET", path).status == 200
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        ("localhost", 200),
+        ("LOCALHOST:8000", 200),
+        ("127.0.0.1", 200),
+        ("127.9.9.9:80", 200),
+        ("[::1]:8000", 200),
+        ("evil.example", 421),
+        ("evil.example:8000", 421),
+        ("localhost.evil.example", 421),
+        ("127.0.0.1.evil.example", 421),
+        ("evil.example:127.0.0.1", 421),
+        ("10.0.0.1", 421),
+        ("[::2]", 421),
+        ("", 421),
+        (None, 421),
+    ],
+)
+def test_a_server_of_this_machine_is_asked_by_its_name(
+    host: str | None, status: int, exported: Exported
+) -> None:
+    """Or else a page whose name is made to lead here asks in its visitor's browser."""
+    own = {} if host is None else {"Host": host}
+    with InProcess(make_app([exported.path], is_local=True)) as cloud:
+        request = features_request(ONE)
+        request["headers"] |= own
+        replies = [
+            cloud("POST", INFER, **request),
+            cloud("GET", "/v2/health/live", headers=own),
+            cloud("GET", "/metrics", headers=own),
+        ]
+    assert {reply.status for reply in replies} == {status}
+    if status == 421:
+        assert "--token-file" in replies[0].error
+
+
+@pytest.mark.parametrize("shape", [(1, 2), (2, 1), (1, 1, 2)])
+def test_files_stand_in_one_row(shape: tuple[int, ...], cloud: InProcess) -> None:
+    tensor = np.empty(2, object)
+    tensor[:] = [encoded("PNG"), encoded("PNG")]
+    body, headers = encode_request(Request({"image": tensor.reshape(shape)}))
+    reply = cloud("POST", INFER_IMAGE, [body], headers)
+    said = f"image of BYTES {list(shape)}; eenn-cloud-image takes BYTES [-1]"
+    assert_refused(cloud, reply, 400, "request", said)
+
+
+@pytest.mark.parametrize("size", [(1, 60_000), (60_000, 1), (1, 1), (2, 333)])
+def test_thin_images_are_images(size: tuple[int, int], cloud: InProcess) -> None:
+    assert cloud("POST", INFER_IMAGE, **image_request(encoded("PNG", size))).status == 200
+
+
+def test_a_byte_order_mark_is_passed_over(cloud: InProcess) -> None:
+    text = json.dumps(
+        {"inputs": [{"name": "features", "datatype": "FP32", "shape": [1, 3, 32, 32],
+                     "data": ONE.ravel().tolist()}]}
+    ).encode()  # fmt: skip
+    for start in (b"", b"\xef\xbb\xbf"):
+        assert cloud("POST", INFER, [start + text]).status == 200
+    reply = cloud("POST", INFER, [b"\xff\xfe" + text.decode().encode("utf-16-le")])
+    assert_refused(cloud, reply, 400, "request", "no JSON")
+
+
+def test_other_methods_learn_which_are_allowed(cloud: InProcess) -> None:
+    for path, allowed in ((INFER, {"POST"}), ("/v2", {"GET", "HEAD"})):
+        reply = cloud("DELETE", path)
+        assert reply.status == 405
+        assert set(reply.headers["allow"].split(", ")) == allowed
+    assert cloud("HEAD", INFER).status == 405
+    assert cloud("HEAD", "/v2").status == 200
+
+
+def test_no_refusal_says_where_objects_lie() -> None:
+    reply = reply_to(Refused(400, "request", f"{object()} and {bytearray().pop}"), Headers())
+    assert b"<object object> and <built-in method pop" in bytes(reply.body)
+    assert b"0x" not in bytes(reply.body)

@@ -6,6 +6,7 @@ import tracemalloc
 from contextlib import suppress
 from typing import Any
 
+import numpy as np
 import pytest
 import zstandard
 from hypothesis import given, settings
@@ -15,7 +16,7 @@ from eenn.offload.protocol.bounds import Bounds
 from eenn.offload.protocol.decoding import decode_request, decode_response
 from eenn.offload.protocol.encoding import encode_request
 from eenn.offload.protocol.errors import BadReply, BadRequest
-from eenn.offload.protocol.wire import JSON_LENGTH
+from eenn.offload.protocol.wire import JSON_LENGTH, Request
 from tests.offload.protocol.triton_message import TRITON_BYTES, TRITON_JSON, triton_request
 
 
@@ -145,6 +146,20 @@ def assert_refused(header: Any, data: bytes = b"") -> None:
     with pytest.raises(BadReply) as reply:
         decode_response(body, headers)
     assert max(len(str(request.value)), len(str(reply.value))) < 300
+
+
+@pytest.mark.parametrize("shape", [(0,), (0, 2), (2, 0), (1, 2, 0, 3)])
+@pytest.mark.parametrize("dtype", ["<f4", "<f2", "u1", "O"])
+def test_a_dimension_of_zero_is_refused_whatever_the_bytes(
+    shape: tuple[int, ...], dtype: str
+) -> None:
+    """Nothing of it is missing, but there is nothing to answer either."""
+    empty = np.empty(shape, dtype)
+    with pytest.raises(BadRequest, match="dimensions of at least 1"):
+        encode_request(Request({"x": empty}))
+    datatype = {"<f4": "FP32", "<f2": "FP16", "u1": "UINT8", "O": "BYTES"}[dtype]
+    assert_refused(both(sized(0, shape=list(shape), datatype=datatype)))
+    assert_refused(both(in_json(datatype, list(shape), empty.tolist())))
 
 
 @pytest.mark.parametrize(
