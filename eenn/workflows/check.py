@@ -13,8 +13,8 @@ from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
 
-from eenn.data.by_name import Table
 from eenn.cli import quoted, unknown_key, written
+from eenn.data.by_name import Table
 from eenn.errors import EennError
 from eenn.files import Json
 

@@ -141,7 +141,7 @@ def _live(
 
         def client(manifest: Manifest, payload: Precision = offloading.payload) -> HttpCloud:
             cloud = HttpCloud(
-                url, manifest.id, precision=payload, compress=offloading.compress,
+                url, Graphs.read(manifest.path).id, precision=payload, compress=offloading.compress,
                 token=server.token, ca_file=server.ca_file,
             )  # fmt: skip
             return stack.enter_context(cloud)

@@ -25,6 +25,7 @@ from eenn.offload.edge.answers import AnswerFile, as_json, as_line
 from eenn.offload.edge.arguments import active_of, parsed, policy_of
 from eenn.offload.edge.clouds import Cloud
 from eenn.offload.edge.runtime import EdgeRuntime, asked_for
+from eenn.offload.graphs.index import Graphs
 from eenn.offload.protocol.errors import OffloadError
 
 POLL_S = 0.3
@@ -197,7 +198,7 @@ def _cloud(given: argparse.Namespace, manifest: Manifest) -> Iterator[Cloud | No
     token = given.token_file.read_text().strip() if given.token_file else None
     with HttpCloud(
         given.cloud,
-        manifest.id,
+        Graphs.read(manifest.path).id,
         precision=given.payload or "fp32",
         token=token,
         ca_file=given.ca_file,

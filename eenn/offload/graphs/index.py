@@ -7,7 +7,7 @@ and take in is said here, for the export that writes them and for edge and cloud
 import hashlib
 import json
 from dataclasses import asdict, dataclass
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 
 from onnxruntime import (
@@ -107,6 +107,15 @@ class Graphs:
 
     manifest: Manifest
     rows: tuple[Graph, ...]
+
+    @cached_property
+    def id(self) -> str:
+        """Hex digits that differ where anything does that computes: the manifest, or a graph.
+
+        By it edge and cloud find out whether they run parts of one network.
+        """
+        hashes = sorted([row.name, row.precision, row.sha256] for row in self.rows)
+        return hashlib.sha256(json.dumps([self.manifest.id, hashes]).encode()).hexdigest()
 
     @classmethod
     def read(cls, artifact_dir: str | Path) -> "Graphs":

@@ -6,7 +6,7 @@ from itertools import count
 import numpy as np
 import pytest
 
-from eenn.offload.protocol.errors import CloudOverloaded, CloudRefused, CloudTimeout
+from eenn.offload.protocol.errors import CloudOverloaded, CloudRefused, CloudTimeout, OffloadError
 from tests.offload.client.flaky import (
     IMAGE,
     Connection,
@@ -22,11 +22,14 @@ from tests.offload.patience import PATIENCE_S
 from tests.offload.simulated_clock import SimulatedClock
 
 
-@pytest.mark.parametrize("status", ["429 Too Many Requests", "503 Service Unavailable"])
-def test_an_overloaded_cloud_is_asked_again(status: str) -> None:
+@pytest.mark.parametrize(
+    ("status", "cause"),
+    [("429 Too Many Requests", "overloaded"), ("503 Service Unavailable", "unavailable")],
+)
+def test_an_overloaded_cloud_is_asked_again(status: str, cause: str) -> None:
     error, tries = failure_of(replying(b"later", status=status), retries=2, deadline_s=PATIENCE_S)
     assert isinstance(error, CloudOverloaded)
-    assert (error.cause, tries) == ("overloaded", 3)
+    assert (error.cause, tries) == (cause, 3)
 
 
 def test_a_cloud_that_waited_too_long_for_the_request_is_asked_again() -> None:
@@ -60,6 +63,40 @@ def test_a_pause_that_fits_is_kept(clock: SimulatedClock) -> None:
         cloud.infer(IMAGE, 0, clock.now + 2)
         assert (cloud.last.tries, cloud.last.connections) == (2, 1)
     assert asked[1] - asked[0] >= 1
+
+
+def test_who_was_refused_together_does_not_return_together(clock: SimulatedClock) -> None:
+    busy = replying(b"", {"Retry-After": "1"}, "429 Too Many Requests")
+    with serving(busy) as server:
+        for seed in range(20):
+            with asking(server.url, seed=seed) as cloud, pytest.raises(CloudOverloaded):
+                cloud.infer(IMAGE, 0, clock.now + 2)
+    assert len(clock.slept) == 20
+    assert min(clock.slept) >= 1
+    assert max(clock.slept) - min(clock.slept) > 0.3
+    assert max(clock.slept) < 1.6
+
+
+def test_a_cloud_that_asks_for_patience_is_asked_for_every_image(clock: SimulatedClock) -> None:
+    """Nothing of Retry-After fits before the deadline, so the edge answers; that image alone."""
+    busy = replying(b"", {"Retry-After": "1"}, "429 Too Many Requests")
+    with serving(busy) as server, asking(server.url) as cloud:
+        for _ in range(20):
+            with pytest.raises(CloudOverloaded) as refused:
+                cloud.infer(IMAGE, 0, clock.now + 0.5)
+            assert refused.value.cause == "overloaded"
+    assert clock.slept == []
+
+
+def test_a_cloud_that_is_not_there_for_anyone_is_left_alone(clock: SimulatedClock) -> None:
+    away = replying(b"", {"Retry-After": "1"}, "503 Service Unavailable")
+    causes = []
+    with serving(away) as server, asking(server.url) as cloud:
+        for _ in range(6):
+            with pytest.raises(OffloadError) as refused:
+                cloud.infer(IMAGE, 0, clock.now + 0.5)
+            causes.append(refused.value.cause)
+    assert causes == [*5 * ["unavailable"], "breaker"]
 
 
 def test_what_may_pass_is_tried_again() -> None:
