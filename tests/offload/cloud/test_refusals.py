@@ -194,7 +194,7 @@ def test_a_crop_of_another_size_is_refused(cloud: InProcess) -> None:
     tensor = np.array([encoded("PNG", (32, 31))], object)
     body, headers = encode_request(Request({"image": tensor}, {"cropped": True}))
     reply = cloud("POST", INFER_IMAGE, [body], headers)
-    assert_refused(cloud, reply, 400, "request", "32x31 pixels; cropped images have 32x32")
+    assert_refused(cloud, reply, 400, "request", "32x31 pixels; cropped ones have 32x32")
 
 
 def test_a_tiny_file_for_each_of_many_samples_is_not_decoded(cloud: InProcess) -> None:
