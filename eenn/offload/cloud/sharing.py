@@ -55,13 +55,20 @@ class Share:
         self._check()
         self.held += more
         self.weight += weight
+        self._amount.held += more
         self._amount.make_room(self)
 
     def give_way(self) -> None:
-        """Hold nothing any more, and end the block as soon as it waits."""
-        self.held, self.gives_way, self.late = 0, True, NoRoom(self._amount.said)
+        """Release what is held, and end the block as soon as it waits."""
+        self.release()
+        self.gives_way, self.late = True, NoRoom(self._amount.said)
         if not self._timer.expired():
             self._timer.reschedule(0.0)
+
+    def release(self) -> None:
+        """Hold nothing any more."""
+        self._amount.held -= self.held
+        self.held = 0
 
     def _check(self) -> None:
         if self.gives_way:
@@ -71,18 +78,15 @@ class Share:
 class Amount:
     """An amount that requests hold shares of, within a limit of all together.
 
+    `held` is what they hold.
+
     Args:
         said: to those who get nothing.
     """
 
     def __init__(self, limit: int, said: str) -> None:
-        self._limit, self.said = limit, said
+        self._limit, self.said, self.held = limit, said, 0
         self._shares: set[Share] = set()
-
-    @property
-    def held(self) -> int:
-        """What all shares hold together."""
-        return sum(share.held for share in self._shares)
 
     @asynccontextmanager
     async def share(self) -> AsyncIterator[Share]:
@@ -103,6 +107,7 @@ class Amount:
             raise share.late from None
         finally:
             if share is not None:
+                share.release()
                 self._shares.discard(share)
 
     def make_room(self, share: Share) -> None:
