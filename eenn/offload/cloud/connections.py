@@ -269,6 +269,11 @@ class _Ending:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._transport, name)
 
+    def write(self, data: bytes) -> None:
+        # A request that came before the one that ended the connection may be answered behind it.
+        if not self._protocol.is_leaving:
+            self._transport.write(data)
+
     def close(self) -> None:
         self._protocol.end()
 
