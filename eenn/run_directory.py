@@ -61,7 +61,7 @@ def run_directory(
         if not unfinished:
             raise EennError(
                 f"resume=latest: no unfinished run with {progress} under {OUTPUTS / script}; "
-                "start one without resume"
+                f"start one with `python {_COMMANDS[script]}`"
             )
         return str(unfinished[-1])
     if not (Path(resume) / progress).exists():
@@ -167,6 +167,9 @@ def find_artifact(given: str) -> Path:
 def is_finished(directory: Path) -> bool:
     """Whether a run wrote its results."""
     return any((directory / name).exists() for name in RESULTS)
+
+
+_COMMANDS = {"train": "train.py", "offload": "offload_bench.py"}
 
 
 def _resumed_by(run: Path) -> str:

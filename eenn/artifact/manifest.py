@@ -23,6 +23,8 @@ T = TypeVar("T")
 
 SCHEMA_VERSION = 1
 SPLIT = "split.json"
+# Pixels; far more than any network here takes, and every photograph is brought to this size.
+MAX_RESIZE_SIZE = 4096
 # What to do about a damaged artifact.
 RESTORE = "copy the artifact again or train anew"
 
@@ -100,7 +102,13 @@ class Manifest:
     @cached_property
     def preprocessing(self) -> Preprocessing:
         """The preprocessing that the network was trained with."""
-        return self._read(Preprocessing, "preprocessing")
+        preprocessing = self._read(Preprocessing, "preprocessing")
+        if preprocessing.resize_size > MAX_RESIZE_SIZE:
+            raise ArtifactTruncated(
+                f"{self.path / MANIFEST}, preprocessing: resize_size={preprocessing.resize_size}; "
+                f"allowed is {MAX_RESIZE_SIZE} or less; {RESTORE}"
+            )
+        return preprocessing
 
     @cached_property
     def temperatures(self) -> Temperatures:

@@ -207,6 +207,10 @@ def architecture(**changes: Any) -> dict[str, Any]:
         (lambda d: resign(d, **architecture(width_mult=1e5)), "has less than"),
         (lambda d: resign(d, **architecture(input_size=10**7)), "input_size of arch"),
         (lambda d: resign(d, **architecture(classes=-1)), "no such network"),
+        (
+            lambda d: resign(d, preprocessing={"input_size": 64, "resize_size": 10**6}),
+            "4096 or less",
+        ),
     ],
 )
 def test_what_fits_its_hash_is_still_checked(damage: Any, said: str, tmp_path: Path) -> None:

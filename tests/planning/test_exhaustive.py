@@ -159,7 +159,13 @@ def test_a_slower_edge_leaves_the_cloud_as_it_is() -> None:
         for name in {row.way for row in rows}
     }
     assert lines.keys() == {"cloud only", "whole network on the edge", "never"}
-    assert len({ms for _, ms in lines["cloud only"]}) == 1
+    upload = times.requests[0, IMAGE]
+    alone_ms = upload.codec_ms + times.link.latency_ms(upload.sent_bytes) + upload.cloud_ms
+    assert [ms for _, ms in lines["cloud only"]] == pytest.approx(len(rows) // 3 * [alone_ms])
+    slowdowns = [slowdown for slowdown, _ in lines["cloud only"]]
+    for marked in (1, 10, 100):
+        assert any(slowdown == pytest.approx(marked) for slowdown in slowdowns)
+    assert slowdowns == sorted(set(slowdowns))
     own_ms = times.preprocess_ms + times.classifier_ms + times.whole_ms
     for slowdown, ms in lines["whole network on the edge"]:
         assert ms == pytest.approx(slowdown * own_ms)

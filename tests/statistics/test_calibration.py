@@ -24,6 +24,7 @@ from eenn.statistics.calibration import (
     nll,
     probabilities,
     reliability_bins,
+    weight_of,
 )
 
 Floats = NDArray[np.float64]
@@ -160,12 +161,32 @@ def test_few_images_still_mend_what_is_far_from_calibrated() -> None:
     assert nll(3 * unseen, truth, temperature) < 0.8 * nll(3 * unseen, truth)
 
 
+@pytest.mark.parametrize(
+    ("images", "classes", "exits", "expected"),
+    [
+        (60, 5, 1, 0.5),  # more than a nat each: images count
+        (60, 5, 2, 0.2),
+        (60, 2, 1, np.log(2) ** 2 / (np.log(2) ** 2 + 1)),
+        (6000, 5, 1, 1 / (1 + 0.01**2)),
+    ],
+)
+def test_samples_weigh_by_their_number_or_their_nats(
+    images: int, classes: int, exits: int, expected: float
+) -> None:
+    logits, labels = np.zeros((images, classes)), np.zeros(images, np.int64)
+    given = {} if exits == 1 else {"exits": exits}
+    assert weight_of(logits, labels, **given) == pytest.approx(expected, rel=1e-9)
+    assert weight_of(1e9 * np.eye(classes), np.arange(classes)) == 0
+
+
 def test_exits_that_validation_does_not_decide_are_named() -> None:
     many, labels = draw_logits(0, samples=500)
     right = 9 * np.eye(5)[labels]
     assert how_fitted(many[None], labels) == "minimal NLL on 500 validation samples"
     said = how_fitted(np.stack([many, right]), labels)
     assert said.endswith("too little weight: exit 2 (0.00)")
+    said = how_fitted(np.stack([right, many, right]), labels)
+    assert said.endswith("weight: exit 1 (0.00), exit 3 (0.00)")
     few = how_fitted(many[None, :20], labels[:20])
     assert "on 20 validation samples; held near 1" in few
 

@@ -97,6 +97,12 @@ def test_a_mean_over_some_samples_is_resampled_with_their_number() -> None:
     np.testing.assert_allclose(found, scipys.confidence_interval, rtol=0, atol=noise)
 
 
+def test_samples_that_a_mean_leaves_out_move_nothing() -> None:
+    values, where = np.array([[5.0, 5.0, 5.0, -1e6]]), np.array([[True, True, True, False]])
+    low, high = metrics.Resamples(4, 200).mean_interval(values, where)
+    assert (low[0], high[0]) == (5.0, 5.0)
+
+
 def test_bootstrap_memory_does_not_grow_with_the_resamples() -> None:
     values = np.random.default_rng(0).random(30_000)
     tracemalloc.start()
