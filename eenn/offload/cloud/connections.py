@@ -269,6 +269,11 @@ class _Ending:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._transport, name)
 
+    def write(self, data: bytes) -> None:
+        # uvicorn tells only the newest of several requests that the connection was cut off.
+        if not self._transport.is_closing():
+            self._transport.write(data)
+
     def close(self) -> None:
         self._protocol.end()
 
