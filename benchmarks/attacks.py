@@ -162,7 +162,8 @@ def quantiles(ms: list[float]) -> dict[str, float]:
     if not ms:
         return {}
     median, p99 = np.quantile(ms, [0.5, 0.99])
-    return {"median": round(median, 1), "p99": round(p99, 1), "largest": round(max(ms), 1)}
+    named = {"median": float(median), "p99": float(p99), "largest": max(ms)}
+    return {name: round(value, 1) for name, value in named.items()}
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from ipaddress import ip_address
+from typing import NamedTuple
 
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
@@ -121,6 +122,13 @@ class Guarding:
         return None
 
 
+class Body(NamedTuple):
+    """A body as it came, and its bytes when it is decompressed."""
+
+    content: bytes
+    declared_bytes: int
+
+
 class Bodies:
     """Reads requests' bodies, within limits of each and of all together.
 
@@ -155,7 +163,7 @@ class Bodies:
                 )
 
     @asynccontextmanager
-    async def read(self, http: Request, bounds: Bounds) -> AsyncIterator[bytes]:
+    async def read(self, http: Request, bounds: Bounds) -> AsyncIterator[Body]:
         """The body, which counts until the block ends with all that it takes decompressed.
 
         Raises:
@@ -176,9 +184,10 @@ class Bodies:
                     raise self._too_large(memory.held)
             memory.until(None, slow)
             body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
-            more = declared_bytes(body, http.headers, bounds) - len(body)
-            memory.take(max(more, 0), 0)
-            yield body
+            declared = declared_bytes(body, http.headers, bounds)
+            more = max(declared - len(body), 0)
+            memory.take(more, more)
+            yield Body(body, declared)
 
     def _too_large(self, length: int) -> Refused:
         allowed = self._max_bytes

@@ -28,7 +28,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from eenn.errors import EennError
-from eenn.offload.cloud.admission import Bodies, Guarding, Refused, refused, reply_to
+from eenn.offload.cloud.admission import Bodies, Body, Guarding, Refused, refused, reply_to
 from eenn.offload.cloud.batching import Batcher, QueueFull
 from eenn.offload.cloud.images import ImageDecoder
 from eenn.offload.cloud.metrics import CloudMetrics
@@ -190,12 +190,12 @@ class CloudService:
             return Bounds.of_files(self.settings.max_body_bytes, self._batcher.limit)
         return Bounds.of_features(self.settings.max_body_bytes, self._batcher.limit, largest.shape)
 
-    async def _decoded(self, body: bytes, headers: Headers, bounds: Bounds) -> Request:
-        work = partial(decode_request, body, dict(headers), bounds)
-        is_small = len(body) <= INLINE_BYTES and "content-encoding" not in headers
-        if is_small and (JSON_LENGTH in headers or len(body) <= INLINE_JSON_BYTES):
+    async def _decoded(self, body: Body, headers: Headers, bounds: Bounds) -> Request:
+        work = partial(decode_request, body.content, dict(headers), bounds)
+        is_small = body.declared_bytes <= INLINE_BYTES and "content-encoding" not in headers
+        if is_small and (JSON_LENGTH in headers or body.declared_bytes <= INLINE_JSON_BYTES):
             return work()
-        return await self._parsing.run(len(body), work)
+        return await self._parsing.run(body.declared_bytes, work)
 
     async def _features(
         self, http: HttpRequest, request: Request, model: ServedModel, tensor: Tensor

@@ -48,6 +48,16 @@ class Bounds:
         lists = in_json * sum(math.prod(shape[:depth]) for depth in range(len(shape)))
         return cls(content_bytes, in_json * size, lists, samples)
 
+    def check_json_bytes(self, given: int) -> None:
+        """Refuse JSON of more bytes than the numbers take.
+
+        Raises:
+            Malformed: it has more.
+        """
+        allowed = JSON_TEXT_BYTES + NUMBER_BYTES * self.numbers
+        if given > allowed:
+            raise Malformed(f"{given} bytes of JSON; at most {allowed} are taken; {_IN_BYTES}")
+
     def check_json(self, body: bytes, end: int) -> None:
         """Count the marks of a message's JSON, its first `end` bytes, without parsing it.
 
@@ -56,9 +66,6 @@ class Bounds:
         Raises:
             Malformed: it holds more than allowed.
         """
-        json_bytes = JSON_TEXT_BYTES + NUMBER_BYTES * self.numbers
-        if end > json_bytes:
-            raise Malformed(f"{end} bytes of JSON; at most {json_bytes} are taken; {_IN_BYTES}")
         for mark, more, what in (
             (b",", self.numbers, "elements"),
             (b"[", self.lists, "lists"),

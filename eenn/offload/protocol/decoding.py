@@ -8,7 +8,6 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from itertools import chain
-from types import ModuleType
 from typing import NoReturn, TypeVar
 
 import numpy as np
@@ -44,9 +43,7 @@ def declared_bytes(body: bytes, headers: Mapping[str, str], bounds: Bounds) -> i
         BadRequest: more than allowed, or no declaration.
     """
     with malformed_as(BadRequest):
-        if _encoding(headers) == "identity":
-            return len(body)
-        return _declared_bytes(import_zstandard(), body, bounds.content_bytes)
+        return _declared_bytes(body, headers, bounds)
 
 
 def decode_request(
@@ -93,20 +90,22 @@ def _split(
     body: bytes, headers: Mapping[str, str], bounds: Bounds
 ) -> tuple[JsonObject, bytes, int]:
     """The JSON header, the whole body decompressed, and where in it the tensors start."""
-    if _encoding(headers) == "zstd":
-        body = _decompress(body, bounds.content_bytes)
-    length = _header(headers, JSON_LENGTH, str(len(body)))
+    size = _declared_bytes(body, headers, bounds)
+    length = _header(headers, JSON_LENGTH, str(size))
     # int() alone would take signs, blanks, underscores and other alphabets' digits.
     if not (length.isascii() and length.isdigit() and len(length) < 20):
         raise Malformed(f"{JSON_LENGTH} is {brief(length)}; it has to be a number of bytes")
     start = int(length)
-    if start > len(body):
-        raise Malformed(f"{JSON_LENGTH} is {start}, but the body has {len(body)} bytes")
-    if start == 0 < len(body):
+    if start > size:
+        raise Malformed(f"{JSON_LENGTH} is {start}, but the body has {size} bytes")
+    if start == 0 < size:
         raise Malformed(
             f"{JSON_LENGTH} is 0, as of a raw binary request; allowed is a JSON header that says "
             "name, datatype and shape of the bytes behind it"
         )
+    bounds.check_json_bytes(start)
+    if _encoding(headers) == "zstd":
+        body = _decompress(body)
     bounds.check_json(body, start)
     try:
         # RFC 8259 lets a receiver pass over a byte order mark.
@@ -130,21 +129,25 @@ def _encoding(headers: Mapping[str, str]) -> str:
     return encoding
 
 
-def _declared_bytes(zstandard: ModuleType, body: bytes, max_bytes: int) -> int:
+def _declared_bytes(body: bytes, headers: Mapping[str, str], bounds: Bounds) -> int:
+    if _encoding(headers) == "identity":
+        return len(body)
+    zstandard = import_zstandard()
     try:
         # A frame without a size says 2^64 - 1.
         declared: int = zstandard.get_frame_parameters(body).content_size
     except zstandard.ZstdError as error:
         raise Malformed(f"the body is not the zstd it says it is: {error}") from error
-    if declared > max_bytes:
-        raise Malformed(f"a zstd body has to declare its size, at most {max_bytes} bytes")
+    if declared > bounds.content_bytes:
+        raise Malformed(
+            f"a zstd body has to declare its size, at most {bounds.content_bytes} bytes"
+        )
     return declared
 
 
-def _decompress(body: bytes, max_bytes: int) -> bytes:
+def _decompress(body: bytes) -> bytes:
+    """The content, of as many bytes as the body declares: those are allocated."""
     zstandard = import_zstandard()
-    # One-shot decompression allocates what the frame declares.
-    _declared_bytes(zstandard, body, max_bytes)
     try:
         decompressor = zstandard.ZstdDecompressor(max_window_size=ZSTD_WINDOW_BYTES)
         content: bytes = decompressor.decompress(body, allow_extra_data=False)

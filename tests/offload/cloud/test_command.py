@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import resource
 import shutil
 import signal
 import socket
@@ -29,6 +30,7 @@ from eenn.artifact.manifest import manifest_id
 from eenn.errors import EennError
 from eenn.offload.client.http_cloud import HttpCloud
 from eenn.offload.cloud.command import RunningCloud, main, running
+from eenn.offload.cloud.settings import MAX_CONNECTIONS, MAX_REFUSED_CONNECTIONS
 from eenn.offload.edge.clouds import LocalCloud
 from eenn.offload.graphs.index import Graphs
 from eenn.offload.protocol.codecs import pack, unpack
@@ -325,6 +327,22 @@ def test_who_serves_everybody_is_warned(
     with running([exported.path], host="0.0.0.0"):
         pass
     assert capsys.readouterr().err == "warning: no --token-file, so 0.0.0.0 serves everybody\n"
+
+
+def test_more_files_may_be_open_than_a_shell_allows(
+    exported: Exported, capsys: pytest.CaptureFixture[str]
+) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard < 2000:
+        pytest.skip("this machine allows no more")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (700, hard))
+    try:
+        with running([exported.path]) as server:
+            allowed, _ = psutil.Process(server.process.pid).rlimit(psutil.RLIMIT_NOFILE)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert allowed >= MAX_CONNECTIONS + MAX_REFUSED_CONNECTIONS + 100
+    assert f"raised the limit of open files from 700 to {allowed}" in capsys.readouterr().err
 
 
 def test_the_same_artifact_twice_is_a_mistake(exported: Exported) -> None:

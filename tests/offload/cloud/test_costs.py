@@ -282,6 +282,32 @@ def test_bodies_count_with_all_that_they_take_decompressed(
     assert metrics(cloud)['eenn_refused_total{cause="full"}'] == 3
 
 
+def test_bodies_that_grow_give_way_to_small_ones(
+    cloud: InProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pixels = np.zeros((80, 3, 32, 32), np.uint8)
+    body, headers = encode_request(Request({"features": pixels}), compress=True)
+    gate, real = Gate(), app.decode_request
+
+    def held(content: bytes, given: Any, bounds: Any) -> Any:
+        if "content-encoding" in given:
+            assert gate.wait(PATIENCE_S)
+        return real(content, given, bounds)
+
+    async def crowd() -> tuple[int, list[int]]:
+        monkeypatch.setattr(app, "decode_request", held)
+        calls = [asyncio.create_task(cloud.call("POST", INFER, [body], headers)) for _ in range(9)]
+        await until(lambda: sum(call.done() for call in calls) == 1)  # 8 of them are held.
+        features = np.zeros((8, 3, 32, 32), np.float16)
+        small = await cloud.call("POST", INFER, **features_request(features))
+        gate.set()
+        return small.status, [reply.status for reply in await asyncio.gather(*calls)]
+
+    status, others = cloud.run(crowd())
+    assert status == 200
+    assert sorted(others) == 7 * [400] + 2 * [429]
+
+
 def test_large_bodies_give_way_to_small_ones(cloud: InProcess) -> None:
     def upload(size: int) -> Callable[[], "asyncio.Task[Reply]"]:
         given = {"chunks": [size * b"x"], "headers": {"Content-Length": "262144"}}
