@@ -210,7 +210,7 @@ def samples_needed(
     while p_value(mean_loss, enough, max_risk) > delta:
         enough *= 2
     # From there on it may still fail where another loss comes in, so the last failure counts.
-    counts = np.arange(enough // 2, enough + 1).clip(1)
+    counts = np.arange(enough // 2, 2 * enough).clip(1)
     failing = p_value(mean_loss, counts, max_risk) > delta
     return int(counts[failing].max(initial=0)) + 1
 

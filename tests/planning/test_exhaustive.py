@@ -1,6 +1,7 @@
 """Plans against a plain loop over samples and a brute-force choice."""
 
 import math
+from dataclasses import replace
 from itertools import combinations
 
 import numpy as np
@@ -148,6 +149,23 @@ def test_where_bytes_cost_nothing_the_link_is_only_fast() -> None:
     found = fit_link([1_000, 2_000, 3_000], [0.4, 0.3, 0.2])
     assert found.bandwidth_mbps == 1e5
     assert found.rtt_ms >= 0
+
+
+def test_every_measured_part_is_listed_with_its_name() -> None:
+    times = drawn_times(3)
+    listed = {part.part: part for part in times.parts()}
+    assert listed["preprocessing"].ms == times.preprocess_ms
+    assert listed["distortion classifier"].ms == times.classifier_ms
+    assert listed["whole network"].ms == times.whole_ms
+    for (start, stop), ms in times.stage_ms.items():
+        assert listed[f"segments {start + 1} to {stop}, head {stop}"].ms == ms
+    for (cut, payload), request in times.requests.items():
+        part = listed[f"after segment {cut}, {payload}"]
+        assert (part.place, part.ms) == ("cloud", request.cloud_ms)
+        assert (part.codec_ms, part.sent_bytes) == (request.codec_ms, request.sent_bytes)
+    assert len(listed) == 3 + len(times.stage_ms) + len(times.requests)
+    silent = replace(times, classifier_ms=0.0)
+    assert "distortion classifier" not in {part.part for part in silent.parts()}
 
 
 def test_a_slower_edge_leaves_the_cloud_as_it_is() -> None:

@@ -192,7 +192,7 @@ def test_the_bound_is_monotone(method: str) -> None:
 
 
 @every_method
-@pytest.mark.parametrize("mean", [0.0, 0.004, 0.01])
+@pytest.mark.parametrize("mean", [0.0, 0.004, 0.01, 0.013])
 def test_so_many_samples_are_needed_and_one_less_is_too_few(method: str, mean: float) -> None:
     needed = samples_needed(mean, 0.02, 0.1, method)
     assert needed is not None
@@ -203,6 +203,11 @@ def test_so_many_samples_are_needed_and_one_less_is_too_few(method: str, mean: f
     if not mean:
         # (1 - 0.02) ** n <= 0.1
         assert needed == math.ceil(math.log(0.1) / math.log(0.98))
+
+
+def test_a_p_value_of_just_delta_passes() -> None:
+    """One sample without a loss has a p-value of one half for a risk of one half."""
+    assert samples_needed(0.0, 0.5, 0.5, "clopper_pearson") == 1
 
 
 def test_no_number_of_samples_shows_a_risk_that_is_there() -> None:

@@ -50,7 +50,9 @@ def assert_same(found: Request, expected: Request) -> None:
 def test_a_request_is_the_bytes_that_tritonclient_makes_of_it() -> None:
     body, headers = encode_request(triton_request())
     assert body == TRITON_JSON + TRITON_BYTES
-    assert headers[JSON_LENGTH] == str(len(TRITON_JSON))
+    assert headers == {
+        "Content-Type": "application/octet-stream", JSON_LENGTH: str(len(TRITON_JSON)),
+    }  # fmt: skip
     assert_same(decode_request(body, headers), triton_request())
     assert_same(decode_request(body, {JSON_LENGTH.lower(): headers[JSON_LENGTH]}), triton_request())
 
@@ -185,6 +187,13 @@ def test_uint8_features_need_a_usable_scale(parameters: dict[str, Any]) -> None:
         unpack(np.zeros((1, 2), np.uint8), parameters)
     with pytest.raises(BadRequest, match="not BYTES"):
         unpack(files(b"jpeg"), {"scale": 1.0, "zero_point": 0})
+
+
+def test_a_response_without_bytes_says_that_it_is_json() -> None:
+    request = Request(triton_request().inputs, outputs={"logits": False})
+    body, headers = encode_response(request, "m", {"logits": np.ones((1, 2), np.float32)})
+    assert headers == {"Content-Type": "application/json"}
+    assert json.loads(body)["outputs"][0]["data"] == [1, 1]
 
 
 def test_scale_and_zero_point_go_as_far_as_float32_and_whole_floats() -> None:
