@@ -169,8 +169,8 @@ async def numbers_within_bounds(target: Target) -> None:
 
 
 async def slow_readers(target: Target) -> None:
-    """Large replies that nobody reads, on 60 connections."""
-    content = 8 * echo(16)
+    """Replies that nobody reads, on 60 connections."""
+    content = echo(1)
     await repeated(target, 60, lambda: target.hold(content))
 
 

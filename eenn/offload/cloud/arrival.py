@@ -89,6 +89,8 @@ class GatedServer(uvicorn.Server):
         except BaseException as error:
             self._gate.leave(guarded)
             accepted.close()
+            # uvloop does not tell a protocol that its connection was cancelled.
+            self.server_state.connections.discard(guarded)
             if not isinstance(error, OSError):
                 raise
             self._gate.say("handshake", "a TLS handshake that failed or took too long")

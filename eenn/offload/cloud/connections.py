@@ -18,6 +18,7 @@ from eenn.offload.cloud.settings import (
     LINGER_BYTES,
     LINGER_S,
     MAX_HEAD_BYTES,
+    MAX_PIPELINED,
     PROBE_S,
     UNREAD_BYTES,
     WRITE_TIMEOUT_S,
@@ -50,7 +51,7 @@ class GuardedProtocol(HttpToolsProtocol, Visitor):
         self._idle_bytes = self._unheard_bytes = 0
         # No request has begun whose body is not there.
         self._is_between = True
-        self._can_say = self._is_leaving = False
+        self._can_say = self._is_leaving = self._is_deaf = False
 
     def arrive(self, address: str, arriving: "asyncio.Task[None]") -> None:
         """Count the connection, on which TLS may have to be agreed before anything is said.
@@ -81,7 +82,7 @@ class GuardedProtocol(HttpToolsProtocol, Visitor):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        if self._is_leaving:
+        if self._is_leaving or self._is_deaf:
             self._unheard_bytes += len(data)
             if self._unheard_bytes > LINGER_BYTES:
                 self._wire.abort()
@@ -108,8 +109,11 @@ class GuardedProtocol(HttpToolsProtocol, Visitor):
         return True
 
     def on_headers_complete(self) -> None:
-        if self.parser.should_upgrade():
-            return  # It comes once more.
+        if len(self.pipeline) >= MAX_PIPELINED:
+            # Those are answered, and the reply to the last says that the rest was not heard.
+            self._is_deaf, self.cycle.keep_alive = True, False
+        if self._is_deaf or self.parser.should_upgrade():
+            return  # With the wish for another protocol passed over, it comes once more.
         self._disarm("head")
         self._is_between, self._idle_bytes = False, 0
         self._gate.move(self, Stage.SENDING)
@@ -117,10 +121,11 @@ class GuardedProtocol(HttpToolsProtocol, Visitor):
 
     def on_body(self, body: bytes) -> None:
         self._idle_bytes = 0
-        super().on_body(body)
+        if not self._is_deaf:
+            super().on_body(body)
 
     def on_message_complete(self) -> None:
-        if self.parser.should_upgrade():
+        if self._is_deaf or self.parser.should_upgrade():
             return
         self._is_between, self._idle_bytes = True, 0
         super().on_message_complete()
@@ -174,7 +179,8 @@ class GuardedProtocol(HttpToolsProtocol, Visitor):
         if self._is_leaving:
             return
         self._is_leaving = True
-        if self._is_between and not self._idle_bytes and self.stage not in _UNHEARD:
+        is_heard = self._is_between and not self._idle_bytes and not self._is_deaf
+        if is_heard and self.stage not in _UNHEARD:
             self._wire.close()
             self._arm("end", WRITE_TIMEOUT_S, self._wire.abort)
             return

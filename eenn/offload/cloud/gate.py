@@ -17,6 +17,7 @@ from eenn.offload.cloud.settings import (
     IDLE_S,
     LOG_INTERVAL_S,
     MAX_REFUSED_CONNECTIONS,
+    SENDING_S,
     SHARE_OF_ADDRESS,
 )
 
@@ -34,7 +35,7 @@ class Stage(IntEnum):
 
 
 # Seconds of a stage after which a connection may be asked to make room.
-_PATIENCE_S = {Stage.ARRIVING: 0.0, Stage.IDLE: IDLE_S, Stage.SENDING: IDLE_S}
+_PATIENCE_S = {Stage.ARRIVING: 0.0, Stage.IDLE: IDLE_S, Stage.SENDING: SENDING_S}
 
 
 class Visitor(ABC):

@@ -25,9 +25,11 @@ HEAD_TIMEOUT_S = 10.0
 MAX_HEAD_BYTES = 2**16  # nginx takes half of that
 # A new connection costs the edge more than one that is kept costs the cloud.
 KEEP_ALIVE_S = 120
-# A connection may end to make room if it has been idle, or its request in coming, for longer:
-# a request that was on its way has arrived by then.
-IDLE_S = 5.0
+# A connection may end to make room if it has been idle for longer, as a request that was on its way
+# has arrived by then; or if its request has been in coming for longer.
+IDLE_S, SENDING_S = 5.0, 1.0
+# Requests that one connection may send ahead; each takes some 4 KiB before it is answered.
+MAX_PIPELINED = 64
 # A reply of which more than so much is not sent after that time ends its connection; a slow mobile
 # network takes ten times as much, and what is less waits with the connection.
 UNREAD_BYTES, WRITE_TIMEOUT_S = 2**14, 10.0

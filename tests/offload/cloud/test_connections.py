@@ -369,6 +369,18 @@ def test_a_wish_for_another_protocol_is_passed_over(size: int) -> None:
         assert served.service.asked == [hidden, b"", b"plain", b"pieces"]
 
 
+def test_more_requests_at_once_than_are_kept_are_not_heard() -> None:
+    sent = 1000 * post("/echo", b"one of many")
+    with serving() as served, ExitStack() as stack:
+        connection = connected(served.address, stack)
+        Thread(target=connection.sendall, args=[sent]).start()
+        received = all_of(connection)
+        replies = received.count(b"HTTP/1.1 200 OK")
+        assert connections.MAX_PIPELINED <= replies == received.count(b"one of many") < 100
+        assert received.count(b"connection: close") == 1
+        assert served.service.asked == replies * [b"one of many"]
+
+
 def test_this_is_no_proxy() -> None:
     with serving() as served, ExitStack() as stack:
         connection = connected(served.address, stack)

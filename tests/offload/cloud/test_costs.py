@@ -285,7 +285,7 @@ def test_bodies_count_with_all_that_they_take_decompressed(
 def test_bodies_that_grow_give_way_to_small_ones(
     cloud: InProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pixels = np.zeros((80, 3, 32, 32), np.uint8)
+    pixels = np.zeros((85, 3, 32, 32), np.uint8)
     body, headers = encode_request(Request({"features": pixels}), compress=True)
     gate, real = Gate(), app.decode_request
 

@@ -9,7 +9,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from eenn.offload.cloud import gate as gate_module
 from eenn.offload.cloud.gate import Gate, Stage, Visitor, network_of
-from eenn.offload.cloud.settings import IDLE_S
+from eenn.offload.cloud.settings import IDLE_S, SENDING_S
 
 LIMIT, OF_ADDRESS, REFUSED = 8, 6, 3
 
@@ -79,7 +79,7 @@ class Model(RuleBasedStateMachine):
 
     def first_to_go(self, guests: list[Guest]) -> Guest | None:
         for stage in (Stage.ARRIVING, Stage.IDLE, Stage.SENDING):
-            patience_s = 0.0 if stage == Stage.ARRIVING else IDLE_S
+            patience_s = {Stage.IDLE: IDLE_S, Stage.SENDING: SENDING_S}.get(stage, 0.0)
             found = [
                 guest
                 for guest in guests
