@@ -149,8 +149,25 @@ def _with_header(random: Random, body: bytes, headers: dict[str, str]) -> Sent:
     return body, headers | {name: random.choice((*HEADERS, str(random.randrange(3000))))}
 
 
+def _with_nothing(random: Random, *_: object) -> Sent:
+    """A tensor with a dimension of 0, all of whose bytes or numbers are there."""
+    shape = [random.choice((0, 1, 3)) for _ in range(random.randrange(1, 5))]
+    shape[random.randrange(len(shape))] = 0
+    entry: dict[str, Json] = {
+        "name": "features", "shape": shape,
+        "datatype": random.choice(("FP32", "FP16", "UINT8", "BYTES")),
+    }  # fmt: skip
+    if random.random() < 0.5:
+        entry["parameters"] = {"binary_data_size": 0}
+    else:
+        entry["data"] = np.empty(shape).tolist()
+    text = json.dumps({"inputs": [entry]}).encode()
+    return text, {JSON_LENGTH: str(len(text))}
+
+
 _DAMAGES: tuple[Callable[[Random, bytes, dict[str, str]], Sent], ...] = (
     _with_bytes,
     _with_member,
     _with_header,
+    _with_nothing,
 )

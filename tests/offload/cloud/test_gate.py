@@ -21,13 +21,13 @@ class Guest(Visitor):
         self.address, self.told = address, ""
 
     def make_room(self) -> None:
-        self.told = "make room"
+        self.told += "make room"
 
     def refuse_entry(self) -> None:
-        self.told = "refused"
+        self.told += "refused"
 
     def cut_off(self) -> None:
-        self.told = "cut off"
+        self.told += "cut off"
 
 
 class Model(RuleBasedStateMachine):
