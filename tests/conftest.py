@@ -1,7 +1,8 @@
 """Fixtures that several test files share."""
 
+import logging
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,6 +28,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put files with slow tests first, so that no process ends alone with the longest of them."""
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path not in slow)
+
+
+@pytest.fixture(autouse=True)
+def close_log_files() -> Iterator[None]:
+    """Close the log files of Hydra's jobs, which whoever configures logging next may not know."""
+    yield
+    root = logging.getLogger()
+    for handler in root.handlers[:]:
+        if type(handler) is logging.FileHandler:
+            root.removeHandler(handler)
+            handler.close()
 
 
 @pytest.fixture(scope="session")
