@@ -80,6 +80,24 @@ def test_a_reset_meets_connections_old_and_new() -> None:
             exchange_ms(after)
 
 
+def test_what_came_during_a_reset_is_reset_though_the_link_is_up_when_its_turn_comes() -> None:
+    with connected(FAST) as (link, _):
+
+        async def accept_during_a_reset() -> socket.socket:
+            await link._switch("reset")
+            client = connect(link)
+            assert link._listener
+            link._accept(link._listener)
+            await link._switch("up")
+            return client
+
+        client = asyncio.run_coroutine_threadsafe(accept_during_a_reset(), link._loop).result()
+        with client, pytest.raises(ConnectionResetError):
+            exchange_ms(client)
+        with connect(link) as after:
+            exchange_ms(after)
+
+
 def test_a_trace_is_followed() -> None:
     refused: list[float] = []
     stalled: list[tuple[float, float]] = []
