@@ -199,8 +199,9 @@ def tradeoff(case: Case, active: tuple[int, ...], validation: Validation) -> lis
     Bounds and baselines come with them.
     """
     policies = [
-        Swept(name, {}, policy.knob.curve(len(active)) if policy.knob else ())
+        Swept(name, settings, policy.knob.curve(len(active)) if policy.knob else ())
         for name, policy in POLICIES.items()
+        for settings in policy.drawn
     ]
     decided = by_policies(case, policies, [active], validation)
     decided += by_baselines(case, CURVE, active)

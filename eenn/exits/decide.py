@@ -61,7 +61,7 @@ def decide(
     seen: list[ExitProbs] = []
     for exit in order:
         seen.append(outputs[exit])
-        last = bool(active) and exit == active[-1]
+        last = exit in (*active[-1:], branches)
         leaving = undecided & policy.accept(seen, last)
         settle(leaving, policy.answer(seen))
         taken[leaving] = exit

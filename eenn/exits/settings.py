@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from itertools import product
 from typing import cast
 
 from eenn.errors import EennError
@@ -44,7 +45,7 @@ class Setting:
         """How the policy or the baseline is printed."""
         if self.baseline is not None or self.policy is None:
             return self.baseline.value if self.baseline else ""
-        return f"{self.policy.name}, {self.goal}" if self.goal else self.policy.name
+        return f"{self.policy.label}, {self.goal}" if self.goal else self.policy.label
 
     @property
     def knob(self) -> str:
@@ -107,25 +108,36 @@ class Swept:
 
 def swept(
     name: str, settings: Mapping[str, object], grids: Mapping[str, Sequence[KnobValue]]
-) -> Swept:
-    """Set out a policy over the values of its knob.
+) -> list[Swept]:
+    """Set out a policy over the values of its knob, once for every combination of other grids.
 
     Args:
-        settings: of the policy; the knob among them may be one value or a list of them.
+        settings: of the policy; the knob, and what `Policy.grids` names, may be one value or a list
+            of them.
         grids: values of knobs by name, for policies whose settings do not say.
 
     Raises:
         EennError: no policy of that name.
     """
-    knob, others = find_policy(name).knob, dict(settings)
+    policy = find_policy(name)
+    given = ((key, settings.get(key)) for key in policy.grids)
+    lists = {key: value for key, value in given if isinstance(value, list)}
+    combined = (dict(zip(lists, own, strict=True)) for own in product(*lists.values()))
+    return [_swept(policy, {**settings, **own}, grids) for own in combined]
+
+
+def _swept(
+    policy: type[Policy], settings: dict[str, object], grids: Mapping[str, Sequence[KnobValue]]
+) -> Swept:
+    knob = policy.knob
     if knob is None:
-        return Swept(name, others, ())
-    given = others.pop(knob.name, None)
+        return Swept(policy.name, settings, ())
+    given = settings.pop(knob.name, None)
     if given is None:
-        return Swept(name, others, grids.get(knob.name, [knob.default]))
+        return Swept(policy.name, settings, grids.get(knob.name, [knob.default]))
     # What is not a number the policy itself refuses.
     values = given if isinstance(given, list) else [given]
-    return Swept(name, others, cast(Sequence[KnobValue], values))
+    return Swept(policy.name, settings, cast(Sequence[KnobValue], values))
 
 
 @dataclass(frozen=True)

@@ -67,7 +67,7 @@ class Drawing:
             row.level == self.first_level
             and setting.baseline is None
             and setting.policy is not None
-            and setting.policy.name == self.policy
+            and setting.policy.label == self.policy
             and not setting.goal
         )
 
@@ -302,17 +302,16 @@ def quality_rows(quality: Sequence[ExitQuality]) -> list[dict[str, str]]:
 def fitted_cells(fitted: Fitted) -> dict[str, Cell]:
     """Lay a fitted policy out flat: what was fitted to which goal, and what it did."""
     goal, setting = fitted.goal, fitted.setting
-    cost = "validation_latency_ms" if goal.goal == "latency_ms" else "validation_macs"
     cells: dict[str, Cell] = {
         **flat(fitted.network),
-        "policy": fitted.policy.name,
+        "policy": fitted.policy.label,
         "active": setting.branches,
         setting.knob: setting.number,
         "goal": goal.goal,
         "limit": goal.limit,
         "validation_n": fitted.validation_n,
         "validation_accuracy": fitted.validation_accuracy,
-        cost: fitted.validation_cost,
+        f"validation_{goal.cost}": fitted.validation_cost,
     }
     if goal.goal == "risk":
         cells |= {"delta": goal.delta, "method": goal.method}

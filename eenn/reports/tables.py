@@ -54,6 +54,8 @@ def _setting_cells(setting: Setting) -> dict[str, Cell]:
         "thresholds": setting.value_text if isinstance(setting.value, tuple) else "",
         "active": setting.branches,
     }
+    if setting.policy is not None:
+        cells |= {name: getattr(setting.policy, name) for name in setting.policy.grids}
     # Policies with another knob have a column of its name.
     return cells if is_p_tar or not setting.knob else cells | {setting.knob: setting.number}
 

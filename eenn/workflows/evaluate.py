@@ -105,7 +105,7 @@ def run_evaluation(
         drawn.setdefault(name, artifact)
     drawing = Drawing(
         results,
-        evaluation.policies[0].name,
+        next((row.setting.policy.label for row in results.points if row.setting.policy), ""),
         {name: artifact.profile for name, artifact in drawn.items()},
         evaluation.distortion,
         evaluation.service,

@@ -68,7 +68,15 @@ def evaluation_of(settings: EvaluateSettings, policy_settings: PolicySettings) -
     """Set out what an evaluation computes: of several distortions and experts the first."""
     fit, goal = settings.fit, None
     if fit.goal is not None and fit.limit is not None:
-        goal = Goal(fit.goal, fit.limit, fit.delta, fit.method)
+        goal = Goal(
+            fit.goal,
+            fit.limit,
+            fit.delta,
+            fit.method,
+            fit.minimise,
+            fit.one_standard_error,
+            None if fit.strict is None else several(fit.strict),
+        )
     kind, levels = next(iter(settings.levels_of_kind.items()))
     return Evaluation(
         split=settings.split,
@@ -123,7 +131,7 @@ def policies_of(
             raise EennError(f"compare={name}: it is evaluated already; leave it out")
         policies[name] = policy_settings(name)
     grids = {"p_tar": p_tars_of(settings)}
-    return [swept(name, own, grids) for name, own in policies.items()]
+    return [one for name, own in policies.items() for one in swept(name, own, grids)]
 
 
 def p_tars_of(settings: EvaluateSettings | OffloadSettings) -> Sequence[KnobValue]:

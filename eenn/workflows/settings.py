@@ -142,6 +142,9 @@ class FitSettings:
 
     goal: str | None
     limit: float | None
+    minimise: str
+    one_standard_error: bool
+    strict: float | tuple[float, ...] | None
     delta: float
     method: str
 

@@ -4,14 +4,10 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from scipy.special import softmax
 from sklearn.metrics import roc_auc_score
 
-from eenn.errors import EennError
 from eenn.evaluation.exit_metrics import exit_quality
-from eenn.evaluation.fitting import Goal, fit
 from eenn.evaluation.grid import (
     Case,
     Service,
@@ -23,24 +19,19 @@ from eenn.evaluation.grid import (
     tradeoff,
 )
 from eenn.evaluation.rows import ExitTaken, Network, Point
-from eenn.exits.decide import decide
-from eenn.exits.policies.base import Policy, Validation
+from eenn.exits.policies.base import Validation
 from eenn.exits.policies.registry import POLICIES
-from eenn.exits.policies.threshold import CANDIDATES, Confidence
 from eenn.exits.settings import Baseline, Swept
 from eenn.planning.costs import CostModel, Costs, Link
 from eenn.records.records import ExitRecords, Origin
 from eenn.statistics.calibration import Temperatures, ece, nll
 from eenn.statistics.intervals import Estimate
-from eenn.statistics.risk_control import Infeasible
 
 NETWORK = Network("2 branches", 2, 0)
 VALIDATION = Validation((0.4, 0.6, 0.8))
 ORIGIN = Origin("an artifact", "test", "a split", "none", 0.0, 32)
 MACS = Costs((100.0, 200.0, 300.0), (1.0, 2.0, 3.0))
 TEMPERATURES = (1.5, 0.8, 1.2)
-# At a threshold of 1 nothing is lost then.
-LAST_EXIT = {"fallback_to": "last_exit"}
 
 
 def records(samples: int, seed: int = 0) -> ExitRecords:
@@ -152,7 +143,7 @@ def test_the_tradeoff_has_every_policy_from_always_to_never() -> None:
     rows = tradeoff(case(), (0, 1), VALIDATION)
     bounds = {Baseline.LAST_EXIT_ONLY, Baseline.EDGE_ONLY, Baseline.ORACLE}
     names = {row.setting.name for row in rows if row.setting.baseline is None}
-    assert names == set(POLICIES)
+    assert names == {*POLICIES, "confidence, strict 10"}
     assert {row.setting.baseline for row in rows} == {None, *bounds}
     confident = [row for row in rows if row.setting.name == "confidence"]
     assert confident[0].edge_probability.value == 1
@@ -161,69 +152,3 @@ def test_the_tradeoff_has_every_policy_from_always_to_never() -> None:
         for earlier, later in pairwise(confident)
     )
     assert [row.setting.value for row in rows if row.setting.name == "patience"] == [1, 2]
-
-
-@given(st.integers(0, 50), st.floats(0, 0.3))
-def test_the_fitted_drop_is_the_cheapest_of_all_candidates(seed: int, drop: float) -> None:
-    data = case(120, seed)
-    reference = (data.outputs[-1].prediction == data.labels).mean()
-    fitted = fit(
-        Goal("accuracy_drop", drop, 0.1, "hoeffding_bentkus"), data, "confidence", LAST_EXIT, (0, 1)
-    )
-    allowed = []
-    for p_tar in CANDIDATES:
-        decisions = decide(Confidence(p_tar=p_tar, **LAST_EXIT), data.outputs, (0, 1))
-        if (decisions.label == data.labels).mean() >= reference - drop - 1e-9:
-            allowed.append(data.costs.answer_macs(decisions).mean())
-    assert fitted.validation_cost == pytest.approx(min(allowed))
-
-
-@pytest.mark.parametrize(("goal", "limit"), [("macs", 450), ("latency_ms", 9)])
-def test_a_budget_is_kept_and_used(goal: str, limit: float) -> None:
-    fitted = fit(Goal(goal, limit, 0.1, "clopper_pearson"), case(), "confidence", LAST_EXIT, (0, 1))
-    assert 0.8 * limit <= fitted.validation_cost <= limit
-
-
-@pytest.mark.parametrize("name", sorted(POLICIES))
-@pytest.mark.parametrize("seed", [0, 1])
-def test_any_policy_is_fitted_to_the_best_value_of_its_knob(name: str, seed: int) -> None:
-    data = case(80, seed)
-    goal = Goal("macs", 450, 0.1, "clopper_pearson")
-    fitted = fit(goal, data, name, {}, (0, 1), VALIDATION)
-    knob = POLICIES[name].knob
-    assert knob
-    within = []
-    for value in knob.candidates(2):
-        policy = POLICIES[name].fit({knob.name: value}, VALIDATION)
-        decisions = decide(policy, data.outputs, (0, 1))
-        if data.costs.answer_macs(decisions).mean() <= goal.limit:
-            within.append((decisions.label == data.labels).mean())
-    assert fitted.validation_accuracy == pytest.approx(max(within))
-
-
-@pytest.mark.parametrize("method", ["hoeffding_bentkus", "clopper_pearson"])
-def test_a_fitted_risk_holds_on_fresh_samples(method: str) -> None:
-    goal = Goal("risk", 0.08, 0.1, method)
-    fresh = case(20_000, seed=999)
-    broken = bold = 0
-    for seed in range(40):
-        fitted = fit(goal, case(400, seed), "confidence", LAST_EXIT, (0, 1)).observed(fresh)
-        assert fitted.risk
-        broken += fitted.risk.test_risk > goal.limit
-        bold += fitted.setting.number < 0.9
-        assert fitted.risk.test_risk_upper_bound > fitted.risk.test_risk
-    assert broken <= 8
-    assert bold >= 20
-
-
-def test_impossible_fits_are_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(Infeasible, match=r"50 validation samples .*: no number would do"):
-        fit(Goal("risk", 0.001, 0.1, "hoeffding_bentkus"), case(50), "confidence", {}, (0,))
-
-    class Rigid(Policy):
-        def accept(self, seen: object, last: bool) -> np.ndarray:
-            raise AssertionError("not asked")
-
-    monkeypatch.setitem(POLICIES, "rigid", Rigid)
-    with pytest.raises(EennError, match="policy rigid has no knob to fit"):
-        fit(Goal("macs", 500, 0.1, "hoeffding_bentkus"), case(50), "rigid", {}, (0,))

@@ -52,6 +52,8 @@ def cases(draw: st.DrawFn) -> Case:
     cloud = not active or draw(st.booleans())
     given = {
         "p_tar": draw(eighths),
+        # Powers of two, so that no threshold is rounded.
+        "strict": draw(st.sampled_from([1, 2, 8])),
         "agree": draw(st.integers(1, 4)),
         "low": draw(eighths),
         "weights": tuple(draw(eighths) for _ in branches),
@@ -133,20 +135,23 @@ def one_image(
     for exit in [*active, last_exit] if cloud else active:
         label, confidence = best(exits[exit])
         evaluated.append((label, confidence))
+        is_inner = exit not in (*active[-1:], last_exit)
+        needed = 1 - (1 - p_tar) / given["strict"] if is_inner else p_tar
         if name == "entropy":
-            leaves = clearly(certainty_of(exits[exit]), p_tar)
+            leaves = clearly(certainty_of(exits[exit]), needed)
         elif name == "margin":
-            leaves = lead_of(exits[exit]) >= p_tar
+            leaves = lead_of(exits[exit]) >= needed
         elif name == "patience":
             recent = [earlier for earlier, _ in evaluated[-given["agree"] :]]
             leaves = recent == given["agree"] * [label]
         else:
-            leaves = confidence >= p_tar
+            leaves = confidence >= needed
+        most_confident = max(evaluated, key=lambda pair: pair[1])
+        is_low = name == "window" and most_confident[1] < given["low"]
+        if is_low and (leaves or exit in active[-1:]):
+            return exit, *most_confident
         if leaves:
             return exit, label, confidence
-        most_confident = max(evaluated, key=lambda pair: pair[1])
-        if name == "window" and exit in active[-1:] and most_confident[1] < given["low"]:
-            return exit, *most_confident
     if given["fallback_to"] == "most_confident":
         return exit, *most_confident
     return exit, label, confidence
@@ -185,7 +190,7 @@ def on_the_edge(
         if policy.accept(seen, branch == active[-1])[0]:
             return branch, policy.answer(seen), True
     seen.append(ExitProbs(branches, compute(branches)))
-    accepted = policy.accept(seen, False)[0]
+    accepted = policy.accept(seen, True)[0]
     return branches, policy.answer(seen) if accepted else policy.fallback(seen), False
 
 
@@ -194,7 +199,7 @@ def on_the_edge(
 def test_one_image_at_a_time_decides_as_all_records_at_once(name: str, classes: int) -> None:
     generator = np.random.default_rng(classes)
     logits = generator.normal(0, 2, (4, 40, classes)) * np.arange(1, 5)[:, None, None]
-    given = {"agree": 2, "low": 0.4, "weights": (0.3, 0.5, 0.9)}
+    given = {"agree": 2, "low": 0.4, "strict": 3, "weights": (0.3, 0.5, 0.9)}
     for p_tar in (0.0, 0.3, 0.6, 0.9, 1.0):
         policy = any_policy(name, {**given, "p_tar": p_tar})
         for active in ((), (1,), (0, 2), (0, 1, 2)):

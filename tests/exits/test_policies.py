@@ -221,7 +221,10 @@ def test_a_policy_takes_its_own_settings_from_those_of_all(name: str) -> None:
         ("random", {}, "policy random: allowed are confidence, entropy, .*, window"),
         *((name, {"p_tar": 1.5}, "p_tar=1.5: allowed is 0 to 1") for name in THRESHOLD_RULES),
         *((name, {"p_tar": math.nan}, "p_tar=nan: allowed is 0 to 1") for name in THRESHOLD_RULES),
-        *((name, {"fallback_to": "none"}, "allowed are most_confident, last") for name in POLICIES),
+        *(
+            (name, {"fallback_to": "none"}, "allowed are last_exit, most_confident")
+            for name in POLICIES
+        ),
         ("confidence", {"p_tar": (0.5, -0.1)}, "p_tar=-0.1: allowed is 0 to 1"),
         ("window", {"low": -1}, "low=-1: allowed is 0 to 1"),
         ("patience", {"agree": 0}, "policy.agree=0: allowed is a whole number of exits"),

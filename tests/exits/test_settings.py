@@ -33,15 +33,13 @@ def test_other_branches_are_refused(given: dict[str, object], said: str) -> None
 
 def test_a_knob_takes_its_values_from_the_policys_settings_then_from_the_grid_of_its_name() -> None:
     grids = {"p_tar": [0.5, 0.9]}
-    assert swept("margin", {"fallback_to": "last_exit"}, grids) == Swept(
-        "margin", {"fallback_to": "last_exit"}, [0.5, 0.9]
-    )
-    assert swept("patience", {"agree": 3}, grids).values == [3]
-    assert swept("patience", {"agree": [1, 2]}, grids).policies() == [
-        Patience(agree=1),
-        Patience(agree=2),
+    assert swept("margin", {"fallback_to": "last_exit"}, grids) == [
+        Swept("margin", {"fallback_to": "last_exit"}, [0.5, 0.9])
     ]
-    assert swept("patience", {}, grids).values == [2]
+    assert [one.values for one in swept("patience", {"agree": 3}, grids)] == [[3]]
+    (both,) = swept("patience", {"agree": [1, 2]}, grids)
+    assert both.policies() == [Patience(agree=1), Patience(agree=2)]
+    assert [one.values for one in swept("patience", {}, grids)] == [[2]]
 
 
 def test_settings_are_equal_exactly_if_they_answer_alike_and_print_their_knob() -> None:

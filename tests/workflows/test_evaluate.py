@@ -262,7 +262,7 @@ def test_thresholds_may_differ_between_exits(trained: Path) -> None:
         (("policy=patience", "policy.agree=x"), "a whole number of exits"),
         (("artifact=[]",), "allowed are one or more"),
         (("artifact=[latest,latest]",), "allowed are one or more different"),
-        (("policy.fallback_to=cloud",), "allowed are most_confident, last_exit"),
+        (("policy.fallback_to=cloud",), "allowed are last_exit, most_confident"),
         (("distortion.level=-1",), "allowed is 0 (none) or more"),
         (("distortion.kind=fog", "distortion.level=1"), "gaussian_blur"),
         (("link.bandwidth_mbps=0",), "bandwidth above 0"),

@@ -25,7 +25,7 @@ Floats = NDArray[np.float64]
 # What a knob is set to: one number, or one for every exit.
 KnobValue = float | tuple[float, ...]
 
-FALLBACKS = ("most_confident", "last_exit")
+FALLBACKS = ("last_exit", "most_confident")
 
 
 class ExitProbs:
@@ -163,14 +163,18 @@ class Policy(ABC):
     """When an image leaves, and with which answer.
 
     Args:
-        fallback_to: who answers for an image that no exit accepted: the `most_confident` of the
-            evaluated exits, as Pacheco et al. (2021) do, or the `last_exit`.
+        fallback_to: who answers for an image that no exit accepted: the `last_exit` that was
+            evaluated, or the `most_confident` of them, as in Pacheco et al. (2021).
     """
 
     name: ClassVar[str]
     knob: ClassVar[Knob | None] = None
+    # Settings beside the knob of which a list is a grid.
+    grids: ClassVar[tuple[str, ...]] = ()
+    # Settings beside the knob, each a curve of a trade-off.
+    drawn: ClassVar[Sequence[Mapping[str, object]]] = ({},)
 
-    fallback_to: str = "most_confident"
+    fallback_to: str = "last_exit"
 
     def __post_init__(self) -> None:
         if self.fallback_to not in FALLBACKS:
@@ -213,6 +217,11 @@ class Policy(ABC):
         return cls.of(settings)
 
     @property
+    def label(self) -> str:
+        """Name the policy in tables and legends, with what tells it from its like but its knob."""
+        return self.name
+
+    @property
     def knob_value(self) -> KnobValue:
         """What the knob is set to; NaN without a knob."""
         value: KnobValue = math.nan if self.knob is None else getattr(self, self.knob.name)
@@ -244,7 +253,8 @@ class Policy(ABC):
         """Decide which samples leave at the newest of the exits in `seen`, bool (samples,).
 
         Args:
-            last: whether this is the last active branch, behind which an image is offloaded.
+            last: whether this is the last active branch, behind which an image is offloaded, or the
+                last exit.
         """
 
     def answer(self, seen: Sequence[ExitProbs]) -> Answer:

@@ -26,7 +26,6 @@ class MeanOfBranches(Threshold):
     """
 
     weights: tuple[float, ...]
-    fallback_to: str = "last_exit"
 
     def __post_init__(self) -> None:
         super().__post_init__()

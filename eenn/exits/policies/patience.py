@@ -24,7 +24,6 @@ class Patience(Policy):
     knob: ClassVar[Knob | None] = AGREE
 
     agree: int
-    fallback_to: str = "last_exit"
 
     def __post_init__(self) -> None:
         super().__post_init__()

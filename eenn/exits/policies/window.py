@@ -3,18 +3,21 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from eenn.exits.policies.base import Answer, Bools, ExitProbs, check_share, most_confident
+import numpy as np
+
+from eenn.exits.policies.base import Answer, Bools, ExitProbs, check_share, most_confident, newest
 from eenn.exits.policies.registry import register
-from eenn.exits.policies.threshold import Threshold
+from eenn.exits.policies.threshold import ByConfidence
 
 
 @register("window")
 @dataclass(frozen=True, kw_only=True)
-class Window(Threshold):
+class Window(ByConfidence):
     """Offload only where the cloud can help: with a confidence between two thresholds.
 
-    Above `p_tar` an image leaves as usual. Below `low`, after the last active branch, the edge
-    answers too, with its most confident exit, as the cloud would probably be wrong as well.
+    Above `p_tar` an image leaves as usual. After the last active branch the edge also answers an
+    image of which every exit so far is less confident than `low`, as the cloud would probably be
+    wrong as well; the most confident of these exits gives the answer.
     """
 
     low: float = 0.2
@@ -23,14 +26,11 @@ class Window(Threshold):
         super().__post_init__()
         check_share("low", self.low)
 
-    @property
-    def least_confidence(self) -> float:
-        return self.p_tar
-
     def accept(self, seen: Sequence[ExitProbs], last: bool) -> Bools:
-        confidence = seen[-1].confidence
-        accepted = confidence >= self.p_tar
+        accepted = super().accept(seen, last)
         return accepted | (most_confident(seen).confidence < self.low) if last else accepted
 
     def answer(self, seen: Sequence[ExitProbs]) -> Answer:
-        return most_confident(seen)
+        usual, best = newest(seen), most_confident(seen)
+        is_low = best.confidence < self.low
+        return Answer(*(np.where(is_low, *pair) for pair in zip(best, usual, strict=True)))

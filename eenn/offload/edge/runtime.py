@@ -256,7 +256,7 @@ class EdgeRuntime:
         """Which of the samples left are accepted at an exit."""
         temperatures = [[self._temperatures[heads][exit]] for heads in batch.heads.tolist()]
         batch.seen.append(ExitProbs(exit, probabilities(logits / np.array(temperatures))))
-        return self.policy.accept(batch.seen, exit == self.split_point - 1)
+        return self.policy.accept(batch.seen, exit in (self.split_point - 1, self.branches))
 
     def _settle(self, batch: "_Batch", who: Bools, answer: Answer) -> None:
         """Note the newest exit's answer for the samples `who` of those left, and drop them."""
