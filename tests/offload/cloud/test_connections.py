@@ -4,8 +4,9 @@ import asyncio
 import re
 import socket
 import ssl
+import struct
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from threading import Event, Thread
@@ -14,14 +15,14 @@ import pytest
 import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from eenn.offload.cloud import arrival, connections
 from eenn.offload.cloud import gate as gate_module
 from eenn.offload.cloud.arrival import GatedServer
 from eenn.offload.cloud.gate import Gate, Stage
-from eenn.offload.cloud.settings import MAX_HEAD_BYTES
+from eenn.offload.cloud.settings import MAX_HEAD_BYTES, MAX_HEADERS
 from tests.offload.certificates import make_certificate
 from tests.offload.patience import PATIENCE_S, wait_until
 
@@ -42,6 +43,7 @@ class Service:
             routes=[
                 Route("/echo", self.echo, methods=["GET", "POST"]),
                 Route("/wait", self.wait, methods=["GET", "POST"]),
+                Route("/halves", self.halves, methods=["GET"]),
                 Route("/large", self.large, methods=["GET"]),
                 Route("/refuse", self.refuse, methods=["POST"]),
             ]
@@ -64,6 +66,15 @@ class Service:
         leaving.cancel()
         return PlainTextResponse("waited")
 
+    async def halves(self, _: Request) -> Response:
+        async def parts() -> AsyncIterator[bytes]:
+            yield b"first, "
+            self.waiting.set()
+            await asyncio.to_thread(self.go_on.wait, PATIENCE_S)
+            yield b"last"
+
+        return StreamingResponse(parts(), headers={"Content-Length": "11"})
+
     async def large(self, _: Request) -> Response:
         return Response(bytes(LARGE_BYTES))
 
@@ -85,7 +96,11 @@ class Served:
 
     def stop(self) -> None:
         self.server.should_exit = True
+        self.thread.join(PATIENCE_S)
+        has_ended = not self.thread.is_alive()
+        self.server.force_exit = True
         self.thread.join()
+        assert has_ended
 
 
 @contextmanager
@@ -388,6 +403,76 @@ def test_more_requests_at_once_than_are_kept_are_not_heard() -> None:
         assert connections.MAX_PIPELINED <= replies == received.count(b"one of many") < 100
         assert received.count(b"connection: close") == 1
         assert served.service.asked == replies * [b"one of many"]
+
+
+def with_headers(count: int) -> bytes:
+    return GET[:-2] + (count - 1) * b"X: y\r\n" + b"\r\n"
+
+
+def test_more_headers_than_anybody_sends_are_refused() -> None:
+    """They take many times the bytes that they come in."""
+    with serving() as served, ExitStack() as stack:
+        connection = connected(served.address, stack)
+        connection.sendall(with_headers(MAX_HEADERS))
+        assert reply(connection)[0] == 200
+        connection.sendall(with_headers(MAX_HEADERS + 1))
+        assert reply(connection)[0] == 431
+        assert all_of(connection) == b""
+        trailing = connected(served.address, stack)
+        chunks = post("/echo").replace(b"Content-Length: 0", b"Transfer-Encoding: chunked")
+        trailing.sendall(chunks + b"1\r\nx\r\n0\r\n" + MAX_HEADERS * b"X: y\r\n" + b"\r\n")
+        assert reply(trailing)[0] == 431
+
+
+@pytest.mark.parametrize(
+    "behind", [b"nonsense\r\n\r\n", with_headers(MAX_HEADERS + 1), (MAX_HEAD_BYTES + 1) * b"x"]
+)
+def test_no_refusal_overtakes_the_replies_before_it(behind: bytes) -> None:
+    with serving() as served, ExitStack() as stack:
+        connection = connected(served.address, stack)
+        connection.sendall(post("/wait") + post("/echo", b"second"))
+        assert served.service.waiting.wait(PATIENCE_S)
+        connection.sendall(behind)
+        wait_until(lambda: any(own._is_deaf for own in served.server.server_state.connections))
+        served.service.go_on.set()
+        assert [reply(connection) for _ in range(2)] == [
+            (200, b"waited"), (200, b'{"body":"second"}'),
+        ]  # fmt: skip
+        assert all_of(connection) == b""
+
+
+def test_who_leaves_with_several_requests_is_missed_by_the_first() -> None:
+    with serving() as served:
+        with socket.create_connection(served.address, PATIENCE_S) as connection:
+            connection.sendall(post("/wait") + GET)
+            assert served.service.waiting.wait(PATIENCE_S)
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        assert served.service.left.wait(PATIENCE_S)
+
+
+def test_nothing_is_said_between_the_bytes_of_a_reply() -> None:
+    with serving() as served, ExitStack() as stack:
+        connection = connected(served.address, stack)
+        connection.sendall(GET.replace(b"echo", b"halves") + GET)
+        connection.shutdown(socket.SHUT_WR)
+        assert served.service.waiting.wait(PATIENCE_S)
+        time.sleep(3 * connections.PROBE_S)
+        served.service.go_on.set()
+        assert reply(connection) == (200, b"first, last")
+        assert reply(connection) == (200, b'{"body":""}')
+
+
+def test_who_was_refused_and_lingers_makes_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    impatient(monkeypatch, Stage.SENDING)
+    monkeypatch.setattr(connections, "LINGER_S", 10 * PATIENCE_S)
+    with serving(limit=20) as served, ExitStack() as stack:
+        for _ in range(15):
+            lingering = connected(served.address, stack)
+            lingering.sendall(post("/refuse", bytes(100))[:-1])
+            assert reply(lingering)[0] == 429
+        newest = connected(served.address, stack)
+        newest.sendall(GET)
+        assert reply(newest)[0] == 200
 
 
 def test_this_is_no_proxy() -> None:
