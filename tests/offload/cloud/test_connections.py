@@ -1,6 +1,7 @@
 """One connection over its life: who is let in, what is heard, and that every end can be read."""
 
 import asyncio
+import errno
 import re
 import socket
 import ssl
@@ -180,6 +181,22 @@ def impatient(patch: pytest.MonkeyPatch, stage: Stage) -> None:
     patch.setitem(gate_module._PATIENCE_S, stage, 0.0)
 
 
+@pytest.mark.parametrize("loop", LOOPS)
+def test_a_head_is_waited_for_no_longer_than_allowed(
+    loop: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connections, "HEAD_TIMEOUT_S", 10 * PATIENCE_S)
+    with serving(loop=loop) as served, ExitStack() as stack:
+        kept = connected(served.address, stack)
+        kept.sendall(GET)
+        assert reply(kept)[0] == 200
+        monkeypatch.setattr(connections, "HEAD_TIMEOUT_S", 0.01)
+        assert all_of(connected(served.address, stack)) == b""  # Nothing was asked.
+        kept.sendall(GET[:-2])
+        assert reply(kept)[0] == 408
+        assert all_of(kept) == b""
+
+
 def test_a_connection_that_was_idle_longest_makes_room(monkeypatch: pytest.MonkeyPatch) -> None:
     impatient(monkeypatch, Stage.IDLE)
     with serving(limit=20) as served, ExitStack() as stack:
@@ -285,6 +302,15 @@ def test_a_refusal_is_read_by_who_is_still_sending(
             assert reply(connection)[0] == expected
 
 
+def test_nobody_reads_a_refusal_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "LINGER_S", 0.01)
+    with serving() as served, ExitStack() as stack:
+        connection = connected(served.address, stack)
+        connection.sendall(post("/refuse", b"ab")[:-1])
+        assert reply(connection)[0] == 429
+        wait_until(lambda: not served.server.server_state.connections)
+
+
 def test_what_is_refused_early_is_let_in_and_the_connection_kept() -> None:
     with serving() as served, ExitStack() as stack:
         connection = connected(served.address, stack)
@@ -315,6 +341,21 @@ def test_a_reply_that_is_not_read_ends_its_connection(
         connection = connected(served.address, stack)
         connection.sendall(GET.replace(b"echo", b"large"))
         wait_until(lambda: "unread" in served.noted)
+        wait_until(lambda: not served.server.server_state.connections)
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_a_last_reply_that_is_not_read_is_dropped(
+    loop: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connections, "UNREAD_BYTES", 2 * LARGE_BYTES)  # so that nobody waits
+    monkeypatch.setattr(connections, "WRITE_TIMEOUT_S", 0.01)
+    with serving(loop=loop) as served, ExitStack() as stack:
+        connection = connected(served.address, stack)
+        connection.sendall(
+            GET.replace(b"echo", b"large").replace(b"Host", b"Connection: close\r\nHost")
+        )
+        wait_until(lambda: served.server.server_state.total_requests == 1)
         wait_until(lambda: not served.server.server_state.connections)
 
 
@@ -394,7 +435,7 @@ def test_a_wish_for_another_protocol_is_passed_over(size: int) -> None:
 
 
 def test_more_requests_at_once_than_are_kept_are_not_heard() -> None:
-    sent = 1000 * post("/echo", b"one of many")
+    sent = 100_000 * post("/echo", b"one of many")  # more than sockets buffer
     with serving() as served, ExitStack() as stack:
         connection = connected(served.address, stack)
         Thread(target=connection.sendall, args=[sent]).start()
@@ -481,6 +522,34 @@ def test_this_is_no_proxy() -> None:
         connection.sendall(b"CONNECT localhost:80 HTTP/1.1\r\nHost: localhost\r\n\r\n" + GET)
         assert all_of(connection).startswith(b"HTTP/1.1 400 ")
         assert served.service.asked == []
+
+
+class NoFileLeft:
+    """A listening socket that accepts nobody for a while."""
+
+    def __init__(self, listener: socket.socket) -> None:
+        self.listener, self.tries, self.is_over = listener, 0, Event()
+        self.fileno, self.close = listener.fileno, listener.close
+
+    def accept(self) -> object:
+        if self.is_over.is_set():
+            return self.listener.accept()
+        self.tries += 1
+        raise OSError(errno.EMFILE, "Too many open files")
+
+
+def test_while_no_file_is_left_connections_wait(caplog: pytest.LogCaptureFixture) -> None:
+    with serving() as served, ExitStack() as stack:
+        start = time.monotonic()
+        served.server._listener = listener = NoFileLeft(served.server._listener)  # type: ignore[attr-defined]
+        connection = connected(served.address, stack)
+        wait_until(lambda: listener.tries == 2)
+        assert time.monotonic() - start >= arrival.ACCEPT_PAUSE_S
+        listener.is_over.set()
+        connection.sendall(GET)
+        assert reply(connection)[0] == 200
+        assert set(served.noted) == {"files"}
+    assert caplog.messages == ["1 x no connection could be accepted: Too many open files"]
 
 
 @pytest.fixture
