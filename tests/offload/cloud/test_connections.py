@@ -8,7 +8,7 @@ import ssl
 import struct
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from threading import Event, Thread
 
@@ -434,8 +434,11 @@ def test_a_wish_for_another_protocol_is_passed_over(size: int) -> None:
         assert served.service.asked == [hidden, b"", b"plain", b"pieces"]
 
 
-def test_more_requests_at_once_than_are_kept_are_not_heard() -> None:
-    sent = 100_000 * post("/echo", b"one of many")  # more than sockets buffer
+def test_more_requests_at_once_than_are_kept_are_not_heard(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(connections, "LINGER_S", 10 * PATIENCE_S)
+    sent = 1000 * post("/echo", b"one of many")
     with serving() as served, ExitStack() as stack:
         connection = connected(served.address, stack)
         Thread(target=connection.sendall, args=[sent]).start()
@@ -444,6 +447,8 @@ def test_more_requests_at_once_than_are_kept_are_not_heard() -> None:
         assert connections.MAX_PIPELINED <= replies == received.count(b"one of many") < 100
         assert received.count(b"connection: close") == 1
         assert served.service.asked == replies * [b"one of many"]
+        for _ in range(10):
+            connection.sendall(sent)  # It is let in, as else what was sent might be lost.
 
 
 def with_headers(count: int) -> bytes:
@@ -482,6 +487,31 @@ def test_no_refusal_overtakes_the_replies_before_it(behind: bytes) -> None:
         assert all_of(connection) == b""
 
 
+CHUNKED = post("/nowhere").replace(b"Content-Length: 0", b"Transfer-Encoding: chunked")
+
+
+def test_a_request_has_one_reply_whatever_follows() -> None:
+    with serving() as served, ExitStack() as stack:
+        connection = connected(served.address, stack)
+        connection.sendall(CHUNKED)
+        assert reply(connection)[0] == 404
+        connection.sendall(b"no chunk\r\n")
+        assert all_of(connection) == b""
+
+
+def test_no_refusal_stands_between_the_bytes_of_a_reply() -> None:
+    with serving() as served, ExitStack() as stack:
+        connection = connected(served.address, stack)
+        connection.sendall(GET.replace(b"echo", b"halves") + CHUNKED)
+        assert served.service.waiting.wait(PATIENCE_S)
+        connection.sendall(b"no chunk\r\n")
+        received = b""
+        with suppress(ConnectionError):
+            while data := connection.recv(2**16):
+                received += data
+        assert received.partition(b"\r\n\r\n")[2] in (b"", b"first, ")
+
+
 def test_who_leaves_with_several_requests_is_missed_by_the_first() -> None:
     with serving() as served:
         with socket.create_connection(served.address, PATIENCE_S) as connection:
@@ -503,14 +533,24 @@ def test_nothing_is_said_between_the_bytes_of_a_reply() -> None:
         assert reply(connection) == (200, b'{"body":""}')
 
 
-def test_who_was_refused_and_lingers_makes_room(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("sent", "statuses"),
+    [
+        ([post("/refuse", b"ab")[:-1]], [429]),
+        ([GET, with_headers(MAX_HEADERS + 1)], [200, 431]),
+    ],
+)
+def test_who_was_refused_and_lingers_makes_room(
+    sent: list[bytes], statuses: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
     impatient(monkeypatch, Stage.SENDING)
     monkeypatch.setattr(connections, "LINGER_S", 10 * PATIENCE_S)
     with serving(limit=20) as served, ExitStack() as stack:
         for _ in range(15):
             lingering = connected(served.address, stack)
-            lingering.sendall(post("/refuse", bytes(100))[:-1])
-            assert reply(lingering)[0] == 429
+            for status, part in zip(statuses, sent, strict=True):
+                lingering.sendall(part)
+                assert reply(lingering)[0] == status
         newest = connected(served.address, stack)
         newest.sendall(GET)
         assert reply(newest)[0] == 200
