@@ -169,7 +169,7 @@ class _Connection:
             reader, writer = self._streams
             writer.write(message.content)
             head = await reader.readuntil(b"\r\n\r\n")
-            body = await reader.readexactly(int(_header(rb"\ncontent-length: (\d+)", head.lower())))
+            body = await reader.readexactly(int(_header(rb"\ncontent-length: (\d+)", head)))
             if b"\nconnection: close" in head.lower():
                 self.close()
         except (OSError, asyncio.IncompleteReadError):
@@ -179,7 +179,7 @@ class _Connection:
 
 
 def _header(pattern: bytes, head: bytes) -> bytes:
-    found = re.search(pattern, head)
+    found = re.search(pattern, head, re.IGNORECASE)
     return found[1] if found else b"0"
 
 

@@ -210,11 +210,15 @@ def _names_loopback(hosts: list[str], http_version: str) -> bool:
     return len(hosts) == 1 and is_loopback(name.removeprefix("[").removesuffix("]"))
 
 
+def whole_number(text: str) -> int | None:
+    """What a header gives as a number of bytes; None if it gives none."""
+    # int() alone would take signs, blanks, underscores and other alphabets' digits.
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 20 else None
+
+
 def _length(headers: Headers) -> int | None:
     """The body's length, if the head says it."""
-    given = headers.get("content-length", "")
-    # int() alone would take signs, blanks, underscores and other alphabets' digits.
-    return int(given) if given.isascii() and given.isdigit() and len(given) < 20 else None
+    return whole_number(headers.get("content-length", ""))
 
 
 _REFUSALS: dict[type[Exception], tuple[int, str]] = {

@@ -19,7 +19,6 @@ import numpy as np
 from numpy.typing import NDArray
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.applications import Starlette
-from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect
@@ -28,7 +27,15 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from eenn.errors import EennError
-from eenn.offload.cloud.admission import Bodies, Body, Guarding, Refused, refused, reply_to
+from eenn.offload.cloud.admission import (
+    Bodies,
+    Body,
+    Guarding,
+    Refused,
+    refused,
+    reply_to,
+    whole_number,
+)
 from eenn.offload.cloud.batching import Batcher, QueueFull
 from eenn.offload.cloud.images import ImageDecoder
 from eenn.offload.cloud.metrics import CloudMetrics
@@ -169,7 +176,7 @@ class CloudService:
             raise QueueFull("the queue is full")
         bounds = self._bounds_of(models)
         async with self._bodies.read(http, bounds) as body:
-            request = await self._decoded(body, http.headers, bounds)
+            request = await self._decoded(http, body, bounds)
             model = meant(models, request.parameters.get(ARTIFACT))
             tensor = model.tensor(request, self._batcher.limit)
             features, decode_ms = await self._features(http, request, model, tensor)
@@ -190,12 +197,14 @@ class CloudService:
             return Bounds.of_files(self.settings.max_body_bytes, self._batcher.limit)
         return Bounds.of_features(self.settings.max_body_bytes, self._batcher.limit, largest.shape)
 
-    async def _decoded(self, body: Body, headers: Headers, bounds: Bounds) -> Request:
+    async def _decoded(self, http: HttpRequest, body: Body, bounds: Bounds) -> Request:
+        headers, size = http.headers, body.declared_bytes
         work = partial(decode_request, body.content, dict(headers), bounds)
-        is_small = body.declared_bytes <= INLINE_BYTES and "content-encoding" not in headers
-        if is_small and (JSON_LENGTH in headers or body.declared_bytes <= INLINE_JSON_BYTES):
+        json_bytes = whole_number(headers.get(JSON_LENGTH, str(size)))
+        is_little_json = json_bytes is not None and json_bytes <= INLINE_JSON_BYTES
+        if is_little_json and size <= INLINE_BYTES and "content-encoding" not in headers:
             return work()
-        return await self._parsing.run(body.declared_bytes, work)
+        return await _unless_left(http, self._parsing.run(size, work))
 
     async def _features(
         self, http: HttpRequest, request: Request, model: ServedModel, tensor: Tensor
@@ -207,7 +216,7 @@ class CloudService:
         work = partial(unpack, tensor, request.parameters)
         if tensor.nbytes <= INLINE_BYTES:
             return work(), 0.0
-        return await self._parsing.run(tensor.nbytes, work), 0.0
+        return await _unless_left(http, self._parsing.run(tensor.nbytes, work)), 0.0
 
     def _check_open(self) -> None:
         if not self.is_open:

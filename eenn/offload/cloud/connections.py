@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 from uvicorn.config import Config
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
 from eenn.offload.cloud.gate import Gate, Stage, Visitor
@@ -18,6 +18,7 @@ from eenn.offload.cloud.settings import (
     LINGER_BYTES,
     LINGER_S,
     MAX_HEAD_BYTES,
+    MAX_HEADERS,
     MAX_PIPELINED,
     PROBE_S,
     UNREAD_BYTES,
@@ -26,6 +27,7 @@ from eenn.offload.cloud.settings import (
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
+    from uvicorn._types import ASGI3Application
 
 
 class GuardedProtocol(HttpToolsProtocol, Visitor):
@@ -49,6 +51,8 @@ class GuardedProtocol(HttpToolsProtocol, Visitor):
         self._timers: dict[str, asyncio.TimerHandle] = {}
         # Bytes that came since the newest head or body began to come.
         self._idle_bytes = self._unheard_bytes = 0
+        # The request that is being answered, or was answered last; others may wait behind it.
+        self._answered: RequestResponseCycle | None = None
         # No request has begun whose body is not there.
         self._is_between = True
         self._can_say = self._is_leaving = self._is_deaf = False
@@ -80,6 +84,8 @@ class GuardedProtocol(HttpToolsProtocol, Visitor):
         for name in list(self._timers):
             self._disarm(name)
         super().connection_lost(exc)
+        if self._answered:
+            _tell_left(self._answered)
 
     def data_received(self, data: bytes) -> None:
         if self._is_leaving or self._is_deaf:
@@ -97,7 +103,7 @@ class GuardedProtocol(HttpToolsProtocol, Visitor):
         self._idle_bytes += len(data)
         super().data_received(data)
         if self._idle_bytes > MAX_HEAD_BYTES and not self.transport.is_closing():
-            self._refuse(b"431 Request Header Fields Too Large")
+            self._refuse(_TOO_LARGE)
 
     def eof_received(self) -> bool:  # type: ignore[override]
         """Answer a client that has ended its side after a whole request, if it still reads."""
@@ -108,10 +114,17 @@ class GuardedProtocol(HttpToolsProtocol, Visitor):
         self._probe()
         return True
 
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self._is_deaf:
+            return
+        if len(self.headers) == MAX_HEADERS:
+            self._refuse(_TOO_LARGE)
+            raise HttpParserError("too many headers")  # which ends the parsing
+        super().on_header(name, value)
+
     def on_headers_complete(self) -> None:
         if len(self.pipeline) >= MAX_PIPELINED:
-            # Those are answered, and the reply to the last says that the rest was not heard.
-            self._is_deaf, self.cycle.keep_alive = True, False
+            self._stop_listening()
         if self._is_deaf or self.parser.should_upgrade():
             return  # With the wish for another protocol passed over, it comes once more.
         self._disarm("head")
@@ -142,6 +155,10 @@ class GuardedProtocol(HttpToolsProtocol, Visitor):
             self._rest()
         else:
             self._arm("discard", DISCARD_TIMEOUT_S, self.end)
+
+    def send_400_response(self, _: str) -> None:
+        if not self._is_leaving:
+            self._refuse(b"400 Bad Request")
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -179,6 +196,7 @@ class GuardedProtocol(HttpToolsProtocol, Visitor):
         if self._is_leaving:
             return
         self._is_leaving = True
+        self._disarm("head")
         is_heard = self._is_between and not self._idle_bytes and not self._is_deaf
         if is_heard and self.stage not in _UNHEARD:
             self._wire.close()
@@ -226,7 +244,9 @@ class GuardedProtocol(HttpToolsProtocol, Visitor):
         """Find out whether the client reads: the second line to one that is gone is an error."""
         if not self._is_answering or self.transport.is_closing():
             return
-        if self.scope["http_version"] == "1.1" and not self.cycle.response_started:
+        # Nothing stands between the bytes of another reply.
+        is_next = not self.pipeline and not self.cycle.response_started
+        if is_next and self.scope["http_version"] == "1.1":
             self._wire.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         self._arm("probe", PROBE_S, self._probe)
 
@@ -242,15 +262,28 @@ class GuardedProtocol(HttpToolsProtocol, Visitor):
         self._gate.say("unread", "a reply that was not read in time")
         self.cut_off()
 
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: "ASGI3Application") -> None:
+        self._answered = cycle
+        super()._start_asgi_task(cycle, app)
+
+    def _stop_listening(self) -> None:
+        """Answer what was heard, and say with the last reply that the rest was not."""
+        self._is_deaf, self.cycle.keep_alive = True, False
+
     def _refuse(self, status: bytes) -> None:
-        if self._is_answering and self.cycle.response_started:
+        if self._is_leaving:
             self.cut_off()
-            return
-        self._wire.write(b"HTTP/1.1 %s\r\nConnection: close\r\nContent-Length: 0\r\n\r\n" % status)
-        if self._is_answering:
-            self.cycle.disconnected = True
-            self.cycle.message_event.set()
-        self.end()
+        elif self._is_answering and self._is_between:
+            self._stop_listening()  # No refusal overtakes the replies to what came before.
+        elif self._is_answering and (self.pipeline or self.cycle.response_started):
+            self.cut_off()
+        else:
+            # Who is sending the rest of a body has had its reply, if nobody is answering.
+            if self._is_answering or self._is_between:
+                self._wire.write(b"HTTP/1.1 %s\r\n%s\r\n" % (status, _NO_MORE))
+            if self._is_answering:
+                _tell_left(self.cycle)
+            self.end()
 
     def _arm(self, name: str, seconds: float, act: Callable[[], None]) -> None:
         self._disarm(name)
@@ -262,8 +295,15 @@ class GuardedProtocol(HttpToolsProtocol, Visitor):
             timer.cancel()
 
 
+_NO_MORE = b"Connection: close\r\nContent-Length: 0\r\n"
+_TOO_LARGE = b"431 Request Header Fields Too Large"
 # Stages in which a client may be sending that was not heard yet.
 _UNHEARD = (Stage.ARRIVING, Stage.REFUSED)
+
+
+def _tell_left(cycle: RequestResponseCycle) -> None:
+    cycle.disconnected = True
+    cycle.message_event.set()
 
 
 class _Ending:

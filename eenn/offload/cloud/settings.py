@@ -23,6 +23,8 @@ BACKLOG, ACCEPT_PAUSE_S = 512, 0.5
 HANDSHAKE_TIMEOUT_S = 5.0
 HEAD_TIMEOUT_S = 10.0
 MAX_HEAD_BYTES = 2**16  # nginx takes half of that
+# Each takes some 150 bytes beside its own, and until its request is answered; Apache takes as many.
+MAX_HEADERS = 100
 # A new connection costs the edge more than one that is kept costs the cloud.
 KEEP_ALIVE_S = 120
 # A connection may end to make room if it has been idle for longer, as a request that was on its way

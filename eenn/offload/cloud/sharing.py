@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 from itertools import count
 from operator import attrgetter
 from typing import TypeVar
@@ -136,13 +136,18 @@ class Turns:
         """What `work` returns; it is not begun if the caller is cancelled before its turn."""
         loop = asyncio.get_running_loop()
         turn: asyncio.Future[None] = loop.create_future()
-        heappush(self._waiting, (size, next(self._numbers), turn))
+        waiting = (size, next(self._numbers), turn)
+        heappush(self._waiting, waiting)
         self._begin_next()
         try:
             await turn
         except asyncio.CancelledError:
             if not turn.cancelled():
                 self._end()
+            elif waiting in self._waiting:
+                # Its turn may never come, while lighter ones do.
+                self._waiting.remove(waiting)
+                heapify(self._waiting)
             raise
         working = self._threads.submit(work)
         # The thread goes on when the caller is cancelled, and is free no earlier than it ends.

@@ -1,13 +1,20 @@
 """When the HTTP client asks again, and on which connection."""
 
+import asyncio
 import time
 from itertools import count
 
 import numpy as np
 import pytest
 
+from benchmarks.attackers import post
+from benchmarks.load import Message, _Connection
+from eenn.offload.protocol.encoding import encode_request
 from eenn.offload.protocol.errors import CloudOverloaded, CloudRefused, CloudTimeout, OffloadError
+from eenn.offload.protocol.wire import ARTIFACT, FEATURES, LOGITS, Request
 from tests.offload.client.flaky import (
+    ARTIFACT_ID,
+    CLASSES,
     IMAGE,
     Connection,
     answer,
@@ -127,6 +134,27 @@ def test_a_kept_connection_that_was_closed_is_replaced() -> None:
         for _ in range(5):
             cloud.infer(IMAGE, 0, None)
             assert cloud.last.connections == 1
+
+
+def test_clients_of_the_benchmark_replace_it_too() -> None:
+    """Or else it would count failures that no client has."""
+
+    def once(connection: Connection) -> None:
+        request = connection.request()
+        assert request
+        connection.send(answer(request))
+
+    async def ask(url: str) -> list[int]:
+        connection = _Connection(url)
+        statuses = [(await connection.ask(message, 0.0)).status for _ in range(3)]
+        connection.close()
+        return statuses
+
+    request = Request({FEATURES: IMAGE}, {ARTIFACT: ARTIFACT_ID}, {LOGITS: True})
+    content = post("/v2/models/eenn-cloud-0/infer", *encode_request(request))
+    message = Message(content, IMAGE.reshape(1, -1)[:, :CLASSES])
+    with serving(once) as server:
+        assert asyncio.run(ask(server.url)) == [200, 200, 200]
 
 
 def test_a_kept_connection_that_turns_out_dead_is_replaced_at_once() -> None:

@@ -154,6 +154,16 @@ def test_what_the_server_says_of_itself(exported: Exported, server: RunningCloud
                 assert given == expected
 
 
+def test_without_a_token_only_this_machine_is_a_name_of_it(
+    exported: Exported, server: RunningCloud, tmp_path: Path
+) -> None:
+    assert get(f"{server.url}/v2", Host="elsewhere.example")[0] == 421
+    (tmp_path / "token").write_text("s3cret")
+    own = {"Host": "elsewhere.example", "Authorization": "Bearer s3cret"}
+    with running([exported.path], token_file=tmp_path / "token") as guarded:
+        assert get(f"{guarded.url}/v2", **own)[0] == 200
+
+
 def test_requests_at_the_same_time_share_batches(exported: Exported) -> None:
     images, expected = exported.images, cloud_part(exported, exported.images, 0)
     assert len(images) % 4 == 0

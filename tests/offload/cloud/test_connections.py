@@ -1,12 +1,14 @@
 """One connection over its life: who is let in, what is heard, and that every end can be read."""
 
 import asyncio
+import errno
 import re
 import socket
 import ssl
+import struct
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from threading import Event, Thread
 
@@ -14,14 +16,14 @@ import pytest
 import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from eenn.offload.cloud import arrival, connections
 from eenn.offload.cloud import gate as gate_module
 from eenn.offload.cloud.arrival import GatedServer
 from eenn.offload.cloud.gate import Gate, Stage
-from eenn.offload.cloud.settings import MAX_HEAD_BYTES
+from eenn.offload.cloud.settings import MAX_HEAD_BYTES, MAX_HEADERS
 from tests.offload.certificates import make_certificate
 from tests.offload.patience import PATIENCE_S, wait_until
 
@@ -42,6 +44,7 @@ class Service:
             routes=[
                 Route("/echo", self.echo, methods=["GET", "POST"]),
                 Route("/wait", self.wait, methods=["GET", "POST"]),
+                Route("/halves", self.halves, methods=["GET"]),
                 Route("/large", self.large, methods=["GET"]),
                 Route("/refuse", self.refuse, methods=["POST"]),
             ]
@@ -64,6 +67,15 @@ class Service:
         leaving.cancel()
         return PlainTextResponse("waited")
 
+    async def halves(self, _: Request) -> Response:
+        async def parts() -> AsyncIterator[bytes]:
+            yield b"first, "
+            self.waiting.set()
+            await asyncio.to_thread(self.go_on.wait, PATIENCE_S)
+            yield b"last"
+
+        return StreamingResponse(parts(), headers={"Content-Length": "11"})
+
     async def large(self, _: Request) -> Response:
         return Response(bytes(LARGE_BYTES))
 
@@ -85,7 +97,11 @@ class Served:
 
     def stop(self) -> None:
         self.server.should_exit = True
+        self.thread.join(PATIENCE_S)
+        has_ended = not self.thread.is_alive()
+        self.server.force_exit = True
         self.thread.join()
+        assert has_ended
 
 
 @contextmanager
@@ -163,6 +179,22 @@ def post(path: str, body: bytes = b"", *headers: str) -> bytes:
 
 def impatient(patch: pytest.MonkeyPatch, stage: Stage) -> None:
     patch.setitem(gate_module._PATIENCE_S, stage, 0.0)
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_a_head_is_waited_for_no_longer_than_allowed(
+    loop: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connections, "HEAD_TIMEOUT_S", 10 * PATIENCE_S)
+    with serving(loop=loop) as served, ExitStack() as stack:
+        kept = connected(served.address, stack)
+        kept.sendall(GET)
+        assert reply(kept)[0] == 200
+        monkeypatch.setattr(connections, "HEAD_TIMEOUT_S", 0.01)
+        assert all_of(connected(served.address, stack)) == b""  # Nothing was asked.
+        kept.sendall(GET[:-2])
+        assert reply(kept)[0] == 408
+        assert all_of(kept) == b""
 
 
 def test_a_connection_that_was_idle_longest_makes_room(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -270,6 +302,15 @@ def test_a_refusal_is_read_by_who_is_still_sending(
             assert reply(connection)[0] == expected
 
 
+def test_nobody_reads_a_refusal_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "LINGER_S", 0.01)
+    with serving() as served, ExitStack() as stack:
+        connection = connected(served.address, stack)
+        connection.sendall(post("/refuse", b"ab")[:-1])
+        assert reply(connection)[0] == 429
+        wait_until(lambda: not served.server.server_state.connections)
+
+
 def test_what_is_refused_early_is_let_in_and_the_connection_kept() -> None:
     with serving() as served, ExitStack() as stack:
         connection = connected(served.address, stack)
@@ -300,6 +341,21 @@ def test_a_reply_that_is_not_read_ends_its_connection(
         connection = connected(served.address, stack)
         connection.sendall(GET.replace(b"echo", b"large"))
         wait_until(lambda: "unread" in served.noted)
+        wait_until(lambda: not served.server.server_state.connections)
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_a_last_reply_that_is_not_read_is_dropped(
+    loop: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connections, "UNREAD_BYTES", 2 * LARGE_BYTES)  # so that nobody waits
+    monkeypatch.setattr(connections, "WRITE_TIMEOUT_S", 0.01)
+    with serving(loop=loop) as served, ExitStack() as stack:
+        connection = connected(served.address, stack)
+        connection.sendall(
+            GET.replace(b"echo", b"large").replace(b"Host", b"Connection: close\r\nHost")
+        )
+        wait_until(lambda: served.server.server_state.total_requests == 1)
         wait_until(lambda: not served.server.server_state.connections)
 
 
@@ -378,7 +434,10 @@ def test_a_wish_for_another_protocol_is_passed_over(size: int) -> None:
         assert served.service.asked == [hidden, b"", b"plain", b"pieces"]
 
 
-def test_more_requests_at_once_than_are_kept_are_not_heard() -> None:
+def test_more_requests_at_once_than_are_kept_are_not_heard(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(connections, "LINGER_S", 10 * PATIENCE_S)
     sent = 1000 * post("/echo", b"one of many")
     with serving() as served, ExitStack() as stack:
         connection = connected(served.address, stack)
@@ -388,6 +447,113 @@ def test_more_requests_at_once_than_are_kept_are_not_heard() -> None:
         assert connections.MAX_PIPELINED <= replies == received.count(b"one of many") < 100
         assert received.count(b"connection: close") == 1
         assert served.service.asked == replies * [b"one of many"]
+        for _ in range(10):
+            connection.sendall(sent)  # It is let in, as else what was sent might be lost.
+
+
+def with_headers(count: int) -> bytes:
+    return GET[:-2] + (count - 1) * b"X: y\r\n" + b"\r\n"
+
+
+def test_more_headers_than_anybody_sends_are_refused() -> None:
+    """They take many times the bytes that they come in."""
+    with serving() as served, ExitStack() as stack:
+        connection = connected(served.address, stack)
+        connection.sendall(with_headers(MAX_HEADERS))
+        assert reply(connection)[0] == 200
+        connection.sendall(with_headers(MAX_HEADERS + 1))
+        assert reply(connection)[0] == 431
+        assert all_of(connection) == b""
+        trailing = connected(served.address, stack)
+        chunks = post("/echo").replace(b"Content-Length: 0", b"Transfer-Encoding: chunked")
+        trailing.sendall(chunks + b"1\r\nx\r\n0\r\n" + MAX_HEADERS * b"X: y\r\n" + b"\r\n")
+        assert reply(trailing)[0] == 431
+
+
+@pytest.mark.parametrize(
+    "behind", [b"nonsense\r\n\r\n", with_headers(MAX_HEADERS + 1), (MAX_HEAD_BYTES + 1) * b"x"]
+)
+def test_no_refusal_overtakes_the_replies_before_it(behind: bytes) -> None:
+    with serving() as served, ExitStack() as stack:
+        connection = connected(served.address, stack)
+        connection.sendall(post("/wait") + post("/echo", b"second"))
+        assert served.service.waiting.wait(PATIENCE_S)
+        connection.sendall(behind)
+        wait_until(lambda: any(own._is_deaf for own in served.server.server_state.connections))
+        served.service.go_on.set()
+        assert [reply(connection) for _ in range(2)] == [
+            (200, b"waited"), (200, b'{"body":"second"}'),
+        ]  # fmt: skip
+        assert all_of(connection) == b""
+
+
+CHUNKED = post("/nowhere").replace(b"Content-Length: 0", b"Transfer-Encoding: chunked")
+
+
+def test_a_request_has_one_reply_whatever_follows() -> None:
+    with serving() as served, ExitStack() as stack:
+        connection = connected(served.address, stack)
+        connection.sendall(CHUNKED)
+        assert reply(connection)[0] == 404
+        connection.sendall(b"no chunk\r\n")
+        assert all_of(connection) == b""
+
+
+def test_no_refusal_stands_between_the_bytes_of_a_reply() -> None:
+    with serving() as served, ExitStack() as stack:
+        connection = connected(served.address, stack)
+        connection.sendall(GET.replace(b"echo", b"halves") + CHUNKED)
+        assert served.service.waiting.wait(PATIENCE_S)
+        connection.sendall(b"no chunk\r\n")
+        received = b""
+        with suppress(ConnectionError):
+            while data := connection.recv(2**16):
+                received += data
+        assert received.partition(b"\r\n\r\n")[2] in (b"", b"first, ")
+
+
+def test_who_leaves_with_several_requests_is_missed_by_the_first() -> None:
+    with serving() as served:
+        with socket.create_connection(served.address, PATIENCE_S) as connection:
+            connection.sendall(post("/wait") + GET)
+            assert served.service.waiting.wait(PATIENCE_S)
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        assert served.service.left.wait(PATIENCE_S)
+
+
+def test_nothing_is_said_between_the_bytes_of_a_reply() -> None:
+    with serving() as served, ExitStack() as stack:
+        connection = connected(served.address, stack)
+        connection.sendall(GET.replace(b"echo", b"halves") + GET)
+        connection.shutdown(socket.SHUT_WR)
+        assert served.service.waiting.wait(PATIENCE_S)
+        time.sleep(3 * connections.PROBE_S)
+        served.service.go_on.set()
+        assert reply(connection) == (200, b"first, last")
+        assert reply(connection) == (200, b'{"body":""}')
+
+
+@pytest.mark.parametrize(
+    ("sent", "statuses"),
+    [
+        ([post("/refuse", b"ab")[:-1]], [429]),
+        ([GET, with_headers(MAX_HEADERS + 1)], [200, 431]),
+    ],
+)
+def test_who_was_refused_and_lingers_makes_room(
+    sent: list[bytes], statuses: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    impatient(monkeypatch, Stage.SENDING)
+    monkeypatch.setattr(connections, "LINGER_S", 10 * PATIENCE_S)
+    with serving(limit=20) as served, ExitStack() as stack:
+        for _ in range(15):
+            lingering = connected(served.address, stack)
+            for status, part in zip(statuses, sent, strict=True):
+                lingering.sendall(part)
+                assert reply(lingering)[0] == status
+        newest = connected(served.address, stack)
+        newest.sendall(GET)
+        assert reply(newest)[0] == 200
 
 
 def test_this_is_no_proxy() -> None:
@@ -396,6 +562,34 @@ def test_this_is_no_proxy() -> None:
         connection.sendall(b"CONNECT localhost:80 HTTP/1.1\r\nHost: localhost\r\n\r\n" + GET)
         assert all_of(connection).startswith(b"HTTP/1.1 400 ")
         assert served.service.asked == []
+
+
+class NoFileLeft:
+    """A listening socket that accepts nobody for a while."""
+
+    def __init__(self, listener: socket.socket) -> None:
+        self.listener, self.tries, self.is_over = listener, 0, Event()
+        self.fileno, self.close = listener.fileno, listener.close
+
+    def accept(self) -> object:
+        if self.is_over.is_set():
+            return self.listener.accept()
+        self.tries += 1
+        raise OSError(errno.EMFILE, "Too many open files")
+
+
+def test_while_no_file_is_left_connections_wait(caplog: pytest.LogCaptureFixture) -> None:
+    with serving() as served, ExitStack() as stack:
+        start = time.monotonic()
+        served.server._listener = listener = NoFileLeft(served.server._listener)  # type: ignore[attr-defined]
+        connection = connected(served.address, stack)
+        wait_until(lambda: listener.tries == 2)
+        assert time.monotonic() - start >= arrival.ACCEPT_PAUSE_S
+        listener.is_over.set()
+        connection.sendall(GET)
+        assert reply(connection)[0] == 200
+        assert set(served.noted) == {"files"}
+    assert caplog.messages == ["1 x no connection could be accepted: Too many open files"]
 
 
 @pytest.fixture

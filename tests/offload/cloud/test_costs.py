@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import Callable, Iterator
+from threading import Event, current_thread
 from typing import Any
 
 import numpy as np
@@ -12,11 +13,13 @@ import zstandard
 from eenn.offload.cloud import app, images
 from eenn.offload.cloud.app import make_app
 from eenn.offload.cloud.settings import Settings
+from eenn.offload.cloud.sharing import Turns
 from eenn.offload.protocol import decoding
 from eenn.offload.protocol.encoding import encode_request
 from eenn.offload.protocol.wire import JSON_LENGTH, Request
 from tests.offload.cloud.asgi import InProcess, Reply
 from tests.offload.cloud.holding import (
+    FOUR,
     INFER,
     INFER_IMAGE,
     ONE,
@@ -246,6 +249,80 @@ def test_as_many_numbers_stand_in_json_as_the_model_takes(
         text = json.dumps({"inputs": [entry(10)]}).encode()
         reply = cloud("POST", INFER, **json_request(text))
         assert_refused(cloud, reply, 400, "request", "at most 25600 are taken")
+
+
+@pytest.mark.parametrize(
+    ("form", "beside"),
+    [
+        ("binary", []),
+        ("large binary", ["decode_request", "unpack"]),
+        ("JSON", ["decode_request"]),
+        ("JSON with its length", ["decode_request"]),
+        ("JSON with a wrong length", ["decode_request"]),
+        ("zstd", ["decode_request"]),
+    ],
+)
+def test_what_takes_long_is_parsed_beside_the_event_loop(
+    form: str, beside: list[str], cloud: InProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads = {}
+
+    def note_thread(name: str) -> None:
+        function = getattr(app, name)
+
+        def noting(*given: Any) -> Any:
+            threads[name] = current_thread()
+            return function(*given)
+
+        monkeypatch.setattr(app, name, noting)
+
+    note_thread("decode_request")
+    note_thread("unpack")
+    body, headers = encode_request(Request({"features": ONE}), compress=form == "zstd")
+    if form == "large binary":
+        monkeypatch.setattr(app, "INLINE_BYTES", 1000)
+    elif form.startswith("JSON"):
+        entry = {"name": "features", "datatype": "FP32", "shape": FOUR.shape, "data": FOUR.tolist()}
+        body, headers = json.dumps({"inputs": [entry]}).encode(), {}
+        if form.endswith("its length"):
+            headers[JSON_LENGTH] = str(len(body))
+        elif form.endswith("wrong length"):
+            headers[JSON_LENGTH] = f"+{len(body)}"
+    status = cloud("POST", INFER, [body], headers).status
+    assert status == (400 if form.endswith("wrong length") else 200)
+    assert [name for name, own in threads.items() if own is not current_thread()] == beside
+
+
+def test_who_leaves_is_not_parsed(cloud: InProcess, monkeypatch: pytest.MonkeyPatch) -> None:
+    body, headers = encode_request(Request({"features": ONE}), compress=True)
+
+    async def leave() -> tuple[int, int, int]:
+        gate, parsed = hold(monkeypatch, app, "decode_request")
+        first = asyncio.create_task(cloud.call("POST", INFER, [body], headers))
+        await begun(gate)
+        gone = await cloud.call("POST", INFER, [body], headers, hangs_up=True)
+        gate.set()
+        return gone.status, (await first).status, len(parsed)
+
+    assert cloud.run(leave()) == (499, 200, 1)
+
+
+def test_turns_forget_who_waits_no_more() -> None:
+    async def leave() -> int:
+        turns, gate = Turns(1, "turns"), Event()
+        first = asyncio.create_task(turns.run(1, gate.wait))
+        others = [asyncio.create_task(turns.run(size, gate.wait)) for size in (3, 2, 4)]
+        await asyncio.sleep(0)
+        for other in others[:2]:
+            other.cancel()
+        await asyncio.wait(others[:2])
+        waiting = len(turns._waiting)
+        gate.set()
+        assert await asyncio.gather(first, others[2]) == [True, True]
+        turns.close()
+        return waiting
+
+    assert asyncio.run(leave()) == 1
 
 
 @pytest.mark.parametrize("count", [9, 200, 10_000])

@@ -9,7 +9,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from eenn.offload.cloud import gate as gate_module
 from eenn.offload.cloud.gate import Gate, Stage, Visitor, network_of
-from eenn.offload.cloud.settings import IDLE_S, SENDING_S
+from eenn.offload.cloud.settings import IDLE_S, LOG_INTERVAL_S, SENDING_S
 
 LIMIT, OF_ADDRESS, REFUSED = 8, 6, 3
 
@@ -125,6 +125,19 @@ class Model(RuleBasedStateMachine):
 
 TestModel = Model.TestCase
 TestModel.settings = settings(max_examples=60, stateful_step_count=40)
+
+
+def test_what_happens_is_logged_now_and_then(caplog: pytest.LogCaptureFixture) -> None:
+    noted: list[str] = []
+    now = 0.0
+    gate = Gate(LIMIT, noted.append, lambda: now)
+    for number in range(2 * LIMIT):
+        gate.enter(Guest(f"192.0.2.{number}"))
+    assert noted == LIMIT * ["room"]
+    now = LOG_INTERVAL_S
+    gate.say("handshake", "late")
+    said = "a connection ended to make room for a new one"
+    assert caplog.messages == [f"1 x {said}", f"{LIMIT - 1} x {said}", "1 x late"]
 
 
 def test_addresses_are_networks() -> None:

@@ -3,7 +3,7 @@
 import json
 import struct
 import tracemalloc
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from typing import Any
 
 import numpy as np
@@ -185,6 +185,14 @@ def test_the_length_of_the_header_is_a_number_within_the_body(length: str) -> No
 def test_files_whose_lengths_lie_are_an_error(data: bytes) -> None:
     entry = tensor_of(datatype="BYTES", shape=[1], parameters={"binary_data_size": len(data)})
     assert_refused(both(entry), data)
+
+
+@pytest.mark.parametrize(("allowed", "is_refused"), [(4, False), (3, True)])
+def test_files_of_all_tensors_count(allowed: int, is_refused: bool) -> None:
+    two = {"datatype": "BYTES", "parameters": {"binary_data_size": 8}}
+    header = {"inputs": [tensor_of(**two), tensor_of(**two, name="y")]}
+    with pytest.raises(BadRequest, match="at most 3") if is_refused else nullcontext():
+        decode_request(*message(header, bytes(16)), Bounds(files=allowed))
 
 
 def zstd(body: bytes, **options: Any) -> bytes:
