@@ -8,7 +8,6 @@ import numpy as np
 
 from eenn.errors import EennError, require_numbers
 from eenn.evaluation.grid import Case, Decided, by_policy
-from eenn.evaluation.rows import Network
 from eenn.exits.decide import Decisions, decide
 from eenn.exits.policies.base import Bools, Floats, Policy, Validation
 from eenn.exits.policies.registry import find_policy
@@ -99,18 +98,17 @@ class Fitted:
     """A policy whose knob was fitted on validation samples, and what it did there.
 
     Args:
-        validation_n: samples that it was fitted on.
         validation_cost: mean of the goal's cost: MACs, milliseconds or images sent.
         risk: observed on the split that is reported, where the goal is a risk.
+        validation: the samples that it was fitted on.
     """
 
-    network: Network
     policy: Policy
     active: tuple[int, ...]
     goal: Goal
-    validation_n: int
     validation_accuracy: float
     validation_cost: float
+    validation: Case
     risk: Risk | None = None
 
     @property
@@ -162,13 +160,12 @@ def fit(
     index = choose(goal, tried, f"{knob.name} of {name}")
     all_of = _Tried.joined(tried)
     return Fitted(
-        network=case.network,
         policy=all_of.policies[index],
         active=active,
         goal=goal,
-        validation_n=len(case.labels),
         validation_accuracy=float(all_of.accuracy[index]),
         validation_cost=float(all_of.cost[index]),
+        validation=case,
     )
 
 

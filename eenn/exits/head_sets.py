@@ -62,6 +62,8 @@ class HeadChoice:
 
 
 PLAIN_HEADS = HeadChoice(How.PLAIN)
+# How a device may choose; the others need to know the kind of distortion, or run all heads.
+DEPLOYED = (How.PLAIN, How.ONE_KIND, How.CHOSEN)
 
 
 @dataclass(frozen=True)

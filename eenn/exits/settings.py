@@ -73,6 +73,14 @@ class Setting:
         return text if self.knob == "p_tar" else f"{self.knob} {text}"
 
     @property
+    def policy_text(self) -> str:
+        """The policy and its knob in words: confidence, strict 10, p_tar 0.5."""
+        if self.policy is None:
+            return self.name
+        knob = "p_tar " if self.knob == "p_tar" else ""
+        return f"{self.policy.label}, {knob}{self.value_text}" if self.knob else self.policy.label
+
+    @property
     def branches(self) -> str:
         """The active branches as users count them: 1 2 3."""
         return " ".join(str(branch + 1) for branch in self.active)

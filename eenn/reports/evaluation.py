@@ -303,13 +303,13 @@ def fitted_cells(fitted: Fitted) -> dict[str, Cell]:
     """Lay a fitted policy out flat: what was fitted to which goal, and what it did."""
     goal, setting = fitted.goal, fitted.setting
     cells: dict[str, Cell] = {
-        **flat(fitted.network),
+        **flat(fitted.validation.network),
         "policy": fitted.policy.label,
         "active": setting.branches,
         setting.knob: setting.number,
         "goal": goal.goal,
         "limit": goal.limit,
-        "validation_n": fitted.validation_n,
+        "validation_n": len(fitted.validation.labels),
         "validation_accuracy": fitted.validation_accuracy,
         f"validation_{goal.cost}": fitted.validation_cost,
     }

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
+from eenn.artifact.deployment import FILE as DEPLOYMENT
 from eenn.errors import EennError, require_numbers
 from eenn.evaluation.answers import answers, check_experts, costs
 from eenn.evaluation.exit_metrics import exit_quality
@@ -19,8 +20,9 @@ from eenn.evaluation.grid import (
     point,
     tradeoff,
 )
+from eenn.evaluation.promises import best_of, deployment_of
 from eenn.evaluation.rows import ExitTaken, Network, Point, Results
-from eenn.exits.head_sets import HeadChoice
+from eenn.exits.head_sets import DEPLOYED, HeadChoice
 from eenn.exits.policies.base import KnobValue, Validation
 from eenn.exits.settings import ActiveBranches, Baseline, Swept
 from eenn.files import Json
@@ -131,8 +133,34 @@ def run_evaluation(
         **described(artifacts, evaluation),
     }
     shown = table(row for row in rows if row.get("level", "0") in ends or len(ends) == 1)
+    if fitted:
+        shown = f"{shown}\n\n{_deployed(run, named, evaluation, fitted)}"
     conclusion = Conclusion(report, SUMMARY, summary, shown, headline_numbers(headline))
     conclude(run.directory, conclusion, run.provenance, run_tracker(run))
+
+
+def _deployed(
+    run: Run,
+    named: Sequence[tuple[str, EvaluatedArtifact]],
+    evaluation: Evaluation,
+    fitted: Sequence[Fitted],
+) -> str:
+    """Write the best of what was fitted as a deployment, and say what it promises."""
+    chosen = best_of(fitted)
+    if evaluation.experts.how not in DEPLOYED:
+        return f"no {DEPLOYMENT}: experts={evaluation.experts} are for evaluations only"
+    network = chosen.validation.network
+    (manifest,) = (
+        artifact.manifest
+        for name, artifact in named
+        if (name, artifact.split.seed) == (network.network, network.seed)
+    )
+    deployment = deployment_of(chosen, manifest.id, evaluation.temperature, evaluation.experts)
+    path = run.directory / DEPLOYMENT
+    deployment.save(path)
+    setting = deployment.setting
+    way = f"{setting.policy_text}, branches {setting.branches}"
+    return f"deployment: {path}\n{way} of {manifest.path}; {deployment.promise}"
 
 
 def described(artifacts: Sequence[EvaluatedArtifact], evaluation: Evaluation) -> dict[str, Json]:

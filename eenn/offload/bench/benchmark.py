@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import get_args
 from urllib.parse import urlsplit
 
 from eenn.errors import EennError, require_numbers
@@ -12,7 +11,7 @@ from eenn.exits.policies.base import KnobValue
 from eenn.exits.settings import ActiveBranches, Swept
 from eenn.offload.bench.link import EmulatedLink
 from eenn.offload.cloud.command import running
-from eenn.offload.protocol.codecs import Precision
+from eenn.offload.protocol.codecs import PAYLOADS, Precision
 from eenn.planning.costs import Link
 
 UPLOADS = ("file", "crop")
@@ -86,7 +85,7 @@ class Offloading:
 
     def __post_init__(self) -> None:
         for name, value, allowed in (
-            ("payload", self.payload, get_args(Precision)),
+            ("payload", self.payload, PAYLOADS),
             ("upload", self.upload, UPLOADS),
         ):
             if value not in allowed:

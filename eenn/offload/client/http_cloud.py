@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Self, get_args
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +23,7 @@ from eenn.offload.client.breaker import CircuitBreaker
 from eenn.offload.client.replies import refusal, server_times
 from eenn.offload.client.transport import DEFAULT_TIMEOUTS, Ask, Effort, Reply, Timeouts, Transport
 from eenn.offload.protocol.bounds import Bounds
-from eenn.offload.protocol.codecs import Precision, pack
+from eenn.offload.protocol.codecs import PAYLOADS, Precision, pack
 from eenn.offload.protocol.decoding import decode_response
 from eenn.offload.protocol.encoding import encode_request
 from eenn.offload.protocol.errors import (
@@ -127,9 +127,9 @@ class HttpCloud:
         seed: int = 0,
         breaker: CircuitBreaker | None = None,
     ) -> None:
-        if precision not in _PRECISIONS or retries < 0:
+        if precision not in PAYLOADS or retries < 0:
             raise EennError(
-                f"precision={precision}, retries={retries}: allowed are {', '.join(_PRECISIONS)}, "
+                f"precision={precision}, retries={retries}: allowed are {', '.join(PAYLOADS)}, "
                 "and 0 or more"
             )
         if token is not None and not _TOKEN.fullmatch(token):
@@ -273,5 +273,4 @@ def _ms_since(start: float) -> float:
     return 1e3 * (time.perf_counter() - start)
 
 
-_PRECISIONS = get_args(Precision)
 _TOKEN = re.compile(r"[!-~]+")

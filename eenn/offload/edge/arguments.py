@@ -1,20 +1,36 @@
-"""The arguments of `eenn-edge`: what may be given, and the policy and branches that come of it."""
+"""The arguments of `eenn-edge`: what may be given, and the deployment that comes of it."""
 
 import argparse
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import NoReturn
 
+from eenn.artifact.deployment import DEADLINE_MS, Deployment
 from eenn.artifact.manifest import Manifest
 from eenn.cli import printable
-from eenn.exits.head_sets import PLAIN_HEADS, HeadChoice
+from eenn.exits.head_sets import HeadChoice
 from eenn.exits.policies.base import Policy, Validation
 from eenn.exits.policies.registry import POLICIES, find_policy, make_policy
 from eenn.exits.policies.threshold import DEFAULT
 from eenn.exits.settings import ActiveBranches
 from eenn.offload.graphs.index import PRECISIONS
+from eenn.offload.protocol.codecs import PAYLOADS
+from eenn.statistics.calibration import CHOICES
 
-KNOBS = {policy.knob.name: policy.knob for policy in POLICIES.values() if policy.knob}
+# Settings of policies that a flag can give, with their defaults.
+SETTINGS: dict[str, float | str] = {
+    **{policy.knob.name: policy.knob.default for policy in POLICIES.values() if policy.knob},
+    **{
+        own.name: own.default
+        for policy in POLICIES.values()
+        for own in fields(policy)
+        if isinstance(own.default, bool | int | float | str)
+    },
+}
+# Fields of a deployment that a flag of the same name can give.
+FLAGS = ("temperature", "experts", "precision", "payload", "deadline_ms")
 
 
 def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -28,6 +44,12 @@ def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("images", nargs="*", metavar="IMAGE", help="image files")
     parser.add_argument(
         "--artifact", required=True, metavar="DIR", help="artifact with exported graphs"
+    )
+    parser.add_argument(
+        "--deployment",
+        type=Path,
+        metavar="FILE",
+        help="how to use it, as evaluate.py fitted it; flags below override single settings",
     )
     _add_sources(parser.add_argument_group("instead of image files"))
     _add_exits(parser.add_argument_group("when an image leaves"))
@@ -44,31 +66,83 @@ def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     return given
 
 
-def policy_of(given: argparse.Namespace, manifest: Manifest) -> Policy:
-    """Build the policy that the command line names.
+def deployment_of(given: argparse.Namespace, manifest: Manifest) -> tuple[Deployment, str]:
+    """Settle how to use the artifact: by the deployment file, defaults without one, and flags.
+
+    Returns:
+        The deployment, and a line about what it is and which flags changed it.
+
+    Raises:
+        EennError: the file is not a deployment of this artifact, or a flag does not fit it.
+    """
+    if given.deployment is not None:
+        base, origin = Deployment.load(given.deployment), str(given.deployment)
+    else:
+        every = tuple(range(len(manifest.exits) - 1))
+        policy = _policy(given.policy or DEFAULT, {}, given, manifest)
+        base = Deployment(artifact_id=manifest.id, policy=policy, active=every)
+        origin = "no --deployment, so by default"
+    base.check(manifest)
+    deployment = _overridden(base, given, manifest)
+    deployment.check(manifest)
+    setting = deployment.setting
+    said = (
+        f"{origin}: {setting.policy_text}, fallback {deployment.policy.fallback_to}, branches "
+        f"{setting.branches or 'none'}, temperature {deployment.temperature}, experts "
+        f"{deployment.experts}, precision {deployment.precision}, payload {deployment.payload}, "
+        f"deadline {deployment.deadline_ms:g} ms"
+    )
+    if given.deployment is not None and deployment != base:
+        said += f"; flags in place of the file's {_changes(base, deployment)}"
+    return deployment, said
+
+
+def _overridden(base: Deployment, given: argparse.Namespace, manifest: Manifest) -> Deployment:
+    """Put what flags say in place of single fields."""
+    settings = json.loads(base.policy.to_json())
+    name = settings.pop("name")
+    if given.policy not in (None, name):
+        name, settings = given.policy, {}
+    named = ActiveBranches(active=given.active, first=given.first)
+    changed = {
+        "policy": _policy(name, settings, given, manifest),
+        "active": named.sets(len(manifest.exits) - 1)[0] if named.chosen else None,
+        **{field: getattr(given, field) for field in FLAGS},
+    }
+    return replace(base, **{key: value for key, value in changed.items() if value is not None})
+
+
+def _policy(
+    name: str, settings: Mapping[str, object], given: argparse.Namespace, manifest: Manifest
+) -> Policy:
+    """Build the policy from its settings and the flags, which come first.
 
     Raises:
         EennError: a setting that the policy does not have or allow.
     """
-    settings: dict[str, object] = {
-        name: value for name in KNOBS if (value := getattr(given, name)) is not None
-    }
+    flags = {key: value for key in SETTINGS if (value := getattr(given, key)) is not None}
     if given.thresholds is not None:
-        settings["p_tar"] = given.thresholds
-    knob = find_policy(given.policy).knob
-    if knob is not None and knob.name not in settings:
-        settings[knob.name] = knob.default
-    return make_policy(given.policy, settings, Validation(manifest.validation_accuracy))
+        flags["p_tar"] = given.thresholds
+    knob = find_policy(name).knob
+    defaults = {knob.name: knob.default} if knob is not None else {}
+    validation = Validation(manifest.validation_accuracy)
+    return make_policy(name, {**defaults, **settings, **flags}, validation)
 
 
-def active_of(given: argparse.Namespace, branches: int) -> tuple[int, ...]:
-    """Give the active branches that the command line names, counted from 0; all if it does not.
-
-    Raises:
-        EennError: a branch that the network does not have, or both --active and --first.
-    """
-    named = ActiveBranches(active=given.active, first=given.first)
-    return named.sets(branches)[0] if named.chosen else tuple(range(branches))
+def _changes(base: Deployment, deployment: Deployment) -> str:
+    """Name the fields of a deployment that flags changed, with the file's values."""
+    policies = [json.loads(own.policy.to_json()) for own in (base, deployment)]
+    changed = [
+        f"{key} {value}" for key, value in policies[0].items() if policies[1].get(key) != value
+    ]
+    if base.active != deployment.active:
+        changed.append(f"branches {base.setting.branches or 'none'}")
+    changed += [
+        f"{field} {getattr(base, field)}"
+        for field in FLAGS
+        if getattr(base, field) != getattr(deployment, field)
+    ]
+    return ", ".join(changed)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -87,13 +161,16 @@ def _add_sources(group: argparse._ArgumentGroup) -> None:
 
 
 def _add_exits(group: argparse._ArgumentGroup) -> None:
-    group.add_argument("--policy", choices=POLICIES, default=DEFAULT, help="(%(default)s)")
-    for name, knob in KNOBS.items():
-        group.add_argument(
-            f"--{name.replace('_', '-')}",
-            type=type(knob.default),
-            help=f"of policies that have it ({knob.default:g})",
-        )
+    group.add_argument("--policy", choices=POLICIES, help=f"({DEFAULT})")
+    for name, default in SETTINGS.items():
+        flag = f"--{name.removesuffix('_to').replace('_', '-')}"
+        text = f"of policies that have it ({default})"
+        if isinstance(default, bool):
+            group.add_argument(
+                flag, dest=name, action=argparse.BooleanOptionalAction, default=None, help=text
+            )
+        else:
+            group.add_argument(flag, dest=name, type=type(default), help=text)
     group.add_argument(
         "--thresholds",
         type=_thresholds,
@@ -112,29 +189,26 @@ def _add_exits(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--experts",
         type=HeadChoice.named,
-        default=PLAIN_HEADS,
         help="whose heads answer: plain, those of a kind of distortion, or auto, as the distortion "
-        "classifier finds (%(default)s)",
+        "classifier finds (plain)",
     )
+    group.add_argument("--temperature", choices=CHOICES, help="(per_exit)")
 
 
 def _add_cloud(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--cloud", metavar="URL", help="https://host:port of eenn-cloud")
     group.add_argument("--token-file", type=Path, metavar="FILE", help="holds the bearer token")
     group.add_argument("--ca-file", metavar="FILE", help="certificates to trust, PEM")
-    group.add_argument(
-        "--payload", choices=("fp32", "fp16", "uint8"), help="features on the wire (fp32)"
-    )
+    group.add_argument("--payload", choices=PAYLOADS, help="features on the wire (fp32)")
     group.add_argument(
         "--deadline-ms",
         type=_positive,
-        default=500.0,
-        help="when the edge answers if the cloud has not (%(default)s)",
+        help=f"when the edge answers if the cloud has not ({DEADLINE_MS:g})",
     )
 
 
 def _add_computing(group: argparse._ArgumentGroup) -> None:
-    group.add_argument("--precision", choices=PRECISIONS, default="fp32", help="(%(default)s)")
+    group.add_argument("--precision", choices=PRECISIONS, help="(fp32)")
     group.add_argument("--threads", type=_whole, default=1, help="of each stage (%(default)s)")
 
 

@@ -17,12 +17,12 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext, supp
 from functools import partial
 from pathlib import Path
 
+from eenn.artifact.deployment import Deployment
 from eenn.artifact.manifest import Manifest, read_manifest
 from eenn.cli import one_line_errors, printable
 from eenn.errors import EennError
-from eenn.exits.settings import Setting
 from eenn.offload.edge.answers import AnswerFile, as_json, as_line
-from eenn.offload.edge.arguments import active_of, parsed, policy_of
+from eenn.offload.edge.arguments import deployment_of, parsed
 from eenn.offload.edge.clouds import Cloud
 from eenn.offload.edge.runtime import EdgeRuntime, asked_for
 from eenn.offload.graphs.index import Graphs
@@ -50,10 +50,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _run(given: argparse.Namespace) -> int:
     manifest = read_manifest(given.artifact)
-    with _cloud(given, manifest) as cloud:
-        runtime = _runtime(given, manifest, cloud)
+    deployment, said = deployment_of(given, manifest)
+    _tell(said)
+    with _cloud(given, manifest, deployment) as cloud:
+        runtime = _runtime(given, deployment, cloud)
         if given.serve is not None:
-            return _serve(given, runtime)
+            return _serve(given, deployment, runtime)
         return _classify(given, runtime)
 
 
@@ -157,16 +159,16 @@ def _tell(message: str) -> None:
         print(printable(message), file=sys.stderr, flush=True)
 
 
-def _serve(given: argparse.Namespace, runtime: EdgeRuntime) -> int:
+def _serve(given: argparse.Namespace, deployment: Deployment, runtime: EdgeRuntime) -> int:
     from eenn.offload.edge.server import EdgeServer
 
-    setting = Setting(runtime.policy, runtime.active)
+    setting = deployment.setting
     settings = {
         "policy": setting.name,
         setting.knob: setting.value,
-        "experts": str(given.experts),
-        "precision": given.precision,
-        "deadline_ms": given.deadline_ms,
+        "experts": str(deployment.experts),
+        "precision": deployment.precision,
+        "deadline_ms": deployment.deadline_ms,
     }
     with EdgeServer(given.host, given.serve, runtime, settings) as server:
         print(f"listening on {server.url}", flush=True)
@@ -174,21 +176,24 @@ def _serve(given: argparse.Namespace, runtime: EdgeRuntime) -> int:
     return 0
 
 
-def _runtime(given: argparse.Namespace, manifest: Manifest, cloud: Cloud | None) -> EdgeRuntime:
+def _runtime(given: argparse.Namespace, deployment: Deployment, cloud: Cloud | None) -> EdgeRuntime:
     return EdgeRuntime(
         given.artifact,
-        policy_of(given, manifest),
-        active_of(given, len(manifest.exits) - 1),
+        deployment.policy,
+        deployment.active,
         cloud,
-        given.precision,
+        deployment.precision,
         given.threads,
-        given.deadline_ms,
-        experts=given.experts,
+        deployment.deadline_ms,
+        experts=deployment.experts,
+        temperature=deployment.temperature,
     )
 
 
 @contextmanager
-def _cloud(given: argparse.Namespace, manifest: Manifest) -> Iterator[Cloud | None]:
+def _cloud(
+    given: argparse.Namespace, manifest: Manifest, deployment: Deployment
+) -> Iterator[Cloud | None]:
     """The cloud that the command line names; if it cannot be asked now, that is said once."""
     if given.cloud is None:
         yield None
@@ -199,13 +204,13 @@ def _cloud(given: argparse.Namespace, manifest: Manifest) -> Iterator[Cloud | No
     with HttpCloud(
         given.cloud,
         Graphs.read(manifest.path).id,
-        precision=given.payload or "fp32",
+        precision=deployment.payload,
         token=token,
         ca_file=given.ca_file,
     ) as cloud:
         try:
-            deadline = time.monotonic() + given.deadline_ms / 1e3
-            cloud.check(deadline, asked_for(manifest, given.experts))
+            deadline = time.monotonic() + deployment.deadline_ms / 1e3
+            cloud.check(deadline, asked_for(manifest, deployment.experts))
         except OffloadError as error:
             _tell(f"warning: {error}; the edge answers meanwhile")
         yield cloud

@@ -102,6 +102,7 @@ class EdgeRuntime:
             and every stage then take so many times as long.
         experts: who answers: the plain heads, those of a kind of distortion, or those of the kind
             that the distortion classifier is sure of.
+        temperature: as in `Temperatures.chosen`.
 
     Raises:
         EennError: a choice of branches, a policy or experts that do not fit the network; nobody to
@@ -119,6 +120,7 @@ class EdgeRuntime:
         deadline_ms: float | None = None,
         slowdown: float = 1.0,
         experts: HeadChoice = PLAIN_HEADS,
+        temperature: str = "per_exit",
     ) -> None:
         graphs = Graphs.read(artifact_dir)
         self.manifest = graphs.manifest
@@ -134,7 +136,8 @@ class EdgeRuntime:
         self._counting = Lock()
         self._preprocessing = self.manifest.preprocessing
         self._temperatures = {
-            heads: self.manifest.temperatures_of(heads).per_exit for heads in self._head_sets
+            heads: self.manifest.temperatures_of(heads).chosen(temperature)
+            for heads in self._head_sets
         }
         self._classes = self.manifest.classes
         ends = [branch + 1 for branch in self.active]

@@ -6,7 +6,7 @@ fp16, or 8 bits by a scale and a zero point, which travel with the request as pa
 import math
 import reprlib
 from collections.abc import Mapping
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,7 @@ from eenn.offload.protocol.wire import Parameter, Tensor
 Floats = NDArray[np.float32]
 FLOAT32_MAX = float(np.finfo(np.float32).max)
 Precision = Literal["fp32", "fp16", "uint8"]
+PAYLOADS: tuple[Precision, ...] = get_args(Precision)
 
 
 def pack(features: Floats, precision: Precision) -> tuple[Tensor, dict[str, Parameter]]:

@@ -1,0 +1,200 @@
+"""The deployment file: how a device is to use an artifact, and what that promises.
+
+A fit writes it, people may edit it, and evaluation, edge and benchmark decide by the same file.
+"""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from eenn.artifact.manifest import Manifest
+from eenn.errors import EennError, require_numbers
+from eenn.exits.decide import check_active
+from eenn.exits.head_sets import PLAIN_HEADS, HeadChoice
+from eenn.exits.policies.base import Policy
+from eenn.exits.policies.registry import policy_from_json
+from eenn.exits.settings import Setting
+from eenn.files import Json, JsonObject, from_json, write_json
+from eenn.offload.protocol.codecs import PAYLOADS, Precision
+from eenn.statistics.calibration import CHOICES
+
+FILE = "deployment.json"
+VERSION = 1
+# A deployment takes some 2 kB.
+MAX_BYTES = 2**20
+DEADLINE_MS = 500.0
+
+
+@dataclass(frozen=True)
+class Promise:
+    """What a deployment did on the images that it was fitted to.
+
+    Args:
+        images: the images, in words; `n` of them.
+        goal: what was asked for, in words.
+        means: by name (`accuracy`, `edge_probability`, `macs`, `latency_ms`, `sent_bytes`) a
+            quantity and the ends of its 95 % interval.
+        bandwidth_mbps, rtt_ms: of the link that latency is modelled for.
+    """
+
+    images: str
+    n: int
+    goal: str
+    means: dict[str, tuple[float, float, float]]
+    bandwidth_mbps: float
+    rtt_ms: float
+
+    def __str__(self) -> str:
+        parts = [_printed(name, *self.means[name]) for name in _PRINTED if name in self.means]
+        return f"on {self.images} ({self.n}): {', '.join(parts)}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Deployment:
+    """How a device uses an artifact.
+
+    Args:
+        artifact_id: of the artifact that it is for.
+        active: the branches that the device evaluates, counted from 0, ascending; the network is
+            cut after the last of them.
+        temperature: `per_exit`, `shared` or `none`.
+        precision: of the device's graphs.
+        payload: how features are sent.
+        deadline_ms: until which an answer must be there.
+        promise: None where nothing was measured.
+
+    Raises:
+        EennError: a value that is not allowed.
+    """
+
+    artifact_id: str
+    policy: Policy
+    active: tuple[int, ...]
+    temperature: str = "per_exit"
+    experts: HeadChoice = PLAIN_HEADS
+    precision: str = "fp32"
+    payload: Precision = "fp32"
+    deadline_ms: float = DEADLINE_MS
+    promise: Promise | None = None
+
+    def __post_init__(self) -> None:
+        require_numbers(deadline_ms=self.deadline_ms)
+        if self.deadline_ms <= 0:
+            raise EennError(f"deadline_ms={self.deadline_ms:g}: allowed is a number above 0")
+        for name, value, allowed in (
+            ("temperature", self.temperature, CHOICES),
+            ("payload", self.payload, PAYLOADS),
+        ):
+            if value not in allowed:
+                raise EennError(f"{name}={value}: allowed are {', '.join(allowed)}")
+
+    @property
+    def setting(self) -> Setting:
+        """The way to answer."""
+        return Setting(self.policy, self.active)
+
+    def check(self, manifest: Manifest) -> None:
+        """Check the deployment against the artifact that it is to be used with.
+
+        Raises:
+            EennError: it was made for another artifact, or does not fit the network.
+        """
+        if self.artifact_id != manifest.id:
+            raise EennError(
+                f"the deployment is for artifact {self.artifact_id:.12} and {manifest.path} is "
+                f"{manifest.id:.12}; use the artifact it was fitted for, or fit this one with "
+                "`python evaluate.py artifact=DIR fit.goal=accuracy_drop fit.limit=0.01`"
+            )
+        branches = len(manifest.exits) - 1
+        check_active(self.active, branches)
+        self.policy.check(branches)
+
+    def save(self, path: Path) -> None:
+        """Write the deployment as readable JSON; branches are counted from 1 there."""
+        content: dict[str, Json] = {
+            "version": VERSION,
+            "artifact_id": self.artifact_id,
+            "policy": json.loads(self.policy.to_json()),
+            "active": [branch + 1 for branch in self.active],
+            "temperature": self.temperature,
+            "experts": str(self.experts),
+            "precision": self.precision,
+            "payload": self.payload,
+            "deadline_ms": self.deadline_ms,
+            "promise": None if self.promise is None else asdict(self.promise),
+        }
+        write_json(path, content)
+
+    @classmethod
+    def load(cls, path: Path) -> "Deployment":
+        """Read a deployment.
+
+        Raises:
+            EennError: the file is not a deployment, or is for a later version of this program.
+        """
+        try:
+            if path.stat().st_size > MAX_BYTES:
+                raise ValueError(f"it has more than {MAX_BYTES} bytes")
+            content = json.loads(path.read_bytes())
+            if not isinstance(content, dict):
+                raise ValueError("it is not a JSON object")
+            return _read(content)
+        except (ValueError, RecursionError, EennError) as error:
+            said = "it is nested too deep" if isinstance(error, RecursionError) else error
+            raise EennError(
+                f"{path} is not a deployment: {said}; take one that `python evaluate.py "
+                "fit.goal=...` wrote"
+            ) from error
+        except OSError as error:
+            raise EennError(f"{path}: {error.strerror}; give a {FILE}") from error
+
+
+@dataclass(frozen=True)
+class _Stored:
+    """What the file holds beside the policy; branches are counted from 1."""
+
+    version: int
+    artifact_id: str
+    active: tuple[int, ...]
+    temperature: str
+    experts: str
+    precision: str
+    payload: str
+    deadline_ms: float
+    promise: Promise | None
+
+
+def _read(content: JsonObject) -> Deployment:
+    known = ("policy", *_Stored.__dataclass_fields__)
+    if content.get("version") != VERSION:
+        raise ValueError(f"version is {content.get('version')!r:.20}; allowed is {VERSION}")
+    if unknown := [key for key in content if key not in known]:
+        raise ValueError(f"{', '.join(unknown):.80}: allowed are {', '.join(known)}")
+    stored = from_json(_Stored, content)
+    return Deployment(
+        artifact_id=stored.artifact_id,
+        policy=policy_from_json(json.dumps(content.get("policy"))),
+        active=tuple(branch - 1 for branch in stored.active),
+        temperature=stored.temperature,
+        experts=HeadChoice.named(stored.experts),
+        precision=stored.precision,
+        payload=stored.payload,  # type: ignore[arg-type]  # checked with the others
+        deadline_ms=stored.deadline_ms,
+        promise=stored.promise,
+    )
+
+
+# Quantities that a promise prints: their words, the factor of their unit, and the unit.
+_PRINTED = {
+    "accuracy": ("accuracy", 100, " %"),
+    "edge_probability": ("on the edge", 100, " %"),
+    "macs": ("MMACs", 1e-6, ""),
+    "latency_ms": ("latency", 1, " ms"),
+    "sent_bytes": ("sent", 1e-3, " kB"),
+}
+
+
+def _printed(name: str, *ends: float) -> str:
+    words, factor, unit = _PRINTED[name]
+    value, low, high = (f"{factor * end:.1f}" for end in ends)
+    return f"{words} {value} ({low}-{high}){unit}"

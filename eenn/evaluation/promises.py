@@ -1,0 +1,49 @@
+"""Turns what was fitted into deployments, with what they did on the validation samples."""
+
+from collections.abc import Sequence
+
+from eenn.artifact.deployment import Deployment, Promise
+from eenn.evaluation.fitting import Fitted
+from eenn.evaluation.grid import point
+from eenn.exits.head_sets import HeadChoice
+
+
+def best_of(fitted: Sequence[Fitted]) -> Fitted:
+    """Choose among policies that were fitted to the same goal, each the best of its kind.
+
+    A limit on accuracy or risk leaves the cheapest, a limit on a cost the most accurate.
+    """
+    if fitted[0].goal.goal in ("accuracy_drop", "risk"):
+        return min(fitted, key=lambda one: (one.validation_cost, -one.validation_accuracy))
+    return min(fitted, key=lambda one: (-one.validation_accuracy, one.validation_cost))
+
+
+def deployment_of(
+    fitted: Fitted, artifact_id: str, temperature: str, experts: HeadChoice
+) -> Deployment:
+    """Make the deployment of a fitted policy; its promise is what it did on validation."""
+    case = fitted.validation
+    measured = point(case, fitted.decide(case))
+    means: dict[str, tuple[float, float, float]] = {
+        "accuracy": measured.accuracy,
+        "edge_probability": measured.edge_probability,
+        "macs": measured.macs,
+        "latency_ms": measured.latency_ms,
+        "sent_bytes": measured.sent_bytes,
+    }
+    link = case.costs.link
+    return Deployment(
+        artifact_id=artifact_id,
+        policy=fitted.policy,
+        active=fitted.active,
+        temperature=temperature,
+        experts=experts,
+        promise=Promise(
+            images="validation images",
+            n=measured.n,
+            goal=str(fitted.goal),
+            means=dict(means),
+            bandwidth_mbps=link.bandwidth_mbps,
+            rtt_ms=link.rtt_ms,
+        ),
+    )
