@@ -9,8 +9,10 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from eenn.cli import one_line_errors
-from eenn.workflows.hydra_job import CONF, claimed_job, opener
+from eenn.data.sources import SOURCES
+from eenn.workflows.hydra_job import CONF, claimed_job
 from eenn.workflows.settings import TrainExpertsSettings, TrainSettings
+from eenn.workflows.tracking import LOGGERS
 from eenn.workflows.trained_images import TrainedImages, of_artifact
 
 
@@ -27,7 +29,11 @@ def train(config: DictConfig) -> None:
         # Imported here because torch and Lightning take seconds, and a wrong key should not wait.
         from eenn.workflows.train import train
 
-        train(job, opener(job.settings.data.source), opener(job.settings.logger))
+        train(
+            job,
+            SOURCES.opener("data.source", job.settings.data.source),
+            LOGGERS.opener("logger", job.settings.logger),
+        )
 
 
 def train_experts(config: DictConfig) -> None:
@@ -35,7 +41,12 @@ def train_experts(config: DictConfig) -> None:
         from eenn.workflows.train_experts import train_experts
 
         images = TrainedImages.of(job.directory)
-        train_experts(job, images, opener(images.data.source), opener(job.settings.logger))
+        train_experts(
+            job,
+            images,
+            SOURCES.opener("data.source", images.data.source),
+            LOGGERS.opener("logger", job.settings.logger),
+        )
 
 
 if __name__ == "__main__":

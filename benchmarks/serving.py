@@ -5,7 +5,8 @@
 Without an artifact, a MobileNetV2 at 224 pixels with 257 classes, five branches and random weights.
 Requests carry one sample's features in fp32, before the last branch but one. Server and load are
 processes that share this machine, so that capacity is that of the machine with both on it. An open
-loop then offers twice the capacity. Writes results/serving.json and .png.
+loop then offers twice the capacity, while an edge with this project's client asks as well. Writes
+results/serving.json and .png.
 """
 
 import argparse
@@ -26,11 +27,12 @@ import psutil
 from matplotlib.figure import Figure
 
 from benchmarks.edge import make_artifact
-from benchmarks.load import Asked, Message, closed_loop, open_loop
+from benchmarks.load import Asked, Message, closed_loop, edge_loop, open_loop
 from eenn.files import JsonObject, write_json
 from eenn.offload.cloud.command import RunningCloud, running
 from eenn.offload.edge.clouds import LocalCloud
 from eenn.offload.graphs.index import Graphs, cloud_name
+from eenn.offload.protocol.codecs import Floats
 from eenn.offload.protocol.encoding import encode_request
 from eenn.offload.protocol.wire import ARTIFACT, FEATURES, LOGITS, Request, model_name
 from eenn.provenance import processor, provenance
@@ -38,7 +40,7 @@ from eenn.reports.figures import save_figure
 
 CLIENTS, MESSAGES = 32, 64
 ROUNDS, ROUND_S = 3, 5.0
-OVERLOAD = 2.0
+OVERLOAD, EDGE_SHARE = 2.0, 0.03  # of the capacity
 BINS = 60
 BATCHES = "batches of 32"
 RESULT = Path("results/serving.json")
@@ -61,6 +63,8 @@ class Overload:
     Args:
         statuses: number of requests by HTTP status; 0 of connections that failed, -1 of answers
             that were wrong.
+        edge: outcomes of the edge's questions, "" for answers; `edge_answered` is their share, and
+            `plain_answered` that of the requests of the others.
         memory_mib: at first, when the queue is full, at last, and at most.
         series: the same over time.
     """
@@ -72,14 +76,27 @@ class Overload:
     statuses: dict[str, int]
     wrong: int
     failed: int
+    edge: dict[str, int]
+    edge_answered: float
+    plain_answered: float
     answered_ms: Quantiles
     refused_ms: Quantiles
     memory_mib: dict[str, float]
     series: list[dict[str, float]]
 
 
-def make_messages(path: Path, host: str) -> tuple[list[Message], tuple[int, ...]]:
-    """Requests with random features, their right answers, and the features' shape."""
+@dataclass(frozen=True)
+class Questions:
+    """Requests with random features and their right answers, and what they are about."""
+
+    messages: list[Message]
+    features: Floats
+    split_point: int
+    artifact_id: str
+
+
+def make_questions(path: Path, host: str) -> Questions:
+    """Questions about the part of an artifact before the last branch but one."""
     graphs, local = Graphs.read(path), LocalCloud(path)
     split_point = max(len(graphs.manifest.exits) - 2, 0)
     shape = graphs.row(cloud_name(split_point), "fp32").inputs[FEATURES]
@@ -87,14 +104,14 @@ def make_messages(path: Path, host: str) -> tuple[list[Message], tuple[int, ...]
     messages = []
     for _ in range(MESSAGES):
         features = generator.standard_normal((1, *shape), np.float32)
-        request = Request({FEATURES: features}, {ARTIFACT: graphs.manifest.id}, {LOGITS: True})
+        request = Request({FEATURES: features}, {ARTIFACT: graphs.id}, {LOGITS: True})
         body, headers = encode_request(request)
         lines = [f"POST /v2/models/{model_name(split_point)}/infer HTTP/1.1", f"Host: {host}"]
         headers["Content-Length"] = str(len(body))
         lines += [f"{name}: {value}" for name, value in headers.items()]
         head = "\r\n".join([*lines, "", ""]).encode()
         messages.append(Message(head + body, local.infer(features, split_point, None)))
-    return messages, shape
+    return Questions(messages, features, split_point, graphs.id)
 
 
 def main() -> None:
@@ -107,8 +124,9 @@ def main() -> None:
         if path is None:
             path = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "artifact"
             make_artifact(path)
-        messages, shape = make_messages(path, "127.0.0.1")
-        load = stack.enter_context(ProcessPoolExecutor(1, get_context("spawn")))
+        questions = make_questions(path, "127.0.0.1")
+        messages = questions.messages
+        load = stack.enter_context(ProcessPoolExecutor(2, get_context("spawn")))
         batching = stack.enter_context(running([path]))
         single = stack.enter_context(running([path], max_batch=1))
         overhead = overheads(load, batching, messages)
@@ -116,11 +134,18 @@ def main() -> None:
         capacity = throughput[BATCHES].requests_per_s
         print(f"overload: {OVERLOAD} x {capacity:.0f} requests/s for {given.seconds:.0f} s ...")
         rate = OVERLOAD * capacity
+        # Both processes have to be there when the load begins.
+        for warmed in [load.submit(closed_loop, batching.url, messages, 1, 5.0) for _ in range(2)]:
+            warmed.result()
         offered = load.submit(open_loop, batching.url, messages, rate, given.seconds, 0)
+        edge = load.submit(
+            edge_loop, batching.url, questions.artifact_id, questions.features,
+            questions.split_point, EDGE_SHARE * capacity, given.seconds,
+        )  # fmt: skip
         memory = watch_memory(batching, offered)
-        taken = overload(offered.result(), memory, given.seconds, capacity)
+        taken = overload(offered.result(), edge.result(), memory, given.seconds, capacity)
     result: JsonObject = {
-        "shape": shape,
+        "shape": questions.features.shape[1:],
         "request_bytes": len(messages[0].content),
         "overhead": overhead,
         "batching": {name: asdict(measured) for name, measured in throughput.items()},
@@ -191,7 +216,11 @@ def watch_memory(server: RunningCloud, until: "Future[list[Asked]]") -> list[tup
 
 
 def overload(
-    asked: Sequence[Asked], memory: Sequence[tuple[float, float]], seconds: float, capacity: float
+    asked: Sequence[Asked],
+    edge: dict[str, int],
+    memory: Sequence[tuple[float, float]],
+    seconds: float,
+    capacity: float,
 ) -> Overload:
     """What became of the requests, and of the server's memory."""
     answered = [row for row in asked if row.status in (200, -1)]
@@ -207,6 +236,9 @@ def overload(
         statuses={str(status): n for status, n in Counter(r.status for r in asked).items()},
         wrong=sum(row.status == -1 for row in asked),
         failed=sum(row.status == 0 for row in asked),
+        edge=edge,
+        edge_answered=round(edge.get("", 0) / sum(edge.values()), 4),
+        plain_answered=round(len(answered) / len(asked), 4),
         answered_ms=quantiles(answered, lambda row: row.latency_ms),
         refused_ms=quantiles(refused, lambda row: row.latency_ms),
         memory_mib={name: round(mib, 1) for name, mib in levels.items()},

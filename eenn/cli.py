@@ -1,5 +1,6 @@
 """How scripts meet a user's mistake: one clear line on stderr, exit code 1, no traceback."""
 
+import io
 import json
 import os
 import re
@@ -36,20 +37,33 @@ def one_line_errors(job: str | None = None) -> Iterator[None]:
     """End the program with one line if the block meets an error that the user can mend.
 
     Those are ours, the operating system's about files, and those of the configuration. Anything
-    else is a bug and keeps its traceback.
+    else is a bug and keeps its traceback. What the terminal has no sign for is escaped from here
+    on, as it is on stderr.
 
     Args:
         job: name of a sweep's job. The others go on, so the line is printed and nothing ends.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         yield
     except Exception as error:
         line = _line(error)
         if line is None or os.environ[_ASKED]:
             raise
-        print(f"error: {line}" if job is None else f"error in job {job}: {line}", file=sys.stderr)
+        said = f"error: {line}" if job is None else f"error in job {job}: {line}"
+        print(printable(said), file=sys.stderr)
         if job is None:
             raise SystemExit(1) from None
+
+
+def printable(text: str) -> str:
+    """Escape what would not print as itself, so that a text is one line and says what it holds.
+
+    That are controls, ends of lines, marks that turn the direction of writing, and bytes of a name
+    that are not UTF-8.
+    """
+    return "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in text)
 
 
 def unknown_key(beside: Mapping[str, Iterable[str]]) -> str:

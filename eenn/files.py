@@ -20,7 +20,11 @@ T = TypeVar("T")
 
 
 def write_file(path: Path, content: str | bytes) -> None:
-    """Write `content` to `path` through a temporary name in the same directory."""
+    """Write `content` to `path` through a temporary name in the same directory.
+
+    Raises:
+        OSError: the disk is full, or the like; it names `path`, which is as before.
+    """
     data = content.encode() if isinstance(content, str) else content
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
@@ -30,8 +34,11 @@ def write_file(path: Path, content: str | bytes) -> None:
             os.fsync(file.fileno())
         os.chmod(name, 0o666 & ~_umask())
         os.replace(name, path)
-    except BaseException:
+    except BaseException as error:
         Path(name).unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.errno is not None:
+            # That of a write names no file, and nobody would know which disk is full.
+            error.filename = str(path)
         raise
 
 

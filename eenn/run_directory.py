@@ -4,22 +4,29 @@ outputs/SCRIPT/NAME/TIMESTAMP/         a single run
 outputs/SCRIPT/NAME/TIMESTAMP/JOB/     a job of a sweep
 """
 
+import json
 import os
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
 from eenn.errors import EennError
-from eenn.files import write_file
+from eenn.files import JsonObject, write_file
 
 OUTPUTS = Path("outputs")
 CONFIG, ARTIFACT = "config.yaml", "artifact"
 MANIFEST = "manifest.json"
 # What a training and an evaluation write last.
 RESULTS = METRICS, SUMMARY = "metrics.json", "summary.json"
-# What a run goes on from: a training from its last epoch, one of experts from what was finished.
-LAST_CHECKPOINT, FINISHED = RESUMABLE = Path("checkpoints/last.ckpt"), Path("finished")
+# What a run goes on from: a training from its last epoch, one of experts from what was finished, a
+# benchmark from what was measured.
+LAST_CHECKPOINT, FINISHED, MEASURED = RESUMABLE = (
+    Path("checkpoints/last.ckpt"),
+    Path("finished"),
+    Path("measured.jsonl"),
+)
 
+MAX_CONFIG_BYTES, MAX_BRACKETS = 256 * 1024, 1000  # a training's has 2 kB and a few
 SHOWN = 5  # settings that an error names
 
 # How torchrun, SLURM, LSF and Lightning's own launcher number processes.
@@ -54,7 +61,7 @@ def run_directory(
         if not unfinished:
             raise EennError(
                 f"resume=latest: no unfinished run with {progress} under {OUTPUTS / script}; "
-                "start one with `python train.py`"
+                f"start one with `python {_COMMANDS[script]}`"
             )
         return str(unfinished[-1])
     if not (Path(resume) / progress).exists():
@@ -96,6 +103,38 @@ def claim_resumed(directory: Path, given: Sequence[str]) -> None:
         raise EennError(f"resume={directory}: the run is finished; start a new one")
 
 
+def read_config(file: Path) -> JsonObject:
+    """Read the configuration of a run as plain values, whoever wrote it.
+
+    Raises:
+        EennError: it is not a small YAML file of settings by name.
+        OSError: the file cannot be read.
+    """
+    # Imported here, as a device has no PyYAML.
+    import yaml
+
+    with file.open("rb") as opened:
+        text = opened.read(MAX_CONFIG_BYTES + 1)
+    try:
+        # An alias stands for as much as it likes, and may lie inside itself; the time for brackets
+        # grows with the square of their depth.
+        is_plain = (
+            len(text) <= MAX_CONFIG_BYTES
+            and text.count(b"[") + text.count(b"{") <= MAX_BRACKETS
+            and not any(
+                isinstance(token, yaml.AliasToken) for token in yaml.scan(text, yaml.SafeLoader)
+            )
+        )
+        content = yaml.safe_load(text) if is_plain else None
+        # YAML knows dates and bytes, too, which no setting is.
+        json.dumps(content)
+    except (yaml.YAMLError, ValueError, TypeError, RecursionError):
+        content = None
+    if not isinstance(content, dict):
+        raise EennError(f"{file} is not the configuration of a run; copy it again, or train anew")
+    return content
+
+
 def with_file(root: Path, *files: Path) -> list[Path]:
     """The directories under `root` that hold one of `files`, the one with the newest last."""
     found = [
@@ -130,11 +169,18 @@ def is_finished(directory: Path) -> bool:
     return any((directory / name).exists() for name in RESULTS)
 
 
+_COMMANDS = {"train": "train.py", "offload": "offload_bench.py"}
+
+
 def _resumed_by(run: Path) -> str:
     for progress, command in (
         (LAST_CHECKPOINT, "python train.py"),
         (FINISHED, "python train.py --config-name train_experts"),
+        (MEASURED, "python offload_bench.py"),
     ):
         if (run / progress).exists():
             return f"it goes on with `{command} resume={run}`"
-    return "allowed are latest or the directory of a run that finished an epoch, or one expert"
+    return (
+        "allowed are latest or the directory of a run that finished an epoch, or one expert, or "
+        "measured anything"
+    )

@@ -23,6 +23,20 @@ def test_text_and_bytes_arrive_as_given(
 
 
 @pytest.mark.parametrize("step", ["replace", "fsync"])
+def test_a_full_disk_is_told_with_the_file_that_it_had_no_room_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, step, fail)
+    with pytest.raises(OSError, match="No space left on device") as failed:
+        write_file(tmp_path / "file", "new")
+    assert failed.value.filename == str(tmp_path / "file")
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("step", ["replace", "fsync"])
 def test_a_failed_write_leaves_the_old_content_and_no_temporary(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:

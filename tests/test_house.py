@@ -21,7 +21,6 @@ UNTYPED = {
     "eenn/training/trainer.py: FIXED",
     "eenn/training/trainer.py: make_trainer",
     "eenn/workflows/check.py: Arguments",
-    "eenn/workflows/hydra_job.py: opener",
 }
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef

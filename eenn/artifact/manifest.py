@@ -23,6 +23,10 @@ T = TypeVar("T")
 
 SCHEMA_VERSION = 1
 SPLIT = "split.json"
+# Pixels; far more than any network here takes, and every photograph is brought to this size.
+MAX_RESIZE_SIZE = 4096
+# What to do about a damaged artifact.
+RESTORE = "copy the artifact again or train anew"
 
 
 class ArtifactMissing(EennError):
@@ -98,7 +102,13 @@ class Manifest:
     @cached_property
     def preprocessing(self) -> Preprocessing:
         """The preprocessing that the network was trained with."""
-        return self._read(Preprocessing, "preprocessing")
+        preprocessing = self._read(Preprocessing, "preprocessing")
+        if preprocessing.resize_size > MAX_RESIZE_SIZE:
+            raise ArtifactTruncated(
+                f"{self.path / MANIFEST}, preprocessing: resize_size={preprocessing.resize_size}; "
+                f"allowed is {MAX_RESIZE_SIZE} or less; {RESTORE}"
+            )
+        return preprocessing
 
     @cached_property
     def temperatures(self) -> Temperatures:
@@ -146,22 +156,34 @@ class Manifest:
         """The artifact's other files by name, without the exported graphs."""
         return self._read(dict[str, StoredFile], "files")
 
+    def stored(self, name: str) -> StoredFile:
+        """Size and SHA-256 of one of the artifact's files.
+
+        Raises:
+            ArtifactTruncated: the manifest has no such file, or one that lies elsewhere.
+        """
+        if name not in self.files or Path(name).name != name:
+            raise ArtifactTruncated(
+                f"{self.path / MANIFEST}, files: allowed are names of files beside it, {name} "
+                f"among them; {RESTORE}"
+            )
+        return self.files[name]
+
     def verified(self, name: str) -> bytes:
         """The content of one of the artifact's files.
 
         Raises:
             ArtifactMissing, ArtifactTruncated, ArtifactEdited: see there.
         """
-        file, stored = self.path / name, self.files[name]
+        file, stored = self.path / name, self.stored(name)
         if not file.is_file():
-            raise ArtifactMissing(f"{file} is missing; {_RESTORE}")
+            raise ArtifactMissing(f"{file} is missing; {RESTORE}")
+        size = file.stat().st_size
+        if size != stored.bytes:
+            raise ArtifactTruncated(f"{file} has {size} bytes instead of {stored.bytes}; {RESTORE}")
         content = file.read_bytes()
-        if len(content) != stored.bytes:
-            raise ArtifactTruncated(
-                f"{file} has {len(content)} bytes instead of {stored.bytes}; {_RESTORE}"
-            )
         if hashlib.sha256(content).hexdigest() != stored.sha256:
-            raise ArtifactEdited(f"{file} was changed after it was written; {_RESTORE}")
+            raise ArtifactEdited(f"{file} was changed after it was written; {RESTORE}")
         return content
 
     def all_verified(self) -> dict[str, bytes]:
@@ -172,9 +194,7 @@ class Manifest:
         try:
             return from_json(kind, self.content.get(key))
         except ValueError as error:
-            raise ArtifactTruncated(
-                f"{self.path / MANIFEST}, {key}: {error}; {_RESTORE}"
-            ) from error
+            raise ArtifactTruncated(f"{self.path / MANIFEST}, {key}: {error}; {RESTORE}") from error
 
 
 def read_manifest(path: str | Path) -> Manifest:
@@ -192,15 +212,15 @@ def read_manifest(path: str | Path) -> Manifest:
     try:
         content: JsonObject = json.loads(file.read_bytes())
         stated = from_json(_Stated, content)
-    except ValueError as error:
-        raise ArtifactTruncated(f"{file} is not a whole manifest; {_RESTORE}") from error
+    except (ValueError, RecursionError) as error:
+        raise ArtifactTruncated(f"{file} is not a whole manifest; {RESTORE}") from error
     if stated.schema_version != SCHEMA_VERSION:
         raise ArtifactVersion(
             f"{file} has schema version {stated.schema_version}, this eenn reads {SCHEMA_VERSION}; "
             "train again, or use the eenn that wrote it"
         )
     if stated.id != manifest_id({key: content[key] for key in content if key != "id"}):
-        raise ArtifactEdited(f"{file} was changed after it was written; {_RESTORE}")
+        raise ArtifactEdited(f"{file} was changed after it was written; {RESTORE}")
     return Manifest(path, content)
 
 
@@ -215,6 +235,3 @@ def fine_tuned_path(artifact: Path, kind: str) -> Path:
 def manifest_id(manifest: JsonObject) -> str:
     """SHA-256 of a manifest that has no `id` yet."""
     return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
-
-
-_RESTORE = "copy the artifact again or train anew"

@@ -15,11 +15,15 @@ from importlib.metadata import version
 from pathlib import Path
 
 import safetensors.torch
-from torch import Tensor
+import torch
+from safetensors import SafetensorError
+from torch import Tensor, nn
 
 from eenn.artifact.manifest import (
+    RESTORE,
     SCHEMA_VERSION,
     SPLIT,
+    ArtifactTruncated,
     ArtifactVersion,
     Manifest,
     StoredFile,
@@ -157,8 +161,8 @@ def load(path: str | Path) -> Artifact:
     """
     manifest = read_manifest(path)
     contents = manifest.all_verified()
-    network = build(manifest.architecture)
-    network.load_state_dict(safetensors.torch.load(contents[WEIGHTS]))
+    network = _built(manifest)
+    _load_state(network, manifest, WEIGHTS, contents)
     if not manifest.experts:
         return Artifact(network.eval(), manifest)
     kinds = [expert.kind for expert in manifest.experts]
@@ -168,14 +172,59 @@ def load(path: str | Path) -> Artifact:
         DistortionClassifier(len(kinds), manifest.preprocessing.std),
     )
     plain = {f"network.{name}": tensor for name, tensor in network.state_dict().items()}
-    state = {**plain, **safetensors.torch.load(contents[EXPERTS])}
-    if state.keys() != experts.state_dict().keys():
-        raise ArtifactVersion(
-            f"{manifest.path} has experts of another version of eenn; train them again: "
-            + TRAIN_EXPERTS
-        )
-    experts.load_state_dict(state)
+    _load_state(experts, manifest, EXPERTS, contents, plain)
     return Artifact(network.eval(), manifest, experts.eval())
+
+
+def _built(manifest: Manifest) -> EarlyExitNet:
+    """Build the network, without values; it takes no more memory than its weights' file."""
+    if manifest.architecture.input_size != manifest.preprocessing.input_size:
+        raise ArtifactTruncated(
+            f"{manifest.path / MANIFEST}: input_size of architecture and preprocessing differ; "
+            f"{RESTORE}"
+        )
+    try:
+        with torch.device("meta"):
+            network = build(manifest.architecture)
+    except (RuntimeError, ValueError, TypeError, LookupError, ArithmeticError) as error:
+        raise ArtifactTruncated(
+            f"{manifest.path / MANIFEST}, architecture: there is no such network; {RESTORE}"
+        ) from error
+    needed = sum(tensor.nbytes for tensor in network.state_dict().values())
+    if needed > manifest.stored(WEIGHTS).bytes:
+        raise ArtifactTruncated(
+            f"{manifest.path / WEIGHTS} has less than {needed} bytes of weights; {RESTORE}"
+        )
+    return network.to_empty(device="cpu").to(memory_format=torch.channels_last)
+
+
+def _load_state(
+    network: nn.Module,
+    manifest: Manifest,
+    name: str,
+    contents: Mapping[str, bytes],
+    beside: Mapping[str, Tensor] | None = None,
+) -> None:
+    """Load the tensors of one of the artifact's files, and those beside it, into a network."""
+    file, expected = manifest.path / name, network.state_dict()
+    manifest.stored(name)
+    try:
+        state = {**(beside or {}), **safetensors.torch.load(contents[name])}
+    except SafetensorError as error:
+        raise ArtifactTruncated(f"{file} is not a whole file of tensors; {RESTORE}") from error
+    wrong = sorted(
+        key
+        for key in state.keys() | expected.keys()
+        if key not in state
+        or key not in expected
+        or (state[key].shape, state[key].dtype) != (expected[key].shape, expected[key].dtype)
+    )
+    if wrong:
+        mend = f"train them again: {TRAIN_EXPERTS}" if beside else RESTORE
+        raise ArtifactVersion(
+            f"{file} is of another network or version of eenn, as its {wrong[0]}; {mend}"
+        )
+    network.load_state_dict(state)
 
 
 def _kept(base: Manifest) -> JsonObject:

@@ -119,8 +119,8 @@ class ImageDataModule(LightningDataModule):
         distortion: of training images, after their augmentation, and of validation images.
 
     Raises:
-        EennError: a class too small to split, a split whose samples the source does not have, or
-            a batch size or seed that is too small.
+        EennError: one class alone, a class too small to split, a split whose samples the source
+            does not have, or a batch size or seed that is too small.
     """
 
     def __init__(
@@ -140,6 +140,11 @@ class ImageDataModule(LightningDataModule):
             raise EennError(f"data.batch_size={batch_size}: allowed is 2 or more (BatchNorm)")
         if seed < 0:
             raise EennError(f"seed={seed}: allowed is 0 or more")
+        if len(source.classes) < 2:
+            raise EennError(
+                f"the images have one class alone, {source.classes[0]}; allowed are two or more: "
+                "data.root must hold a folder for each class"
+            )
         self.source, self.preprocessing, self.augmentation = source, preprocessing, augmentation
         self.seed, self.batch_size, self._first_epoch = seed, batch_size, 0
         self.distortion = distortion

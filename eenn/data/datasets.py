@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from eenn.errors import EennError
-from eenn.preprocess import IMAGE_SUFFIXES, UnreadableImage, read_image
+from eenn.image_file import counted_suffixes, looks_like_image
+from eenn.preprocess import UnreadableImage, read_image
 
 log = logging.getLogger(__name__)
 
@@ -55,6 +56,8 @@ class ImageSource(Protocol):
 class FolderImages:
     """Images in `root/CLASS/**`; class folders in alphabetical order, hidden names left out.
 
+    Links are followed. A file is an image by its suffix or by how it begins; the log counts others.
+
     Every file is hashed and decoded once at the start, so that a broken file is met before the
     training and not in the middle of it.
 
@@ -76,8 +79,11 @@ class FolderImages:
         if not folders:
             raise EennError(f"data.root={root} holds no class folders; it must hold one per class")
 
-        files = {folder: _image_files(folder) for folder in folders}
-        candidates = [file for folder in folders for file in files[folder]]
+        found = [_files(root, folder) for folder in folders]
+        candidates = [file for files in found for file in files.images]
+        others = [file for files in found for file in files.others]
+        if others:
+            log.warning("not images, and left out: %s", counted_suffixes(others))
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             hashes = dict(zip(candidates, pool.map(_checked_hash, candidates), strict=True))
         usable = [file for file in candidates if hashes[file] is not None]
@@ -146,14 +152,45 @@ def caltech256(root: str | Path, on_error: str = "raise") -> FolderImages:
     return source
 
 
-def _image_files(folder: Path) -> list[Path]:
-    return [
-        file
-        for file in sorted(folder.rglob("*"))
-        if file.suffix.lower() in IMAGE_SUFFIXES
+class _Found(NamedTuple):
+    """Files below a class folder, in the order of their paths."""
+
+    images: list[Path]
+    others: list[Path]
+
+
+def _files(root: Path, folder: Path) -> _Found:
+    """Find the images of a class folder, in folders and links to folders, each entered once.
+
+    Folders that cannot be listed are given as images: nobody can read them either.
+    """
+    found = _Found([], [])
+    entered = {_identity(root)}
+    errors: list[OSError] = []
+    for path, folders, names in os.walk(folder, onerror=errors.append, followlinks=True):
+        here = _identity(Path(path))
         # Thumbnails and resource forks that other programs leave are hidden.
-        and not any(part.startswith(".") for part in file.relative_to(folder).parts)
-    ]
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        if here in entered:
+            folders.clear()
+            continue
+        entered.add(here)
+        for file in (Path(path, name) for name in names if not name.startswith(".")):
+            (found.images if _is_image(file) else found.others).append(file)
+    found.images.extend(Path(error.filename) for error in errors)
+    return _Found(sorted(found.images), sorted(found.others))
+
+
+def _identity(folder: Path) -> tuple[int, int]:
+    status = folder.stat()
+    return status.st_dev, status.st_ino
+
+
+def _is_image(file: Path) -> bool:
+    try:
+        return looks_like_image(file)
+    except OSError:
+        return False
 
 
 def _checked_hash(file: Path) -> str | None:
@@ -161,7 +198,7 @@ def _checked_hash(file: Path) -> str | None:
     try:
         read_image(file, shorter_side=1)
         return hashlib.sha256(file.read_bytes()).hexdigest()
-    except UnreadableImage:
+    except (UnreadableImage, OSError):
         return None
 
 

@@ -41,13 +41,27 @@ class Split:
 
     @classmethod
     def load(cls, path: Path) -> "Split":
-        """Read a split that was written from `to_json`."""
-        return cls.from_json(path.read_text())
+        """Read a split that was written from `to_json`.
+
+        Raises:
+            EennError: the file is not one.
+        """
+        try:
+            return cls.from_json(path.read_bytes())
+        except EennError as error:
+            raise EennError(f"{path}: {error}") from error
 
     @classmethod
     def from_json(cls, text: str | bytes) -> "Split":
-        """The split that `to_json` wrote as `text`."""
-        return from_json(cls, json.loads(text))
+        """The split that `to_json` wrote as `text`.
+
+        Raises:
+            EennError: the text is not one.
+        """
+        try:
+            return from_json(cls, json.loads(text))
+        except (ValueError, RecursionError) as error:
+            raise EennError("this is not a whole split; copy the artifact again") from error
 
 
 def split_samples(

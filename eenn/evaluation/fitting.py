@@ -14,10 +14,12 @@ from eenn.exits.policies.registry import find_policy
 from eenn.exits.settings import Setting, Swept
 from eenn.statistics.risk_control import (
     P_VALUES,
+    Infeasible,
     cheapest_within_drop,
     controlled,
     most_accurate_within,
     risk_upper_bound,
+    samples_needed,
 )
 
 GOALS = ("accuracy_drop", "macs", "latency_ms", "risk")
@@ -29,7 +31,8 @@ class Goal:
 
     Args:
         goal: `accuracy_drop`: the fewest MACs that lose at most `limit` against the last exit;
-            `macs` or `latency_ms`: the most accurate within a mean of `limit`; `risk`: the boldest
+            `macs` or `latency_ms`: the most accurate within a mean of `limit` MACs (not millions of
+            them) or milliseconds; `risk`: the boldest
             for which P(answer wrong although the last exit is right) is at most `limit`, except
             with probability `delta`.
         method: of the risk's test: `hoeffding_bentkus`, or `clopper_pearson`, which is exact here
@@ -119,7 +122,8 @@ def fit(
         validation: what else the policy is fitted to.
 
     Raises:
-        EennError: no value of the knob meets the goal, or the policy has no knob.
+        Infeasible: no value of the knob meets the goal.
+        EennError: the policy has no knob.
     """
     knob = find_policy(name).knob
     if knob is None:
@@ -137,15 +141,22 @@ def fit(
     if goal.goal == "risk":
         index = controlled(lost, goal.limit, goal.delta, goal.method)
         if index is None:
-            raise EennError(
+            needed = samples_needed(float(lost[0].mean()), goal.limit, goal.delta, goal.method)
+            more = f"{needed:,} would do" if needed else "no number would do"
+            raise Infeasible(
                 f"fit: {lost.shape[1]} validation samples cannot show a risk of at most "
                 f"{goal.limit:g} at delta {goal.delta:g} for any {knob.name} of {name}; allow more "
-                "risk, or validate on more images"
+                f"risk, or validate on more images: {more}, with losses as frequent as now"
             )
-    elif goal.goal == "accuracy_drop":
-        index = cheapest_within_drop(accuracy, cost, float(reference.mean()), goal.limit)
     else:
-        index = most_accurate_within(accuracy, cost, goal.limit)
+        try:
+            if goal.goal == "accuracy_drop":
+                index = cheapest_within_drop(accuracy, cost, float(reference.mean()), goal.limit)
+            else:
+                index = most_accurate_within(accuracy, cost, goal.limit)
+        except Infeasible as error:
+            unit = " MACs, of which tables show millions" if goal.goal == "macs" else ""
+            raise Infeasible(f"fit of {name} to {goal}{unit}: {error}") from error
     return Fitted(
         network=case.network,
         policy=made[index],

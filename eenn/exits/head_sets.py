@@ -73,6 +73,7 @@ class Expert:
         validation_accuracy: of every exit, on validation images distorted at such levels.
         plain_accuracy: of the plain heads on the same images.
         bytes: of its weights.
+        fitted: how its temperatures were; empty in artifacts that do not say.
     """
 
     kind: str
@@ -82,6 +83,7 @@ class Expert:
     validation_accuracy: tuple[float, ...]
     plain_accuracy: tuple[float, ...]
     bytes: int
+    fitted: str = ""
 
 
 @dataclass(frozen=True)
@@ -94,6 +96,7 @@ class Classifier:
         validation_accuracy: on untouched images and on those of every kind, at levels as trained.
         macs: for an image.
         bytes: of its weights.
+        fitted: how the temperature was; empty in artifacts that do not say.
     """
 
     temperature: float
@@ -101,6 +104,7 @@ class Classifier:
     validation_accuracy: tuple[float, ...]
     macs: int
     bytes: int
+    fitted: str = ""
 
     def __post_init__(self) -> None:
         if not 0 <= self.sure <= 1:

@@ -172,6 +172,6 @@ class Profile:
             measured = (profile.segments, profile.heads, profile.to_exit)
             if any(set(part) != {"p5", "p50", "p95"} for part in measured):
                 raise ValueError("percentiles")
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, RecursionError) as error:
             raise EennError(f"{path} is no profile; remove it to measure again") from error
         return profile

@@ -21,6 +21,10 @@ from eenn.planning.times import IMAGE, Times
 MAX_SLOWDOWN = 100.0
 
 
+class NoPlan(EennError):
+    """No plan keeps the bounds."""
+
+
 @dataclass(frozen=True)
 class Plan:
     """One choice of branches, knob and payload, and what it is predicted to cost.
@@ -87,13 +91,13 @@ def best(plans: Sequence[Plan], min_accuracy: float = 0.0, deadline_ms: float = 
     Within a deadline that is the most accurate one, else the fastest.
 
     Raises:
-        EennError: there is none.
+        NoPlan: there is none.
     """
     within = [
         plan for plan in plans if plan.accuracy >= min_accuracy and plan.latency_ms <= deadline_ms
     ]
     if not within:
-        raise EennError(
+        raise NoPlan(
             f"no plan reaches an accuracy of {min_accuracy:.4g} within {deadline_ms:g} ms; the "
             f"most accurate reaches {max(plan.accuracy for plan in plans):.4g}, the fastest takes "
             f"{min(plan.latency_ms for plan in plans):.3g} ms"

@@ -4,28 +4,28 @@ Both are kept under outputs/records/ARTIFACT/, where later runs find them. torch
 where one is missing.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from datetime import datetime
 from functools import cached_property
-from importlib import import_module
+from inspect import signature
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import yaml
 from filelock import FileLock
 
 from eenn.artifact.manifest import SPLIT, Manifest, fine_tuned_path, read_manifest
 from eenn.data.datasets import FolderImages, ImageSource, Photo
 from eenn.data.distortions import seed_of
+from eenn.data.sources import SOURCES
 from eenn.data.splits import SPLIT_NAMES, Split
 from eenn.errors import EennError
 from eenn.exits.head_sets import CLASSIFIER, PLAIN
-from eenn.files import Json
 from eenn.planning.costs import Profile
 from eenn.provenance import processor
 from eenn.records.records import ExitRecords, Origin, RecordCache
-from eenn.run_directory import CONFIG, MANIFEST, OUTPUTS, find_artifact
+from eenn.run_directory import CONFIG, MANIFEST, OUTPUTS, find_artifact, read_config
 
 if TYPE_CHECKING:
     from eenn.artifact.store import Artifact
@@ -50,7 +50,9 @@ class EvaluatedArtifact:
     ) -> None:
         self.manifest, self.title, self._open_source = manifest, title, open_source
         self.branches = len(manifest.exits) - 1
-        self.split = Split.from_json(manifest.all_verified()[SPLIT])
+        manifest.all_verified()
+        manifest.stored(SPLIT)
+        self.split = Split.load(manifest.split_file)
         self.heads = manifest.head_sets
         self._kept = RECORDS / manifest.id[:12]
         self._passed: dict[Origin, ExitRecords] = {}
@@ -215,14 +217,28 @@ def open_artifact(path: str, images: str | None = None) -> EvaluatedArtifact:
     if not trained.exists():
         raise EennError(
             f"{manifest.path} lies outside its training run, so where its images are is not known; "
-            "give images=PATH (or --images PATH), the folder of class folders it was trained on"
+            + _IMAGES
         )
-    data = yaml.safe_load(trained.read_bytes())["data"]
-    return EvaluatedArtifact(manifest, data["title"], lambda: _instantiated(**data["source"]))
+    title, open_source = _images_of(trained)
+    return EvaluatedArtifact(manifest, title, open_source)
 
 
-def _instantiated(_target_: str, **arguments: Json) -> ImageSource:
-    """The source that a run's configuration names, as Hydra makes it for the scripts."""
-    module, name = _target_.rsplit(".", 1)
-    source: ImageSource = getattr(import_module(module), name)(**arguments)
-    return source
+def _images_of(config: Path) -> tuple[str, Callable[[], ImageSource]]:
+    """Read title and source of a training's images from its configuration, whoever wrote it."""
+    data = read_config(config).get("data")
+    title = data.get("title") if isinstance(data, Mapping) else None
+    source = data.get("source") if isinstance(data, Mapping) else None
+    if not isinstance(title, str) or not isinstance(source, Mapping):
+        raise EennError(f"{config} does not say what images it is about; {_IMAGES}")
+    try:
+        opener = SOURCES.opener("data.source", source)
+        taken = signature(opener.func).bind(**opener.keywords)
+        for name, value in taken.arguments.items():
+            if not isinstance(value, taken.signature.parameters[name].annotation):
+                raise TypeError(f"{name}={value!s:.60}")
+    except (EennError, TypeError) as error:
+        raise EennError(f"{config}, data.source: {error}; {_IMAGES}") from error
+    return title, opener
+
+
+_IMAGES = "give images=PATH (or --images PATH), the folder of class folders it was trained on"

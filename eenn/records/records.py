@@ -120,16 +120,19 @@ class ExitRecords:
             raise RecordsDamaged(f"{path} is no whole records file") from error
         if not intact:
             raise RecordsDamaged(f"{path} was changed after it was written")
-        header: JsonObject = json.loads(text)
-        if header["schema_version"] != SCHEMA_VERSION:
+        try:
+            header: JsonObject = json.loads(text)
+            sample_ids = from_json(tuple[str, ...], header["sample_ids"])
+            made = from_json(dict[str, str], header.get("made", {}))
+            stated = header["schema_version"], header["origin"]
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            raise RecordsDamaged(f"{path} has no header of records") from error
+        if stated[0] != SCHEMA_VERSION:
             raise RecordsForeign(
-                f"{path} has schema version {header['schema_version']}, this eenn reads "
-                f"{SCHEMA_VERSION}"
+                f"{path} has schema version {stated[0]}, this eenn reads {SCHEMA_VERSION}"
             )
-        if header["origin"] != origin.described():
-            raise RecordsForeign(f"{path} holds records of {header['origin']}, not of {origin}")
-        sample_ids = from_json(tuple[str, ...], header["sample_ids"])
-        made = from_json(dict[str, str], header.get("made", {}))
+        if stated[1] != origin.described():
+            raise RecordsForeign(f"{path} holds records of {stated[1]}, not of {origin}")
         return cls(tensors["logits"], tensors["labels"], sample_ids, origin, made)
 
 

@@ -1,5 +1,6 @@
 """From results to figures: colour-blind safe, and legible in black and white."""
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -9,6 +10,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from eenn.files import write_file
 from eenn.statistics.calibration import ReliabilityBins, probabilities, reliability_bins
 
 matplotlib.use("Agg")
@@ -66,7 +68,9 @@ def reliability_figure(
 def save_figure(figure: Figure, path: Path) -> None:
     """Write a figure in the format of the path's suffix, PNG or PDF."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=150)
+    content = io.BytesIO()
+    figure.savefig(content, dpi=150, format=path.suffix[1:])
+    write_file(path, content.getvalue())
 
 
 def save_figures(directory: Path, made: Sequence[Drawn]) -> list[Path]:

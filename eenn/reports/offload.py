@@ -66,7 +66,7 @@ class Offloaded:
 
     Args:
         differing: requests whose exit or answer is not that of the records.
-        plans, best: of the planner.
+        plans, best: of the planner; for want of a best one, why there is none.
         slower: latency against the edge's slowdown.
         parts: measured times of stages and requests.
         slowdown: of the edge in this run.
@@ -75,7 +75,7 @@ class Offloaded:
     points: Sequence[OffloadPoint]
     differing: Sequence[Request]
     plans: Sequence[Plan]
-    best: Plan
+    best: Plan | str
     slower: Sequence[SlowerEdge]
     parts: Sequence[MeasuredPart]
     slowdown: float
@@ -86,8 +86,11 @@ def offload_report(
 ) -> Report:
     """Put together the report of an offloading benchmark."""
     plans = sorted(results.plans, key=lambda plan: (-plan.accuracy, plan.latency_ms))
+    best = results.best
     closing = [
-        Section("Best plan", PLANS_TEXT, [_plan(results.best)]),
+        Section("Best plan", f"{PLANS_TEXT} {best}.")
+        if isinstance(best, str)
+        else Section("Best plan", PLANS_TEXT, [_plan(best)]),
         Section("Most accurate plans", "", [_plan(plan) for plan in plans[:SHOWN_PLANS]]),
         Section("Measured parts", PARTS_TEXT, [_part(part) for part in results.parts]),
     ]

@@ -19,6 +19,11 @@ from eenn.errors import EennError
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
+
+class Infeasible(EennError):
+    """No candidate keeps the limit on these samples."""
+
+
 # Far less than one sample's share of an accuracy, far more than the rounding of a difference.
 ROUNDING = 1e-9
 # So many halvings of [0, 1] reach the spacing of floats.
@@ -33,13 +38,14 @@ def most_accurate_within(accuracy: ArrayLike, cost: ArrayLike, limit: float) -> 
         cost: mean cost of every candidate, in the unit of `limit` (MACs, milliseconds).
 
     Raises:
-        EennError: nothing is that cheap, or the results are no two arrays of numbers alike.
+        Infeasible: nothing is that cheap.
+        EennError: the results are no two arrays of numbers alike.
     """
     accuracies, costs = _results(accuracy, cost)
     best_first = np.lexsort((costs, -accuracies))
     fit = best_first[costs[best_first] <= limit]
     if not len(fit):
-        raise EennError(
+        raise Infeasible(
             f"no candidate costs {limit:.6g} or less, the cheapest costs {costs.min():.6g}; "
             "raise the limit"
         )
@@ -60,8 +66,8 @@ def cheapest_within_drop(
         limit: in [0, 1), 0.01 for one percentage point.
 
     Raises:
-        EennError: nothing is that accurate, `limit` is out of range, or the results are no two
-            arrays of numbers alike.
+        Infeasible: nothing is that accurate.
+        EennError: `limit` is out of range, or the results are no two arrays of numbers alike.
     """
     accuracies, costs = _results(accuracy, cost)
     if not 0 <= limit < 1:
@@ -70,7 +76,7 @@ def cheapest_within_drop(
     cheapest_first = np.lexsort((-accuracies, costs))
     fit = cheapest_first[accuracies[cheapest_first] >= lowest - ROUNDING]
     if not len(fit):
-        raise EennError(
+        raise Infeasible(
             f"no candidate has an accuracy of {lowest:.6g}, the best has {accuracies.max():.6g}; "
             "raise the limit, or let what no exit accepts fall back to the last exit"
         )
@@ -183,6 +189,30 @@ def controlled(
     passed = p_value(values.mean(axis=1), values.shape[1], max_risk) <= delta
     before_failure = int(np.logical_and.accumulate(passed).sum())
     return before_failure - 1 if before_failure else None
+
+
+def samples_needed(
+    mean_loss: float, max_risk: float, delta: float, method: str = "hoeffding_bentkus"
+) -> int | None:
+    """Count the samples with which a candidate passes `controlled` if its mean loss stays the same.
+
+    Returns:
+        The least number, or None where no number is enough.
+
+    Raises:
+        EennError: a number out of its range, or an unknown method.
+    """
+    p_value = _p_value(method)
+    _check_inside("delta", delta)
+    if mean_loss >= max_risk:
+        return None
+    enough = 1
+    while p_value(mean_loss, enough, max_risk) > delta:
+        enough *= 2
+    # From there on it may still fail where another loss comes in, so the last failure counts.
+    counts = np.arange(enough // 2, 2 * enough).clip(1)
+    failing = p_value(mean_loss, counts, max_risk) > delta
+    return int(counts[failing].max(initial=0)) + 1
 
 
 def _results(accuracy: ArrayLike, cost: ArrayLike) -> tuple[Floats, Floats]:

@@ -1,5 +1,6 @@
 """Callbacks of our own: early stopping across resumes, temperature scaling, training rate."""
 
+import logging
 import time
 from collections.abc import Iterable
 
@@ -12,7 +13,10 @@ from torch import Tensor
 
 from eenn.errors import EennError
 from eenn.records.recording import record
-from eenn.statistics.calibration import Temperatures, fit_temperatures
+from eenn.statistics.calibration import HELD, Temperatures, fit_temperatures, how_fitted
+from eenn.training.checkpoints import WholeCheckpoints
+
+log = logging.getLogger(__name__)
 
 
 class StayingEarlyStopping(EarlyStopping):
@@ -47,7 +51,7 @@ class TemperatureScaling(Callback):
     @property
     def fitted(self) -> str:
         """How the temperatures were fitted, for a manifest."""
-        return f"minimal NLL on {len(self.val_labels)} validation samples"
+        return how_fitted(self.val_logits, self.val_labels)
 
     @property
     def val_accuracy(self) -> tuple[float, ...]:
@@ -59,13 +63,15 @@ class TemperatureScaling(Callback):
             return
         if not self.checkpoints.best_model_path:
             raise EennError("no epoch was finished, so there is nothing to calibrate; train longer")
-        best = torch.load(self.checkpoints.best_model_path, map_location="cpu", weights_only=True)
+        best = WholeCheckpoints().load_checkpoint(self.checkpoints.best_model_path)
         pl_module.load_state_dict(best["state_dict"])
         # By now Lightning has moved the module to the CPU.
         self.device = trainer.strategy.root_device
         network = pl_module.get_submodule("network")
         self.val_logits, self.val_labels = record(network, self.batches, self.device)
         self.temperatures = fit_temperatures(self.val_logits, self.val_labels)
+        if HELD in self.fitted:
+            log.warning("temperatures: %s", self.fitted)
 
 
 class Throughput(Callback):

@@ -1,6 +1,7 @@
 """The fits of a training of experts: heads for one kind, the classifier, a fine-tuned network."""
 
 import copy
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,13 +21,15 @@ from eenn.exits.head_sets import Classifier, Expert
 from eenn.models.distortion_classifier import DistortionClassifier
 from eenn.models.early_exit import EarlyExitNet
 from eenn.records.recording import record
-from eenn.statistics.calibration import fit_temperature
+from eenn.statistics.calibration import HELD, fit_temperature, how_fitted
 from eenn.training.callbacks import TemperatureScaling
 from eenn.training.distortion_classifier import fit_classifier
 from eenn.training.expert_recipe import ExpertRecipe
 from eenn.training.losses import exit_weights
 from eenn.training.module import EarlyExitModule, HeadModule
 from eenn.training.trainer import make_trainer
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -83,6 +86,7 @@ def train_heads(
         scaling.val_accuracy,
         tuple((plain.argmax(-1) == labels).mean(axis=1).tolist()),
         _bytes(network.heads.state_dict()),
+        scaling.fitted,
     )
     return network.heads.cpu(), expert
 
@@ -104,6 +108,9 @@ def train_classifier(
         max_epochs=recipe.classifier_epochs,
     )  # fmt: skip
     right = logits.argmax(-1) == kinds
+    fitted = how_fitted(logits[None], kinds)
+    if HELD in fitted:
+        log.warning("temperature of the distortion classifier: %s", fitted)
     network.cpu()
     return network, Classifier(
         fit_temperature(logits, kinds),
@@ -111,6 +118,7 @@ def train_classifier(
         tuple(float(right[kinds == kind].mean()) for kind in range(logits.shape[-1])),
         network.macs(data.preprocessing.input_size),
         _bytes(network.state_dict()),
+        fitted,
     )
 
 

@@ -9,6 +9,8 @@ from typing import Any
 from pytorch_lightning import Callback, Trainer
 from pytorch_lightning.loggers import Logger
 
+from eenn.training.checkpoints import WholeCheckpoints
+
 FIXED: dict[str, Any] = {
     # The data module deals out samples itself, the same in every run.
     "use_distributed_sampler": False,
@@ -17,7 +19,7 @@ FIXED: dict[str, Any] = {
     "log_every_n_steps": 10,
 }
 # Arguments of Lightning's that are not the user's to set.
-OURS = (*FIXED, "logger", "callbacks")
+OURS = (*FIXED, "logger", "callbacks", "plugins")
 # Lightning's remarks on what is chosen here, and on its own use of what torch deprecates.
 EXPECTED_WARNINGS = (
     ".*does not have many workers",  # see ImageDataModule
@@ -33,7 +35,9 @@ def make_trainer(
     arguments: Mapping[str, Any], logger: Logger, callbacks: Sequence[Callback]
 ) -> Trainer:
     """The Trainer with the user's arguments, such as `accelerator` and `max_epochs`."""
-    return Trainer(**arguments, **FIXED, logger=logger, callbacks=[*callbacks])
+    return Trainer(
+        **arguments, **FIXED, logger=logger, callbacks=[*callbacks], plugins=WholeCheckpoints()
+    )
 
 
 @contextmanager

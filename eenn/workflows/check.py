@@ -8,13 +8,13 @@ import json
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import field, fields, is_dataclass, make_dataclass
 from inspect import signature
-from pkgutil import resolve_name
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
 
 from eenn.cli import quoted, unknown_key, written
+from eenn.data.by_name import Table
 from eenn.errors import EennError
 from eenn.files import Json
 
@@ -65,17 +65,12 @@ def checked(kind: type[T], given: Mapping[str, Json], at: str = "") -> T:
     raise EennError("; ".join((line, *getattr(hint, "__metadata__", ()))))
 
 
-def check_named(at: str, given: Arguments, without: Collection[str] = ()) -> None:
-    """Check a `_target_` and its arguments; see `check_arguments`."""
-    target = given.get("_target_")
-    try:
-        call = resolve_name(str(target))
-    except (ImportError, AttributeError, ValueError):
-        raise EennError(
-            f"{at}._target_={target}: allowed is the name of what to call, as in conf/"
-        ) from None
-    arguments = {name: value for name, value in given.items() if name != "_target_"}
-    check_arguments(at, arguments, call, without)
+def check_named(
+    at: str, given: Arguments, table: Table[object], without: Collection[str] = ()
+) -> None:
+    """Check a choice from a table and its arguments; see `check_arguments`."""
+    opener = table.opener(at, given)
+    check_arguments(at, opener.keywords, opener.func, without)
 
 
 def check_arguments(

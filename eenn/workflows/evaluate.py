@@ -1,5 +1,6 @@
 """An evaluation: records of every artifact and level, then every table and figure from those."""
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
@@ -36,9 +37,12 @@ from eenn.reports.evaluation import (
 from eenn.reports.figures import Drawn, reliability_figure
 from eenn.reports.tables import flat, headline_numbers, table
 from eenn.run_directory import SUMMARY
+from eenn.statistics.risk_control import Infeasible
 from eenn.workflows.conclusion import Conclusion, conclude
 from eenn.workflows.run import Run
 from eenn.workflows.tracking import run_tracker
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -92,7 +96,9 @@ def run_evaluation(
         EennError: the same artifact twice.
     """
     named = with_names(artifacts)
-    results, fitted = evaluate(named, evaluation)
+    results, fitted, unmet = evaluate(named, evaluation)
+    for line in unmet:
+        log.warning("%s", line)
     # Where networks differ in their seed alone, the first stands for them.
     drawn: dict[str, EvaluatedArtifact] = {}
     for name, artifact in named:
@@ -106,7 +112,7 @@ def run_evaluation(
     )
     report = evaluation_report(
         f"Evaluation: {run.name}",
-        _facts(artifacts, evaluation),
+        {**_facts(artifacts, evaluation), **({"not fitted": " | ".join(unmet)} if unmet else {})},
         drawing,
         fitted,
         list(_reliability(drawn, evaluation)),
@@ -118,6 +124,7 @@ def run_evaluation(
         "points": [flat(row) for row in headline],
         "table": rows,
         "thresholds": [fitted_cells(each) for each in fitted],
+        "not_fitted": unmet,
         "distortion": evaluation.distortion,
         "experts": str(evaluation.experts),
         "median_ms": {n: asdict(profile.median) for n, profile in drawing.profiles.items()},
@@ -156,8 +163,9 @@ def with_names(artifacts: Sequence[EvaluatedArtifact]) -> list[tuple[str, Evalua
 
 def evaluate(
     named: Sequence[tuple[str, EvaluatedArtifact]], evaluation: Evaluation
-) -> tuple[Results, list[Fitted]]:
-    """Compute all rows of an evaluation for all artifacts, and the fitted policies.
+) -> tuple[Results, list[Fitted], list[str]]:
+    """Compute all rows of an evaluation for all artifacts, the fitted policies, and what could not
+    be fitted, a line each.
 
     The network runs at most once per artifact and level.
 
@@ -174,16 +182,20 @@ def evaluate(
         raise EennError(f"artifact: {len(ids)} given; allowed are one or more different ones")
     results = Results([], [], [], [])
     fitted: list[Fitted] = []
+    unmet: list[str] = []
     for name, artifact in named:
-        fitted += _Evaluated(name, artifact, evaluation).add_to(results)
-    return results, fitted
+        evaluated = _Evaluated(name, artifact, evaluation)
+        fitted += evaluated.add_to(results)
+        unmet += evaluated.unmet
+    return results, fitted, unmet
 
 
 class _Evaluated:
-    """One artifact under evaluation."""
+    """One artifact under evaluation; `unmet` says which policies could not be fitted, and why."""
 
     def __init__(self, name: str, artifact: EvaluatedArtifact, evaluation: Evaluation) -> None:
         self.artifact, self.evaluation = artifact, evaluation
+        self.unmet: list[str] = []
         self.network = Network(name, artifact.branches, artifact.split.seed)
         self.spent: CostModel = costs(artifact, evaluation.link, evaluation.experts)
         self.actives = evaluation.active.sets(artifact.branches) if artifact.branches else []
@@ -220,9 +232,13 @@ class _Evaluated:
         case = self._case(*self._answers("val", 0), 0)
         for policy in evaluation.policies:
             for active in self.actives:
-                yield fit(
-                    evaluation.goal, case, policy.name, policy.settings, active, self.validation
-                )
+                try:
+                    yield fit(
+                        evaluation.goal, case, policy.name, policy.settings, active, self.validation
+                    )
+                except Infeasible as error:
+                    shown = " ".join(str(branch + 1) for branch in active)
+                    self.unmet.append(f"{self.network.network}, branches {shown}: {error}")
 
     def _answers(self, split: str, level: float) -> tuple[ExitRecords, tuple[float, ...]]:
         return answers_of(self.artifact, self.evaluation, split, level)

@@ -49,7 +49,7 @@ def run_expert_evaluation(
     parts = _parts(named, evaluation, distortions, experts)
     study = Study([], [], [])
     for part, own in parts:
-        results, _ = evaluate(own, part)
+        results, _, _ = evaluate(own, part)
         study.points.extend(with_last_exit(part.distortion, part.experts, results.points))
         study.quality.extend((part.distortion, part.experts, row) for row in results.quality)
     for name, artifact in named:

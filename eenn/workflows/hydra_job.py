@@ -6,16 +6,15 @@ Besides the scripts this is the only module that knows Hydra.
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import MISSING, fields
-from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
+import hydra.utils
 from hydra import compose
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
-from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from eenn.cli import one_line_errors, written
@@ -23,8 +22,8 @@ from eenn.errors import EennError
 from eenn.exits.policies.registry import POLICIES
 from eenn.files import Json
 from eenn.reports.sweep import comparison
-from eenn.run_directory import CONFIG, claim, claim_resumed, run_directory
-from eenn.workflows.check import Arguments, checked, keys_of
+from eenn.run_directory import CONFIG, claim, claim_resumed, read_config, run_directory
+from eenn.workflows.check import checked, keys_of
 from eenn.workflows.run import Job
 
 T = TypeVar("T")
@@ -43,6 +42,19 @@ class CompareRuns(Callback):
         print(f"\n{config.hydra.sweep.dir}:\n\n{jobs}")
         if unfinished:
             raise SystemExit(f"error: jobs without a result: {', '.join(unfinished)}")
+
+
+def _callback(config: DictConfig) -> CompareRuns:
+    if dict(config) != {"_target_": f"{CompareRuns.__module__}.{CompareRuns.__name__}"}:
+        raise EennError(
+            f"hydra.callbacks: {dict(config)}: allowed is the one of conf/job.yaml; leave it out"
+        )
+    return CompareRuns()
+
+
+# Hydra makes the callbacks of a configuration before its job begins, and would call anything but a
+# short list of what it knows to be harmful. Sweepers and launchers it takes from plugins alone.
+hydra.utils.instantiate = _callback
 
 
 @contextmanager
@@ -66,7 +78,7 @@ def claimed_job(
         directory = Path(hydra_config.runtime.output_dir)
         if config.get("resume") is not None:
             claim_resumed(directory, _given_beside_resume(config, hydra_config.job.config_name))
-            recorded: Any = OmegaConf.to_container(OmegaConf.load(directory / CONFIG))
+            recorded: Any = read_config(directory / CONFIG)
         else:
             composed: Any = OmegaConf.to_container(config, resolve=True)
             recorded = {
@@ -79,11 +91,6 @@ def claimed_job(
         own = {key: recorded[key] for key in keys_of(kind) if key in recorded}
         settings = checked(kind, own)
         yield Job(settings, directory, recorded["group"], recorded["overrides"], recorded)
-
-
-def opener(named: Arguments) -> Callable[..., Any]:
-    """What a configuration names by its `_target_`, to be called with the rest of its arguments."""
-    return partial(instantiate, dict(named))
 
 
 def offer_policies() -> None:

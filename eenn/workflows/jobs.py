@@ -9,11 +9,13 @@ from eenn.evaluation.grid import Service
 from eenn.exits.head_sets import HeadChoice
 from eenn.exits.policies.base import KnobValue
 from eenn.exits.settings import ActiveBranches, Swept, swept
+from eenn.files import Json
 from eenn.offload.bench.benchmark import Offloading, Server
 from eenn.offload.export.report import export_artifact
 from eenn.offload.graphs.index import FOLDER
 from eenn.provenance import processor, provenance
 from eenn.records.evaluated_artifact import EvaluatedArtifact, open_artifact
+from eenn.run_directory import find_artifact
 from eenn.workflows.evaluate import Evaluation, run_evaluation
 from eenn.workflows.evaluate_experts import run_expert_evaluation
 from eenn.workflows.offload import run_offloading
@@ -54,6 +56,12 @@ def offload_job(job: Job[OffloadSettings], policy_settings: PolicySettings) -> N
                 "allowed is an artifact of `python train.py branches=0`"
             )
     run_offloading(run_of(job, [artifact]), artifact, conventional, server, offloading)
+
+
+def found_artifacts(settings: OffloadSettings) -> dict[str, Json]:
+    """Say in config.yaml which artifacts a benchmark measures, so that it goes on with them."""
+    given = {"artifact": settings.artifact, "conventional": settings.conventional}
+    return {key: str(find_artifact(path)) for key, path in given.items() if path is not None}
 
 
 def evaluation_of(settings: EvaluateSettings, policy_settings: PolicySettings) -> Evaluation:

@@ -1,7 +1,9 @@
 """An offloading benchmark: photographs through edge and cloud over a link, then its report."""
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, replace
 from typing import get_args
 
@@ -9,8 +11,8 @@ import numpy as np
 from tqdm import tqdm
 
 from eenn.artifact.manifest import Manifest
-from eenn.data.datasets import Photo
 from eenn.data.distortions import Distortion
+from eenn.errors import EennError
 from eenn.evaluation.answers import answers
 from eenn.evaluation.grid import exit_outputs
 from eenn.evaluation.rows import Network
@@ -20,16 +22,19 @@ from eenn.exits.policies.base import ExitProbs, Outputs, Validation
 from eenn.exits.settings import Baseline, Setting
 from eenn.files import Json
 from eenn.offload.bench.benchmark import Offloading, Server, asked_cloud
-from eenn.offload.bench.contenders import BLOCK, ByCloud, ByEdge, Request, Way, measure
+from eenn.offload.bench.contenders import ByCloud, ByEdge, Request, Way
+from eenn.offload.bench.kept import KeptMeasurements
 from eenn.offload.bench.measuring import measure as measure_parts
 from eenn.offload.bench.rows import Foreseen, summarised
+from eenn.offload.bench.turns import BLOCK, measure
 from eenn.offload.bench.ways import every_way
 from eenn.offload.client.http_cloud import HttpCloud
 from eenn.offload.edge.runtime import EdgeRuntime, asked_for
 from eenn.offload.graphs.index import Graphs
 from eenn.offload.protocol.codecs import Precision
+from eenn.offload.protocol.errors import CloudOverloaded, OffloadError
 from eenn.planning.costs import Link
-from eenn.planning.exhaustive import Plan, SlowerEdge, best, plan, slower_edges
+from eenn.planning.exhaustive import NoPlan, Plan, SlowerEdge, best, plan, slower_edges
 from eenn.planning.times import IMAGE, Times
 from eenn.records.evaluated_artifact import EvaluatedArtifact
 from eenn.reports.curves import way_name
@@ -41,12 +46,13 @@ from eenn.reports.offload import (
     request_cells,
 )
 from eenn.reports.tables import flat, headline_numbers, table, write_csv
-from eenn.run_directory import SUMMARY
+from eenn.run_directory import MEASURED, SUMMARY
 from eenn.workflows.conclusion import Conclusion, conclude
 from eenn.workflows.run import Run
 from eenn.workflows.tracking import run_tracker
 
 PROBES = 5  # photographs that the parts are measured on
+PAUSES_S = (0.5, 1, 2)  # in which a cloud may come back
 
 
 def run_offloading(
@@ -65,9 +71,16 @@ def run_offloading(
 
     Raises:
         EennError: something of the benchmark does not fit the artifact.
-        OffloadError: the cloud cannot be asked, or fails where nobody else can answer.
+        OffloadError: the cloud cannot be asked, not even after a while.
     """
-    times, measured = _live(run, artifact, conventional or artifact, server, offloading)
+    alone = conventional or artifact
+    kept = KeptMeasurements(run.directory / MEASURED, [artifact.manifest.id, alone.manifest.id])
+    with _going_on(run, kept):
+        times, measured = _live(kept, artifact, alone, server, offloading)
+    write_csv(
+        run.directory / "requests.csv",
+        [request_cells(request) for own in measured.values() for request in own],
+    )
     points, differing = _points(
         artifact, offloading, times.with_edge(offloading.slowdown), measured
     )
@@ -79,7 +92,7 @@ def run_offloading(
     summary: dict[str, Json] = {
         "points": [flat(point) for point in points],
         "table": rows,
-        "best_plan": flat(best),
+        "best_plan": best if isinstance(best, str) else flat(best),
         "parts": [flat(part) for part in results.parts],
         "measured_link": asdict(times.link),
         **facts,
@@ -87,10 +100,30 @@ def run_offloading(
     shown = f"{table(rows)}\n\nbest plan: {_sentence(best)}"
     conclusion = Conclusion(report, SUMMARY, summary, shown, headline_numbers(points))
     conclude(run.directory, conclusion, run.provenance, run_tracker(run))
+    (run.directory / MEASURED).unlink()
+
+
+@contextmanager
+def _going_on(run: Run, kept: KeptMeasurements) -> Iterator[None]:
+    """Say how a run that is cut short goes on, if it measured anything."""
+    try:
+        yield
+    except (KeyboardInterrupt, OffloadError, OSError) as error:
+        said = "interrupted" if isinstance(error, KeyboardInterrupt) else str(error)
+        if (run.directory / MEASURED).exists():
+            said += (
+                f"; {len(kept)} measurements are kept, go on with `python offload_bench.py "
+                f"resume={run.directory}`"
+            )
+        if not isinstance(error, KeyboardInterrupt):
+            raise EennError(said) from error
+        # Not an error of this job alone: a sweep ends, too.
+        print(said, file=sys.stderr)
+        raise SystemExit(130) from None
 
 
 def _live(
-    run: Run,
+    kept: KeptMeasurements,
     artifact: EvaluatedArtifact,
     alone: EvaluatedArtifact,
     server: Server,
@@ -108,7 +141,7 @@ def _live(
 
         def client(manifest: Manifest, payload: Precision = offloading.payload) -> HttpCloud:
             cloud = HttpCloud(
-                url, manifest.id, precision=payload, compress=offloading.compress,
+                url, Graphs.read(manifest.path).id, precision=payload, compress=offloading.compress,
                 token=server.token, ca_file=server.ca_file,
             )  # fmt: skip
             return stack.enter_context(cloud)
@@ -117,9 +150,6 @@ def _live(
         cloud = clouds[offloading.payload]
         cloud.check(head_sets=asked_for(artifact.manifest, offloading.experts))
         graphs = Graphs.read(artifact.manifest.path)
-        times = measure_parts(
-            graphs, photos[:PROBES], clouds, offloading.precision, offloading.experts
-        )
         baseline = ByCloud(
             Setting(None, (), Baseline.CLOUD_ONLY),
             alone.manifest,
@@ -129,25 +159,40 @@ def _live(
         )
         validation = _fitted_to(artifact, lambda: _validation(artifact, offloading))
         ways = [baseline, *every_way(artifact.manifest, cloud, offloading, validation)]
-        return times, _measure(run, ways, photos, offloading)
+        # Last, as ways that do not fit the network are met above.
+        times = kept.times(
+            lambda: measure_parts(
+                graphs, photos[:PROBES], clouds, offloading.precision, offloading.experts
+            )
+        )
+        found: dict[tuple[Way, float], list[Request]] = {}
+        for level in offloading.levels:
+            distortion = Distortion(offloading.distortion, level)
+            blocks = measure(ways, photos, distortion, kept, lambda: _check_there(cloud))
+            title = f"{len(ways)} ways, {offloading.distortion} {level:g}"
+            for block in tqdm(blocks, title, -(-len(photos) // BLOCK), unit="block", disable=None):
+                for way, request in block:
+                    found.setdefault((way, float(level)), []).append(request)
+        return times, found
 
 
-def _measure(
-    run: Run, ways: Sequence[Way], photos: Sequence[Photo], offloading: Offloading
-) -> dict[tuple[Way, float], list[Request]]:
-    """Measure every way at every level, and write all requests into requests.csv."""
-    found: dict[tuple[Way, float], list[Request]] = {}
-    partial = run.directory / "requests.partial.csv"
-    for level in offloading.levels:
-        blocks = measure(ways, photos, Distortion(offloading.distortion, level))
-        title = f"{len(ways)} ways, {offloading.distortion} {level:g}"
-        for block in tqdm(blocks, title, -(-len(photos) // BLOCK), unit="block", disable=None):
-            for way, request in block:
-                found.setdefault((way, float(level)), []).append(request)
-            # What was measured is kept if the run is cut short.
-            write_csv(partial, [request_cells(r) for own in found.values() for r in own])
-    partial.rename(run.directory / "requests.csv")
-    return found
+def _check_there(cloud: HttpCloud) -> None:
+    """Check that a cloud that did not answer is not gone: it may be busy, or start again.
+
+    Raises:
+        OffloadError: it is, and why.
+    """
+    for pause_s in (*PAUSES_S, None):
+        try:
+            cloud.check()
+        except CloudOverloaded:
+            return
+        except OffloadError:
+            if pause_s is None:
+                raise
+            time.sleep(pause_s)
+        else:
+            return
 
 
 def _points(
@@ -166,6 +211,7 @@ def _points(
             decisions = _recorded(artifact, offloading, way.runtime, requests)
             same = np.array([r.outcome.exit - 1 for r in requests]) == decisions.taken
             same &= np.array([r.outcome.label for r in requests]) == decisions.label
+            same |= np.array([bool(r.outcome.failure) for r in requests])
             others = [r for r, is_same in zip(requests, same, strict=True) if not is_same]
             predicted_ms = times.latency_ms(decisions, offloading.payload)
             foreseen = Foreseen(predicted_ms, float(len(others)))
@@ -176,8 +222,9 @@ def _points(
 
 def _planned(
     artifact: EvaluatedArtifact, offloading: Offloading, times: Times
-) -> tuple[list[Plan], Plan, list[SlowerEdge]]:
-    """Plan by the exits of validation: all plans, the best one, and slower edges."""
+) -> tuple[list[Plan], Plan | str, list[SlowerEdge]]:
+    """Plan by the exits of validation: all plans, the best one or why there is none, and slower
+    edges."""
     outputs = _validation(artifact, offloading)
     policies = offloading.policies[0].policies(_fitted_to(artifact, lambda: outputs))
     offered = times.with_edge(offloading.slowdown)
@@ -189,7 +236,12 @@ def _planned(
     enough = offloading.min_accuracy
     if enough is None:
         enough = float((outputs.exits[-1].prediction == outputs.labels).mean()) - 0.01
-    chosen = best(plans, enough, offloading.plan_deadline_ms or np.inf)
+    chosen: Plan | str
+    try:
+        chosen = best(plans, enough, offloading.plan_deadline_ms or np.inf)
+    except NoPlan as error:
+        # What was measured is worth its report all the same.
+        chosen = str(error)
     every_branch = tuple(range(artifact.branches))
     # Lines of knobs between would lie between.
     ends = dict.fromkeys((policies[0], policies[-1])) if every_branch else {}
@@ -235,7 +287,9 @@ def _fitted_to(artifact: EvaluatedArtifact, read: Callable[[], Outputs]) -> Vali
     return Validation(artifact.manifest.validation_accuracy, read)
 
 
-def _sentence(plan: Plan) -> str:
+def _sentence(plan: Plan | str) -> str:
+    if isinstance(plan, str):
+        return plan
     setting = plan.setting
     way = f"branches {setting.branches}, {way_name(setting)}" if setting.active else "none"
     return (

@@ -10,11 +10,13 @@ from typing import Annotated, TypeVar
 from eenn.cli import written
 from eenn.data.augmentation import Augmentation
 from eenn.data.distortions import Distortion
+from eenn.data.sources import SOURCES
 from eenn.errors import EennError
 from eenn.offload.protocol.codecs import Precision
 from eenn.planning.costs import Link
 from eenn.training.expert_recipe import ExpertRecipe
 from eenn.workflows.check import Arguments, check_arguments, check_named, whole
+from eenn.workflows.tracking import LOGGERS
 
 T = TypeVar("T")
 
@@ -25,7 +27,7 @@ class DataSettings:
 
     Args:
         root, on_error: of a source that takes them.
-        source: `_target_` and its arguments.
+        source: its `name` and arguments.
     """
 
     root: str | None = None
@@ -38,7 +40,7 @@ class DataSettings:
     num_workers: int | None
 
     def __post_init__(self) -> None:
-        check_named("data.source", self.source)
+        check_named("data.source", self.source, SOURCES)
         for name in ("root", "on_error"):
             if getattr(self, name) is not None and name not in self.source:
                 raise EennError(
@@ -269,6 +271,7 @@ class OffloadSettings(_Measured):
 
     artifact: str
     conventional: str | None
+    resume: str | None
     limit: int | None
     experts: str
     distortion: DistortionSettings
@@ -287,7 +290,7 @@ def several(value: T | tuple[T, ...]) -> tuple[T, ...]:
 
 
 def _check_logger(given: Arguments) -> None:
-    check_named("logger", given, without=("directory", "name", "group"))
+    check_named("logger", given, LOGGERS, without=("directory", "name", "group"))
 
 
 def _check_trainer(given: Arguments, *without: str) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import wandb
 
+from eenn.data.by_name import Table
 from eenn.reports.tables import Cell
 from eenn.workflows.run import Run
 
@@ -47,6 +48,17 @@ def csv_logger(directory: Path, name: str, group: str | None) -> "CSVLogger":
     from pytorch_lightning.loggers import CSVLogger
 
     return CSVLogger(directory, name="logs")
+
+
+# As `open_logger` of a training: called with a directory and the run's name and group.
+LOGGERS: Table["Logger"] = Table(
+    {"csv": csv_logger, "wandb": wandb_logger},
+    {
+        f"{module}.{kind}_logger": kind
+        for module in ("eenn.tracking", "eenn.workflows.tracking")
+        for kind in ("csv", "wandb")
+    },
+)
 
 
 def no_tracker(tables: Tables, summary: Mapping[str, float], figures: Sequence[Path]) -> None:

@@ -1,5 +1,6 @@
 """A training run from its settings to its results: fit, calibrate, save, test, report, track."""
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from pytorch_lightning.loggers import Logger
 from eenn.artifact import store
 from eenn.data.datamodule import ImageDataModule
 from eenn.data.datasets import ImageSource
+from eenn.data.overview import doubts, overview
 from eenn.files import Json
 from eenn.hardware import Machine, prepare
 from eenn.models.architecture import Architecture
@@ -29,6 +31,8 @@ from eenn.workflows.conclusion import Conclusion, conclude
 from eenn.workflows.run import Job
 from eenn.workflows.settings import TrainSettings
 from eenn.workflows.tracking import finish, training_tracker
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -66,6 +70,11 @@ def train(
     if is_first_process():
         print(f"{machine.settings}\nwriting to {directory}")
     training = _plan(settings, open_source())
+    if is_first_process():
+        images = training.images
+        print(overview(images.source, images.split))
+        for doubt in doubts(images.source, images.split):
+            log.warning("%s", doubt)
     logger = open_logger(directory, name=settings.name, group=job.group)
     logger.log_hyperparams(dict(job.recorded))
     try:
@@ -180,7 +189,10 @@ def _test(training: Training, fit: Fit, directory: Path) -> Conclusion:
         "images_per_s": fit.throughput.images_per_s,
     }
     recorded = {"val": (scaling.val_logits, scaling.val_labels), "test": (logits, labels)}
-    facts = {"artifact": f"{directory / ARTIFACT} ({saved.manifest.id[:12]})"}
+    facts = {
+        "artifact": f"{directory / ARTIFACT} ({saved.manifest.id[:12]})",
+        "temperatures": scaling.fitted,
+    }
     report = training_report(facts, rows, recorded, temperatures)
     shown = f"Test split, {len(labels)} images:\n\n{table(rows)}"
     return Conclusion(report, METRICS, metrics, shown, _headline(found, fit))

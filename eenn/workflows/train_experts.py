@@ -20,6 +20,7 @@ from eenn.data.augmentation import Augmentation
 from eenn.data.datamodule import ImageDataModule
 from eenn.data.datasets import ImageSource
 from eenn.data.distortions import DrawnDistortion
+from eenn.data.overview import overview
 from eenn.data.splits import Split
 from eenn.exits.head_sets import FINE_TUNED, Expert
 from eenn.files import Json
@@ -91,11 +92,12 @@ def train_experts(
         name, group = f"{settings.name}-{fit}", job.group or settings.name
         return open_logger(folder, name=name, group=group)
 
-    base = store.load(settings.artifact)
+    base, source = store.load(settings.artifact), open_source()
+    print(overview(source, Split.load(base.manifest.split_file)))
     seed_everything(settings.seed, workers=True, verbose=False)
     training = ExpertTraining(
         base,
-        open_source(),
+        source,
         images.augmentation,
         images.data.batch_size,
         images.data.num_workers,
@@ -127,7 +129,12 @@ def run_expert_training(
     classifier = read_manifest(directory / ARTIFACT).classifier
     rows = expert_rows(experts, classifier)
     size = f"{classifier.bytes / 1e3:.0f} kB, {classifier.macs / 1e6:.2f} MMACs"
-    facts = {"artifact": f"{directory / ARTIFACT}", "distortion classifier": size}
+    facts = {
+        "artifact": f"{directory / ARTIFACT}",
+        "distortion classifier": size,
+        "temperatures": "; ".join(f"{e.kind}: {e.fitted}" for e in experts if e.fitted),
+        "temperature of the distortion classifier": classifier.fitted,
+    }
     metrics: dict[str, Json] = {
         "experts": [asdict(expert) for expert in experts],
         "classifier": asdict(classifier),

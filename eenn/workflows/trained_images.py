@@ -1,14 +1,13 @@
 """The images of a training run and their augmentation, as its config.yaml has them."""
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-
-import yaml
 
 from eenn.data.augmentation import Augmentation
 from eenn.errors import EennError
 from eenn.files import Json
-from eenn.run_directory import CONFIG, find_artifact
+from eenn.run_directory import CONFIG, find_artifact, read_config
 from eenn.workflows.check import checked, whole
 from eenn.workflows.settings import DataSettings, TrainExpertsSettings
 
@@ -24,11 +23,14 @@ class TrainedImages:
     @classmethod
     def of(cls, run: Path) -> "TrainedImages":
         """Those of the run in a directory, today's or one made before there were recipes."""
-        content = yaml.safe_load((run / CONFIG).read_bytes())
-        data = dict(content["data"])
-        # Before recipes the augmentation stood with the data.
-        augmentation = data.pop("augmentation", None) or content["augmentation"]
-        return checked(cls, {"data": data, "augmentation": augmentation})
+        content = read_config(run / CONFIG)
+        own = {key: content[key] for key in ("data", "augmentation") if key in content}
+        data = own.get("data")
+        if isinstance(data, Mapping) and "augmentation" in data:
+            # Before recipes the augmentation stood with the data.
+            own["data"] = {key: data[key] for key in data if key != "augmentation"}
+            own["augmentation"] = data["augmentation"]
+        return checked(cls, own)
 
 
 def of_artifact(settings: TrainExpertsSettings) -> dict[str, Json]:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -133,6 +134,7 @@ def edit_manifest(directory: Path, **changes: Any) -> None:
         (truncate, manifest.ArtifactTruncated),
         (lambda d: (d / "manifest.json").write_text("{"), manifest.ArtifactTruncated),
         (lambda d: (d / "manifest.json").write_text("[]"), manifest.ArtifactTruncated),
+        (lambda d: (d / "manifest.json").write_text(10_000 * "["), manifest.ArtifactTruncated),
         (flip_a_byte, manifest.ArtifactEdited),
         (lambda d: edit_manifest(d, classes=["ant", "bee", "dog"]), manifest.ArtifactEdited),
         (lambda d: edit_manifest(d, schema_version=99), manifest.ArtifactVersion),
@@ -165,6 +167,58 @@ def test_a_part_of_another_kind_is_an_error_that_names_it(
     file.write_text(json.dumps(content))
     with pytest.raises(manifest.ArtifactTruncated, match=said):
         getattr(manifest.read_manifest(tmp_path / "artifact"), key)
+
+
+def rewrite(directory: Path, file: str, content: bytes) -> None:
+    """Change a file, and make the manifest fit it."""
+    (directory / file).write_bytes(content)
+    written = json.loads((directory / "manifest.json").read_text())
+    sha256 = hashlib.sha256(content).hexdigest()
+    resign(directory, files={**written["files"], file: {"bytes": len(content), "sha256": sha256}})
+
+
+def resign(directory: Path, **changes: Any) -> None:
+    """Change a manifest, and make its id fit."""
+    edit_manifest(directory, **changes)
+    content = json.loads((directory / "manifest.json").read_text())
+    edit_manifest(
+        directory, id=manifest.manifest_id({k: v for k, v in content.items() if k != "id"})
+    )
+
+
+def architecture(**changes: Any) -> dict[str, Any]:
+    return {"architecture": {**asdict(ARCHITECTURE), **changes}}
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (lambda d: rewrite(d, "weights.safetensors", b""), "not a whole|has less than"),
+        (lambda d: rewrite(d, "weights.safetensors", 10**7 * b"x"), "not a whole file of tensors"),
+        (lambda d: resign(d, files={}), "weights.safetensors among them"),
+        (lambda d: resign(d, files=None), "files"),
+        (lambda d: resign(d, files={"../x": {"bytes": 0, "sha256": ""}}), "beside it, "),
+        (lambda d: resign(d, **architecture(classes=4)), "of another network|has less than"),
+        (lambda d: resign(d, **architecture(head="pool2")), "of another network"),
+        (lambda d: resign(d, **architecture(head="wide")), "head"),
+        (lambda d: resign(d, **architecture(positions=[5, 3])), "no such network"),
+        # What would take terabytes is met before it takes any.
+        (lambda d: resign(d, **architecture(classes=10**10)), "has less than"),
+        (lambda d: resign(d, **architecture(width_mult=1e5)), "has less than"),
+        (lambda d: resign(d, **architecture(input_size=10**7)), "input_size of arch"),
+        (lambda d: resign(d, **architecture(classes=-1)), "no such network"),
+        (
+            lambda d: resign(d, preprocessing={"input_size": 64, "resize_size": 10**6}),
+            "4096 or less",
+        ),
+    ],
+)
+def test_what_fits_its_hash_is_still_checked(damage: Any, said: str, tmp_path: Path) -> None:
+    save(tmp_path / "artifact")
+    damage(tmp_path / "artifact")
+    with pytest.raises(EennError, match=said) as caught:
+        store.load(tmp_path / "artifact").manifest.all_verified()
+    assert "\n" not in str(caught.value)
 
 
 def test_a_folder_that_is_no_artifact_says_how_to_get_one(tmp_path: Path) -> None:

@@ -47,7 +47,7 @@ def make_run(
     )
     settings = {
         "title": "noise",
-        "source": {"_target_": "eenn.data.datasets.FolderImages", "root": str(images)},
+        "source": {"name": "folder", "root": str(images)},
     }
     (directory / "config.yaml").write_text(yaml.safe_dump({"data": settings}))
     return directory

@@ -1,5 +1,7 @@
 """Sources, the order of an epoch, augmentation, and the loaders over a split."""
 
+import logging
+import os
 import re
 import shutil
 from collections.abc import Callable
@@ -78,6 +80,57 @@ def test_files_that_are_no_images_by_name_are_no_samples(
         (tmp_path / stray).write_text("text")
     source = FolderImages(tmp_path)
     assert source.classes == ("cat",)
+    assert source.sample_ids == ("cat/0.jpg",)
+
+
+def test_images_are_known_by_how_they_begin_and_others_are_counted(
+    tmp_path: Path, write_images: WriteImages, caplog: pytest.LogCaptureFixture
+) -> None:
+    cat = write_images(tmp_path, cat=5, dog=1) / "cat"
+    for number, name in enumerate(("a.jfif", "b.jpe", "c.2024-05-01", "d", "e.txt")):
+        (cat / f"{number}.jpg").rename(cat / name)
+    for name in ("f.ppm", "f.pgm"):
+        Image.new("RGB" if name == "f.ppm" else "L", (9, 9)).save(cat / name)
+    for name in ("g.heic", "h.heic", "i.avif", "README", ".hidden"):
+        (cat / name).write_bytes(b"\0\0\0 ftyp")
+    os.mkfifo(cat / "pipe.jpg")
+    with caplog.at_level(logging.WARNING):
+        source = FolderImages(tmp_path)
+    names = ["a.jfif", "b.jpe", "c.2024-05-01", "d", "e.txt", "f.pgm", "f.ppm"]
+    assert source.sample_ids == (*(f"cat/{name}" for name in names), "dog/0.jpg")
+    counted = "not images, and left out: 2 .heic, 1 without a suffix, 1 .avif, 1 .jpg"
+    assert [record.message for record in caplog.records] == [counted]
+
+
+def test_links_are_as_good_as_what_they_lead_to_and_loops_end(
+    tmp_path: Path, write_images: WriteImages
+) -> None:
+    elsewhere = write_images(tmp_path / "elsewhere", more=2, other=1)
+    root = write_images(tmp_path / "root", cat=1)
+    (root / "cat" / "within").symlink_to(elsewhere / "more")
+    (root / "dog").symlink_to(elsewhere / "other")
+    (root / "cat" / "linked.jpg").symlink_to(elsewhere / "other" / "0.jpg")
+    for name, target in (("itself", root / "cat"), ("above", root), ("again", root / "cat/within")):
+        (root / "cat" / name).symlink_to(target)
+    (elsewhere / "more" / "back").symlink_to(root / "cat")
+    names = ["again/0.jpg", "again/1.jpg", "0.jpg", "linked.jpg"]
+    assert set(FolderImages(root).sample_ids) == {*(f"cat/{name}" for name in names), "dog/0.jpg"}
+
+
+def test_a_folder_that_is_called_like_an_image_is_a_folder(
+    tmp_path: Path, write_images: WriteImages
+) -> None:
+    write_images(tmp_path / "cat", **{"x.jpg": 1})
+    source = FolderImages(tmp_path)
+    assert (source.sample_ids, source.skipped) == (("cat/x.jpg/0.jpg",), ())
+
+
+def test_files_that_nobody_can_reach_are_named(tmp_path: Path, write_images: WriteImages) -> None:
+    cat = write_images(tmp_path, cat=1) / "cat"
+    (cat / "gone.jpg").symlink_to("nowhere")
+    (cat / "loop.jpg").symlink_to("loop.jpg")
+    source = FolderImages(tmp_path, on_error="skip")
+    assert source.skipped == ("cat/gone.jpg", "cat/loop.jpg")
     assert source.sample_ids == ("cat/0.jpg",)
 
 

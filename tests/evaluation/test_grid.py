@@ -32,6 +32,7 @@ from eenn.planning.costs import CostModel, Costs, Link
 from eenn.records.records import ExitRecords, Origin
 from eenn.statistics.calibration import Temperatures, ece, nll
 from eenn.statistics.intervals import Estimate
+from eenn.statistics.risk_control import Infeasible
 
 NETWORK = Network("2 branches", 2, 0)
 VALIDATION = Validation((0.4, 0.6, 0.8))
@@ -216,7 +217,7 @@ def test_a_fitted_risk_holds_on_fresh_samples(method: str) -> None:
 
 
 def test_impossible_fits_are_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(EennError, match="validation samples cannot show"):
+    with pytest.raises(Infeasible, match=r"50 validation samples .*: no number would do"):
         fit(Goal("risk", 0.001, 0.1, "hoeffding_bentkus"), case(50), "confidence", {}, (0,))
 
     class Rigid(Policy):

@@ -108,6 +108,26 @@ def test_a_window_offloads_from_exactly_low_to_below_p_tar() -> None:
     assert decisions.on_edge.tolist() == [True, True, False, False, True]
 
 
+def test_a_window_looks_at_every_exit_before_it_gives_up_on_the_cloud() -> None:
+    """The most confident exit so far decides whether the cloud would help, the newest alone
+    whether the image leaves as usual."""
+    confidences = [
+        [0.7, 0.5, 0.5, 0.9, 0.5],
+        [0.5, 0.7, 0.5, 0.5, 0.5],
+        [0.5, 0.5, 0.7, 0.5, 0.5],
+        [0.9, 0.9, 0.9, 0.9, 0.9],
+    ]
+    outputs = [
+        ExitProbs(exit, np.stack([own, np.subtract(1, own)], -1))
+        for exit, own in enumerate(confidences)
+    ]
+    rule = Window(p_tar=0.8, low=0.6)
+    assert decide(rule, outputs, (0, 1, 2)).taken.tolist() == [3, 3, 3, 0, 2]
+    # Only after the last active branch, and of active branches only.
+    assert decide(rule, outputs, (0, 1)).taken.tolist() == [3, 3, 1, 0, 1]
+    assert decide(rule, outputs, (2,)).taken.tolist() == [2, 2, 3, 2, 2]
+
+
 def test_patience_counts_only_exits_in_a_row() -> None:
     labels = np.array([[0, 0, 1, 1], [0, 1, 0, 1], [0, 1, 1, 0], [1, 1, 1, 0]])
     outputs = [ExitProbs(exit, np.eye(2)[row]) for exit, row in enumerate(labels)]

@@ -1,5 +1,7 @@
 """Plans against a plain loop over samples and a brute-force choice."""
 
+import math
+from dataclasses import replace
 from itertools import combinations
 
 import numpy as np
@@ -11,9 +13,10 @@ from eenn.errors import EennError
 from eenn.exits.decide import decide
 from eenn.exits.policies.base import ExitProbs, Outputs
 from eenn.exits.policies.registry import make_policy
+from eenn.exits.settings import Setting
 from eenn.offload.bench.measuring import fit_link
 from eenn.planning.costs import Link
-from eenn.planning.exhaustive import best, plan, slower_edges
+from eenn.planning.exhaustive import NoPlan, Plan, best, plan, slower_edges
 from eenn.planning.times import IMAGE, RequestCost, Times
 
 BRANCHES, SAMPLES, CLASSES = 3, 40, 4
@@ -101,6 +104,37 @@ def test_every_choice_is_planned_once_and_the_best_is_that_of_brute_force() -> N
         best(rows, 1.0, 0.001)
 
 
+@settings(max_examples=200)
+@given(
+    st.lists(st.tuples(st.integers(1, 4), st.integers(0, 3)), min_size=1, max_size=12),
+    st.integers(1, 4) | st.just(math.inf),
+    st.integers(0, 3),
+)
+def test_of_equals_the_best_plan_is_the_better_one_in_what_else_counts(
+    drawn: list[tuple[int, int]], deadline_ms: float, min_accuracy: int
+) -> None:
+    """Whole numbers tie often; every plan is held against every other."""
+    plans = [
+        Plan(Setting(None, (n,)), n, "uint8", float(ms), accuracy / 4, 0.5, 0.0)
+        for n, (ms, accuracy) in enumerate(drawn)
+    ]
+    allowed = [
+        (ms, accuracy) for ms, accuracy in drawn if ms <= deadline_ms and accuracy >= min_accuracy
+    ]
+    if not allowed:
+        with pytest.raises(NoPlan):
+            best(plans, min_accuracy / 4, deadline_ms)
+        return
+    chosen = best(plans, min_accuracy / 4, deadline_ms)
+    found = int(chosen.latency_ms), int(4 * chosen.accuracy)
+    assert found in allowed
+    for ms, accuracy in allowed:
+        if deadline_ms < math.inf:
+            assert accuracy < found[1] or (accuracy == found[1] and ms >= found[0])
+        else:
+            assert ms > found[0] or (ms == found[0] and accuracy <= found[1])
+
+
 @settings(max_examples=30)
 @given(st.floats(0.5, 900), st.floats(0, 200))
 def test_a_link_is_found_from_what_it_took(bandwidth_mbps: float, rtt_ms: float) -> None:
@@ -117,6 +151,23 @@ def test_where_bytes_cost_nothing_the_link_is_only_fast() -> None:
     assert found.rtt_ms >= 0
 
 
+def test_every_measured_part_is_listed_with_its_name() -> None:
+    times = drawn_times(3)
+    listed = {part.part: part for part in times.parts()}
+    assert listed["preprocessing"].ms == times.preprocess_ms
+    assert listed["distortion classifier"].ms == times.classifier_ms
+    assert listed["whole network"].ms == times.whole_ms
+    for (start, stop), ms in times.stage_ms.items():
+        assert listed[f"segments {start + 1} to {stop}, head {stop}"].ms == ms
+    for (cut, payload), request in times.requests.items():
+        part = listed[f"after segment {cut}, {payload}"]
+        assert (part.place, part.ms) == ("cloud", request.cloud_ms)
+        assert (part.codec_ms, part.sent_bytes) == (request.codec_ms, request.sent_bytes)
+    assert len(listed) == 3 + len(times.stage_ms) + len(times.requests)
+    silent = replace(times, classifier_ms=0.0)
+    assert "distortion classifier" not in {part.part for part in silent.parts()}
+
+
 def test_a_slower_edge_leaves_the_cloud_as_it_is() -> None:
     times, exits = drawn_times(2), outputs(2).exits
     never = decide(make_policy("confidence", {"p_tar": 1.0}), exits, (0, 1, 2))
@@ -126,7 +177,13 @@ def test_a_slower_edge_leaves_the_cloud_as_it_is() -> None:
         for name in {row.way for row in rows}
     }
     assert lines.keys() == {"cloud only", "whole network on the edge", "never"}
-    assert len({ms for _, ms in lines["cloud only"]}) == 1
+    upload = times.requests[0, IMAGE]
+    alone_ms = upload.codec_ms + times.link.latency_ms(upload.sent_bytes) + upload.cloud_ms
+    assert [ms for _, ms in lines["cloud only"]] == pytest.approx(len(rows) // 3 * [alone_ms])
+    slowdowns = [slowdown for slowdown, _ in lines["cloud only"]]
+    for marked in (1, 10, 100):
+        assert any(slowdown == pytest.approx(marked) for slowdown in slowdowns)
+    assert slowdowns == sorted(set(slowdowns))
     own_ms = times.preprocess_ms + times.classifier_ms + times.whole_ms
     for slowdown, ms in lines["whole network on the edge"]:
         assert ms == pytest.approx(slowdown * own_ms)

@@ -10,12 +10,16 @@ from matplotlib.figure import Figure
 from eenn.evaluation.rows import ExitTaken, Network, Point
 from eenn.exits.policies.base import Policy
 from eenn.exits.policies.patience import Patience
-from eenn.exits.policies.registry import make_policy
+from eenn.exits.policies.registry import POLICIES, make_policy
 from eenn.exits.policies.threshold import Confidence
 from eenn.exits.settings import Baseline, Setting
 from eenn.planning.costs import Profile
+from eenn.planning.exhaustive import SlowerEdge
 from eenn.reports import curves
+from eenn.reports.curves import against_slowdown, way_name
+from eenn.reports.offload import _slowdown_name
 from eenn.statistics.intervals import Estimate
+from tests.exits.any_policy import any_policy
 
 NOTHING = Estimate(np.nan, np.nan, np.nan)
 
@@ -203,3 +207,12 @@ def test_exit_times_are_the_profiles() -> None:
     (axis,) = panels(curves.exit_times({"1 branch": profile}))
     assert [patch.get_height() for patch in axis.patches] == pytest.approx([2, 3])
     assert axis.get_ylabel() == "processing time, ms"
+
+
+@pytest.mark.parametrize("name", sorted(POLICIES))
+def test_what_was_measured_of_any_policy_is_marked_on_its_predicted_line(name: str) -> None:
+    setting = Setting(any_policy(name, {"p_tar": 0.8, "agree": 2, "weights": (0.5, 0.5)}), (0, 1))
+    rows = [SlowerEdge(slowdown, way_name(setting), 10 * slowdown) for slowdown in (1, 10, 100)]
+    figure = against_slowdown(rows, {_slowdown_name(setting): 21.0}, slowdown=2)
+    marked = [line for line in figure.axes[0].lines if line.get_linestyle() == "None"]
+    assert [line.get_xydata().tolist() for line in marked] == [[[2, 21]]]

@@ -97,6 +97,12 @@ def test_a_mean_over_some_samples_is_resampled_with_their_number() -> None:
     np.testing.assert_allclose(found, scipys.confidence_interval, rtol=0, atol=noise)
 
 
+def test_samples_that_a_mean_leaves_out_move_nothing() -> None:
+    values, where = np.array([[5.0, 5.0, 5.0, -1e6]]), np.array([[True, True, True, False]])
+    low, high = metrics.Resamples(4, 200).mean_interval(values, where)
+    assert (low[0], high[0]) == (5.0, 5.0)
+
+
 def test_bootstrap_memory_does_not_grow_with_the_resamples() -> None:
     values = np.random.default_rng(0).random(30_000)
     tracemalloc.start()
@@ -303,9 +309,9 @@ def test_numbers_of_nothing_are_nan_and_an_idle_edge_is_no_outage() -> None:
     (lambda: metrics.bootstrap_statistic(metrics.aurc, np.ones(2), np.ones(3)), r"\[2, 3\] rows"),
     (lambda: metrics.bootstrap_statistic(np.mean), "no rows"),
     (lambda: metrics.outage([1], [1], 1.2, 4), "p_tar=1.2: allowed is 0 to 1"),
-    (lambda: metrics.outage([1], [1], 0.8, 0), "batch_size=0: allowed is 1 or more"),
+    (lambda: metrics.outage([1], [1], 0.8, 0), "^batch_size=0: allowed is 1 or more"),
     (lambda: metrics.missed_deadline([1], math.nan, 4), "deadline_ms=nan: allowed is 0 or more"),
-    (lambda: metrics.missed_deadline([1], 50, 4, batches=0), "batches=0: allowed is 1 or more"),
+    (lambda: metrics.missed_deadline([1], 50, 4, batches=0), "^batches=0: allowed is 1 or more"),
 ])  # fmt: skip
 def test_what_is_not_allowed_is_said(call: Callable[[], object], message: str) -> None:
     with pytest.raises(EennError, match=message):

@@ -20,6 +20,7 @@ from eenn.statistics.risk_control import (
     hoeffding_bentkus_p_value,
     most_accurate_within,
     risk_upper_bound,
+    samples_needed,
 )
 
 Floats = NDArray[np.float64]
@@ -188,6 +189,30 @@ def test_the_bound_is_monotone(method: str) -> None:
     assert (np.diff(bounds[..., :-1], axis=0) < 0).all()  # of less confidence
     assert (bounds >= means).all()
     assert (bounds[..., -1] == 1).all()
+
+
+@every_method
+@pytest.mark.parametrize("mean", [0.0, 0.004, 0.01, 0.013])
+def test_so_many_samples_are_needed_and_one_less_is_too_few(method: str, mean: float) -> None:
+    needed = samples_needed(mean, 0.02, 0.1, method)
+    assert needed is not None
+    passing = [n for n in range(1, 4 * needed) if P_VALUES[method](mean, n, 0.02) <= 0.1]
+    assert passing[-1] == 4 * needed - 1
+    failing = set(range(1, 4 * needed)) - set(passing)
+    assert max(failing) == needed - 1
+    if not mean:
+        # (1 - 0.02) ** n <= 0.1
+        assert needed == math.ceil(math.log(0.1) / math.log(0.98))
+
+
+def test_a_p_value_of_just_delta_passes() -> None:
+    """One sample without a loss has a p-value of one half for a risk of one half."""
+    assert samples_needed(0.0, 0.5, 0.5, "clopper_pearson") == 1
+
+
+def test_no_number_of_samples_shows_a_risk_that_is_there() -> None:
+    assert samples_needed(0.02, 0.02, 0.1) is None
+    assert samples_needed(0.5, 0.02, 0.1) is None
 
 
 def losses_of(counts: list[int], n: int = 100) -> NDArray[np.int64]:

@@ -18,7 +18,6 @@ from eenn.models.architecture import Architecture
 from eenn.models.building import build
 from eenn.preprocess import Preprocessing
 from eenn.records.recording import record
-from eenn.statistics.calibration import fit_temperatures
 from eenn.training.losses import EarlyExitLoss, exit_weights
 from eenn.training.module import EarlyExitModule
 
@@ -94,22 +93,6 @@ def test_recording_keeps_order_and_runs_in_evaluation_mode() -> None:
     assert logits.shape == (2, 7, 4)
     np.testing.assert_allclose(logits, expected.detach().numpy(), rtol=1e-4, atol=1e-5)
     assert truth.tolist() == labels.tolist()
-
-
-def test_shared_temperature_is_fitted_on_all_exits_together() -> None:
-    generator = np.random.default_rng(0)
-    labels = generator.integers(0, 4, 300)
-    logits = 3 * generator.normal(size=(2, 300, 4)) + 2 * np.eye(4)[labels]
-    grid = np.linspace(0.5, 10, 2000)
-    pooled, pooled_labels = logits.reshape(-1, 4), np.tile(labels, 2)
-    losses = [
-        nn.functional.cross_entropy(
-            torch.from_numpy(pooled / t), torch.from_numpy(pooled_labels)
-        ).item()
-        for t in grid
-    ]
-    best = grid[np.argmin(losses)]
-    assert fit_temperatures(logits, labels).shared == pytest.approx(best, abs=5e-3)
 
 
 def test_freed_memory_is_kept() -> None:

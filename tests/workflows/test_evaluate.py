@@ -202,6 +202,26 @@ def test_a_fitted_threshold_is_reported_on_the_test_split(
     assert row["n"] == rows(directory, "points")[0]["n"]
 
 
+@pytest.mark.parametrize(
+    ("goal", "said"),
+    [
+        (("macs", "1"), "MACs, of which tables show millions: no candidate costs 1 or less"),
+        (("risk", "0.0001"), "cannot show a risk of at most 0.0001"),
+    ],
+)
+def test_a_fit_that_cannot_be_keeps_the_report(
+    goal: tuple[str, str], said: str, trained: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    given = (f"fit.goal={goal[0]}", f"fit.limit={goal[1]}", "p_tar=0.8", "first=3", "logger=csv")
+    directory = run_in(trained, *given)
+    summary = json.loads((directory / "summary.json").read_text())
+    (line,) = summary["not_fitted"]
+    assert said in line
+    assert summary["thresholds"] == []
+    assert len(summary["points"]) > 1
+    assert "not fitted" in (directory / "report.html").read_text()
+
+
 def test_thresholds_may_differ_between_exits(trained: Path) -> None:
     alike, apart = (
         rows(run_in(trained, f"thresholds=[{thresholds}]", "first=3", "logger=csv"), "exits")
@@ -248,7 +268,6 @@ def test_thresholds_may_differ_between_exits(trained: Path) -> None:
         (("link.bandwidth_mbps=0",), "bandwidth above 0"),
         (("batch_size=0",), "batch_size=0: allowed is 1 or more"),
         (("fit.goal=luck", "fit.limit=1"), "allowed are accuracy_drop, macs"),
-        (("fit.goal=macs", "fit.limit=1"), "cheapest"),
         (("images=nowhere",), "one folder per class"),
         (("images=.",), "class folders"),
         (("p_target=0.8",), "p_tar"),

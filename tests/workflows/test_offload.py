@@ -14,6 +14,7 @@ import pytest
 import offload_bench
 from eenn.cli import one_line_errors
 from eenn.exits.settings import Baseline
+from eenn.offload.bench.contenders import ByEdge, Outcome
 from eenn.offload.cloud.command import running
 from eenn.offload.edge.clouds import stretched_ms
 from eenn.planning.costs import Link
@@ -44,10 +45,11 @@ def place(tmp_path_factory: pytest.TempPathFactory, images: Path) -> Path:
     return root
 
 
-def run_in(place: Path, *overrides: str) -> Path:
+def run_in(place: Path, *overrides: str, limit: int | None = LIMIT) -> Path:
     """Runs offload_bench.py in `place` and in this process; returns the directory it wrote to."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", ["offload_bench.py", f"limit={LIMIT}", *overrides])
+        limited = [] if limit is None else [f"limit={limit}"]
+        patch.setattr(sys, "argv", ["offload_bench.py", *limited, *overrides])
         patch.setenv("WANDB_DATA_DIR", str(place))
         patch.chdir(place)
         make_patient(patch)
@@ -185,7 +187,7 @@ def test_the_report_and_the_plan_are_there(done: Path, summary: dict[str, Any]) 
         assert heading in page
     for name in ("answer_ms", "accuracy", "sent_bytes", "slowdown"):
         assert (done / "figures" / f"{name}.png").stat().st_size > 1000
-    assert not (done / "requests.partial.csv").exists()
+    assert not (done / "measured.jsonl").exists()
     assert summary["best_plan"]["latency_ms"] > 0
     assert summary["measured_link"].keys() == {"bandwidth_mbps", "rtt_ms"}
     assert list((done / "wandb").glob("offline-run-*"))
@@ -235,6 +237,43 @@ def test_experts_answer_as_the_records_say(
     assert len([heads for policy, heads in seen if policy == "confidence"]) > 1
     assert [heads for policy, heads in seen if policy == CLOUD_ONLY] == ["plain"]
     assert "experts=soft" in error_of(root, capsys, "experts=soft")
+
+
+def test_an_interrupted_run_goes_on_without_measuring_anything_twice(
+    place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = ("p_tar=0.5", "first=3", "logger=csv", "link=lan")
+    answer, kept = ByEdge.answer, 30
+
+    def interrupted(self: ByEdge, *arguments: Any) -> Outcome:
+        nonlocal kept
+        kept -= 1
+        if not kept:
+            raise KeyboardInterrupt
+        return answer(self, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ByEdge, "answer", interrupted)
+        with pytest.raises(SystemExit) as stop:
+            run_in(place, *given)
+    assert stop.value.code == 130
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert "go on with `python offload_bench.py resume=" in line
+    directory = place / line.split("resume=")[1].rstrip("`")
+    before = (directory / "measured.jsonl").read_text().splitlines()[1:]
+    assert f" {len(before)} measurements are kept" in line
+    assert len(before) > 10
+    assert f"leave out limit={LIMIT}" in error_of(place, capsys, "resume=latest")
+
+    assert run_in(place, "resume=latest", limit=None) == directory
+    with (directory / "requests.csv").open() as file:
+        requests = list(csv.DictReader(file))
+    found = {(row["image"], float(row["edge_ms"])) for row in requests}
+    for measured in map(json.loads, before):
+        assert (measured["place"]["image"], measured["outcome"]["edge_ms"]) in found
+    assert len(requests) == 5 * LIMIT
+    points = json.loads((directory / "summary.json").read_text())["points"]
+    assert [row["differing"] for row in points if row["policy"] == "confidence"] == [0]
 
 
 @pytest.mark.parametrize(

@@ -406,7 +406,7 @@ def test_images_are_those_of_the_artifacts_run_in_either_layout(
     images = TrainedImages.of(tmp_path)
     assert images.augmentation == Augmentation(rotation=7)
     assert images.data.source == {
-        "_target_": "eenn.data.demo.DemoImages", "images_per_class": 10, "size": 64, "seed": 0,
+        "name": "demo", "images_per_class": 10, "size": 64, "seed": 0,
     }  # fmt: skip
     assert (images.data.batch_size, images.data.num_workers) == (16, 0)
 

@@ -82,10 +82,15 @@ class ExitProbs:
 
 
 class Answer(NamedTuple):
-    """Predicted class, int (samples,), and the probability it was given, float (samples,)."""
+    """Predicted class, int (samples,), and the probability it was given, float (samples,).
+
+    `exit` is the exit that gave it, int (samples,), counted from 0; of several that gave it
+    together the last.
+    """
 
     label: Ints
     confidence: Floats
+    exit: Ints
 
 
 class Outputs(NamedTuple):
@@ -253,7 +258,8 @@ class Policy(ABC):
 
 def newest(seen: Sequence[ExitProbs]) -> Answer:
     """Answer as the newest exit does."""
-    return Answer(seen[-1].prediction, seen[-1].confidence)
+    label = seen[-1].prediction
+    return Answer(label, seen[-1].confidence, np.full(len(label), seen[-1].exit))
 
 
 def most_confident(seen: Sequence[ExitProbs]) -> Answer:
@@ -262,7 +268,9 @@ def most_confident(seen: Sequence[ExitProbs]) -> Answer:
     best = confidences.argmax(0)[None]
     predictions = np.stack([exit.prediction for exit in seen])
     return Answer(
-        np.take_along_axis(predictions, best, 0)[0], np.take_along_axis(confidences, best, 0)[0]
+        np.take_along_axis(predictions, best, 0)[0],
+        np.take_along_axis(confidences, best, 0)[0],
+        np.array([exit.exit for exit in seen])[best[0]],
     )
 
 

@@ -63,7 +63,8 @@ class MeanOfBranches(Threshold):
         weights = [self.weights[member.exit] for member in seen]
         mean = self.mean(seen, weights if any(weights) else [1.0] * len(seen))
         label = mean.argmax(-1)
-        return Answer(label, np.take_along_axis(mean, label[:, None], -1)[:, 0])
+        confidence = np.take_along_axis(mean, label[:, None], -1)[:, 0]
+        return Answer(label, confidence, np.full(len(label), seen[-1].exit))
 
     def fallback(self, seen: Sequence[ExitProbs]) -> Answer:
         return self.answer(seen)

@@ -1,14 +1,12 @@
 """Photographs through edge and cloud one by one, for every way to answer: times, bytes, answers.
 
 The ways are early exits over some active branches at a threshold, and baselines that offload
-nothing or everything. They take turns, a block of photographs each, so that whatever else the
-machine does meets all of them alike.
+nothing or everything.
 """
 
 import io
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,10 +22,10 @@ from eenn.exits.settings import Setting
 from eenn.offload.client.http_cloud import Exchange, HttpCloud
 from eenn.offload.edge.clouds import stretched_ms
 from eenn.offload.edge.runtime import EdgeRuntime
+from eenn.offload.protocol.errors import OffloadError
 from eenn.preprocess import Preprocessing
 from eenn.statistics.calibration import probabilities
 
-BLOCK, WARM_UP = 25, 3  # photographs
 JPEG_QUALITY = 85  # of a crop that is sent as an image
 
 Pixels = NDArray[np.uint8]
@@ -48,6 +46,7 @@ class Traffic:
 
 
 NO_TRAFFIC = Traffic(0, 0, 0.0)
+NOBODY = -1
 
 
 @dataclass(frozen=True)
@@ -57,7 +56,8 @@ class Outcome:
     Args:
         label: the answer, an index into the classes.
         exit: at which computing stopped, counted from 1.
-        failure: why the cloud did not answer, or empty.
+        failure: why the cloud did not answer, or empty. The edge answered instead; where nobody
+            could, `label` is NOBODY and the confidence 0.
         heads: the head set that answered.
         edge_ms: preprocessing, distortion classifier, stages and heads on the edge.
         cloud_ms: from the question to the reply, both ways on the link included; 0 if not asked.
@@ -187,51 +187,25 @@ class ByCloud(Way):
             file = _jpeg(pixels)
             edge_ms += stretched_ms(start, self._slowdown)
         start = time.perf_counter()
-        logits = self._cloud.infer_files([file], None, cropped=self._crop)
-        cloud_ms = 1e3 * (time.perf_counter() - start)
-        last = ExitProbs(self._exits - 1, probabilities(logits, self._temperature))
+        label, confidence, failure = NOBODY, 0.0, ""
+        try:
+            logits = self._cloud.infer_files([file], None, cropped=self._crop)
+            cloud_ms = 1e3 * (time.perf_counter() - start)
+            last = ExitProbs(self._exits - 1, probabilities(logits, self._temperature))
+            label, confidence = int(last.prediction[0]), float(last.confidence[0])
+        except OffloadError as error:
+            cloud_ms, failure = 1e3 * (time.perf_counter() - start), error.cause
         return Outcome(
-            label=int(last.prediction[0]),
-            confidence=float(last.confidence[0]),
+            label=label,
+            confidence=confidence,
             exit=self._exits,
             on_edge=False,
-            failure="",
+            failure=failure,
             heads=PLAIN,
             edge_ms=edge_ms,
             cloud_ms=cloud_ms,
             traffic=_traffic(self._cloud.last),
         )
-
-
-def measure(
-    ways: Sequence[Way], photos: Sequence[Photo], distortion: Distortion
-) -> Iterator[list[tuple[Way, Request]]]:
-    """Rows of one distortion, one for every way and photograph, block by block.
-
-    Raises:
-        OffloadError: the cloud failed where nobody else can answer.
-    """
-    for way in ways:
-        for photo in photos[:WARM_UP]:
-            way.answer(photo, distortion)
-    for block in range(0, len(photos), BLOCK):
-        turn = block // BLOCK % len(ways)
-        yield [
-            (way, _request(way, photo, distortion))
-            for way in (*ways[turn:], *ways[:turn])
-            for photo in photos[block : block + BLOCK]
-        ]
-
-
-def _request(way: Way, photo: Photo, distortion: Distortion) -> Request:
-    return Request(
-        way.setting,
-        way.most_active,
-        float(distortion.level),
-        photo.sample_id,
-        photo.label,
-        way.answer(photo, distortion),
-    )
 
 
 def _crop(preprocessing: Preprocessing, photo: Photo) -> Pixels:

@@ -20,7 +20,7 @@ class Measured:
             and `p95_ms`.
         reduction: the share of the cloud-only baseline's mean time that is saved; its interval is
             from resampling the photographs of both together.
-        degraded: answers of the edge in place of a cloud that failed.
+        degraded: photographs that the cloud failed: the edge answered, or of cloud only nobody.
     """
 
     level: float

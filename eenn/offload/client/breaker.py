@@ -18,8 +18,8 @@ from eenn.offload.protocol.errors import CloudUnreachable, OffloadError
 
 State = Literal["closed", "open", "half-open"]
 
-# The cloud works and refuses what it was asked.
-OF_THE_QUESTION = frozenset({"request"})
+# The cloud works, and refuses what it was asked, or asks for patience with this one question.
+OF_A_CLOUD_THAT_WORKS = frozenset({"request", "overloaded"})
 
 
 class CircuitBreaker:
@@ -70,7 +70,7 @@ class CircuitBreaker:
     def call(self) -> Iterator[None]:
         """To be entered for every call; OffloadErrors that leave it are failures of the cloud.
 
-        Not so those with a cause in OF_THE_QUESTION; and what else leaves it tells nothing.
+        Not so those with a cause in OF_A_CLOUD_THAT_WORKS; and what else leaves it tells nothing.
 
         Raises:
             CloudUnreachable: the circuit is open, or is being probed already.
@@ -81,7 +81,7 @@ class CircuitBreaker:
             yield
             failure = ""
         except OffloadError as error:
-            failure = "" if error.cause in OF_THE_QUESTION else error.cause
+            failure = "" if error.cause in OF_A_CLOUD_THAT_WORKS else error.cause
             raise
         finally:
             self._leave(era, failure)

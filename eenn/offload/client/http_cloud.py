@@ -22,6 +22,7 @@ from eenn.exits.head_sets import PLAIN
 from eenn.offload.client.breaker import CircuitBreaker
 from eenn.offload.client.replies import refusal, server_times
 from eenn.offload.client.transport import DEFAULT_TIMEOUTS, Ask, Effort, Reply, Timeouts, Transport
+from eenn.offload.protocol.bounds import Bounds
 from eenn.offload.protocol.codecs import Precision, pack
 from eenn.offload.protocol.decoding import decode_response
 from eenn.offload.protocol.encoding import encode_request
@@ -54,7 +55,12 @@ SAMPLE_BYTES = 2**18
 BACKOFF_S = 0.05
 # Causes that may be gone when the cloud is asked again at once. Where the reply is wrong rather
 # than missing, asking again would only add to the load.
-TRANSIENT = frozenset({"refused", "reset", "network", "connect", "read", "truncated", "overloaded"})
+TRANSIENT = frozenset(
+    {"refused", "reset", "network", "connect", "read", "truncated", "overloaded", "unavailable"}
+)
+# A pause that the cloud asks for is drawn from that to so many times as long: who was refused
+# together does not return together.
+SPREAD = 1.5
 # A cloud may ask for a longer pause, but who has no deadline does not wait longer either.
 MAX_PAUSE_S = 5.0
 
@@ -91,8 +97,8 @@ class HttpCloud:
 
     Args:
         url: http:// or https://, a host, and maybe a port and a path.
-        artifact_id: of the manifest of the artifact that the edge runs; a cloud that has it not
-            refuses.
+        artifact_id: `Graphs.id` of the artifact that the edge runs; a cloud that runs another one,
+            or other graphs of it, refuses.
         precision: of the features that are sent.
         compress: requests with zstd.
         token: is sent as bearer token.
@@ -182,7 +188,7 @@ class HttpCloud:
         if own not in versions and any(len(version) == VERSION_DIGITS for version in versions):
             raise CloudRefused(
                 f"{self.url} has artifacts {', '.join(versions)[:200]}, not {own}; start it with "
-                "the artifact of the edge",
+                "the artifact of the edge, its exported graphs included",
                 "artifact",
             )
 
@@ -235,7 +241,7 @@ class HttpCloud:
             finally:
                 exchange.wait_ms, replied = _ms_since(encoded), time.perf_counter()
             exchange.server_parts_ms = server_times(reply)
-            response = decode_response(reply.body, reply.headers, max_bytes)
+            response = decode_response(reply.body, reply.headers, Bounds(max_bytes))
             logits = response.outputs.get(LOGITS)
             if logits is None or logits.dtype != np.float32 or logits.shape[:-1] != (samples,):
                 raise BadReply(f"the reply has no {LOGITS} FP32 ({samples}, classes)")
@@ -254,7 +260,7 @@ class HttpCloud:
             except OffloadError as error:
                 pause_s = self._random.uniform(0, BACKOFF_S * 2**retries)
                 if isinstance(error, CloudOverloaded):
-                    pause_s += error.retry_after_s
+                    pause_s += error.retry_after_s * self._random.uniform(1, SPREAD)
                 patience_s = MAX_PAUSE_S if deadline is None else deadline - time.monotonic()
                 final = error.cause not in TRANSIENT or retries == self._retries
                 if final or pause_s >= patience_s:

@@ -20,7 +20,8 @@ def refusal(reply: Reply) -> OffloadError:
     status = reply.status
     said = f"the cloud answers {status}: {_error_text(reply.body)}"
     if status in (429, 503):
-        return CloudOverloaded(said, retry_after_s=_retry_after_s(reply))
+        cause = "overloaded" if status == 429 else "unavailable"
+        return CloudOverloaded(said, cause, _retry_after_s(reply))
     if status >= 500:
         return CloudBroken(said, "server")
     if status == 408:

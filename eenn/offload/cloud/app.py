@@ -1,13 +1,14 @@
 """The cloud: artifacts' models over the Open Inference Protocol V2, as an ASGI application.
 
 A request is admitted step by step, so that whoever cannot be served costs little: token, model,
-length, room and only then its body; shape and type before anything is converted; a place in the
-queue before anything is decoded. Every refusal is a JSON `{"error": ...}` with its status.
+length, room and only then its body; sizes before JSON is parsed, shape and type before anything is
+converted, pixels before images are decoded; and a place in the queue for what can be computed.
+Every refusal is a JSON `{"error": ...}` with its status.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+import math
+from collections.abc import AsyncIterator, Awaitable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
@@ -18,7 +19,6 @@ import numpy as np
 from numpy.typing import NDArray
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.applications import Starlette
-from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect
@@ -27,25 +27,36 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from eenn.errors import EennError
-from eenn.offload.cloud.admission import Bearing, Bodies, Refused, refused, reply_to
-from eenn.offload.cloud.batching import Batcher, Computed, QueueFull, stretched
+from eenn.offload.cloud.admission import (
+    Bodies,
+    Body,
+    Guarding,
+    Refused,
+    refused,
+    reply_to,
+    whole_number,
+)
+from eenn.offload.cloud.batching import Batcher, QueueFull
+from eenn.offload.cloud.images import ImageDecoder
 from eenn.offload.cloud.metrics import CloudMetrics
 from eenn.offload.cloud.repository import Repository, ServedModel, meant
-from eenn.offload.cloud.settings import Settings
+from eenn.offload.cloud.settings import INLINE_BYTES, INLINE_JSON_BYTES, Settings
+from eenn.offload.cloud.sharing import Turns
+from eenn.offload.protocol.bounds import Bounds
+from eenn.offload.protocol.codecs import unpack
 from eenn.offload.protocol.decoding import decode_request
 from eenn.offload.protocol.encoding import encode_response
-from eenn.offload.protocol.wire import ARTIFACT, LOGITS, Request, Tensor
+from eenn.offload.protocol.wire import ARTIFACT, JSON_LENGTH, LOGITS, Request, Tensor
 
 Floats = NDArray[np.float32]
 T = TypeVar("T")
 
-# Larger messages are parsed beside the event loop, which a thread's 0.1 ms are worth then.
-INLINE_BYTES = 2**18
-DECODERS = 2
-
 
 def make_app(
-    artifact_dirs: Sequence[str | Path], settings: Settings | None = None, token: str | None = None
+    artifact_dirs: Sequence[str | Path],
+    settings: Settings | None = None,
+    token: str | None = None,
+    is_local: bool = False,
 ) -> Starlette:
     """The application; its lifespan starts and ends the thread that computes.
 
@@ -53,6 +64,7 @@ def make_app(
 
     Args:
         token: that every request has to bear, but those after the server's health.
+        is_local: requests have to name this machine's loopback as their host.
 
     Raises:
         EennError: see `Repository`.
@@ -79,7 +91,7 @@ def make_app(
             Route("/v2/repository/index", service.list_models, methods=["POST"]),
             Route("/metrics", service.report),
         ],
-        middleware=[Middleware(Bearing, token=token, refuse=service.refuse)] if token else [],
+        middleware=[Middleware(Guarding, token=token, is_local=is_local, refuse=service.refuse)],
         exception_handlers={
             EennError: service.refuse,
             HTTPException: service.refuse,
@@ -107,7 +119,8 @@ class CloudService:
             slowdown=settings.slowdown,
             note=self._metrics.note_batch,
         )
-        self._decoders = ThreadPoolExecutor(DECODERS, "decoder")
+        self._images = ImageDecoder(settings.queue, settings.timeout_ms / 1e3, settings.slowdown)
+        self._parsing = Turns(1, "parser")
         self._bodies = Bodies(settings.max_body_bytes, settings.read_timeout_ms / 1e3)
         self._inside = 0
         self.is_open, self._empty = False, asyncio.Event()
@@ -125,7 +138,8 @@ class CloudService:
             await self.drain()
             computing.cancel()
             await asyncio.wait([computing])
-            self._decoders.shutdown()
+            self._images.close()
+            self._parsing.close()
 
     async def drain(self) -> None:
         """Say that the server is not ready, refuse what comes, and answer what was admitted."""
@@ -160,12 +174,13 @@ class CloudService:
         self._bodies.check(http.headers)
         if self._batcher.waiting >= self._batcher.limit:
             raise QueueFull("the queue is full")
-        async with self._bodies.read(http) as body:
-            request = await self._decoded(body, http.headers)
+        bounds = self._bounds_of(models)
+        async with self._bodies.read(http, bounds) as body:
+            request = await self._decoded(http, body, bounds)
             model = meant(models, request.parameters.get(ARTIFACT))
             tensor = model.tensor(request, self._batcher.limit)
+            features, decode_ms = await self._features(http, request, model, tensor)
         with self._batcher.place(len(tensor)) as place:
-            features, decode_ms = await self._features(request, model, tensor)
             computed = await _unless_left(http, self._batcher.submit(place, model.run, features))
         self._metrics.note_wait(computed.queue_ms)
         content, headers = encode_response(request, model.name, {LOGITS: computed.logits})
@@ -175,23 +190,33 @@ class CloudService:
         )
         return Response(content, headers=headers)
 
-    async def _decoded(self, body: bytes, headers: Headers) -> Request:
-        work = partial(decode_request, body, dict(headers), self.settings.max_body_bytes)
-        is_large = len(body) > INLINE_BYTES or "content-encoding" in headers
-        return await self._beside(work) if is_large else work()
+    def _bounds_of(self, models: Sequence[ServedModel]) -> Bounds:
+        """What a request for one of several artifacts' models of the same name may hold."""
+        largest = max(models, key=lambda model: math.prod(model.shape))
+        if largest.preprocessing is not None:
+            return Bounds.of_files(self.settings.max_body_bytes, self._batcher.limit)
+        return Bounds.of_features(self.settings.max_body_bytes, self._batcher.limit, largest.shape)
+
+    async def _decoded(self, http: HttpRequest, body: Body, bounds: Bounds) -> Request:
+        headers, size = http.headers, body.declared_bytes
+        work = partial(decode_request, body.content, dict(headers), bounds)
+        json_bytes = whole_number(headers.get(JSON_LENGTH, str(size)))
+        is_little_json = json_bytes is not None and json_bytes <= INLINE_JSON_BYTES
+        if is_little_json and size <= INLINE_BYTES and "content-encoding" not in headers:
+            return work()
+        return await _unless_left(http, self._parsing.run(size, work))
 
     async def _features(
-        self, request: Request, model: ServedModel, tensor: Tensor
+        self, http: HttpRequest, request: Request, model: ServedModel, tensor: Tensor
     ) -> tuple[Floats, float]:
         """What the model takes, and the milliseconds that decoding images took."""
-        work = partial(model.features, tensor, request.parameters)
         if model.preprocessing is not None:
-            return await self._beside(partial(stretched, self.settings.slowdown, work))
-        return (await self._beside(work) if tensor.nbytes > INLINE_BYTES else work()), 0.0
-
-    async def _beside(self, work: Callable[[], T]) -> T:
-        """What `work` returns, without keeping other requests from their turn."""
-        return await asyncio.get_running_loop().run_in_executor(self._decoders, work)
+            decoding = self._images.decode(tensor, model.preprocessing, request.parameters)
+            return await _unless_left(http, decoding)
+        work = partial(unpack, tensor, request.parameters)
+        if tensor.nbytes <= INLINE_BYTES:
+            return work(), 0.0
+        return await _unless_left(http, self._parsing.run(tensor.nbytes, work)), 0.0
 
     def _check_open(self) -> None:
         if not self.is_open:
@@ -200,8 +225,12 @@ class CloudService:
     async def refuse(self, http: HttpRequest, error: Exception) -> Response:
         """The reply to an error, which is counted."""
         refusal = refused(error)
-        self._metrics.refused.labels(refusal.cause).inc()
+        self.note(refusal.cause)
         return reply_to(refusal, http.headers)
+
+    def note(self, cause: str) -> None:
+        """Count something that was refused."""
+        self._metrics.refused.labels(cause).inc()
 
     async def describe(self, _: HttpRequest) -> Response:
         """The server's metadata."""
@@ -258,14 +287,14 @@ def _own_version() -> str:
         return "not installed"
 
 
-async def _unless_left(http: HttpRequest, computed: "asyncio.Future[Computed]") -> Computed:
-    """What was computed, which ends unfinished when the client leaves."""
-    leaving = asyncio.ensure_future(http.receive())
+async def _unless_left(http: HttpRequest, work: Awaitable[T]) -> T:
+    """What some work comes to, which is cancelled when the client leaves."""
+    working, leaving = asyncio.ensure_future(work), asyncio.ensure_future(http.receive())
     try:
-        await asyncio.wait((computed, leaving), return_when=asyncio.FIRST_COMPLETED)
-        if not computed.done():
+        await asyncio.wait((working, leaving), return_when=asyncio.FIRST_COMPLETED)
+        if not working.done():
             raise ClientDisconnect("the client has left")
-        return computed.result()
+        return working.result()
     finally:
         leaving.cancel()
-        computed.cancel()
+        working.cancel()

@@ -10,6 +10,7 @@ import argparse
 import asyncio
 import os
 import re
+import resource
 import signal
 import socket
 import ssl
@@ -17,7 +18,6 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
-from ipaddress import ip_address
 from pathlib import Path
 from subprocess import PIPE, Popen
 from tempfile import TemporaryFile
@@ -28,20 +28,22 @@ import uvicorn
 
 from eenn.cli import one_line_errors
 from eenn.errors import EennError
+from eenn.offload.cloud.admission import is_loopback
 from eenn.offload.cloud.app import CloudService, make_app
-from eenn.offload.cloud.connections import GuardedProtocol
-from eenn.offload.cloud.settings import Settings
+from eenn.offload.cloud.arrival import GatedServer
+from eenn.offload.cloud.gate import Gate
+from eenn.offload.cloud.settings import (
+    KEEP_ALIVE_S,
+    MAX_CONNECTIONS,
+    MAX_REFUSED_CONNECTIONS,
+    OTHER_FILES,
+    SHUTDOWN_S,
+    SWITCH_INTERVAL_S,
+    Settings,
+)
 
 READY = "listening on "
 START_S, STOP_S = 120.0, 60.0
-# A new connection costs the edge more than one that is kept costs the cloud.
-KEEP_ALIVE_S = 120
-# For a last answer to be sent, after it was computed.
-SHUTDOWN_S = 30
-# The model's thread waits that long for a busy event loop to hand over the interpreter; Python's
-# own 5 ms doubled the 99th percentile of latency under overload.
-SWITCH_INTERVAL_S = 0.001
-BACKLOG = 512
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -141,55 +143,55 @@ def serve(
         )
     if (tls_cert is None) != (tls_key is None):
         raise EennError("TLS takes two files: --tls-cert and --tls-key")
-    if token and not tls_cert and not _is_loopback(host):
+    if token and not tls_cert and not is_loopback(host):
         raise EennError(
             f"the token would travel to {host} unencrypted; give --tls-cert and --tls-key, or "
             "listen on 127.0.0.1 behind a proxy that does TLS"
         )
-    app = make_app(artifact_dirs, settings, token)
+    is_local = token is None and is_loopback(host)
+    app = make_app(artifact_dirs, settings, token, is_local)
+    service = app.state.service
+    tls = _tls_context(tls_cert, tls_key) if tls_cert and tls_key else None
+    gate = Gate(_connections(), service.note)
     config = uvicorn.Config(
         app,
-        http=GuardedProtocol,
         ws="none",
         lifespan="on",
         log_level="error",
         access_log=False,
         proxy_headers=False,
         server_header=False,
-        backlog=BACKLOG,
         timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=SHUTDOWN_S,
-        ssl_certfile=tls_cert,
-        ssl_keyfile=tls_key,
     )
-    for file in filter(None, (tls_cert, tls_key)):
-        file.open().close()  # ssl's own error names no file.
-    try:
-        config.load()
-    except ssl.SSLError as error:
-        raise EennError(f"{tls_cert} and {tls_key} are no certificate and key: {error}") from error
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     with _bound(host, port) as sock:
-        if not token and not _is_loopback(host):
+        if not token and not is_loopback(host):
             print(f"warning: no --token-file, so {host} serves everybody", file=sys.stderr)
         if ends_with_stdin:
             Thread(target=_end_with_stdin, name="stdin", daemon=True).start()
-        _Server(config, app.state.service).run([sock])
+        _Server(config, sock, gate, tls, service).run([])
 
 
-class _Server(uvicorn.Server):
-    """uvicorn's server that says where it listens, and drains before it closes its sockets."""
+class _Server(GatedServer):
+    """A server that says where it listens, and drains before it closes its sockets."""
 
-    def __init__(self, config: uvicorn.Config, service: CloudService) -> None:
-        super().__init__(config)
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        listener: socket.socket,
+        gate: Gate,
+        tls: ssl.SSLContext | None,
+        service: CloudService,
+    ) -> None:
+        super().__init__(config, listener, gate, tls)
         self._service = service
+        host, port, *_ = listener.getsockname()
+        self._url = f"http{'s' if tls else ''}://{f'[{host}]' if ':' in host else host}:{port}"
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        self._loop = asyncio.get_running_loop()
         await super().startup(sockets)
-        host, port, *_ = self.servers[0].sockets[0].getsockname()
-        scheme = "https" if self.config.is_ssl else "http"
-        print(f"{READY}{scheme}://{f'[{host}]' if ':' in host else host}:{port}", flush=True)
+        print(f"{READY}{self._url}", flush=True)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         if self._service.is_open:
@@ -203,11 +205,32 @@ class _Server(uvicorn.Server):
         self.should_exit = True
 
 
-def _is_loopback(host: str) -> bool:
+def _tls_context(cert: Path, key: Path) -> ssl.SSLContext:
+    for file in (cert, key):
+        file.open().close()  # ssl's own error names no file.
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
     try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+        context.load_cert_chain(cert, key)
+    except ssl.SSLError as error:
+        raise EennError(f"{cert} and {key} are no certificate and key: {error}") from error
+    return context
+
+
+def _connections() -> int:
+    """The number of connections that may be open, for which the limit of open files is raised."""
+    wanted = MAX_CONNECTIONS + MAX_REFUSED_CONNECTIONS + OTHER_FILES
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY or soft >= wanted:
+        return MAX_CONNECTIONS
+    files = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (files, hard))
+    connections = files * MAX_CONNECTIONS // wanted
+    print(
+        f"raised the limit of open files from {soft} to {files}, for {connections} connections",
+        file=sys.stderr,
+    )
+    return connections
 
 
 def _bound(host: str, port: int) -> socket.socket:

@@ -1,31 +1,27 @@
 """What the cloud serves: the models of its artifacts, found by name, version and artifact.
 
 Every split point is a model that takes features, one for each head set, and there is one that takes
-image files. A model says what it takes, as metadata, and turns a request into the array that its
-graph is run on.
+image files. A model says what it takes, as metadata, and checks requests against that.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from eenn.errors import EennError
 from eenn.exits.head_sets import PLAIN
 from eenn.files import Json
 from eenn.offload.graphs.index import Graphs, cloud_name
 from eenn.offload.graphs.parts import Part, open_heads
-from eenn.offload.protocol.codecs import unpack
 from eenn.offload.protocol.errors import BadRequest
 from eenn.offload.protocol.wire import (
     ARTIFACT,
-    CROPPED,
     FEATURES,
+    FILES,
     IMAGE,
     IMAGE_MODEL,
     LOGITS,
@@ -35,13 +31,9 @@ from eenn.offload.protocol.wire import (
     Tensor,
     model_name,
 )
-from eenn.preprocess import Preprocessing, UnreadableImage, read_image
+from eenn.preprocess import Preprocessing
 
 Floats = NDArray[np.float32]
-
-IMAGE_FORMATS = ("JPEG", "PNG")
-# Decoded, that is 150 MB, or twice as much with transparency; more than what phones take.
-MAX_PIXELS = 50_000_000
 
 
 class UnknownModel(EennError):
@@ -57,6 +49,7 @@ class ServedModel:
     """One model of one artifact.
 
     Args:
+        artifact_id: of the artifact and its graphs, as `Graphs.id`.
         run: from float32 features (N, *shape) to logits (N, classes); requests for models that
             share this function share batches.
         shape: of one sample's features.
@@ -117,24 +110,14 @@ class ServedModel:
         shape = () if self.preprocessing else self.shape
         if tensor.shape[1:] != shape or (tensor.dtype == object) != bool(self.preprocessing):
             datatype, shape_taken = self._taken
+            given = FILES if tensor.dtype == object else tensor.dtype
             raise BadRequest(
-                f"{self.input} of {tensor.dtype} {list(tensor.shape)}; {self.name} takes "
+                f"{self.input} of {given} {list(tensor.shape)}; {self.name} takes "
                 f"{datatype} {shape_taken}"
             )
         if len(tensor) > limit:
             raise BadRequest(f"{len(tensor)} samples in one request; at most {limit} are taken")
         return tensor
-
-    def features(self, tensor: Tensor, parameters: Mapping[str, Parameter]) -> Floats:
-        """What `run` takes, from what `tensor` returned.
-
-        Raises:
-            BadRequest: an image that cannot be read, or UINT8 without scale and zero point.
-        """
-        if self.preprocessing is None:
-            return unpack(tensor, parameters)
-        cropped = parameters.get(CROPPED) is True
-        return np.stack([_decoded(file, self.preprocessing, cropped) for file in tensor])
 
     @property
     def _taken(self) -> tuple[str, list[int]]:
@@ -156,9 +139,9 @@ class Repository:
         self.artifact_ids: list[str] = []
         for artifact_dir in artifact_dirs:
             graphs = Graphs.read(artifact_dir)
-            if graphs.manifest.id in self.artifact_ids:
+            if graphs.id in self.artifact_ids:
                 raise EennError(f"{artifact_dir} is served already; give each artifact once")
-            self.artifact_ids.append(graphs.manifest.id)
+            self.artifact_ids.append(graphs.id)
             for model in _models(graphs, precision, threads, device):
                 self._models.setdefault(model.name, {})[model.version] = model
 
@@ -193,7 +176,8 @@ def meant(models: Sequence[ServedModel], artifact_id: Parameter | None) -> Serve
             return model
     raise WrongArtifact(
         f"artifact {str(artifact_id)[:VERSION_DIGITS]} is not served here, but "
-        f"{', '.join(model.version for model in models)}; edge and cloud need the same one"
+        f"{', '.join(model.version for model in models)}; edge and cloud need the same one, "
+        "exported once, with its graphs"
     )
 
 
@@ -212,27 +196,4 @@ def _models(graphs: Graphs, precision: str, threads: int, device: str) -> Iterat
                 names[IMAGE_MODEL] = manifest.preprocessing
             for name, preprocessing in names.items():
                 classes = len(manifest.classes)
-                yield ServedModel(name, manifest.id, run, shape, classes, preprocessing)
-
-
-def _decoded(file: bytes, preprocessing: Preprocessing, cropped: bool) -> Floats:
-    try:
-        # Only the header is read here: Pillow's own limit is higher, and its other formats run
-        # programs that nobody needs.
-        with Image.open(BytesIO(file), formats=IMAGE_FORMATS) as image:
-            width, height = image.size
-        if width * height > MAX_PIXELS:
-            raise UnreadableImage(f"{width}x{height} pixels, more than {MAX_PIXELS}")
-        if not cropped:
-            return preprocessing(preprocessing.read(BytesIO(file)))
-        side = preprocessing.input_size
-        if (width, height) != (side, side):
-            raise UnreadableImage(f"{width}x{height} pixels; cropped ones have {side}x{side}")
-        return preprocessing.normalise(np.asarray(read_image(BytesIO(file))))
-    except (OSError, ValueError, SyntaxError, EennError, *_BOMBS) as error:
-        raise BadRequest(
-            f"the image is no readable {' or '.join(IMAGE_FORMATS)}: {error}"
-        ) from None
-
-
-_BOMBS = (Image.DecompressionBombError, Image.DecompressionBombWarning)
+                yield ServedModel(name, graphs.id, run, shape, classes, preprocessing)

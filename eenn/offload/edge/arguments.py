@@ -3,8 +3,10 @@
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
 
 from eenn.artifact.manifest import Manifest
+from eenn.cli import printable
 from eenn.exits.head_sets import PLAIN_HEADS, HeadChoice
 from eenn.exits.policies.base import Policy, Validation
 from eenn.exits.policies.registry import POLICIES, find_policy, make_policy
@@ -17,7 +19,7 @@ KNOBS = {policy.knob.name: policy.knob for policy in POLICIES.values() if policy
 
 def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Parse the command line; what is not allowed ends the program with a line about it."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="eenn-edge",
         usage="eenn-edge --artifact DIR [options] (IMAGE ... | --watch DIR | --serve PORT)",
         description="Classify images on this device, and ask the cloud about those that no branch "
@@ -67,6 +69,13 @@ def active_of(given: argparse.Namespace, branches: int) -> tuple[int, ...]:
     """
     named = ActiveBranches(active=given.active, first=given.first)
     return named.sets(branches)[0] if named.chosen else tuple(range(branches))
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose complaints quote what was given, as a name may forge lines."""
+
+    def error(self, message: str) -> NoReturn:
+        super().error(printable(message))
 
 
 def _add_sources(group: argparse._ArgumentGroup) -> None:

@@ -11,18 +11,21 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Container, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+import traceback
+from collections.abc import Callable, Container, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from functools import partial
 from pathlib import Path
 
 from eenn.artifact.manifest import Manifest, read_manifest
-from eenn.cli import one_line_errors
+from eenn.cli import one_line_errors, printable
 from eenn.errors import EennError
 from eenn.exits.settings import Setting
 from eenn.offload.edge.answers import AnswerFile, as_json, as_line
 from eenn.offload.edge.arguments import active_of, parsed, policy_of
 from eenn.offload.edge.clouds import Cloud
 from eenn.offload.edge.runtime import EdgeRuntime, asked_for
+from eenn.offload.graphs.index import Graphs
 from eenn.offload.protocol.errors import OffloadError
 
 POLL_S = 0.3
@@ -41,8 +44,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
         except KeyboardInterrupt:
             code = INTERRUPTED if given.images else 0
         except BrokenPipeError:
-            # Whoever read the answers has left, as `head` does; Python would flush into nothing.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             code = 1
     raise SystemExit(code)
 
@@ -58,38 +59,102 @@ def _run(given: argparse.Namespace) -> int:
 
 def _classify(given: argparse.Namespace, runtime: EdgeRuntime) -> int:
     """Answer all files, one line each; returns the exit code."""
-    code = 0
+    code, watching = 0, given.watch is not None
     with _output(given.output, runtime.manifest) as output:
         answered = output.answered if output else set()
-        if given.watch is None:
-            files: Iterable[str] = [file for file in given.images if file not in answered]
-        else:
-            files = _appearing(given.watch, answered)
-        for file in files:
-            try:
-                result = runtime.classify_file(file)
-            except EennError as error:
-                print(f"error: {error}", file=sys.stderr, flush=True)
-                code = 1
-                continue
-            answer = as_json(result, runtime)
+        if output and output.bad_lines:
+            _tell(
+                f"warning: {given.output}: lines without an answer of this network: "
+                f"{len(output.bad_lines)}, the first is line {output.bad_lines[0]}; their images "
+                "are answered again"
+            )
+        for files in _appearing(given.watch, answered) if watching else [given.images]:
+            # A file that is given twice is answered by the time it comes again.
+            for file in (file for file in files if file not in answered):
+                try:
+                    result = runtime.classify_file(file)
+                    answer = as_json(result, runtime)
+                    if output:
+                        _write(partial(output.append, file, answer), watching)
+                except Exception as error:
+                    _tell(f"error: {_fault(file, error)}")
+                    code = 1
+                    continue
+                answered.add(file)
+                line = json.dumps({"file": file, **answer}) if given.json else as_line(file, result)
+                _print(line, watching)
             if output:
-                output.append(file, answer)
-            answered.add(file)
-            line = json.dumps({"file": file, **answer}) if given.json else as_line(file, result)
-            print(line, flush=True)
+                _write(output.sync, watching)
     return code
 
 
-def _appearing(folder: Path, answered: Container[str]) -> Iterator[str]:
-    """Files of a folder, for as long as the process lives."""
+def _appearing(folder: Path, answered: Container[str]) -> Iterator[list[str]]:
+    """Files of a folder, poll by poll, for as long as the process lives."""
     # Imported where it is used, as below: a device that classifies one file waits for no more.
+    from eenn.image_file import counted_suffixes, suffix_of
     from eenn.offload.edge.watch import NewImages
 
     images = NewImages(folder, answered)
+    said: set[str] = set()
     while True:
-        yield from images.poll()
+        yield images.poll()
+        if {suffix_of(path) for path in images.others} - said:
+            said |= {suffix_of(path) for path in images.others}
+            others = counted_suffixes(images.others)
+            _tell(f"warning: not images, and left out: {others}")
         time.sleep(POLL_S)
+
+
+def _write(write: Callable[[], None], watching: bool) -> None:
+    """Write an answer, in a watch again and again: a full disk has room later."""
+    said = False
+    while True:
+        try:
+            return write()
+        except BrokenPipeError:
+            raise
+        except (EennError, OSError) as error:
+            if not watching:
+                raise
+            if not said:
+                _tell(f"error: {error}; it is tried again until there is room")
+            said = True
+            time.sleep(POLL_S)
+
+
+def _print(line: str, watching: bool) -> None:
+    """Print an answer.
+
+    Raises:
+        BrokenPipeError: whoever read the answers has left, as `head` does.
+        EennError: the disk that the output goes to is full, or the like.
+    """
+    try:
+        print(printable(line))
+        # What could not be written is kept for the next time.
+        _write(sys.stdout.flush, watching)
+    except OSError as error:
+        # Python would flush again in the end, and complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if isinstance(error, BrokenPipeError):
+            raise
+        raise EennError(f"cannot print the answers: {error.strerror}") from error
+
+
+def _fault(file: str, error: Exception) -> str:
+    """What kept a file from being answered."""
+    if isinstance(error, EennError):
+        return str(error)
+    where = traceback.extract_tb(error.__traceback__)[-1]
+    return (
+        f"{file}: {type(error).__name__}: {error}; a bug, in {where.filename}, line {where.lineno}"
+    )
+
+
+def _tell(message: str) -> None:
+    # On a full disk the file that stderr goes to takes nothing either; that ends nothing.
+    with suppress(OSError):
+        print(printable(message), file=sys.stderr, flush=True)
 
 
 def _serve(given: argparse.Namespace, runtime: EdgeRuntime) -> int:
@@ -133,7 +198,7 @@ def _cloud(given: argparse.Namespace, manifest: Manifest) -> Iterator[Cloud | No
     token = given.token_file.read_text().strip() if given.token_file else None
     with HttpCloud(
         given.cloud,
-        manifest.id,
+        Graphs.read(manifest.path).id,
         precision=given.payload or "fp32",
         token=token,
         ca_file=given.ca_file,
@@ -142,7 +207,7 @@ def _cloud(given: argparse.Namespace, manifest: Manifest) -> Iterator[Cloud | No
             deadline = time.monotonic() + given.deadline_ms / 1e3
             cloud.check(deadline, asked_for(manifest, given.experts))
         except OffloadError as error:
-            print(f"warning: {error}; the edge answers meanwhile", file=sys.stderr, flush=True)
+            _tell(f"warning: {error}; the edge answers meanwhile")
         yield cloud
 
 

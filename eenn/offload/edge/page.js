@@ -85,6 +85,9 @@ function show(answer) {
   } else {
     $("place").textContent = `Answered on this device, at exit ${answer.exit}`;
   }
+  if (answer.answered_by !== answer.exit) {
+    $("place").textContent += `; the answer is that of exit ${answer.answered_by}, which was surer`;
+  }
   if (answer.heads !== "plain") {
     $("place").textContent += `, by the heads for ${answer.heads.replaceAll("_", " ")}`;
   }

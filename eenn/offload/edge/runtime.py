@@ -43,6 +43,8 @@ class Result:
         label: the answer, an index into the manifest's classes; `class_name` is its name.
         confidence: the probability that the answer was given.
         exit: at which computing stopped, counted from 0.
+        answered_by: the exit whose answer is given, which is an earlier one where no exit accepted
+            and the policy falls back on it.
         on_edge: it was answered without the cloud.
         failure: why the cloud, although asked, did not answer (`OffloadError.cause`), or empty.
         confidences: of every exit that was evaluated, in their order.
@@ -57,6 +59,7 @@ class Result:
     class_name: str
     confidence: float
     exit: int
+    answered_by: int
     on_edge: bool
     failure: str
     confidences: tuple[float, ...]
@@ -266,6 +269,7 @@ class EdgeRuntime:
                 class_name=self._classes[label],
                 confidence=float(answer.confidence[row]),
                 exit=exit,
+                answered_by=int(answer.exit[row]),
                 on_edge=exit < self.branches,
                 failure=batch.failure,
                 confidences=tuple(confidences[row].tolist()),

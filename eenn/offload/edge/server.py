@@ -4,11 +4,12 @@
     GET /health      what runs here, what it answered, and how often the cloud failed
     GET /            the page
 
-Every connection has its thread, and a lock lets one image at a time be decoded and classified: the
-stages would share the same cores anyway, and the memory for large photos does not add up. Only so
-many images may wait. Standard library, as on a device there is nothing else.
+A lock lets one image at a time be decoded and classified: the stages would share the same cores
+anyway, and the memory for large photos does not add up. Only so many images may wait, from when
+they are here as a whole. Standard library, as on a device there is nothing else.
 """
 
+import ipaddress
 import json
 import math
 import socket
@@ -16,25 +17,27 @@ import socketserver
 import sys
 import threading
 import time
+import traceback
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import BytesIO
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from eenn.errors import EennError
 from eenn.files import Json, JsonObject
 from eenn.offload.edge.answers import as_json, place_of
+from eenn.offload.edge.connections import IDLE_S, ConnectionServer, PatientHandler, Refused
 from eenn.offload.edge.runtime import EdgeRuntime
 from eenn.offload.protocol.errors import OffloadError
 from eenn.preprocess import UnreadableImage
 
 MAX_BODY_BYTES = 32 * 2**20
-MAX_WAITING = 16  # images that are received or answered at the same time; others are sent away
+MAX_HELD_BYTES = 4 * MAX_BODY_BYTES  # of all images that are received or waiting
+MAX_WAITING = 16  # images that wait or are answered at the same time; others are sent away
 BODY_S = 20.0  # for receiving an image
-IDLE_S = 30.0  # that a connection is kept without a request
 
 PAGE = {
     path: (Path(__file__).with_name(name).read_bytes(), content_type)
@@ -56,7 +59,7 @@ HEADERS = {
 }
 
 
-class EdgeServer(ThreadingHTTPServer):
+class EdgeServer(ConnectionServer):
     """Serves a runtime, from `serve_forever` on; closing it waits for images that are under way.
 
     Args:
@@ -66,12 +69,12 @@ class EdgeServer(ThreadingHTTPServer):
         EennError: host and port are taken, or not allowed.
     """
 
-    daemon_threads = True  # connections that are kept do not hold up the end
-
     def __init__(self, host: str, port: int, runtime: EdgeRuntime, settings: JsonObject) -> None:
         self._runtime, self._settings = runtime, settings
         self._lock = threading.Lock()
         self._answered: Counter[str] = Counter()
+        self._holding, self._held_bytes = threading.Lock(), 0
+        self._host = host
         self.waiting = threading.BoundedSemaphore(MAX_WAITING)
         self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
         try:
@@ -91,31 +94,45 @@ class EdgeServer(ThreadingHTTPServer):
         host, port = str(self.server_address[0]), self.server_address[1]
         return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
-    def server_close(self) -> None:
-        super().server_close()
-        deadline = time.monotonic() + BODY_S
-        free = 0
-        while free < MAX_WAITING and self.waiting.acquire(
-            timeout=max(deadline - time.monotonic(), 0)
-        ):
-            free += 1
-        if free:
-            self.waiting.release(free)
-
     def handle_error(
         self, request: socket.socket | tuple[bytes, socket.socket], client_address: object
     ) -> None:
-        if not isinstance(sys.exception(), ConnectionError | TimeoutError):  # the client left
+        if not isinstance(sys.exception(), OSError):  # the client left
             super().handle_error(request, client_address)
 
-    def classify(self, image: bytes) -> dict[str, Json]:
+    def is_own(self, host: str) -> bool:
+        """Whether a request's Host may be this server.
+
+        A page from elsewhere can have its own name lead to this device and then read what is served
+        to this device alone.
+        """
+        if not ipaddress.ip_address(str(self.server_address[0])).is_loopback:
+            return True
+        try:
+            name = urlsplit(f"//{host}").hostname or ""
+            return name in ("localhost", self._host) or ipaddress.ip_address(name).is_loopback
+        except ValueError:
+            return False
+
+    def hold(self, size: int) -> bool:
+        """Account for bytes of an image that are held, or given back if negative.
+
+        Returns:
+            Whether there was room for them.
+        """
+        with self._holding:
+            fits = self._held_bytes + size <= MAX_HELD_BYTES
+            self._held_bytes += size * fits
+            return fits
+
+    def classify(self, image: BytesIO) -> dict[str, Json]:
         """The answer for an image file, for one thread at a time.
 
         Raises:
             UnreadableImage, OffloadError: see `EdgeRuntime.classify_file`.
         """
         with self._lock:
-            result = self._runtime.classify_file(BytesIO(image))
+            result = self._runtime.classify_file(image)
             self._answered[place_of(result)] += 1
             return as_json(result, self._runtime)
 
@@ -137,21 +154,10 @@ class EdgeServer(ThreadingHTTPServer):
         }
 
 
-class _Refused(Exception):
-    """A request that is answered with an error, after which the connection is closed."""
-
-    def __init__(self, status: HTTPStatus, message: str) -> None:
-        super().__init__(message)
-        self.status = status
-
-
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(PatientHandler):
     server: EdgeServer
     protocol_version = "HTTP/1.1"
     server_version, sys_version = "eenn-edge", ""
-    timeout = IDLE_S
-    wbufsize = -1  # headers and body leave together
-    disable_nagle_algorithm = True
 
     def do_GET(self) -> None:
         path = self.path.partition("?")[0]
@@ -164,26 +170,34 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             self.send_error(HTTPStatus.NOT_FOUND, _PATHS)
 
+    do_HEAD = do_GET
+
     def do_POST(self) -> None:
         try:
             if self.path.partition("?")[0] != "/classify":
-                raise _Refused(HTTPStatus.NOT_FOUND, _PATHS)
-            length = self._length()
-            with self._turn():
-                self._reply_json(HTTPStatus.OK, self._answer(self._body(length)))
-                self.wfile.flush()
-        except _Refused as refused:
+                raise Refused(HTTPStatus.NOT_FOUND, _PATHS)
+            with self._received(self._length()) as image:
+                self._classify(image)
+        except Refused as refused:
             self.send_error(refused.status, str(refused))
-        except OSError:  # the client left
-            raise
+
+    def _classify(self, image: BytesIO) -> None:
+        try:
+            with self._turn():
+                status, content = HTTPStatus.OK, self._answer(image)
+        except Refused as refused:
+            status, content = refused.status, {"error": str(refused)}
         except Exception:
-            self.server.handle_error(self.request, self.client_address)
-            self.send_error(HTTPStatus.INTERNAL_SERVER_ERROR, "a bug; eenn-edge has printed where")
+            with suppress(OSError):  # of a full disk that stderr goes to
+                traceback.print_exc()
+            status = HTTPStatus.INTERNAL_SERVER_ERROR
+            content = {"error": "a bug; eenn-edge has printed where"}
+        self._reply_json(status, content)
 
     @contextmanager
     def _turn(self) -> Iterator[None]:
         if not self.server.waiting.acquire(blocking=False):
-            raise _Refused(
+            raise Refused(
                 HTTPStatus.SERVICE_UNAVAILABLE, f"{MAX_WAITING} images are waiting; try again soon"
             )
         try:
@@ -191,52 +205,77 @@ class _Handler(BaseHTTPRequestHandler):
         finally:
             self.server.waiting.release()
 
-    def _answer(self, image: bytes) -> dict[str, Json]:
+    def _answer(self, image: BytesIO) -> dict[str, Json]:
         try:
             return self.server.classify(image)
         except UnreadableImage:
-            raise _Refused(
+            raise Refused(
                 HTTPStatus.BAD_REQUEST,
                 "this is no image that can be read to its end; allowed are files such as JPEG, "
                 "PNG, WebP, GIF, BMP and TIFF",
             ) from None
         except OffloadError as error:
-            raise _Refused(HTTPStatus.SERVICE_UNAVAILABLE, f"the cloud failed: {error}") from None
+            raise Refused(HTTPStatus.SERVICE_UNAVAILABLE, f"the cloud failed: {error}") from None
+
+    def check_head(self) -> None:
+        super().check_head()
+        host = self.headers.get("Host")
+        if host is not None and not self.server.is_own(host):
+            raise Refused(
+                HTTPStatus.MISDIRECTED_REQUEST,
+                f"{host} is not this device; allowed are localhost and 127.0.0.1",
+            )
 
     def _length(self) -> int:
         """Of the body, checked before any of it is read."""
         if self.headers.get_content_maintype() == "multipart":
-            raise _Refused(
+            raise Refused(
                 HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
                 "send the image file itself, not a form: curl --data-binary @photo.jpg",
             )
         length = self.headers.get("Content-Length")
         if length is None or "Transfer-Encoding" in self.headers:
-            raise _Refused(HTTPStatus.LENGTH_REQUIRED, "send a Content-Length, not chunks")
+            raise Refused(HTTPStatus.LENGTH_REQUIRED, "send a Content-Length, not chunks")
         if not (length.isascii() and length.isdecimal()):
-            raise _Refused(HTTPStatus.BAD_REQUEST, "Content-Length is no number")
+            raise Refused(HTTPStatus.BAD_REQUEST, "Content-Length is no number")
         if len(length) > 12 or int(length) > MAX_BODY_BYTES:
-            raise _Refused(
+            raise Refused(
                 HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
                 f"the image file is too large; allowed are {MAX_BODY_BYTES // 2**20} MiB",
             )
         return int(length)
 
-    def _body(self, length: int) -> bytes:
-        deadline, body = time.monotonic() + BODY_S, bytearray()
+    @contextmanager
+    def _received(self, length: int) -> Iterator[BytesIO]:
+        """Receive a body, and account for its bytes until the block ends."""
+        image, held = BytesIO(), 0
+        self.incoming.until = time.monotonic() + BODY_S
+        self.say_continue()
         try:
-            while len(body) < length:
-                self.connection.settimeout(max(deadline - time.monotonic(), 1e-3))
-                part = self.rfile.read1(min(2**16, length - len(body)))
-                if not part:
-                    raise _Refused(HTTPStatus.BAD_REQUEST, "the body is shorter than its length")
-                body += part
+            while held < length:
+                part = self._part(length - held)
+                if not self.server.hold(len(part)):
+                    raise Refused(
+                        HTTPStatus.SERVICE_UNAVAILABLE,
+                        "no memory for more images at present; try again soon",
+                    )
+                held += image.write(part)
+            image.seek(0)
+            self.connection.settimeout(IDLE_S)
+            yield image
+        finally:
+            self.server.hold(-held)
+
+    def _part(self, most: int) -> bytes:
+        try:
+            part = self.rfile.read1(min(2**16, most))
         except TimeoutError:
-            raise _Refused(
+            raise Refused(
                 HTTPStatus.REQUEST_TIMEOUT, f"the image did not arrive within {BODY_S:g} s"
             ) from None
-        self.connection.settimeout(IDLE_S)
-        return bytes(body)
+        if not part:
+            raise Refused(HTTPStatus.BAD_REQUEST, "the body is shorter than its length")
+        return part
 
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
         """Every error, also those that http.server finds, as JSON; what follows is not read."""
@@ -256,7 +295,8 @@ class _Handler(BaseHTTPRequestHandler):
         for name, value in (own | HEADERS).items():
             self.send_header(name, value)
         self.end_headers()
-        self.wfile.write(body)
+        if self.command != "HEAD":
+            self.wfile.write(body)
 
     def log_message(self, format: str, *args: object) -> None:
         """Nothing: /health has the counters."""

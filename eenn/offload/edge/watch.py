@@ -4,13 +4,15 @@ import os
 from collections.abc import Container
 from pathlib import Path
 
-from eenn.preprocess import IMAGE_SUFFIXES
+from eenn.image_file import looks_like_image
 
 _Stamp = tuple[int, int]
 
 
 class NewImages:
     """Image files of a folder, those that are there and those that appear; hidden ones left out.
+
+    Files are images by their suffix or by how they begin; `others` are the rest, as last polled.
 
     A file that is still being written is not given: it has to be the same at two polls in a row.
 
@@ -22,6 +24,12 @@ class NewImages:
         self._folder, self._answered = folder, answered
         self._before: dict[str, _Stamp] = {}
         self._given: dict[str, _Stamp] = {}
+        self._looked_at: dict[str, tuple[_Stamp, bool]] = {}
+
+    @property
+    def others(self) -> list[str]:
+        """Paths of files that are not images."""
+        return sorted(path for path, (_, is_image) in self._looked_at.items() if not is_image)
 
     def poll(self) -> list[str]:
         """Paths of files that are complete and were not given like this before, sorted.
@@ -45,17 +53,29 @@ class NewImages:
         return settled
 
     def _stamps(self) -> dict[str, _Stamp]:
-        """Size and time of change of every image file."""
-        stamps = {}
+        """Size and time of change of every image file.
+
+        One that cannot be looked at has the error's number instead, and so is given: whoever reads
+        it says why it cannot.
+        """
+        stamps, looked_at = {}, {}
         with os.scandir(self._folder) as entries:
             for entry in entries:
-                _, suffix = os.path.splitext(entry.name)
-                if suffix.lower() not in IMAGE_SUFFIXES or entry.name.startswith("."):
+                if entry.name.startswith("."):
                     continue
                 try:
                     if entry.is_file():
                         status = entry.stat()
-                        stamps[entry.path] = (status.st_size, status.st_mtime_ns)
+                        stamp = (status.st_size, status.st_mtime_ns)
+                        before, is_image = self._looked_at.get(entry.path, (None, False))
+                        if before != stamp:
+                            is_image = looks_like_image(entry.path)
+                        looked_at[entry.path] = stamp, is_image
+                        if is_image:
+                            stamps[entry.path] = stamp
                 except FileNotFoundError:
                     continue  # removed since it was listed
+                except OSError as error:
+                    stamps[entry.path] = (-1, error.errno or 0)
+        self._looked_at = looked_at
         return stamps

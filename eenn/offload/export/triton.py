@@ -44,7 +44,7 @@ max_batch_size: {MAX_BATCH_SIZE}
 input [{_tensor(FEATURES, row.inputs[FEATURES])}]
 output [{_tensor(LOGITS, row.outputs[LOGITS])}]
 dynamic_batching {{ }}
-parameters {{ key: "{ARTIFACT}" value {{ string_value: "{graphs.manifest.id}" }} }}
+parameters {{ key: "{ARTIFACT}" value {{ string_value: "{graphs.id}" }} }}
 """
 
 

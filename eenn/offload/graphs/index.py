@@ -7,7 +7,7 @@ and take in is said here, for the export that writes them and for edge and cloud
 import hashlib
 import json
 from dataclasses import asdict, dataclass
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 
 from onnxruntime import (
@@ -19,6 +19,14 @@ from onnxruntime import (
     SessionOptions,
     create_and_register_allocator,
     get_available_providers,
+)
+from onnxruntime.capi.onnxruntime_pybind11_state import (
+    Fail,
+    InvalidArgument,
+    InvalidGraph,
+    InvalidProtobuf,
+    NotImplemented,
+    RuntimeException,
 )
 
 from eenn.artifact.manifest import (
@@ -100,6 +108,15 @@ class Graphs:
     manifest: Manifest
     rows: tuple[Graph, ...]
 
+    @cached_property
+    def id(self) -> str:
+        """Hex digits that differ where anything does that computes: the manifest, or a graph.
+
+        By it edge and cloud find out whether they run parts of one network.
+        """
+        hashes = sorted([row.name, row.precision, row.sha256] for row in self.rows)
+        return hashlib.sha256(json.dumps([self.manifest.id, hashes]).encode()).hexdigest()
+
     @classmethod
     def read(cls, artifact_dir: str | Path) -> "Graphs":
         """The graphs of the artifact in this directory.
@@ -120,7 +137,7 @@ class Graphs:
             index: JsonObject = json.loads(file.read_bytes())
             schema, artifact_id = index[_SCHEMA], from_json(str, index[_ARTIFACT])
             rows = from_json(tuple[Graph, ...], index[_GRAPHS] if schema == SCHEMA_VERSION else ())
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise ArtifactEdited(f"{file} is not a whole index; {_EXPORT}") from error
         if schema != SCHEMA_VERSION:
             raise ArtifactVersion(
@@ -177,9 +194,15 @@ class Graphs:
         """A session that runs one graph.
 
         Raises:
+            ArtifactEdited: ONNX Runtime does not take the graph.
             EennError: see `content` and `open_session`.
         """
-        return open_session(self.content(name, precision), threads, device)
+        content = self.content(name, precision)
+        try:
+            return open_session(content, threads, device)
+        except _REFUSED as error:
+            file = self.manifest.path / FOLDER / self.row(name, precision).file
+            raise ArtifactEdited(f"{file} is not a graph that runs; {_EXPORT}") from error
 
 
 def open_session(model: bytes, threads: int, device: str = "cpu") -> InferenceSession:
@@ -218,5 +241,7 @@ def _share_one_arena() -> None:
     create_and_register_allocator(memory, exactly_as_requested)
 
 
+# What ONNX Runtime raises for a model that it does not take.
+_REFUSED = (InvalidGraph, InvalidProtobuf, Fail, InvalidArgument, NotImplemented, RuntimeException)
 _SCHEMA, _ARTIFACT, _GRAPHS = "schema_version", "artifact_id", "graphs"
 _EXPORT = "remove the folder and run `eenn-export` again"

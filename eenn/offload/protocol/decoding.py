@@ -1,7 +1,7 @@
 """From untrusted bytes to messages.
 
-A message that is not exactly what it says raises one error, and nothing is allocated because a
-header claims it.
+A message that is not exactly what it says raises one error. Nothing is allocated because a header
+claims it, and nothing is parsed that holds more than its receiver takes.
 """
 
 import json
@@ -13,6 +13,7 @@ from typing import NoReturn, TypeVar
 import numpy as np
 
 from eenn.files import Json, JsonObject
+from eenn.offload.protocol.bounds import DEFAULT_BOUNDS, ID_CHARACTERS, Bounds
 from eenn.offload.protocol.errors import BadReply, BadRequest
 from eenn.offload.protocol.wire import (
     DTYPES,
@@ -32,21 +33,31 @@ from eenn.offload.protocol.wire import (
 
 T = TypeVar("T")
 
-MAX_BYTES = 64 * 2**20
 ZSTD_WINDOW_BYTES = 8 * 2**20  # what RFC 9659 lets a receiver of HTTP content insist on
 
 
-def decode_request(body: bytes, headers: Mapping[str, str], max_bytes: int = MAX_BYTES) -> Request:
-    """The request in an HTTP body; its tensors may be read-only.
-
-    Args:
-        max_bytes: that a compressed body may grow to.
+def declared_bytes(body: bytes, headers: Mapping[str, str], bounds: Bounds) -> int:
+    """The number of bytes of a request's body, decompressed, as a compressed body declares it.
 
     Raises:
-        BadRequest: anything that is not a request of this protocol.
+        BadRequest: more than allowed, or no declaration.
     """
     with malformed_as(BadRequest):
-        header, body, start = _split(body, headers, max_bytes)
+        return _declared_bytes(body, headers, bounds)
+
+
+def decode_request(
+    body: bytes,
+    headers: Mapping[str, str],
+    bounds: Bounds = DEFAULT_BOUNDS,
+) -> Request:
+    """The request in an HTTP body; its tensors may be read-only.
+
+    Raises:
+        BadRequest: anything that is not a request of this protocol, or more than `bounds`.
+    """
+    with malformed_as(BadRequest):
+        header, body, start = _split(body, headers, bounds)
         parameters = _parameters(header)
         binary = parameters.get("binary_data_output") is True
         outputs = {}
@@ -55,43 +66,50 @@ def decode_request(body: bytes, headers: Mapping[str, str], max_bytes: int = MAX
             if set(asked) - {"binary_data"}:
                 raise Malformed(f"output parameters {brief(asked)}: only binary_data is known here")
             outputs[_get(entry, "name", str)] = _get(asked, "binary_data", bool, binary)
-        inputs = _tensors(_entries(header, "inputs"), body, start)
-        return Request(inputs, parameters, outputs, _get(header, "id", str, ""))
+        inputs = _tensors(_entries(header, "inputs"), body, start, bounds)
+        return Request(inputs, parameters, outputs, _id(header))
 
 
 def decode_response(
-    body: bytes, headers: Mapping[str, str], max_bytes: int = MAX_BYTES
+    body: bytes,
+    headers: Mapping[str, str],
+    bounds: Bounds = DEFAULT_BOUNDS,
 ) -> Response:
     """The response in an HTTP body; arguments as of `decode_request`.
 
     Raises:
-        BadReply: anything that is not a response of this protocol.
+        BadReply: anything that is not a response of this protocol, or more than `bounds`.
     """
     with malformed_as(BadReply):
-        header, body, start = _split(body, headers, max_bytes)
-        outputs = _tensors(_entries(header, "outputs"), body, start)
-        return Response(_get(header, "model_name", str, ""), outputs, _get(header, "id", str, ""))
+        header, body, start = _split(body, headers, bounds)
+        outputs = _tensors(_entries(header, "outputs"), body, start, bounds)
+        return Response(_get(header, "model_name", str, ""), outputs, _id(header))
 
 
 def _split(
-    body: bytes, headers: Mapping[str, str], max_bytes: int
+    body: bytes, headers: Mapping[str, str], bounds: Bounds
 ) -> tuple[JsonObject, bytes, int]:
     """The JSON header, the whole body decompressed, and where in it the tensors start."""
-    given = {name.lower(): value for name, value in headers.items()}
-    encoding = given.get("content-encoding", "identity").strip().lower()
-    if encoding == "zstd":
-        body = _decompress(body, max_bytes)
-    elif encoding != "identity":
-        raise Malformed(f"content encoding {brief(encoding)}; allowed are zstd and identity")
-    length = given.get(JSON_LENGTH.lower(), str(len(body)))
+    size = _declared_bytes(body, headers, bounds)
+    length = _header(headers, JSON_LENGTH, str(size))
     # int() alone would take signs, blanks, underscores and other alphabets' digits.
     if not (length.isascii() and length.isdigit() and len(length) < 20):
         raise Malformed(f"{JSON_LENGTH} is {brief(length)}; it has to be a number of bytes")
     start = int(length)
-    if start > len(body):
-        raise Malformed(f"{JSON_LENGTH} is {start}, but the body has {len(body)} bytes")
+    if start > size:
+        raise Malformed(f"{JSON_LENGTH} is {start}, but the body has {size} bytes")
+    if start == 0 < size:
+        raise Malformed(
+            f"{JSON_LENGTH} is 0, as of a raw binary request; allowed is a JSON header that says "
+            "name, datatype and shape of the bytes behind it"
+        )
+    bounds.check_json_bytes(start)
+    if _encoding(headers) == "zstd":
+        body = _decompress(body)
+    bounds.check_json(body, start)
     try:
-        header = _JSON.decode(str(memoryview(body)[:start], "utf-8"))
+        # RFC 8259 lets a receiver pass over a byte order mark.
+        header = _JSON.decode(str(memoryview(body)[:start], "utf-8-sig"))
     except (ValueError, RecursionError) as error:
         raise Malformed(f"the header is no JSON: {error}") from error
     if type(header) is not dict:
@@ -99,12 +117,38 @@ def _split(
     return header, body, start
 
 
-def _decompress(body: bytes, max_bytes: int) -> bytes:
+def _header(headers: Mapping[str, str], name: str, default: str) -> str:
+    """An HTTP header, whichever way its name is written."""
+    return {given.lower(): value for given, value in headers.items()}.get(name.lower(), default)
+
+
+def _encoding(headers: Mapping[str, str]) -> str:
+    encoding = _header(headers, "Content-Encoding", "identity").strip().lower()
+    if encoding not in ("zstd", "identity"):
+        raise Malformed(f"content encoding {brief(encoding)}; allowed are zstd and identity")
+    return encoding
+
+
+def _declared_bytes(body: bytes, headers: Mapping[str, str], bounds: Bounds) -> int:
+    if _encoding(headers) == "identity":
+        return len(body)
     zstandard = import_zstandard()
     try:
-        # One-shot decompression allocates what the frame declares; without a size it says 2^64 - 1.
-        if zstandard.get_frame_parameters(body).content_size > max_bytes:
-            raise Malformed(f"a zstd body has to declare its size, at most {max_bytes} bytes")
+        # A frame without a size says 2^64 - 1.
+        declared: int = zstandard.get_frame_parameters(body).content_size
+    except zstandard.ZstdError as error:
+        raise Malformed(f"the body is not the zstd it says it is: {error}") from error
+    if declared > bounds.content_bytes:
+        raise Malformed(
+            f"a zstd body has to declare its size, at most {bounds.content_bytes} bytes"
+        )
+    return declared
+
+
+def _decompress(body: bytes) -> bytes:
+    """The content, of as many bytes as the body declares: those are allocated."""
+    zstandard = import_zstandard()
+    try:
         decompressor = zstandard.ZstdDecompressor(max_window_size=ZSTD_WINDOW_BYTES)
         content: bytes = decompressor.decompress(body, allow_extra_data=False)
     except zstandard.ZstdError as error:
@@ -112,9 +156,12 @@ def _decompress(body: bytes, max_bytes: int) -> bytes:
     return content
 
 
-def _tensors(entries: Sequence[JsonObject], body: bytes, start: int) -> dict[str, Tensor]:
+def _tensors(
+    entries: Sequence[JsonObject], body: bytes, start: int, bounds: Bounds
+) -> dict[str, Tensor]:
     """The tensors of all entries, whose bytes follow each other from `start` to the body's end."""
     tensors: dict[str, Tensor] = {}
+    files_left = bounds.files
     for entry in entries:
         name, datatype = _get(entry, "name", str), _get(entry, "datatype", str)
         shape, parameters = check_shape(_get(entry, "shape", list)), _parameters(entry)
@@ -122,6 +169,10 @@ def _tensors(entries: Sequence[JsonObject], body: bytes, start: int) -> dict[str
             raise Malformed(f"datatype {brief(datatype)}; allowed are {', '.join(DTYPES)}, {FILES}")
         if name in tensors:
             raise Malformed(f"two tensors are called {brief(name)}")
+        if datatype == FILES and (files_left := files_left - math.prod(shape)) < 0:
+            raise Malformed(
+                f"{FILES} of shape {list(shape)}; at most {bounds.files} elements are taken here"
+            )
         if "binary_data_size" in parameters:
             size = _get(parameters, "binary_data_size", int)
             if not 0 <= size <= len(body) - start or "data" in entry:
@@ -193,6 +244,13 @@ def _get(entry: JsonObject, key: str, kind: type[T], default: T | None = None) -
     if isinstance(value, kind) and type(value) is kind:
         return value
     raise Malformed(f"{key} is {brief(value)}; it has to be of type {kind.__name__}")
+
+
+def _id(header: JsonObject) -> str:
+    own = _get(header, "id", str, "")
+    if len(own) > ID_CHARACTERS:
+        raise Malformed(f"an id of {len(own)} characters; at most {ID_CHARACTERS} are taken")
+    return own
 
 
 def _entries(

@@ -6,7 +6,7 @@
                         breaker (not asked: it failed too often)
       CloudTimeout      connect, read (and 408), deadline
       CloudRefused      artifact (409), token (401, 403), request (other 4xx)
-      CloudOverloaded   overloaded (429, 503)
+      CloudOverloaded   overloaded (429: it works), unavailable (503: it, or one before it)
       CloudBroken       server (other 5xx), truncated (a reply cut short)
         BadReply        garbage: the reply is not one
 
@@ -46,7 +46,7 @@ class CloudRefused(OffloadError):
 class CloudOverloaded(OffloadError):
     """The cloud has more requests than it can take; it may say when to ask again."""
 
-    def __init__(self, message: str, cause: str = "overloaded", retry_after_s: float = 0.0) -> None:
+    def __init__(self, message: str, cause: str, retry_after_s: float) -> None:
         super().__init__(message, cause)
         self.retry_after_s = retry_after_s
 

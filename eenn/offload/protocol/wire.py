@@ -21,7 +21,7 @@ from eenn.offload.protocol.errors import BadReply, BadRequest
 Tensor = NDArray[np.generic]
 Parameter = str | int | float | bool
 
-ARTIFACT = "eenn_artifact"  # the parameter that carries the manifest's id
+ARTIFACT = "eenn_artifact"  # the parameter that carries the id of artifact and graphs
 VERSION_DIGITS = 12  # of that id; they are the model's version
 FEATURES, LOGITS = "features", "logits"  # what a model takes in and gives, here and in graphs
 IMAGE_MODEL, IMAGE = "eenn-cloud-image", "image"  # the model that takes image files, and its input

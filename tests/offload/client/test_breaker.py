@@ -12,9 +12,22 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invaria
 
 from eenn.errors import EennError
 from eenn.offload.client.breaker import CircuitBreaker
-from eenn.offload.protocol.errors import CloudRefused, CloudTimeout, CloudUnreachable, OffloadError
+from eenn.offload.protocol.errors import (
+    CloudOverloaded,
+    CloudRefused,
+    CloudTimeout,
+    CloudUnreachable,
+    OffloadError,
+)
 
 THRESHOLD, PAUSE_S, MAX_PAUSE_S = 3, 1.0, 5.0
+
+
+# Errors of a cloud that works.
+QUESTIONS = {
+    "question": CloudRefused("too large", "request"),
+    "overload": CloudOverloaded("the queue is full", "overloaded", 1.0),
+}
 
 
 class Clock:
@@ -108,14 +121,14 @@ class Model(RuleBasedStateMachine):
         assert refused or not must_be_refused
         return None if refused else call
 
-    @rule(call=consumes(calls), outcome=st.sampled_from(["good", "bad", "question", "unknown"]))
+    @rule(call=consumes(calls), outcome=st.sampled_from(["good", "bad", *QUESTIONS, "unknown"]))
     def end(self, call: Call | None, outcome: str) -> None:
         if call is None:
             return
         errors: dict[str, BaseException | None] = {
             "good": None,
             "bad": CloudTimeout("too long", "read"),
-            "question": CloudRefused("too large", "request"),
+            **QUESTIONS,
             "unknown": KeyboardInterrupt(),
         }
         call.end(errors[outcome])

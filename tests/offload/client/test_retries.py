@@ -1,13 +1,20 @@
 """When the HTTP client asks again, and on which connection."""
 
+import asyncio
 import time
 from itertools import count
 
 import numpy as np
 import pytest
 
-from eenn.offload.protocol.errors import CloudOverloaded, CloudRefused, CloudTimeout
+from benchmarks.attackers import post
+from benchmarks.load import Message, _Connection
+from eenn.offload.protocol.encoding import encode_request
+from eenn.offload.protocol.errors import CloudOverloaded, CloudRefused, CloudTimeout, OffloadError
+from eenn.offload.protocol.wire import ARTIFACT, FEATURES, LOGITS, Request
 from tests.offload.client.flaky import (
+    ARTIFACT_ID,
+    CLASSES,
     IMAGE,
     Connection,
     answer,
@@ -22,11 +29,14 @@ from tests.offload.patience import PATIENCE_S
 from tests.offload.simulated_clock import SimulatedClock
 
 
-@pytest.mark.parametrize("status", ["429 Too Many Requests", "503 Service Unavailable"])
-def test_an_overloaded_cloud_is_asked_again(status: str) -> None:
+@pytest.mark.parametrize(
+    ("status", "cause"),
+    [("429 Too Many Requests", "overloaded"), ("503 Service Unavailable", "unavailable")],
+)
+def test_an_overloaded_cloud_is_asked_again(status: str, cause: str) -> None:
     error, tries = failure_of(replying(b"later", status=status), retries=2, deadline_s=PATIENCE_S)
     assert isinstance(error, CloudOverloaded)
-    assert (error.cause, tries) == ("overloaded", 3)
+    assert (error.cause, tries) == (cause, 3)
 
 
 def test_a_cloud_that_waited_too_long_for_the_request_is_asked_again() -> None:
@@ -62,6 +72,40 @@ def test_a_pause_that_fits_is_kept(clock: SimulatedClock) -> None:
     assert asked[1] - asked[0] >= 1
 
 
+def test_who_was_refused_together_does_not_return_together(clock: SimulatedClock) -> None:
+    busy = replying(b"", {"Retry-After": "1"}, "429 Too Many Requests")
+    with serving(busy) as server:
+        for seed in range(20):
+            with asking(server.url, seed=seed) as cloud, pytest.raises(CloudOverloaded):
+                cloud.infer(IMAGE, 0, clock.now + 2)
+    assert len(clock.slept) == 20
+    assert min(clock.slept) >= 1
+    assert max(clock.slept) - min(clock.slept) > 0.3
+    assert max(clock.slept) < 1.6
+
+
+def test_a_cloud_that_asks_for_patience_is_asked_for_every_image(clock: SimulatedClock) -> None:
+    """Nothing of Retry-After fits before the deadline, so the edge answers; that image alone."""
+    busy = replying(b"", {"Retry-After": "1"}, "429 Too Many Requests")
+    with serving(busy) as server, asking(server.url) as cloud:
+        for _ in range(20):
+            with pytest.raises(CloudOverloaded) as refused:
+                cloud.infer(IMAGE, 0, clock.now + 0.5)
+            assert refused.value.cause == "overloaded"
+    assert clock.slept == []
+
+
+def test_a_cloud_that_is_not_there_for_anyone_is_left_alone(clock: SimulatedClock) -> None:
+    away = replying(b"", {"Retry-After": "1"}, "503 Service Unavailable")
+    causes = []
+    with serving(away) as server, asking(server.url) as cloud:
+        for _ in range(6):
+            with pytest.raises(OffloadError) as refused:
+                cloud.infer(IMAGE, 0, clock.now + 0.5)
+            causes.append(refused.value.cause)
+    assert causes == [*5 * ["unavailable"], "breaker"]
+
+
 def test_what_may_pass_is_tried_again() -> None:
     numbers = count()
 
@@ -90,6 +134,27 @@ def test_a_kept_connection_that_was_closed_is_replaced() -> None:
         for _ in range(5):
             cloud.infer(IMAGE, 0, None)
             assert cloud.last.connections == 1
+
+
+def test_clients_of_the_benchmark_replace_it_too() -> None:
+    """Or else it would count failures that no client has."""
+
+    def once(connection: Connection) -> None:
+        request = connection.request()
+        assert request
+        connection.send(answer(request))
+
+    async def ask(url: str) -> list[int]:
+        connection = _Connection(url)
+        statuses = [(await connection.ask(message, 0.0)).status for _ in range(3)]
+        connection.close()
+        return statuses
+
+    request = Request({FEATURES: IMAGE}, {ARTIFACT: ARTIFACT_ID}, {LOGITS: True})
+    content = post("/v2/models/eenn-cloud-0/infer", *encode_request(request))
+    message = Message(content, IMAGE.reshape(1, -1)[:, :CLASSES])
+    with serving(once) as server:
+        assert asyncio.run(ask(server.url)) == [200, 200, 200]
 
 
 def test_a_kept_connection_that_turns_out_dead_is_replaced_at_once() -> None:

@@ -4,11 +4,13 @@ import asyncio
 import json
 from collections.abc import Coroutine, Iterable, Mapping
 from dataclasses import dataclass, field
+from threading import Event
 from typing import Any, Self, TypeVar
 
 from starlette.types import ASGIApp
 
 from tests.offload.cloud.passing_time import movable
+from tests.offload.patience import PATIENCE_S
 
 T = TypeVar("T")
 
@@ -70,6 +72,7 @@ class InProcess:
         leaves: bool = False,
         stalls: bool = False,
         hangs_up: bool = False,
+        hangs_up_after: Event | None = None,
     ) -> Reply:
         """The reply to one request.
 
@@ -79,6 +82,7 @@ class InProcess:
             leaves: the client is gone after the last chunk, which does not end the body.
             stalls: nothing follows the last chunk, which does not end the body.
             hangs_up: the client is gone after the whole body.
+            hangs_up_after: it is gone then.
         """
         chunks, headers = list(chunks), dict(headers or {})
         if not {"content-length", "transfer-encoding"} & {name.lower() for name in headers}:
@@ -95,7 +99,9 @@ class InProcess:
         async def receive() -> dict[str, Any]:
             if coming:
                 return coming.pop()
-            if not (leaves or hangs_up):
+            if hangs_up_after:
+                await asyncio.to_thread(hangs_up_after.wait, PATIENCE_S)
+            elif not (leaves or hangs_up):
                 self.awaited += 1
                 await answered.wait()
             return {"type": "http.disconnect"}

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import resource
 import shutil
 import signal
 import socket
@@ -25,11 +26,13 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from eenn.artifact.manifest import manifest_id, read_manifest
+from eenn.artifact.manifest import manifest_id
 from eenn.errors import EennError
 from eenn.offload.client.http_cloud import HttpCloud
 from eenn.offload.cloud.command import RunningCloud, main, running
+from eenn.offload.cloud.settings import MAX_CONNECTIONS, MAX_REFUSED_CONNECTIONS
 from eenn.offload.edge.clouds import LocalCloud
+from eenn.offload.graphs.index import Graphs
 from eenn.offload.protocol.codecs import pack, unpack
 from eenn.offload.protocol.decoding import decode_response
 from eenn.offload.protocol.encoding import encode_request
@@ -78,7 +81,7 @@ def test_edge_and_cloud_are_the_whole_network(
     features = edge_part(exported, split_point)
     received = unpack(*pack(features, precision))
     with HttpCloud(
-        server.url, exported.id_before, precision=precision, compress=compress, **PATIENT
+        server.url, exported.graphs.id, precision=precision, compress=compress, **PATIENT
     ) as cloud:
         logits = cloud.infer(features, split_point, None)
     assert_equal(logits, cloud_part(exported, received, split_point))
@@ -91,7 +94,7 @@ def test_image_files_are_decoded_and_preprocessed_by_the_cloud(
     exported: Exported, server: RunningCloud
 ) -> None:
     files = [file.read_bytes() for file in exported.files]
-    with HttpCloud(server.url, exported.id_before, **PATIENT) as cloud:
+    with HttpCloud(server.url, exported.graphs.id, **PATIENT) as cloud:
         assert_equal(cloud.infer_files(files, None), cloud_part(exported, exported.images, 0))
 
 
@@ -103,7 +106,7 @@ def test_files_that_are_cropped_already_are_only_normalised(
         png = BytesIO()
         Image.fromarray(PREPROCESSING.crop(PREPROCESSING.read(file))).save(png, "PNG")
         files.append(png.getvalue())
-    with HttpCloud(server.url, exported.id_before, **PATIENT) as cloud:
+    with HttpCloud(server.url, exported.graphs.id, **PATIENT) as cloud:
         logits = cloud.infer_files(files, None, cropped=True)
     assert_equal(logits, cloud_part(exported, exported.images, 0))
 
@@ -112,7 +115,7 @@ def test_int8_is_what_the_int8_graphs_give(exported: Exported) -> None:
     local = LocalCloud(exported.path, "int8")
     with (
         running([exported.path], precision="int8") as server,
-        HttpCloud(server.url, exported.id_before, **PATIENT) as cloud,
+        HttpCloud(server.url, exported.graphs.id, **PATIENT) as cloud,
     ):
         assert get(f"{server.url}/v2")[1]["eenn_precision"] == "int8"
         for split_point in SPLIT_POINTS:
@@ -123,12 +126,12 @@ def test_int8_is_what_the_int8_graphs_give(exported: Exported) -> None:
 
 
 def test_what_the_server_says_of_itself(exported: Exported, server: RunningCloud) -> None:
-    version = exported.id_before[:12]
+    version = exported.graphs.id[:12]
     status, metadata = get(f"{server.url}/v2")
     assert status == 200
     assert metadata["name"] == "eenn"
     assert "binary_tensor_data" in metadata["extensions"]
-    assert metadata["eenn_artifacts"] == [exported.id_before]
+    assert metadata["eenn_artifacts"] == [exported.graphs.id]
     assert metadata["eenn_slowdown"] == 1.0
     names = [*(f"eenn-cloud-{k}" for k in SPLIT_POINTS), "eenn-cloud-image"]
     _, index = get(f"{server.url}/v2/repository/index", "POST")
@@ -151,6 +154,16 @@ def test_what_the_server_says_of_itself(exported: Exported, server: RunningCloud
                 assert given == expected
 
 
+def test_without_a_token_only_this_machine_is_a_name_of_it(
+    exported: Exported, server: RunningCloud, tmp_path: Path
+) -> None:
+    assert get(f"{server.url}/v2", Host="elsewhere.example")[0] == 421
+    (tmp_path / "token").write_text("s3cret")
+    own = {"Host": "elsewhere.example", "Authorization": "Bearer s3cret"}
+    with running([exported.path], token_file=tmp_path / "token") as guarded:
+        assert get(f"{guarded.url}/v2", **own)[0] == 200
+
+
 def test_requests_at_the_same_time_share_batches(exported: Exported) -> None:
     images, expected = exported.images, cloud_part(exported, exported.images, 0)
     assert len(images) % 4 == 0
@@ -160,7 +173,7 @@ def test_requests_at_the_same_time_share_batches(exported: Exported) -> None:
         assert get(f"{server.url}/v2")[1]["eenn_slowdown"] == 1.5
 
         def ask(row: int) -> Floats:
-            with HttpCloud(server.url, exported.id_before, **PATIENT) as cloud:
+            with HttpCloud(server.url, exported.graphs.id, **PATIENT) as cloud:
                 return cloud.infer(images[row : row + 1], 0, None)
 
         with ThreadPoolExecutor(16) as clients:
@@ -193,8 +206,29 @@ def other(exported: Exported, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+def test_a_graph_that_was_swapped_is_another_network(exported: Exported, tmp_path: Path) -> None:
+    """With an index that says the same as its file, and the manifest as it was."""
+    path = tmp_path / "artifact"
+    shutil.copytree(exported.path, path)
+    swapped = (path / "onnx" / "cloud_1.int8.onnx").read_bytes()
+    (path / "onnx" / "cloud_1.onnx").write_bytes(swapped)
+    index = json.loads((path / "onnx" / "index.json").read_text())
+    for row in index["graphs"]:
+        if (row["name"], row["precision"]) == ("cloud_1", "fp32"):
+            row["sha256"] = hashlib.sha256(swapped).hexdigest()
+    (path / "onnx" / "index.json").write_text(json.dumps(index))
+    with (
+        running([path]) as server,
+        HttpCloud(server.url, exported.graphs.id, **PATIENT) as cloud,
+    ):
+        for ask in (cloud.check, lambda: cloud.infer(exported.images[:1], 0, None)):
+            with pytest.raises(CloudRefused, match="graphs") as refused:
+                ask()
+            assert refused.value.cause == "artifact"
+
+
 def test_one_server_answers_for_several_artifacts(exported: Exported, other: Path) -> None:
-    ids = [exported.id_before, read_manifest(other).id]
+    ids = [exported.graphs.id, Graphs.read(other).id]
     expected = [LocalCloud(path).infer(exported.images, 0, None) for path in (exported.path, other)]
     assert np.abs(expected[0] - expected[1]).max() > 0.01
 
@@ -233,14 +267,14 @@ def test_a_token_and_a_certificate_guard_the_server(exported: Exported, tmp_path
         ):
             with (
                 HttpCloud(
-                    server.url, exported.id_before, token=token, ca_file=ca_file, **PATIENT
+                    server.url, exported.graphs.id, token=token, ca_file=ca_file, **PATIENT
                 ) as cloud,
                 pytest.raises(error) as failed,
             ):
                 cloud.infer(exported.images, 0, None)
             assert failed.value.cause == cause
         with HttpCloud(
-            server.url, exported.id_before, token="s3cret", ca_file=str(cert), **PATIENT
+            server.url, exported.graphs.id, token="s3cret", ca_file=str(cert), **PATIENT
         ) as cloud:
             logits = cloud.infer(exported.images, 0, None)
     assert_equal(logits, cloud_part(exported, exported.images, 0))
@@ -305,6 +339,22 @@ def test_who_serves_everybody_is_warned(
     assert capsys.readouterr().err == "warning: no --token-file, so 0.0.0.0 serves everybody\n"
 
 
+def test_more_files_may_be_open_than_a_shell_allows(
+    exported: Exported, capsys: pytest.CaptureFixture[str]
+) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard < 2000:
+        pytest.skip("this machine allows no more")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (700, hard))
+    try:
+        with running([exported.path]) as server:
+            allowed, _ = psutil.Process(server.process.pid).rlimit(psutil.RLIMIT_NOFILE)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert allowed >= MAX_CONNECTIONS + MAX_REFUSED_CONNECTIONS + 100
+    assert f"raised the limit of open files from 700 to {allowed}" in capsys.readouterr().err
+
+
 def test_the_same_artifact_twice_is_a_mistake(exported: Exported) -> None:
     with (
         pytest.raises(EennError, match="give each artifact once"),
@@ -316,12 +366,12 @@ def test_the_same_artifact_twice_is_a_mistake(exported: Exported) -> None:
 def test_a_signal_ends_it_after_its_last_answer(exported: Exported) -> None:
     images = exported.images[:2]
     body, headers = encode_request(InferRequest({"features": images}))
-    lines = ["POST /v2/models/eenn-cloud-0/infer HTTP/1.1", "Host: test", "Expect: 100-continue"]
-    headers["Content-Length"] = str(len(body))
+    lines = ["POST /v2/models/eenn-cloud-0/infer HTTP/1.1", "Expect: 100-continue"]
+    headers |= {"Content-Length": str(len(body)), "Host": "localhost"}
     lines += [f"{name}: {value}" for name, value in headers.items()]
     with (
         running([exported.path], read_timeout_ms=60_000) as server,
-        HttpCloud(server.url, exported.id_before, retries=0, **PATIENT) as late,
+        HttpCloud(server.url, exported.graphs.id, retries=0, **PATIENT) as late,
         socket.create_connection(("127.0.0.1", urlsplit(server.url).port), 60) as admitted,
     ):
         late.infer(images, 0, None)  # Its connection is kept.

@@ -68,7 +68,7 @@ def test_the_edge_gets_its_answers_from_ray_serve(
             lines = iter(program.stdout.readline, "")
             url = next((line.split()[-1] for line in lines if "listening on" in line), None)
             assert url, program.stderr.read()
-            with HttpCloud(url, exported.id_before, **PATIENT) as cloud:
+            with HttpCloud(url, exported.graphs.id, **PATIENT) as cloud:
                 cloud.check()
                 for active in ((), (0,), (0, 1), (0, 1, 2)):
                     results, expected = (

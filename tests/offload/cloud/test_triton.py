@@ -60,7 +60,7 @@ def test_it_finds_a_live_and_ready_server(exported: Exported, client: Any) -> No
 
 
 def test_it_lists_and_describes_the_models(exported: Exported, client: Any) -> None:
-    version = exported.id_before[:12]
+    version = exported.graphs.id[:12]
     index = client.get_model_repository_index()
     assert sorted(row["name"] for row in index) == MODELS
     assert {(row["version"], row["state"]) for row in index} == {(version, "READY")}
@@ -89,7 +89,7 @@ def test_fp32_images_as_bytes_and_as_json(binary: bool, exported: Exported, clie
     images = exported.images[:4]
     assert_equal(ask(client, "eenn-cloud-0", "features", images, "FP32", binary), expected)
     output = http.InferRequestedOutput("logits", binary_data=binary)
-    given = {"outputs": [output], "request_id": "own", "model_version": exported.id_before[:12]}
+    given = {"outputs": [output], "request_id": "own", "model_version": exported.graphs.id[:12]}
     assert_equal(ask(client, "eenn-cloud-0", "features", images, "FP32", binary, **given), expected)
 
 
@@ -103,7 +103,7 @@ def test_uint8_images_with_scale_and_zero_point(exported: Exported, client: Any)
     quantised, parameters = pack(exported.images, "uint8")
     logits = ask(
         client, "eenn-cloud-0", "features", quantised, "UINT8",
-        parameters=parameters | {"eenn_artifact": exported.id_before},
+        parameters=parameters | {"eenn_artifact": exported.graphs.id},
     )  # fmt: skip
     assert_equal(logits, logits_of(exported.network, unpack(quantised, parameters)))
 

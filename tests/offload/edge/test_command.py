@@ -11,11 +11,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Timer
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
 from eenn.exits.decide import Decisions, decide
 from eenn.exits.policies.base import ExitProbs, Policy
@@ -23,6 +25,7 @@ from eenn.exits.policies.registry import make_policy
 from eenn.offload.cloud.command import running
 from eenn.offload.edge import command
 from eenn.offload.edge.answers import AnswerFile
+from eenn.offload.edge.runtime import EdgeRuntime
 from eenn.offload.edge.watch import NewImages
 from eenn.statistics.calibration import probabilities
 from tests.offload.exported import CLASSES, TEMPERATURES, Exported
@@ -68,14 +71,18 @@ def process(
             started.kill()
 
 
+def outputs_of(exported: Exported) -> NDArray[np.float64]:
+    """Calibrated probabilities of all files from PyTorch, (exits, files, classes)."""
+    with torch.inference_mode():
+        logits = exported.network(torch.from_numpy(exported.images)).numpy()
+    return np.stack([probabilities(*pair) for pair in zip(logits, TEMPERATURES, strict=True)])
+
+
 def decided(
     exported: Exported, active: Sequence[int], cloud: bool, policy: Policy | None = None
 ) -> Decisions:
     """What is decided on PyTorch's logits of all files."""
-    with torch.inference_mode():
-        logits = exported.network(torch.from_numpy(exported.images)).numpy()
-    pairs = zip(logits, TEMPERATURES, strict=True)
-    outputs = [ExitProbs(exit, probabilities(*pair)) for exit, pair in enumerate(pairs)]
+    outputs = [ExitProbs(exit, probs) for exit, probs in enumerate(outputs_of(exported))]
     usual = make_policy("confidence", {"p_tar": P_TAR})
     return decide(policy or usual, outputs, active, cloud)
 
@@ -92,6 +99,35 @@ def assert_decided(
     assert [answer["place"] == "edge" for answer in answers] == expected.on_edge.tolist()
     confidences = [answer["confidence"] for answer in answers]
     np.testing.assert_allclose(confidences, expected.confidence, rtol=tolerance)
+
+
+@contextmanager
+def full_disk(monkeypatch: pytest.MonkeyPatch, until: int) -> Iterator[None]:
+    """A disk that takes a part of each line and then no more, and has room after so many lines."""
+    write, parts = os.write, iter([20, 0] * until)
+
+    def reluctant(fd: int, data: bytes) -> int:
+        if (part := next(parts, len(data))) == 0:
+            raise OSError(28, "No space left on device")
+        return write(fd, data[:part])
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", reluctant)
+        yield
+
+
+@contextmanager
+def polls(monkeypatch: pytest.MonkeyPatch, number: int) -> Iterator[None]:
+    """A watch that ends after so many pauses, which take no time."""
+    left = iter(range(number))
+
+    def pause(_: float) -> None:
+        if next(left, None) is None:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(command, "time", SimpleNamespace(sleep=pause))
+        yield
 
 
 def free_port() -> int:
@@ -162,14 +198,49 @@ def test_a_policy_and_its_knob_are_those_that_are_named(
 def test_a_person_reads_a_line_per_image(exported: Exported, edge: Any) -> None:
     _, lines, _ = edge(*exported.files)
     expected = decided(exported, (0, 1, 2), cloud=False)
-    for line, file, label, exit in zip(
-        lines, exported.files, expected.label, expected.taken, strict=True
+    surest = outputs_of(exported).max(axis=2)[:3].argmax(axis=0)
+    for line, file, label, exit, best in zip(
+        lines, exported.files, expected.label, expected.taken, surest, strict=True
     ):
         name, class_name, confidence, exit_text, place, latency = line.split("  ")
         assert (name, class_name) == (f"{file}:", CLASSES[label])
-        assert (exit_text, place) == (f"exit {exit + 1}", "edge")
+        was_surer = exit == 2 and best != exit
+        answer = f", answer of exit {best + 1}" if was_surer else ""
+        assert (exit_text, place) == (f"exit {exit + 1}{answer}", "edge")
         assert 0 < float(confidence) <= 1
         assert float(latency.removesuffix(" ms")) > 0
+
+
+@pytest.mark.clock
+def test_the_exit_that_answered_is_named_where_a_surer_one_had_less_to_go_on(
+    exported: Exported, edge: Any
+) -> None:
+    probs = outputs_of(exported)
+    surest = probs.max(axis=2).argmax(axis=0)
+    assert 0 < sum(surest < 3) < len(surest)
+    with running([exported.path]) as cloud:
+        given = ("--cloud", cloud.url, "--p-tar", "1", *exported.files)
+        _, lines, _ = edge("--json", *given)
+        _, texts, _ = edge(*given)
+    for answer, text, best, row in zip(
+        parsed(lines), texts, surest.tolist(), probs.transpose(1, 0, 2), strict=True
+    ):
+        assert (answer["exit"], answer["place"]) == (4, "cloud")
+        assert answer["answered_by"] == best + 1
+        assert answer["label"] == row[best].argmax()
+        assert answer["confidence"] == answer["confidences"][best]
+        said = "exit 4" if best == 3 else f"exit 4, answer of exit {best + 1}"
+        assert text.split("  ")[3:5] == [said, "cloud"]
+
+
+def test_a_file_that_is_given_twice_is_answered_once(
+    exported: Exported, edge: Any, tmp_path: Path
+) -> None:
+    first, second = exported.files[:2]
+    for output in ((), ("--output", tmp_path / "answers.jsonl")):
+        code, lines, _ = edge("--json", *output, first, second, first)
+        assert code == 0
+        assert [answer["file"] for answer in parsed(lines)] == [str(first), str(second)]
 
 
 def test_unreadable_files_are_told_and_the_others_are_answered(
@@ -356,7 +427,19 @@ def test_a_line_torn_anywhere_is_done_again_and_whole_ones_are_kept(
 
 @pytest.mark.parametrize(
     "content",
-    [b"no answers", b"\xff\xd8\xff\xe0", b'{"a": 1}\n', b"[]\n", b"\n", b'{"file": 1\nx', b"7\n"],
+    [
+        b"no answers",
+        b"\xff\xd8\xff\xe0",
+        b'{"a": 1}\n',
+        b'{"artifact_id": 5}\n',
+        b'{"file": "x.jpg", "artifact_id": 5}\n',
+        b'{"file": "x.jpg", "label": 1}\n',
+        b"[]\n",
+        b"[" * 100_000 + b"\n",
+        b"\n",
+        b'{"file": 1\nx',
+        b"7\n",
+    ],
 )
 def test_a_file_of_something_else_is_never_touched(
     content: bytes, exported: Exported, edge: Any, tmp_path: Path
@@ -380,6 +463,65 @@ def test_answers_of_another_network_are_not_mixed_with_its_own(
     assert code == 1
     assert "holds answers of artifact ffffffffffff, not of" in errors
     assert output.read_bytes() == before
+
+
+@pytest.mark.parametrize("kind", ["folder", "pipe", "/dev/full"])
+def test_what_cannot_hold_answers_is_one_clear_line(
+    kind: str, exported: Exported, edge: Any, tmp_path: Path
+) -> None:
+    path = Path(kind) if kind == "/dev/full" else tmp_path / kind
+    if kind == "folder":
+        path.mkdir()
+    elif kind == "pipe":
+        os.mkfifo(path)
+    code, lines, errors = edge("--output", path, exported.files[0])
+    assert (code, lines, errors.count("\n")) == (1, [], 1)
+    assert errors.startswith(f"error: {path}")
+
+
+def test_bad_lines_are_said_and_their_images_answered_again(
+    exported: Exported, edge: Any, tmp_path: Path
+) -> None:
+    output, files = tmp_path / "answers.jsonl", [str(file) for file in exported.files[:3]]
+    edge("--output", output, *files)
+    lines = output.read_text().splitlines(keepends=True)
+    output.write_text(lines[0] + lines[1][:50] + lines[1] + '{"artifact_id": 5}\n' + lines[2])
+    code, answers, errors = edge("--json", "--output", output, *files)
+    assert code == 0
+    assert [answer["file"] for answer in parsed(answers)] == files[1:2]
+    assert errors.startswith(f"warning: {output}: lines without an answer of this network: 2, ")
+    assert "the first is line 2" in errors
+
+
+def test_a_full_disk_costs_a_batch_the_images_that_it_had_no_room_for(
+    exported: Exported, edge: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output, files = tmp_path / "answers.jsonl", [str(file) for file in exported.files[:4]]
+    with full_disk(monkeypatch, until=2):
+        code, lines, errors = edge("--json", "--output", output, *files)
+    assert code == 1
+    assert [answer["file"] for answer in parsed(lines)] == files[2:]
+    told = [line.partition(" has no answer yet, as ")[0] for line in errors.splitlines()]
+    assert told == [f"error: {file}" for file in files[:2]]
+    code, lines, _ = edge("--json", "--output", output, *files)
+    assert code == 0
+    assert [answer["file"] for answer in parsed(lines)] == files[:2]
+    assert sorted(row["file"] for row in parsed(output.read_text().splitlines())) == files
+
+
+def test_a_watch_waits_for_room_on_a_full_disk(
+    exported: Exported, edge: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, output = tmp_path / "photos", tmp_path / "answers.jsonl"
+    folder.mkdir()
+    there = [str(shutil.copy(file, folder)) for file in exported.files[:2]]
+    with full_disk(monkeypatch, until=3), polls(monkeypatch, 6):
+        code, lines, errors = edge("--json", "--watch", folder, "--output", output)
+    assert code == 0
+    assert [answer["file"] for answer in parsed(lines)] == there
+    assert [row["file"] for row in parsed(output.read_text().splitlines())] == there
+    assert errors.count("\n") == 1
+    assert "No space left on device; it is tried again until there is room" in errors
 
 
 def test_an_edge_killed_in_the_middle_keeps_what_it_wrote_and_goes_on(
@@ -492,6 +634,98 @@ def test_only_images_are_given_in_order(tmp_path: Path) -> None:
     (tmp_path / "known.png").write_bytes(b"x")
     images.poll()
     assert images.poll() == [str(tmp_path / "a.JPEG"), str(tmp_path / "b.png")]
+
+
+def test_a_watched_file_is_an_image_by_how_it_begins(tmp_path: Path) -> None:
+    images = NewImages(tmp_path, set())
+    beginnings = {"scan": b"P5 1 1 255\n\0", "a.jfif": b"x", "b.tmp": b"\xff\xd8\xff\xe0"}
+    others = {"list": b"text", "phone.heic": b"\0\0\0 ftypheic", "answers.jsonl": b"{}\n"}
+    for name, content in (beginnings | others).items():
+        (tmp_path / name).write_bytes(content)
+    images.poll()
+    assert images.poll() == [str(tmp_path / name) for name in ("a.jfif", "b.tmp", "scan")]
+    assert images.others == sorted(str(tmp_path / name) for name in others)
+    (tmp_path / "list").write_bytes(b"GIF89a")
+    images.poll()
+    assert images.poll() == [str(tmp_path / "list")]
+
+
+ODD_NAMES = (b"\xff.jpg", b"\x1b[2J.jpg", b"a\nb.jpg: forged.jpg", b"\xe2\x80\xaegpj.jpg")
+ESCAPED = ("\\udcff.jpg", "\\x1b[2J.jpg", "a\\nb.jpg: forged.jpg", "\\u202egpj.jpg")
+
+
+@pytest.mark.parametrize("watching", [False, True])
+def test_names_that_are_no_text_end_nothing_and_forge_no_line(
+    watching: bool, exported: Exported, edge: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = [os.fsdecode(os.path.join(os.fsencode(tmp_path), name)) for name in ODD_NAMES]
+    for file, photo in zip(files, exported.files, strict=False):
+        shutil.copy(photo, file)
+    Path(files[2]).write_bytes(b"no image")
+    given = ("--watch", tmp_path) if watching else files
+    with polls(monkeypatch, 3):
+        code, lines, errors = edge(*given)
+    with polls(monkeypatch, 3):
+        _, answers, _ = edge("--json", *given)
+    escaped = [f"{tmp_path}/{name}" for name in ESCAPED]
+    assert code == (0 if watching else 1)
+    assert {line.split("  ")[0] for line in lines} == {f"{escaped[n]}:" for n in (0, 1, 3)}
+    assert {answer["file"] for answer in parsed(answers)} == {files[n] for n in (0, 1, 3)}
+    assert errors.startswith(f"error: {escaped[2]} is not")
+    assert errors.count("\n") == 1
+    assert errors.rstrip("\n").isprintable()
+
+
+def test_what_the_terminal_has_no_sign_for_is_escaped(exported: Exported, tmp_path: Path) -> None:
+    file = shutil.copy(exported.files[0], tmp_path / "gr\u00fc\u00df\u4e16.jpg")
+    given = [*MODULE, "--artifact", exported.path, file]
+    environment = {**os.environ, "PYTHONIOENCODING": "latin-1:strict"}
+    done = subprocess.run(given, capture_output=True, env=environment)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert "gr\u00fc\u00df\\u4e16.jpg:".encode("latin-1") in done.stdout
+
+
+def test_a_full_disk_below_the_output_is_one_clear_line(exported: Exported) -> None:
+    with (
+        open("/dev/full", "w") as full,
+        process(exported, *exported.files, stdout=full.fileno()) as stopped,
+    ):
+        assert stopped.stderr
+        assert stopped.wait() == 1
+        said = stopped.stderr.read()
+    assert said == "error: cannot print the answers: No space left on device\n"
+
+
+def test_one_entry_that_cannot_be_looked_at_is_told_and_the_others_answered(
+    exported: Exported, edge: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop = tmp_path / "a.jpg"
+    loop.symlink_to(loop)
+    photo = shutil.copy(exported.files[0], tmp_path / "b.jpg")
+    with polls(monkeypatch, 4):
+        code, lines, errors = edge("--json", "--watch", tmp_path)
+    assert code == 0
+    assert [answer["file"] for answer in parsed(lines)] == [str(photo)]
+    assert errors.startswith(f"error: {loop} is not a readable image")
+    assert errors.count("\n") == 1
+
+
+def test_a_bug_at_one_image_is_told_and_the_others_answered(
+    exported: Exported, edge: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    classify = EdgeRuntime.classify_file
+
+    def failing(self: EdgeRuntime, file: str) -> Any:
+        if file == str(exported.files[0]):
+            raise MemoryError("no\nmore")
+        return classify(self, file)
+
+    monkeypatch.setattr(EdgeRuntime, "classify_file", failing)
+    code, lines, errors = edge("--json", *exported.files[:2])
+    assert code == 1
+    assert [answer["file"] for answer in parsed(lines)] == [str(exported.files[1])]
+    assert errors.startswith(f"error: {exported.files[0]}: MemoryError: no\\nmore; a bug, in ")
+    assert errors.count("\n") == 1
 
 
 def test_a_device_needs_only_what_the_base_package_installs(exported: Exported) -> None:

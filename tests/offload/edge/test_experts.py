@@ -114,8 +114,8 @@ def test_every_image_is_answered_by_the_heads_of_its_distortion(
 def test_a_server_answers_with_the_same_heads(
     path: Path, exported: Exported, logits: tuple[Floats, Floats], chosen: list[int]
 ) -> None:
-    manifest = store.load(path).manifest
-    with running([str(path)]) as server, HttpCloud(server.url, manifest.id, **PATIENT) as cloud:
+    own = Graphs.read(path).id
+    with running([str(path)]) as server, HttpCloud(server.url, own, **PATIENT) as cloud:
         for experts, heads in (
             (AUTO, chosen),
             (KINDS[1], [2] * len(chosen)),
@@ -226,8 +226,8 @@ def test_graphs_from_before_the_experts_are_refused(path: Path, tmp_path: Path) 
 
 
 def test_a_cloud_without_the_heads_fails_the_check(path: Path, exported: Exported) -> None:
-    manifest = store.load(path).manifest
-    with running([str(path)]) as server, HttpCloud(server.url, manifest.id, **PATIENT) as cloud:
+    own = Graphs.read(path).id
+    with running([str(path)]) as server, HttpCloud(server.url, own, **PATIENT) as cloud:
         cloud.check(head_sets=SETS)
         with pytest.raises(CloudRefused, match="no model eenn-cloud-0-jpeg here"):
             cloud.check(head_sets=(PLAIN, "jpeg"))

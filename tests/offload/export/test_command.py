@@ -182,8 +182,8 @@ def test_triton_is_told_what_each_model_takes_and_gives(
     assert (config.name, config.platform) == (name, "onnxruntime_onnx")
     assert config.max_batch_size > 1
     assert config.HasField("dynamic_batching")
-    manifest = store.load(run / "artifact").manifest
-    assert config.parameters["eenn_artifact"].string_value == manifest.id
+    own = Graphs.read(run / "artifact").id
+    assert config.parameters["eenn_artifact"].string_value == own
     for given, own in ((config.input, model.graph.input), (config.output, model.graph.output)):
         assert [tensor.name for tensor in given] == [value.name for value in own]
         (tensor,), (value,) = given, own

@@ -254,6 +254,41 @@ def test_damage_has_its_own_error(
     assert str(directory) in str(caught.value)
 
 
+def truncated(graph: bytes) -> bytes:
+    return graph[: len(graph) // 2]
+
+
+def of_unknown_operators(graph: bytes) -> bytes:
+    return graph.replace(b"Conv", b"Kong")
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda _: b"", lambda _: b"garbage", truncated, of_unknown_operators]
+)
+def test_a_graph_that_fits_its_hash_but_does_not_run_is_one_line(
+    damage: Callable[[bytes], bytes], exported: Exported, tmp_path: Path
+) -> None:
+    directory = copied(exported, tmp_path)
+    file = directory / "onnx" / "cloud_0.onnx"
+    content = damage(file.read_bytes())
+    file.write_bytes(content)
+    rows = json.loads((directory / "onnx" / "index.json").read_text())["graphs"]
+    (row,) = (row for row in rows if (row["name"], row["precision"]) == ("cloud_0", "fp32"))
+    row |= {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+    edit_index(directory, graphs=rows)
+    with pytest.raises(ArtifactEdited, match=r"cloud_0\.onnx is not a graph that runs") as caught:
+        Graphs.read(directory).session("cloud_0", "fp32", 1)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("index", ["[" * 100_000, '{"schema_version": [[[', "null", "5"])
+def test_an_odd_index_is_one_line(index: str, exported: Exported, tmp_path: Path) -> None:
+    directory = copied(exported, tmp_path)
+    (directory / "onnx" / "index.json").write_text(index)
+    with pytest.raises(ArtifactEdited, match="not a whole index"):
+        Graphs.read(directory)
+
+
 @pytest.mark.parametrize(("name", "precision"), [("cloud_9", "fp32"), ("cloud_0", "fp16")])
 def test_a_graph_that_is_not_there_is_named_with_those_that_are(
     name: str, precision: str, exported: Exported

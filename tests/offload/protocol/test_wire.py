@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from numpy.testing import assert_array_equal
 
+from eenn.offload.protocol import wire
 from eenn.offload.protocol.codecs import dequantise, pack, quantise, unpack
 from eenn.offload.protocol.decoding import decode_request, decode_response
 from eenn.offload.protocol.encoding import encode_request, encode_response
@@ -49,7 +50,9 @@ def assert_same(found: Request, expected: Request) -> None:
 def test_a_request_is_the_bytes_that_tritonclient_makes_of_it() -> None:
     body, headers = encode_request(triton_request())
     assert body == TRITON_JSON + TRITON_BYTES
-    assert headers[JSON_LENGTH] == str(len(TRITON_JSON))
+    assert headers == {
+        "Content-Type": "application/octet-stream", JSON_LENGTH: str(len(TRITON_JSON)),
+    }  # fmt: skip
     assert_same(decode_request(body, headers), triton_request())
     assert_same(decode_request(body, {JSON_LENGTH.lower(): headers[JSON_LENGTH]}), triton_request())
 
@@ -184,6 +187,36 @@ def test_uint8_features_need_a_usable_scale(parameters: dict[str, Any]) -> None:
         unpack(np.zeros((1, 2), np.uint8), parameters)
     with pytest.raises(BadRequest, match="not BYTES"):
         unpack(files(b"jpeg"), {"scale": 1.0, "zero_point": 0})
+
+
+def test_a_response_without_bytes_says_that_it_is_json() -> None:
+    request = Request(triton_request().inputs, outputs={"logits": False})
+    body, headers = encode_response(request, "m", {"logits": np.ones((1, 2), np.float32)})
+    assert headers == {"Content-Type": "application/json"}
+    assert json.loads(body)["outputs"][0]["data"] == [1, 1]
+
+
+def test_scale_and_zero_point_go_as_far_as_float32_and_whole_floats() -> None:
+    largest, steps = float(np.finfo(np.float32).max), np.array([0, 1], np.uint8)
+    assert dequantise(steps, largest, 0).tolist() == [0, largest]
+    for scale in (np.nextafter(largest, np.inf), 0.0):
+        with pytest.raises(BadRequest):
+            dequantise(steps, float(scale), 0)
+    for zero_point in (2**53, -(2**53)):
+        assert dequantise(steps[:1], 1.0, zero_point).tolist() == [-zero_point]
+        with pytest.raises(BadRequest):
+            dequantise(steps[:1], 1.0, zero_point + zero_point // 2**53)
+
+
+def test_names_on_the_wire_are_those_that_devices_in_the_field_have() -> None:
+    names = (wire.ARTIFACT, wire.FEATURES, wire.LOGITS, wire.IMAGE_MODEL, wire.IMAGE, wire.CROPPED)
+    assert names == (
+        "eenn_artifact", "features", "logits", "eenn-cloud-image", "image", "cropped",
+    )  # fmt: skip
+    assert wire.JSON_LENGTH == "Inference-Header-Content-Length"
+    assert wire.VERSION_DIGITS == 12
+    assert wire.model_name(3) == "eenn-cloud-3"
+    assert wire.model_name(3, "jpeg") == "eenn-cloud-3-jpeg"
 
 
 def test_a_list_in_json_is_a_tensor_too() -> None:

@@ -3,18 +3,20 @@
 import json
 import struct
 import tracemalloc
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from typing import Any
 
+import numpy as np
 import pytest
 import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from eenn.offload.protocol.bounds import Bounds
 from eenn.offload.protocol.decoding import decode_request, decode_response
 from eenn.offload.protocol.encoding import encode_request
 from eenn.offload.protocol.errors import BadReply, BadRequest
-from eenn.offload.protocol.wire import JSON_LENGTH
+from eenn.offload.protocol.wire import JSON_LENGTH, Request
 from tests.offload.protocol.triton_message import TRITON_BYTES, TRITON_JSON, triton_request
 
 
@@ -146,6 +148,20 @@ def assert_refused(header: Any, data: bytes = b"") -> None:
     assert max(len(str(request.value)), len(str(reply.value))) < 300
 
 
+@pytest.mark.parametrize("shape", [(0,), (0, 2), (2, 0), (1, 2, 0, 3)])
+@pytest.mark.parametrize("dtype", ["<f4", "<f2", "u1", "O"])
+def test_a_dimension_of_zero_is_refused_whatever_the_bytes(
+    shape: tuple[int, ...], dtype: str
+) -> None:
+    """Nothing of it is missing, but there is nothing to answer either."""
+    empty = np.empty(shape, dtype)
+    with pytest.raises(BadRequest, match="dimensions of at least 1"):
+        encode_request(Request({"x": empty}))
+    datatype = {"<f4": "FP32", "<f2": "FP16", "u1": "UINT8", "O": "BYTES"}[dtype]
+    assert_refused(both(sized(0, shape=list(shape), datatype=datatype)))
+    assert_refused(both(in_json(datatype, list(shape), empty.tolist())))
+
+
 @pytest.mark.parametrize(
     "asked", [{"classification": 3}, {"binary_data": 1}, {"binary_data": "yes"}]
 )
@@ -169,6 +185,14 @@ def test_the_length_of_the_header_is_a_number_within_the_body(length: str) -> No
 def test_files_whose_lengths_lie_are_an_error(data: bytes) -> None:
     entry = tensor_of(datatype="BYTES", shape=[1], parameters={"binary_data_size": len(data)})
     assert_refused(both(entry), data)
+
+
+@pytest.mark.parametrize(("allowed", "is_refused"), [(4, False), (3, True)])
+def test_files_of_all_tensors_count(allowed: int, is_refused: bool) -> None:
+    two = {"datatype": "BYTES", "parameters": {"binary_data_size": 8}}
+    header = {"inputs": [tensor_of(**two), tensor_of(**two, name="y")]}
+    with pytest.raises(BadRequest, match="at most 3") if is_refused else nullcontext():
+        decode_request(*message(header, bytes(16)), Bounds(files=allowed))
 
 
 def zstd(body: bytes, **options: Any) -> bytes:
@@ -195,11 +219,11 @@ def test_compressed_bodies_are_what_they_declare_or_an_error(spoil: Any) -> None
     plain = zstandard.ZstdDecompressor().decompress(body)
     assert plain == TRITON_JSON + TRITON_BYTES
     limit = len(plain)
-    assert decode_request(body, headers, limit).id == "7"
+    assert decode_request(body, headers, Bounds(limit)).id == "7"
     with pytest.raises(BadRequest, match="declare its size"):
-        decode_request(body, headers, limit - 1)
+        decode_request(body, headers, Bounds(limit - 1))
     with pytest.raises(BadRequest):
-        decode_request(spoil(plain), headers, 10**5)
+        decode_request(spoil(plain), headers, Bounds(10**5))
     with pytest.raises(BadRequest, match="gzip"):
         decode_request(body, headers | {"Content-Encoding": "gzip"})
 

@@ -1,0 +1,162 @@
+"""Who of the connections that were accepted stays: they are counted from then on, also by address.
+
+Where there are too many, one makes room that has cost the server longest for nothing: the oldest
+that never finished a request's head, else the one that was idle longest, else the one whose request
+is longest in coming. Where there is none of them, the newest is told so.
+"""
+
+import logging
+import time
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Callable
+from enum import IntEnum
+from ipaddress import IPv6Address, ip_address
+
+from eenn.offload.cloud.settings import (
+    IDLE_S,
+    LOG_INTERVAL_S,
+    MAX_REFUSED_CONNECTIONS,
+    SENDING_S,
+    SHARE_OF_ADDRESS,
+)
+
+LOG = logging.getLogger(__name__)
+
+
+class Stage(IntEnum):
+    """What a connection waits for, in the order in which they make room."""
+
+    ARRIVING = 0  # the head of its first request
+    IDLE = 1  # its next request
+    SENDING = 2  # the rest of a request
+    BUSY = 3  # its answer
+    REFUSED = 4  # its end
+
+
+# Seconds of a stage after which a connection may be asked to make room.
+_PATIENCE_S = {Stage.ARRIVING: 0.0, Stage.IDLE: IDLE_S, Stage.SENDING: SENDING_S}
+
+
+class Visitor(ABC):
+    """A connection, as the gate sees it.
+
+    Args:
+        address: of the client, as `network_of` gives it.
+    """
+
+    stage = Stage.ARRIVING
+    since_s = 0.0
+    address = ""
+
+    @abstractmethod
+    def make_room(self) -> None:
+        """End this connection, which `stage` allows."""
+
+    @abstractmethod
+    def refuse_entry(self) -> None:
+        """Tell the client that there are too many connections, and end this one."""
+
+    @abstractmethod
+    def cut_off(self) -> None:
+        """End this connection at once."""
+
+
+class Gate:
+    """Counts connections and keeps them within limits.
+
+    Args:
+        limit: of all of them; one address gets SHARE_OF_ADDRESS of that.
+        note: is told a word for every connection that was not let in, or ended to make room.
+        clock: seconds that never go back.
+    """
+
+    def __init__(
+        self, limit: int, note: Callable[[str], None], clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._limit, self._limit_of_address = limit, max(int(SHARE_OF_ADDRESS * limit), 1)
+        self._note, self._clock = note, clock
+        # In each stage, those who are longest in it come first.
+        self._stages: dict[Stage, dict[Visitor, None]] = {stage: {} for stage in Stage}
+        self._addresses = Counter[str]()
+        self._noted = Counter[str]()
+        self._logged_s = -LOG_INTERVAL_S
+
+    def enter(self, visitor: Visitor) -> None:
+        """Count a connection that was accepted; it may end another one, or be refused."""
+        self._put(visitor, Stage.ARRIVING)
+        self._addresses[visitor.address] += 1
+        inside = sum(len(those) for stage, those in self._stages.items() if stage != Stage.REFUSED)
+        if self._addresses[visitor.address] > self._limit_of_address:
+            self._let_in(visitor, visitor.address)
+        elif inside > self._limit:
+            self._let_in(visitor, None)
+
+    def move(self, visitor: Visitor, stage: Stage) -> None:
+        """Note what a connection waits for now."""
+        old = self._stages[visitor.stage]
+        if visitor in old and visitor.stage not in (stage, Stage.REFUSED):
+            del old[visitor]
+            self._put(visitor, stage)
+
+    def leave(self, visitor: Visitor) -> None:
+        """Count a connection no more, if it was counted."""
+        if visitor in self._stages[visitor.stage]:
+            del self._stages[visitor.stage][visitor]
+            if visitor.stage != Stage.REFUSED:
+                self._addresses[visitor.address] -= 1
+                if not self._addresses[visitor.address]:
+                    del self._addresses[visitor.address]
+
+    def say(self, cause: str, message: str) -> None:
+        """Count what happened to a connection, and log it now and then."""
+        self._note(cause)
+        self._noted[message] += 1
+        now = self._clock()
+        if now - self._logged_s >= LOG_INTERVAL_S:
+            self._logged_s = now
+            for text, times in self._noted.items():
+                LOG.warning("%d x %s", times, text)
+            self._noted.clear()
+
+    def _put(self, visitor: Visitor, stage: Stage) -> None:
+        visitor.stage, visitor.since_s = stage, self._clock()
+        self._stages[stage][visitor] = None
+
+    def _let_in(self, newest: Visitor, address: str | None) -> None:
+        """Find one, of that address if there is one, to make room for the newest; or refuse it."""
+        now = self._clock()
+        for stage, patience_s in _PATIENCE_S.items():
+            for visitor in self._stages[stage]:
+                if visitor is newest or now - visitor.since_s < patience_s:
+                    break  # and so are those behind it
+                if address in (None, visitor.address):
+                    self.say("room", "a connection ended to make room for a new one")
+                    # Before it ends, so that the next newcomer finds another one.
+                    self.leave(visitor)
+                    visitor.make_room()
+                    return
+        self.leave(newest)
+        newest.stage = Stage.REFUSED
+        self.say("connections", "a connection refused, as there are too many")
+        if len(self._stages[Stage.REFUSED]) < MAX_REFUSED_CONNECTIONS:
+            self._stages[Stage.REFUSED][newest] = None
+            newest.refuse_entry()
+        else:
+            newest.cut_off()
+
+
+def network_of(peer: object) -> str:
+    """The address that connections are counted by: of IPv6 the 64 bits that one client has at will.
+
+    Args:
+        peer: as `accept` gives it; what is not of IP is all one address.
+    """
+    if not isinstance(peer, tuple):
+        return ""
+    address = ip_address(str(peer[0]).partition("%")[0])
+    if isinstance(address, IPv6Address):
+        if address.ipv4_mapped:
+            return str(address.ipv4_mapped)
+        return str(IPv6Address(int(address) >> 64 << 64))
+    return str(address)

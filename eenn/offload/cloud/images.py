@@ -1,0 +1,122 @@
+"""Requests' image files: how much they are to decode, and decoding them one by one."""
+
+import asyncio
+from collections.abc import Mapping
+from functools import partial
+from io import BytesIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from eenn.offload.cloud.batching import QueuedTooLong, stretched
+from eenn.offload.cloud.settings import (
+    DECODING_THREADS,
+    MAX_LIGHT_PIXELS,
+    MAX_REQUEST_PIXELS,
+)
+from eenn.offload.cloud.sharing import Amount, Turns
+from eenn.offload.protocol.errors import BadRequest
+from eenn.offload.protocol.wire import CROPPED, Parameter, Tensor
+from eenn.preprocess import Preprocessing, UnreadableImage, decoded_pixels, read_image
+
+Floats = NDArray[np.float32]
+
+
+class NamedFile(BytesIO):
+    """A file's bytes, with the name that messages call it by."""
+
+    def __init__(self, content: bytes, name: str) -> None:
+        super().__init__(content)
+        self.name = name
+
+
+class ImageDecoder:
+    """Decodes the images of requests, which share its threads and its places.
+
+    Large images have a thread of their own, so that small ones never wait for them.
+
+    Args:
+        places: images of all requests that may wait or be held decoded.
+        timeout_s: within which a request's images have to be decoded.
+        slowdown: decoding takes that many times as long as it does.
+    """
+
+    def __init__(self, places: int, timeout_s: float, slowdown: float) -> None:
+        self._timeout_s, self._slowdown = timeout_s, slowdown
+        self._places = Amount(places, f"{places} images are being decoded, as many as may")
+        self._light, self._heavy = Turns(DECODING_THREADS, "decoder"), Turns(1, "large images")
+        self._headers = Turns(1, "headers")
+
+    async def decode(
+        self, tensor: Tensor, preprocessing: Preprocessing, parameters: Mapping[str, Parameter]
+    ) -> tuple[Floats, float]:
+        """What the network takes, float32 (N, 3, H, W), and the milliseconds of decoding.
+
+        Who is cancelled is decoded no further than the image at hand.
+
+        Raises:
+            BadRequest: an image that cannot be read, or too many pixels in all of them.
+            NoRoom: too many images wait.
+            QueuedTooLong: the time was over before all were decoded.
+        """
+        side = None if parameters.get(CROPPED) is True else preprocessing.resize_size
+        count = len(tensor)
+        files = [
+            NamedFile(file, f"image {number} of {count}")
+            for number, file in enumerate(tensor.tolist(), 1)
+        ]
+        late = QueuedTooLong("no time was left to decode it")
+        async with self._places.share() as places:
+            places.until(asyncio.get_running_loop().time() + self._timeout_s, late)
+            pixels = await self._headers.run(count, partial(_pixels, files, side))
+            left = sum(pixels)
+            places.take(count, left)
+            images, decode_ms = [], 0.0
+            for file, own in zip(files, pixels, strict=True):
+                turns = self._light if own <= MAX_LIGHT_PIXELS else self._heavy
+                work = partial(_decoded, file, preprocessing, is_cropped=side is None)
+                image, ms = await turns.run(left, partial(stretched, self._slowdown, work))
+                images.append(image)
+                decode_ms += ms
+                left -= own
+        return np.stack(images), decode_ms
+
+    def close(self) -> None:
+        """Wait for the images that are being decoded."""
+        for turns in (self._headers, self._light, self._heavy):
+            turns.close()
+
+
+def _pixels(files: list[NamedFile], shorter_side: int | None) -> list[int]:
+    """The pixels to decode of every file, within the budget of a request.
+
+    Raises:
+        BadRequest: a file that is not an image, or more pixels than that.
+    """
+    pixels: list[int] = []
+    for file in files:
+        try:
+            pixels.append(decoded_pixels(file, shorter_side))
+        except UnreadableImage as error:
+            raise BadRequest(str(error)) from error
+        if sum(pixels) > MAX_REQUEST_PIXELS:
+            raise BadRequest(
+                f"{file.name}: {sum(pixels)} pixels to decode up to here; at most "
+                f"{MAX_REQUEST_PIXELS} are decoded for one request; send fewer or smaller images"
+            )
+    return pixels
+
+
+def _decoded(file: NamedFile, preprocessing: Preprocessing, is_cropped: bool) -> Floats:
+    try:
+        if not is_cropped:
+            return preprocessing(preprocessing.read(file))
+        image = read_image(file)
+    except UnreadableImage as error:
+        raise BadRequest(str(error)) from error
+    side = preprocessing.input_size
+    if image.size != (side, side):
+        raise BadRequest(
+            f"{file.name} has {image.width}x{image.height} pixels; cropped ones have {side}x{side}"
+        )
+    return preprocessing.normalise(np.asarray(image))
