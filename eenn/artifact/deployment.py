@@ -140,7 +140,9 @@ class Deployment:
                 raise ValueError("it is not a JSON object")
             return _read(content)
         except (ValueError, RecursionError, EennError) as error:
-            said = "it is nested too deep" if isinstance(error, RecursionError) else error
+            said = str(error).replace(f"{_Stored.__name__}.", "").replace(_Stored.__name__, "it")
+            if isinstance(error, RecursionError):
+                said = "it is nested too deep"
             raise EennError(
                 f"{path} is not a deployment: {said}; take one that `python evaluate.py "
                 "fit.goal=...` wrote"

@@ -1,5 +1,6 @@
 """What tells one way to answer from all others: the policy, its knob, the active branches."""
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -112,6 +113,16 @@ class Swept:
             make_policy(self.name, {**self.settings, knob.name: value}, validation)
             for value in self.values
         ]
+
+
+def as_it_is(policy: Policy) -> Swept:
+    """Set out one policy at the one value that its knob has."""
+    settings = json.loads(policy.to_json())
+    name = settings.pop("name")
+    if policy.knob is None:
+        return Swept(name, settings, ())
+    del settings[policy.knob.name]
+    return Swept(name, settings, [policy.knob_value])
 
 
 def swept(

@@ -1,14 +1,16 @@
 """The jobs of evaluate.py and offload_bench.py: from settings to values, and on to the workflow."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
+from eenn.artifact.deployment import Deployment
 from eenn.errors import EennError
 from eenn.evaluation.fitting import Goal
 from eenn.evaluation.grid import Service
 from eenn.exits.head_sets import HeadChoice
 from eenn.exits.policies.base import KnobValue
-from eenn.exits.settings import ActiveBranches, Swept, swept
+from eenn.exits.settings import ActiveBranches, Swept, as_it_is, swept
 from eenn.files import Json
 from eenn.offload.bench.benchmark import Offloading, Server
 from eenn.offload.export.report import export_artifact
@@ -31,6 +33,11 @@ def evaluate_job(job: Job[EvaluateSettings], policy_settings: PolicySettings) ->
     settings = job.settings
     evaluation = evaluation_of(settings, policy_settings)
     artifacts = [open_artifact(path, settings.images) for path in several(settings.artifact)]
+    if settings.deployment is not None:
+        deployment = Deployment.load(Path(settings.deployment))
+        for artifact in artifacts:
+            deployment.check(artifact.manifest)
+        evaluation = deployed_evaluation(evaluation, deployment)
     run = run_of(job, artifacts)
     if settings.distortions is None:
         run_evaluation(run, artifacts, evaluation)
@@ -48,6 +55,10 @@ def offload_job(job: Job[OffloadSettings], policy_settings: PolicySettings) -> N
     )
     offloading = offloading_of(settings, policy_settings)
     artifact, conventional = exported(settings.artifact, settings.images), None
+    if settings.deployment is not None:
+        deployment = Deployment.load(Path(settings.deployment))
+        deployment.check(artifact.manifest)
+        offloading = deployed_offloading(offloading, deployment)
     if settings.conventional is not None:
         conventional = exported(settings.conventional, settings.images)
         if conventional.branches:
@@ -93,6 +104,49 @@ def evaluation_of(settings: EvaluateSettings, policy_settings: PolicySettings) -
     )
 
 
+def deployed_evaluation(evaluation: Evaluation, deployment: Deployment) -> Evaluation:
+    """Put what a deployment says in place of an evaluation's settings.
+
+    Raises:
+        EennError: there is something to fit as well.
+    """
+    if evaluation.goal is not None:
+        raise EennError("fit.goal and deployment: allowed is one of them; leave the other out")
+    return replace(
+        evaluation,
+        policies=[as_it_is(deployment.policy)],
+        p_tars=_p_tars_of(deployment, evaluation.p_tars),
+        active=_active_of(deployment),
+        temperature=deployment.temperature,
+        experts=deployment.experts,
+    )
+
+
+def deployed_offloading(offloading: Offloading, deployment: Deployment) -> Offloading:
+    """Put what a deployment says in place of a benchmark's settings."""
+    return replace(
+        offloading,
+        policies=[as_it_is(deployment.policy)],
+        p_tars=_p_tars_of(deployment, offloading.p_tars),
+        active=_active_of(deployment),
+        temperature=deployment.temperature,
+        experts=deployment.experts,
+        precision=deployment.precision,
+        payload=deployment.payload,
+        deadline_ms=deployment.deadline_ms,
+    )
+
+
+def _p_tars_of(deployment: Deployment, otherwise: Sequence[KnobValue]) -> Sequence[KnobValue]:
+    """Give the thresholds of the baselines beside a deployment: its own if it has some."""
+    setting = deployment.setting
+    return [setting.value] if setting.knob == "p_tar" else otherwise
+
+
+def _active_of(deployment: Deployment) -> ActiveBranches:
+    return ActiveBranches(active=[branch + 1 for branch in deployment.active])
+
+
 def offloading_of(settings: OffloadSettings, policy_settings: PolicySettings) -> Offloading:
     """Set out what an offloading benchmark measures."""
     return Offloading(
@@ -108,6 +162,7 @@ def offloading_of(settings: OffloadSettings, policy_settings: PolicySettings) ->
         compress=settings.compress,
         upload=settings.upload,
         experts=HeadChoice.named(settings.experts),
+        temperature="per_exit",
         precision=settings.edge.precision,
         slowdown=settings.edge.slowdown,
         deadline_ms=settings.deadline_ms,

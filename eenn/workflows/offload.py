@@ -265,7 +265,7 @@ def _recorded(
         offloading.distortion,
         requests[0].level,
         offloading.experts,
-        "per_exit",
+        offloading.temperature,
     )
     place = {sample_id: at for at, sample_id in enumerate(records.sample_ids)}
     chosen = [place[request.image] for request in requests]
@@ -278,9 +278,8 @@ def _recorded(
 
 def _validation(artifact: EvaluatedArtifact, offloading: Offloading) -> Outputs:
     """The calibrated probabilities of undistorted validation images."""
-    return exit_outputs(
-        *answers(artifact, "val", offloading.distortion, 0, offloading.experts, "per_exit")
-    )
+    experts, temperature = offloading.experts, offloading.temperature
+    return exit_outputs(*answers(artifact, "val", offloading.distortion, 0, experts, temperature))
 
 
 def _fitted_to(artifact: EvaluatedArtifact, read: Callable[[], Outputs]) -> Validation:

@@ -170,9 +170,11 @@ class _Measured:
             so many first ones; at most one is given.
         compare: names of further policies.
         policy: its `name` and settings.
+        deployment: a file in place of policy, branches and all else that it holds.
     """
 
     name: str
+    deployment: str | None
     images: str | None
     split: str
     p_tar: Annotated[float | tuple[float, ...], _THRESHOLDS]

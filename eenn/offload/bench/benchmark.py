@@ -77,6 +77,7 @@ class Offloading:
     compress: bool
     upload: str
     experts: HeadChoice
+    temperature: str
     precision: str
     slowdown: float
     deadline_ms: float | None

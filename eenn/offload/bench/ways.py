@@ -41,6 +41,7 @@ def every_way(
             deadline_ms=offloading.deadline_ms,
             slowdown=offloading.slowdown,
             experts=offloading.experts,
+            temperature=offloading.temperature,
         )
 
     whole = LocalCloud(path, offloading.precision, slowdown=offloading.slowdown)

@@ -1,0 +1,217 @@
+"""What was evaluated is what runs: a deployment decides on the device as on records."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from eenn.artifact.deployment import Deployment
+from eenn.exits.decide import Decisions, decide
+from eenn.exits.policies.base import FALLBACKS, ExitProbs, Policy
+from eenn.exits.policies.registry import POLICIES, make_policy
+from eenn.offload.edge import command
+from eenn.offload.edge.clouds import LocalCloud
+from eenn.offload.edge.runtime import EdgeRuntime
+from eenn.statistics.calibration import Temperatures, probabilities
+from tests.exits.any_policy import any_policy
+from tests.offload.exported import TEMPERATURES, Exported
+from tests.offload.patience import PATIENCE_S
+
+# Rounding may turn what lies closer to a threshold.
+CLOSE = 1e-3
+shares = st.floats(0.05, 0.95)
+
+
+@pytest.fixture(scope="module")
+def logits(exported: Exported) -> NDArray[np.float32]:
+    """Of every exit, from PyTorch."""
+    with torch.inference_mode():
+        found: NDArray[np.float32] = exported.network(torch.from_numpy(exported.images)).numpy()
+    return found
+
+
+@st.composite
+def policies(draw: st.DrawFn) -> Policy:
+    """Any policy with any settings, for three branches."""
+    name = draw(st.sampled_from(sorted(POLICIES)))
+    own = {
+        "p_tar": draw(shares),
+        "strict": draw(st.sampled_from([1, 3, 10])),
+        "low": draw(shares),
+        "agree": draw(st.integers(1, 4)),
+        "weights": draw(st.tuples(shares, shares, shares)),
+        "as_printed": draw(st.booleans()),
+        "fallback_to": draw(st.sampled_from(FALLBACKS)),
+    }
+    if "strict" in POLICIES[name].grids and draw(st.booleans()):
+        own |= {"p_tar": draw(st.tuples(*4 * [shares])), "strict": 1}
+    return any_policy(name, own)
+
+
+def nudged(policy: Policy, by: float) -> Policy:
+    """Shift the policy's thresholds a little."""
+    found = json.loads(policy.to_json())
+    moved: dict[str, Any] = {
+        key: (np.asarray(found[key]) + by).tolist() for key in ("p_tar", "low") if key in found
+    }
+    return make_policy(found.pop("name"), found | moved)
+
+
+@settings(max_examples=40, suppress_health_check=list(HealthCheck))
+@given(
+    policy=policies(),
+    active=st.sampled_from([(0,), (2,), (0, 1), (1, 2), (0, 1, 2)]),
+    temperature=st.sampled_from(["per_exit", "shared", "none"]),
+    has_cloud=st.booleans(),
+)
+def test_records_file_and_device_decide_alike(
+    policy: Policy,
+    active: tuple[int, ...],
+    temperature: str,
+    has_cloud: bool,
+    exported: Exported,
+    logits: NDArray[np.float32],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    file = tmp_path_factory.getbasetemp() / "deployed.json"
+    Deployment(
+        artifact_id=exported.graphs.manifest.id, policy=policy, active=active,
+        temperature=temperature,
+    ).save(file)  # fmt: skip
+    deployment = Deployment.load(file)
+    runtime = EdgeRuntime(
+        exported.path, deployment.policy, deployment.active,
+        LocalCloud(exported.path) if has_cloud else None, temperature=deployment.temperature,
+    )  # fmt: skip
+    results = runtime.classify(exported.images)
+
+    chosen = Temperatures(TEMPERATURES, 1.0).chosen(temperature)
+    outputs = [
+        ExitProbs(exit, probabilities(own, t))
+        for exit, (own, t) in enumerate(zip(logits, chosen, strict=True))
+    ]
+    found = decide(policy, outputs, active, has_cloud)
+    around = [decide(nudged(policy, by), outputs, active, has_cloud) for by in (-CLOSE, CLOSE)]
+    sure = np.ones(len(results), bool)
+    for other in around:
+        sure &= (other.taken == found.taken) & (other.label == found.label)
+    assert sure.mean() > 0.5
+    for result, is_sure, taken, label, on_edge in zip(
+        results, sure, found.taken, found.label, found.on_edge, strict=True
+    ):
+        if is_sure:
+            assert (result.exit, result.label, result.on_edge) == (taken, label, on_edge)
+
+
+@pytest.fixture
+def deployed(exported: Exported, tmp_path: Path) -> Path:
+    """A deployment of strict confidence over all branches."""
+    policy = make_policy("confidence", {"p_tar": 0.4, "strict": 10})
+    path = tmp_path / "deployment.json"
+    Deployment(
+        artifact_id=exported.graphs.manifest.id, policy=policy, active=(0, 1, 2),
+        deadline_ms=1e3 * PATIENCE_S,
+    ).save(path)  # fmt: skip
+    return path
+
+
+@pytest.fixture
+def edge(exported: Exported, capsys: pytest.CaptureFixture[str]) -> Any:
+    """Runs `eenn-edge` on all images: answers by file, and stderr."""
+
+    def run(*arguments: object) -> tuple[list[dict[str, Any]], str]:
+        given = ["--artifact", exported.path, "--json", *arguments, *exported.files]
+        with pytest.raises(SystemExit):
+            command.main([str(argument) for argument in given])
+        captured = capsys.readouterr()
+        return [json.loads(line) for line in captured.out.splitlines()], captured.err
+
+    return run
+
+
+def exits_of(answers: list[dict[str, Any]]) -> list[int]:
+    return [answer["exit"] - 1 for answer in answers]
+
+
+def recorded(logits: NDArray[np.float32], deployment: Deployment) -> Decisions:
+    chosen = Temperatures(TEMPERATURES, 1.0).chosen(deployment.temperature)
+    outputs = [
+        ExitProbs(exit, probabilities(own, t))
+        for exit, (own, t) in enumerate(zip(logits, chosen, strict=True))
+    ]
+    return decide(deployment.policy, outputs, deployment.active, cloud=False)
+
+
+def test_the_command_follows_the_file(edge: Any, deployed: Path, logits: Any) -> None:
+    answers, said = edge("--deployment", deployed)
+    found = recorded(logits, Deployment.load(deployed))
+    assert exits_of(answers) == found.taken.tolist()
+    assert [answer["label"] for answer in answers] == found.label.tolist()
+    assert said.startswith(f"{deployed}: confidence, strict 10, p_tar 0.4, ")
+    assert "in place of" not in said
+
+
+@pytest.mark.parametrize(
+    ("flags", "changes"),
+    [
+        (["--strict", 1], "strict 10.0"),
+        (["--p-tar", 0.9], "p_tar 0.4"),
+        (["--active", "1,3"], "branches 1 2 3"),
+        (["--first", 2], "branches 1 2 3"),
+        (["--temperature", "none"], "temperature per_exit"),
+        (["--policy", "margin", "--p-tar", 0.2], "name confidence, p_tar 0.4, strict 10.0"),
+        (["--policy", "patience", "--agree", 2], "name confidence, p_tar 0.4, strict 10.0"),
+        (["--policy", "window", "--low", 0.35], "name confidence, p_tar 0.4, strict 10.0"),
+        (["--thresholds", "0.9,0.8,0.3,0", "--strict", 1], "p_tar 0.4, strict 10.0"),
+    ],
+)
+def test_a_flag_changes_exits_and_is_named(
+    flags: list[object], changes: str, edge: Any, deployed: Path
+) -> None:
+    before, _ = edge("--deployment", deployed)
+    after, said = edge("--deployment", deployed, *flags)
+    assert exits_of(after) != exits_of(before)
+    assert said.rstrip().endswith(f"flags in place of the file's {changes}")
+
+
+def test_a_fallback_changes_answers(edge: Any, deployed: Path) -> None:
+    strict = ("--deployment", deployed, "--p-tar", 1)
+    last, _ = edge(*strict, "--fallback", "last_exit")
+    surest, said = edge(*strict, "--fallback", "most_confident")
+    assert "fallback most_confident" in said
+    assert [a["answered_by"] for a in last] == len(last) * [3]
+    assert {a["answered_by"] for a in surest} > {3}
+
+
+def test_a_precision_changes_confidences(edge: Any, deployed: Path) -> None:
+    whole, _ = edge("--deployment", deployed)
+    rounded, said = edge("--deployment", deployed, "--precision", "int8")
+    assert "precision int8" in said
+    assert [a["confidence"] for a in whole] != [a["confidence"] for a in rounded]
+
+
+def test_without_a_file_the_defaults_are_said(edge: Any) -> None:
+    _, said = edge()
+    assert said == (
+        "no --deployment, so by default: confidence, p_tar 0.8, fallback last_exit, "
+        "branches 1 2 3, temperature per_exit, experts plain, precision fp32, payload fp32, "
+        "deadline 500 ms\n"
+    )
+
+
+def test_a_deployment_of_another_artifact_is_refused(
+    edge: Any, deployed: Path, tmp_path: Path
+) -> None:
+    other = tmp_path / "other.json"
+    replace(Deployment.load(deployed), artifact_id="b" * 64).save(other)
+    answers, said = edge("--deployment", other)
+    assert answers == []
+    assert said.startswith("error: the deployment is for artifact bbbbbbbbbbbb and ")
+    assert said.count("\n") == 1
