@@ -4,6 +4,7 @@ A fit writes it, people may edit it, and evaluation, edge and benchmark decide b
 """
 
 import json
+import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -79,7 +80,7 @@ class Deployment:
 
     def __post_init__(self) -> None:
         require_numbers(deadline_ms=self.deadline_ms)
-        if self.deadline_ms <= 0:
+        if not 0 < self.deadline_ms < math.inf:
             raise EennError(f"deadline_ms={self.deadline_ms:g}: allowed is a number above 0")
         for name, value, allowed in (
             ("temperature", self.temperature, CHOICES),
