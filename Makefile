@@ -22,7 +22,7 @@ test: .venv/ready
 test-fast: .venv/ready
 	$(BIN)/python -m pytest
 
-# Builds the README's tables and figures again from the result files in results/.
+# Builds the tables of README and docs again from the result files in results/.
 results: .venv/ready
 	$(BIN)/python -m benchmarks.readme
 

@@ -1,12 +1,15 @@
 """The attacks of `benchmarks.attacks`: clients that want a cloud to serve nobody else."""
 
 import asyncio
+import json
+import math
 import subprocess
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from io import BytesIO
 from pathlib import Path
 from urllib.parse import urlsplit
+from urllib.request import urlopen
 
 import numpy as np
 import zstandard
@@ -163,8 +166,10 @@ async def members(target: Target) -> None:
 
 
 async def numbers_within_bounds(target: Target) -> None:
-    """As many numbers as JSON may hold."""
-    content = json_of(b"0.123,", 6 * 200_000)
+    """As many numbers as one sample has."""
+    with urlopen(f"http://{target.host}:{target.port}/v2/models/{model_name(0)}") as reply:
+        _, *shape = json.load(reply)["inputs"][0]["shape"]
+    content = json_of(b"0.123,", 6 * math.prod(shape))
     await repeated(target, 10, lambda: target.ask(content, 10.0))
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.readme import rebuilt
+from benchmarks.readme import PAGES, rebuilt
 from benchmarks.readme.results import RESULTS, ROOT
 
 
@@ -21,9 +21,24 @@ def total_macs(result: dict[str, Any]) -> int:
     return int(exits[-1]["macs"] + sum(row["head_macs"] for row in exits))
 
 
-def test_the_readme_is_what_the_result_files_make_of_it() -> None:
-    text = (ROOT / "README.md").read_text()
+@pytest.mark.parametrize("page", PAGES)
+def test_a_page_is_what_the_result_files_make_of_it(page: str) -> None:
+    text = (ROOT / page).read_text()
     assert rebuilt(text) == text
+
+
+def test_honest_clients_are_answered_beside_every_attack() -> None:
+    for name, found in run("attacks")["attacks"].items():
+        assert not found["failures"], name
+        assert max(found[kind]["p99"] for kind in ("features_ms", "photograph_ms")) < 500, name
+
+
+def test_overload_is_refused_aloud_and_the_edge_gets_its_share() -> None:
+    load = run("serving")["overload"]
+    assert (load["wrong"], load["failed"]) == (0, 0)
+    assert load["answered_per_s"] >= 0.8 * load["capacity_per_s"]
+    assert load["edge_answered"] >= 0.9 * load["plain_answered"]
+    assert load["memory_mib"]["last"] <= 1.1 * load["memory_mib"]["first"]
 
 
 @pytest.mark.parametrize("file", sorted(RESULTS.glob("*.json")), ids=lambda file: file.stem)

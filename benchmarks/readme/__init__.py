@@ -1,4 +1,4 @@
-"""Builds the README's tables from the result files in results/: `make results`.
+"""Builds the tables of README and docs from the result files in results/: `make results`.
 
 A block between `<!-- generated: NAME -->` and `<!-- end -->` belongs to the function of that name.
 Result files are the `metrics.json` and `summary.json` of runs, and what the benchmarks wrote.
@@ -7,8 +7,10 @@ Result files are the `metrics.json` and `summary.json` of runs, and what the ben
 import re
 from collections.abc import Callable
 
-from benchmarks.readme import evaluation, offloading, training
+from benchmarks.readme import evaluation, hardening, offloading, training
 
+# The pages that hold such blocks.
+PAGES = ("README.md", "docs/security.md")
 BLOCKS: dict[str, Callable[[], str]] = {
     f.__name__: f
     for f in (
@@ -32,6 +34,8 @@ BLOCKS: dict[str, Callable[[], str]] = {
         offloading.edge_speed,
         offloading.wire,
         offloading.serving,
+        hardening.attacks,
+        hardening.fuzz,
     )
 }
 

@@ -1,8 +1,9 @@
-"""Writes the tables into README.md."""
+"""Writes the tables into README and docs."""
 
-from benchmarks.readme import rebuilt
+from benchmarks.readme import PAGES, rebuilt
 from benchmarks.readme.results import ROOT
 from eenn.files import write_file
 
 if __name__ == "__main__":
-    write_file(ROOT / "README.md", rebuilt((ROOT / "README.md").read_text()))
+    for page in PAGES:
+        write_file(ROOT / page, rebuilt((ROOT / page).read_text()))

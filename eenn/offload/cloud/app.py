@@ -41,7 +41,7 @@ from eenn.offload.cloud.images import ImageDecoder
 from eenn.offload.cloud.metrics import CloudMetrics
 from eenn.offload.cloud.repository import Repository, ServedModel, meant
 from eenn.offload.cloud.settings import INLINE_BYTES, INLINE_JSON_BYTES, Settings
-from eenn.offload.cloud.sharing import Turns
+from eenn.offload.cloud.sharing import Turns, rested
 from eenn.offload.protocol.bounds import Bounds
 from eenn.offload.protocol.codecs import unpack
 from eenn.offload.protocol.decoding import decode_request
@@ -120,7 +120,7 @@ class CloudService:
             note=self._metrics.note_batch,
         )
         self._images = ImageDecoder(settings.queue, settings.timeout_ms / 1e3, settings.slowdown)
-        self._parsing = Turns(1, "parser")
+        self._parsing, self._reporting = Turns(1, "parser"), Turns(1, "metrics")
         self._bodies = Bodies(settings.max_body_bytes, settings.read_timeout_ms / 1e3)
         self._inside = 0
         self.is_open, self._empty = False, asyncio.Event()
@@ -140,6 +140,7 @@ class CloudService:
             await asyncio.wait([computing])
             self._images.close()
             self._parsing.close()
+            self._reporting.close()
 
     async def drain(self) -> None:
         """Say that the server is not ready, refuse what comes, and answer what was admitted."""
@@ -204,7 +205,7 @@ class CloudService:
         is_little_json = json_bytes is not None and json_bytes <= INLINE_JSON_BYTES
         if is_little_json and size <= INLINE_BYTES and "content-encoding" not in headers:
             return work()
-        return await _unless_left(http, self._parsing.run(size, work))
+        return await _unless_left(http, self._parsing.run(size, partial(rested, work)))
 
     async def _features(
         self, http: HttpRequest, request: Request, model: ServedModel, tensor: Tensor
@@ -277,7 +278,9 @@ class CloudService:
 
     async def report(self, _: HttpRequest) -> Response:
         """The metrics."""
-        return Response(self._metrics.text(), media_type=CONTENT_TYPE_LATEST)
+        # Some milliseconds of text, which many at a time may ask for.
+        text = await self._reporting.run(0, self._metrics.text)
+        return Response(text, media_type=CONTENT_TYPE_LATEST)
 
 
 def _own_version() -> str:

@@ -14,6 +14,7 @@ from eenn.offload.cloud.connections import GuardedProtocol
 from eenn.offload.cloud.gate import Gate, network_of
 from eenn.offload.cloud.settings import (
     ACCEPT_PAUSE_S,
+    ACCEPTED_AT_ONCE,
     BACKLOG,
     HANDSHAKE_TIMEOUT_S,
     LINGER_S,
@@ -59,7 +60,7 @@ class GatedServer(uvicorn.Server):
 
     def _accept(self) -> None:
         # So many at most, that those who are connected have their turn.
-        for _ in range(BACKLOG):
+        for _ in range(ACCEPTED_AT_ONCE):
             try:
                 accepted, peer = self._listener.accept()
             except (BlockingIOError, ConnectionAbortedError):

@@ -19,6 +19,8 @@ MAX_REFUSED_CONNECTIONS = 512
 OTHER_FILES = 256
 # While no file is left for the next connection, it waits with the kernel.
 BACKLOG, ACCEPT_PAUSE_S = 512, 0.5
+# Those who are connected wait while so many newcomers are let in.
+ACCEPTED_AT_ONCE = 16
 # Some twenty round trips of a slow mobile network.
 HANDSHAKE_TIMEOUT_S = 5.0
 HEAD_TIMEOUT_S = 10.0

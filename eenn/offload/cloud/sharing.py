@@ -5,6 +5,7 @@ lighter; threads go to the lightest first. So a few requests that cost much keep
 """
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
@@ -168,3 +169,15 @@ class Turns:
             if not turn.done():
                 self._free -= 1
                 turn.set_result(None)
+
+
+def rested(work: Callable[[], T]) -> T:
+    """Do some work, and rest for as long as it took.
+
+    Parsing JSON keeps the interpreter from all other threads, which have it half of the time so.
+    """
+    start = time.perf_counter()
+    try:
+        return work()
+    finally:
+        time.sleep(time.perf_counter() - start)

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from eenn.offload.protocol.wire import Malformed
 
 # The json module keeps the interpreter from all other threads until it has parsed the last number;
-# so many take it 15 ms.
-JSON_NUMBERS = 2**18
+# so many take it some 20 ms on the machine of results/attacks.json.
+JSON_NUMBERS = 2**16
 # A number as text, with a comma and a blank.
 NUMBER_BYTES = 32
 # Members of JSON objects and their texts, beside numbers; an honest header has some twenty.

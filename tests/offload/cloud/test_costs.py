@@ -13,7 +13,7 @@ import zstandard
 from eenn.offload.cloud import app, images
 from eenn.offload.cloud.app import make_app
 from eenn.offload.cloud.settings import Settings
-from eenn.offload.cloud.sharing import Turns
+from eenn.offload.cloud.sharing import Turns, rested
 from eenn.offload.protocol import decoding
 from eenn.offload.protocol.encoding import encode_request
 from eenn.offload.protocol.wire import JSON_LENGTH, Request
@@ -402,3 +402,36 @@ def test_large_bodies_give_way_to_small_ones(cloud: InProcess) -> None:
     answered, gone = cloud.run(crowd())
     assert answered.status == 200
     assert [reply.status for reply in gone] == [429]
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_who_keeps_the_interpreter_rests_as_long(
+    fails: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = [10.0]
+    monkeypatch.setattr("time.perf_counter", lambda: clock[0])
+    monkeypatch.setattr("time.sleep", lambda seconds: clock.append(seconds))
+
+    def work() -> int:
+        clock[0] += 0.25
+        return 1 // (not fails)
+
+    if fails:
+        with pytest.raises(ZeroDivisionError):
+            rested(work)
+    else:
+        assert rested(work) == 1
+    assert clock[1:] == [0.25]
+
+
+def test_many_metrics_are_written_beside_the_event_loop(
+    cloud: InProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads = []
+    monkeypatch.setattr(
+        "eenn.offload.cloud.metrics.generate_latest",
+        lambda _: threads.append(current_thread()) or b"",
+    )
+    assert cloud("GET", "/metrics", [], {}).status == 200
+    assert threads != [current_thread()]
+    assert len(threads) == 1
