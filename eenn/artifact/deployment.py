@@ -16,7 +16,7 @@ from eenn.exits.policies.base import Policy
 from eenn.exits.policies.registry import policy_from_json
 from eenn.exits.settings import Setting
 from eenn.files import Json, JsonObject, from_json, write_json
-from eenn.offload.protocol.codecs import PAYLOADS, Precision
+from eenn.offload.protocol.codecs import PAYLOADS as FEATURES
 from eenn.statistics.calibration import CHOICES
 
 FILE = "deployment.json"
@@ -24,6 +24,12 @@ VERSION = 1
 # A deployment takes some 2 kB.
 MAX_BYTES = 2**20
 DEADLINE_MS = 500.0
+CLOUD, DEVICE, NOBODY = "cloud", "device", "nobody"
+RESTS = (CLOUD, DEVICE, NOBODY)
+PHOTOGRAPH = "photograph"
+PAYLOADS = (*FEATURES, PHOTOGRAPH)
+ANSWER, CONTINUE = "answer", "continue"
+ON_FAILURE = (ANSWER, CONTINUE)
 
 
 @dataclass(frozen=True)
@@ -50,6 +56,24 @@ class Promise:
         return f"on {self.images} ({self.n}): {', '.join(parts)}"
 
 
+@dataclass(frozen=True)
+class Upstream:
+    """Another network with the same classes, whose last exit answers what the first leaves.
+
+    Args:
+        temperature: of its last exit.
+    """
+
+    artifact_id: str
+    temperature: float
+
+    def __post_init__(self) -> None:
+        if not 0 < self.temperature < math.inf:
+            raise EennError(
+                f"upstream.temperature={self.temperature:g}: allowed is a number above 0"
+            )
+
+
 @dataclass(frozen=True, kw_only=True)
 class Deployment:
     """How a device uses an artifact.
@@ -57,11 +81,17 @@ class Deployment:
     Args:
         artifact_id: of the artifact that it is for.
         active: the branches that the device evaluates, counted from 0, ascending; the network is
-            cut after the last of them.
+            cut after the last of them. With `upstream` the artifact's last exit counts as one.
         temperature: `per_exit`, `shared` or `none`.
         precision: of the device's graphs.
-        payload: how features are sent.
+        rest: who answers what no active branch accepts: the `cloud`, this `device`, or `nobody`,
+            which leaves it to the last active branch.
+        payload: what the cloud is sent: features in a format, or the `photograph`'s file.
+        upstream: a network that starts from the photograph in place of the artifact's own rest: a
+            cascade.
         deadline_ms: until which an answer must be there.
+        on_failure: what a device does when the cloud fails or will not be in time: `answer` with
+            what the branches say, or `continue` with the rest of the network if time allows.
         promise: None where nothing was measured.
 
     Raises:
@@ -74,8 +104,11 @@ class Deployment:
     temperature: str = "per_exit"
     experts: HeadChoice = PLAIN_HEADS
     precision: str = "fp32"
-    payload: Precision = "fp32"
+    rest: str = CLOUD
+    payload: str = "fp32"
+    upstream: Upstream | None = None
     deadline_ms: float = DEADLINE_MS
+    on_failure: str = ANSWER
     promise: Promise | None = None
 
     def __post_init__(self) -> None:
@@ -84,10 +117,21 @@ class Deployment:
             raise EennError(f"deadline_ms={self.deadline_ms:g}: allowed is a number above 0")
         for name, value, allowed in (
             ("temperature", self.temperature, CHOICES),
+            ("rest", self.rest, RESTS),
             ("payload", self.payload, PAYLOADS),
+            ("on_failure", self.on_failure, ON_FAILURE),
         ):
             if value not in allowed:
                 raise EennError(f"{name}={value}: allowed are {', '.join(allowed)}")
+        if self.upstream and self.rest == CLOUD and self.payload != PHOTOGRAPH:
+            raise EennError(
+                f"payload={self.payload} with an upstream network in the cloud: allowed is "
+                f"{PHOTOGRAPH}, as features of one network mean nothing to another"
+            )
+        if self.upstream and self.rest == NOBODY:
+            raise EennError(f"rest={NOBODY} with an upstream network: leave one of them out")
+        if self.rest == NOBODY and not self.active:
+            raise EennError(f"rest={NOBODY} without an active branch: nobody answers")
 
     @property
     def setting(self) -> Setting:
@@ -106,9 +150,14 @@ class Deployment:
                 f"{manifest.id:.12}; use the artifact it was fitted for, or fit this one with "
                 "`python evaluate.py artifact=DIR fit.goal=accuracy_drop fit.limit=0.01`"
             )
-        branches = len(manifest.exits) - 1
+        branches = self.branches(len(manifest.exits))
         check_active(self.active, branches)
         self.policy.check(branches)
+
+    def branches(self, exits: int) -> int:
+        """Count the exits of an artifact with so many that may be active: its branches, and with
+        an upstream network its last exit."""
+        return exits if self.upstream else exits - 1
 
     def save(self, path: Path) -> None:
         """Write the deployment as readable JSON; branches are counted from 1 there."""
@@ -120,8 +169,11 @@ class Deployment:
             "temperature": self.temperature,
             "experts": str(self.experts),
             "precision": self.precision,
+            "rest": self.rest,
             "payload": self.payload,
+            "upstream": None if self.upstream is None else asdict(self.upstream),
             "deadline_ms": self.deadline_ms,
+            "on_failure": self.on_failure,
             "promise": None if self.promise is None else asdict(self.promise),
         }
         write_json(path, content)
@@ -154,17 +206,23 @@ class Deployment:
 
 @dataclass(frozen=True)
 class _Stored:
-    """What the file holds beside the policy; branches are counted from 1."""
+    """What the file holds beside the policy; branches are counted from 1.
+
+    What a file that was written by hand leaves out is as of `Deployment`.
+    """
 
     version: int
     artifact_id: str
     active: tuple[int, ...]
-    temperature: str
-    experts: str
-    precision: str
-    payload: str
-    deadline_ms: float
-    promise: Promise | None
+    temperature: str = Deployment.temperature
+    experts: str = str(Deployment.experts)
+    precision: str = Deployment.precision
+    rest: str = Deployment.rest
+    payload: str = Deployment.payload
+    upstream: Upstream | None = None
+    deadline_ms: float = DEADLINE_MS
+    on_failure: str = Deployment.on_failure
+    promise: Promise | None = None
 
 
 def _read(content: JsonObject) -> Deployment:
@@ -181,8 +239,11 @@ def _read(content: JsonObject) -> Deployment:
         temperature=stored.temperature,
         experts=HeadChoice.named(stored.experts),
         precision=stored.precision,
-        payload=stored.payload,  # type: ignore[arg-type]  # checked with the others
+        rest=stored.rest,
+        payload=stored.payload,
+        upstream=stored.upstream,
         deadline_ms=stored.deadline_ms,
+        on_failure=stored.on_failure,
         promise=stored.promise,
     )
 

@@ -9,7 +9,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eenn.artifact.deployment import MAX_BYTES, Deployment, Promise
+from eenn.artifact.deployment import (
+    MAX_BYTES,
+    ON_FAILURE,
+    PAYLOADS,
+    PHOTOGRAPH,
+    Deployment,
+    Promise,
+    Upstream,
+)
 from eenn.artifact.manifest import Manifest
 from eenn.errors import EennError
 from eenn.exits.head_sets import HeadChoice
@@ -38,16 +46,22 @@ def deployments(draw: st.DrawFn) -> Deployment:
         settings |= {"p_tar": draw(st.tuples(*4 * [shares])), "strict": 1.0}
     means = {"accuracy": (0.9, 0.88, 0.92), "latency_ms": (3.1, 2.9, 3.3)}
     n = draw(st.integers(1, 10**6))
+    upstream = draw(st.sampled_from((None, Upstream("b" * 64, 1.25))))
+    active = tuple(branch for branch in range(3) if draw(st.booleans()))
+    rests = ["cloud", "device", *["nobody"] * bool(active and not upstream)]
     promise = Promise("validation images", n, "risk 0.03", means, 94, 12.8)
     return Deployment(
         artifact_id="a" * 64,
         policy=any_policy(name, settings),
-        active=tuple(branch for branch in range(3) if draw(st.booleans())),
+        active=active,
         temperature=draw(st.sampled_from(("per_exit", "shared", "none"))),
         experts=HeadChoice.named(draw(st.sampled_from(("plain", "auto", "gaussian_blur")))),
         precision=draw(st.sampled_from(("fp32", "int8"))),
-        payload=draw(st.sampled_from(("fp32", "fp16", "uint8"))),
+        rest=draw(st.sampled_from(rests)),
+        payload=PHOTOGRAPH if upstream else draw(st.sampled_from(PAYLOADS)),
+        upstream=upstream,
         deadline_ms=draw(st.floats(0, 1e9, exclude_min=True)),
+        on_failure=draw(st.sampled_from(ON_FAILURE)),
         promise=draw(st.sampled_from((None, promise))),
     )
 
@@ -61,6 +75,9 @@ def test_a_deployment_comes_back_from_its_file(
     assert Deployment.load(path) == deployment
     # As users count them.
     assert json.loads(path.read_text())["active"] == [branch + 1 for branch in deployment.active]
+
+
+UPSTREAM = {"artifact_id": "b" * 64, "temperature": 1.25}
 
 
 def content(**changes: Any) -> dict[str, Any]:
@@ -98,7 +115,14 @@ def content(**changes: Any) -> dict[str, Any]:
         (content(active=[1, "2"]), "is '2'; allowed is int"),
         (content(active=3), "active is 3"),
         (content(temperature="warm"), "temperature=warm: allowed are per_exit, shared, none"),
-        (content(payload="fp8"), "payload=fp8: allowed are fp32, fp16, uint8"),
+        (content(payload="fp8"), "payload=fp8: allowed are fp32, fp16, uint8, photograph"),
+        (content(rest="moon"), "rest=moon: allowed are cloud, device, nobody"),
+        (content(rest="nobody", active=[]), "nobody answers"),
+        (content(on_failure="cry"), "on_failure=cry: allowed are answer, continue"),
+        (content(upstream={"artifact_id": "b"}), "upstream has no temperature"),
+        (content(upstream=UPSTREAM), "payload=fp32 with an upstream network"),
+        (content(upstream=UPSTREAM, rest="nobody"), "leave one of them out"),
+        (content(upstream={**UPSTREAM, "temperature": 0}), "upstream.temperature=0: allowed"),
         (content(deadline_ms=0), "deadline_ms=0: allowed is a number above 0"),
         (content(deadline_ms=float("nan")), "deadline_ms=nan: allowed is"),
         (
@@ -146,6 +170,11 @@ def test_a_deployment_is_for_one_artifact_and_its_branches(tmp_path: Path) -> No
     for active in ([3], [2, 1], [0], [1, 1]):
         with pytest.raises(EennError, match="allowed is an ascending choice of 1, 2"):
             written(tmp_path, active=active).check(manifest)
+    # With an upstream network the artifact's last exit may be active.
+    cascade: dict[str, Any] = {"active": [1, 3], "upstream": UPSTREAM, "payload": "photograph"}
+    written(tmp_path, **cascade).check(manifest)
+    with pytest.raises(EennError, match="allowed is an ascending choice of 1, 2, 3"):
+        written(tmp_path, **(cascade | {"active": [4]})).check(manifest)
     many = {"name": "confidence", "p_tar": [0.5, 0.5]}
     with pytest.raises(EennError, match="p_tar has 2 thresholds and the network 3 exits"):
         written(tmp_path, policy=many).check(manifest)
