@@ -132,7 +132,7 @@ def deployed_offloading(offloading: Offloading, deployment: Deployment) -> Offlo
         temperature=deployment.temperature,
         experts=deployment.experts,
         precision=deployment.precision,
-        payload=deployment.payload,
+        payload=deployment.features or offloading.payload,
         deadline_ms=deployment.deadline_ms,
     )
 
