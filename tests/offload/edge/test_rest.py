@@ -112,7 +112,7 @@ def test_many_photographs_travel_together(exported: Exported, outputs: list[Exit
     runtime = EdgeRuntime(exported.path, POLICY, ALL, Rest(photographs=here))
     results = runtime.classify(exported.images, exported.files)
     assert_as_decided(results, decide(POLICY, outputs, ALL))
-    with pytest.raises(EennError, match="0 files for 48 images.*give every image's file"):
+    with pytest.raises(EennError, match=r"0 files for 48 images.*give every image's file"):
         runtime.classify(exported.images)
 
 
