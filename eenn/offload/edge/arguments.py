@@ -9,7 +9,7 @@ from typing import NoReturn
 
 from eenn.artifact.deployment import DEADLINE_MS, Deployment
 from eenn.artifact.manifest import Manifest
-from eenn.cli import printable
+from eenn.cli import printable, written
 from eenn.exits.head_sets import HeadChoice
 from eenn.exits.policies.base import Policy, Validation
 from eenn.exits.policies.registry import POLICIES, find_policy, make_policy
@@ -131,18 +131,28 @@ def _policy(
 
 def _changes(base: Deployment, deployment: Deployment) -> str:
     """Name the fields of a deployment that flags changed, with the file's values."""
-    policies = [json.loads(own.policy.to_json()) for own in (base, deployment)]
-    changed = [
-        f"{key} {value}" for key, value in policies[0].items() if policies[1].get(key) != value
-    ]
-    if base.active != deployment.active:
-        changed.append(f"branches {base.setting.branches or 'none'}")
-    changed += [
-        f"{field} {getattr(base, field)}"
-        for field in FLAGS
-        if getattr(base, field) != getattr(deployment, field)
-    ]
-    return ", ".join(changed)
+    before, after = _fields(base), _fields(deployment)
+    # A policy may lack a setting that the file's has.
+    changed = [name for name, value in before.items() if after.get(name) != value]
+    return ", ".join(f"{name} {_readable(before[name])}" for name in changed)
+
+
+def _fields(deployment: Deployment) -> dict[str, object]:
+    """The fields that flags can change, by the names that people give them."""
+    settings = json.loads(deployment.policy.to_json())
+    names = {"name": "policy", "fallback_to": "fallback"}
+    return {
+        **{names.get(key, key): value for key, value in settings.items()},
+        "branches": deployment.setting.branches or "none",
+        **{field: getattr(deployment, field) for field in FLAGS},
+        "experts": str(deployment.experts),
+    }
+
+
+def _readable(value: object) -> str:
+    values = value if isinstance(value, list) else [value]
+    # Through %g no 10 is a 10.0; a truth value would be a number there.
+    return " ".join(f"{one:g}" if type(one) in (int, float) else written(one) for one in values)
 
 
 class _Parser(argparse.ArgumentParser):

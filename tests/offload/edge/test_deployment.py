@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from eenn.artifact.deployment import Deployment
 from eenn.exits.decide import Decisions, decide
+from eenn.exits.head_sets import HeadChoice
 from eenn.exits.policies.base import FALLBACKS, ExitProbs, Policy
 from eenn.exits.policies.registry import POLICIES, make_policy
 from eenn.offload.edge import command
@@ -161,15 +162,15 @@ def test_the_command_follows_the_file(edge: Any, deployed: Path, logits: Any) ->
 @pytest.mark.parametrize(
     ("flags", "changes"),
     [
-        (["--strict", 1], "strict 10.0"),
+        (["--strict", 1], "strict 10"),
         (["--p-tar", 0.9], "p_tar 0.4"),
         (["--active", "1,3"], "branches 1 2 3"),
         (["--first", 2], "branches 1 2 3"),
         (["--temperature", "none"], "temperature per_exit"),
-        (["--policy", "margin", "--p-tar", 0.2], "name confidence, p_tar 0.4, strict 10.0"),
-        (["--policy", "patience", "--agree", 2], "name confidence, p_tar 0.4, strict 10.0"),
-        (["--policy", "window", "--low", 0.35], "name confidence, p_tar 0.4, strict 10.0"),
-        (["--thresholds", "0.9,0.8,0.3,0", "--strict", 1], "p_tar 0.4, strict 10.0"),
+        (["--policy", "margin", "--p-tar", 0.2], "policy confidence, p_tar 0.4, strict 10"),
+        (["--policy", "patience", "--agree", 2], "policy confidence, p_tar 0.4, strict 10"),
+        (["--policy", "window", "--low", 0.35], "policy confidence, p_tar 0.4, strict 10"),
+        (["--thresholds", "0.9,0.8,0.3,0", "--strict", 1], "p_tar 0.4, strict 10"),
     ],
 )
 def test_a_flag_changes_exits_and_is_named(
@@ -178,7 +179,27 @@ def test_a_flag_changes_exits_and_is_named(
     before, _ = edge("--deployment", deployed)
     after, said = edge("--deployment", deployed, *flags)
     assert exits_of(after) != exits_of(before)
-    assert said.rstrip().endswith(f"flags in place of the file's {changes}")
+    assert said.rstrip("\n").rpartition("; ")[2] == f"flags in place of the file's {changes}"
+
+
+def test_flags_that_say_what_the_file_says_change_nothing(edge: Any, deployed: Path) -> None:
+    _, said = edge("--deployment", deployed, "--strict", 10, "--p-tar", 0.4, "--first", 3)
+    assert "in place of" not in said
+
+
+def test_lists_and_other_values_are_named_as_they_are_given(
+    edge: Any, deployed: Path, tmp_path: Path
+) -> None:
+    before = {"precision": "int8", "deadline_ms": 750.0, "experts": HeadChoice.named("auto")}
+    policy = make_policy("margin", {"p_tar": [0.9, 0.8, 0.25, 0]})
+    file = tmp_path / "each.json"
+    replace(Deployment.load(deployed), policy=policy, **before).save(file)
+    flags = ("--p-tar", 0.4, "--fallback", "most_confident", "--precision", "fp32")
+    _, said = edge("--deployment", file, *flags, "--deadline-ms", 60000, "--experts", "plain")
+    assert said.rstrip("\n").rpartition("; ")[2] == (
+        "flags in place of the file's fallback last_exit, p_tar 0.9 0.8 0.25 0, experts auto, "
+        "precision int8, deadline_ms 750"
+    )
 
 
 def test_a_fallback_changes_answers(edge: Any, deployed: Path) -> None:
