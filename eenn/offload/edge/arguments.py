@@ -7,7 +7,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import NoReturn
 
-from eenn.artifact.deployment import DEADLINE_MS, Deployment
+from eenn.artifact.deployment import DEADLINE_MS, FILE, Deployment
 from eenn.artifact.manifest import Manifest
 from eenn.cli import printable, written
 from eenn.exits.head_sets import HeadChoice
@@ -49,7 +49,8 @@ def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--deployment",
         type=Path,
         metavar="FILE",
-        help="how to use it, as evaluate.py fitted it; flags below override single settings",
+        help="how to use it, as evaluate.py fitted it; flags below override single settings "
+        f"({FILE} in the artifact's folder, if there is one)",
     )
     _add_sources(parser.add_argument_group("instead of image files"))
     _add_exits(parser.add_argument_group("when an image leaves"))
@@ -63,6 +64,8 @@ def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
         parser.error("--token-file, --ca-file and --payload are for a --cloud")
     if given.serve is not None and (given.json or given.output):
         parser.error("--json and --output are for images and --watch")
+    if given.deployment is None and (Path(given.artifact) / FILE).is_file():
+        given.deployment = Path(given.artifact) / FILE
     return given
 
 

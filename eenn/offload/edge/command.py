@@ -49,14 +49,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _run(given: argparse.Namespace) -> int:
+    if given.serve is not None:
+        return _serve(given)
+    with _opened(given, _tell) as (_, runtime):
+        return _classify(given, runtime)
+
+
+@contextmanager
+def _opened(
+    given: argparse.Namespace, say: Callable[[str], None]
+) -> Iterator[tuple[Deployment, EdgeRuntime]]:
+    """Settle the deployment and say which it is; open all that it needs to answer."""
     manifest = read_manifest(given.artifact)
     deployment, said = deployment_of(given, manifest)
-    _tell(said)
-    with _cloud(given, manifest, deployment) as cloud:
-        runtime = _runtime(given, deployment, cloud)
-        if given.serve is not None:
-            return _serve(given, deployment, runtime)
-        return _classify(given, runtime)
+    say(said)
+    with _cloud(given, manifest, deployment, say) as cloud:
+        yield deployment, _runtime(given, deployment, cloud)
 
 
 def _classify(given: argparse.Namespace, runtime: EdgeRuntime) -> int:
@@ -159,18 +167,11 @@ def _tell(message: str) -> None:
         print(printable(message), file=sys.stderr, flush=True)
 
 
-def _serve(given: argparse.Namespace, deployment: Deployment, runtime: EdgeRuntime) -> int:
-    from eenn.offload.edge.server import EdgeServer
+def _serve(given: argparse.Namespace) -> int:
+    from eenn.offload.edge.reload import following
 
-    setting = deployment.setting
-    settings = {
-        "policy": setting.name,
-        setting.knob: setting.value,
-        "experts": str(deployment.experts),
-        "precision": deployment.precision,
-        "deadline_ms": deployment.deadline_ms,
-    }
-    with EdgeServer(given.host, given.serve, runtime, settings) as server:
+    opening = partial(_opened, given)
+    with following(given.deployment, opening, given.host, given.serve, _tell) as server:
         print(f"listening on {server.url}", flush=True)
         server.serve_forever()
     return 0
@@ -192,7 +193,10 @@ def _runtime(given: argparse.Namespace, deployment: Deployment, cloud: Cloud | N
 
 @contextmanager
 def _cloud(
-    given: argparse.Namespace, manifest: Manifest, deployment: Deployment
+    given: argparse.Namespace,
+    manifest: Manifest,
+    deployment: Deployment,
+    say: Callable[[str], None],
 ) -> Iterator[Cloud | None]:
     """The cloud that the command line names; if it cannot be asked now, that is said once."""
     if given.cloud is None:
@@ -212,7 +216,7 @@ def _cloud(
             deadline = time.monotonic() + deployment.deadline_ms / 1e3
             cloud.check(deadline, asked_for(manifest, deployment.experts))
         except OffloadError as error:
-            _tell(f"warning: {error}; the edge answers meanwhile")
+            say(f"warning: {error}; the edge answers meanwhile")
         yield cloud
 
 
