@@ -119,8 +119,11 @@ def _shown(deployment: Deployment) -> JsonObject:
         "temperature": deployment.temperature,
         "experts": str(deployment.experts),
         "precision": deployment.precision,
+        "rest": deployment.rest,
         "payload": deployment.payload,
+        "upstream": None if deployment.upstream is None else deployment.upstream.artifact_id,
         "deadline_ms": deployment.deadline_ms,
+        "on_failure": deployment.on_failure,
     }
 
 

@@ -149,10 +149,9 @@ class EdgeServer(ConnectionServer):
             UnreadableImage, OffloadError: see `EdgeRuntime.classify_file`.
         """
         with self._lock:
-            runtime = self._served.runtime
-            result = runtime.classify_file(image)
+            result = self._served.runtime.classify_file(image)
             self._answered[place_of(result)] += 1
-            return as_json(result, runtime)
+            return as_json(result)
 
     def health(self) -> dict[str, Json]:
         """What runs here, and counters since the start; it waits for no image."""
@@ -164,7 +163,7 @@ class EdgeServer(ConnectionServer):
             "classes": len(runtime.manifest.classes),
             "exits": runtime.branches + 1,
             "active": [branch + 1 for branch in runtime.active],
-            "cloud": runtime.cloud is not None,
+            "cloud": runtime.rest is not None and not runtime.rest.on_device,
             **settings,
             "least_confidence": None if math.isnan(least) else least,
             "max_body_bytes": MAX_BODY_BYTES,

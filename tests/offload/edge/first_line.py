@@ -7,7 +7,7 @@ def after_first_line(stderr: str, origin: str = DEFAULTS) -> str:
     """Take the first line, which has to be that one and whole, from what was said."""
     first, end, rest = stderr.partition("\n")
     assert first.startswith(f"{origin}: ")
-    assert "deadline" in first
+    assert ", precision " in first
     assert first.isprintable()
     assert end == "\n"
     return rest

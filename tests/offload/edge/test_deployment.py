@@ -222,8 +222,8 @@ def test_without_a_file_the_defaults_are_said(edge: Any) -> None:
     _, said = edge()
     assert said == (
         "no --deployment, so by default: confidence, p_tar 0.8, fallback last_exit, "
-        "branches 1 2 3, temperature per_exit, experts plain, precision fp32, payload fp32, "
-        "deadline 500 ms\n"
+        "branches 1 2 3, temperature per_exit, experts plain, precision fp32, no --cloud, so the "
+        "last active branch answers\n"
     )
 
 

@@ -149,7 +149,7 @@ def expected(
         temperature=deployment.temperature,
     )  # fmt: skip
     files = exported.files[:PHOTOS]
-    return [decided(as_json(runtime.classify_file(file), runtime)) for file in files]
+    return [decided(as_json(runtime.classify_file(file))) for file in files]
 
 
 def decided(answer: dict[str, Any]) -> dict[str, Any]:
