@@ -121,7 +121,7 @@ def _shown(deployment: Deployment) -> JsonObject:
         "precision": deployment.precision,
         "rest": deployment.rest,
         "payload": deployment.payload,
-        "upstream": str(deployment.upstream or "none"),
+        "upstream": None if deployment.upstream is None else deployment.upstream.artifact_id,
         "deadline_ms": deployment.deadline_ms,
         "on_failure": deployment.on_failure,
     }

@@ -8,13 +8,13 @@ from pathlib import Path
 
 from eenn.artifact.deployment import CLOUD, NOBODY, Deployment, Upstream
 from eenn.artifact.manifest import Manifest, check_classes, read_manifest
-from eenn.cli import written
 from eenn.errors import EennError
 from eenn.exits.policies.base import Policy, Validation
 from eenn.exits.policies.registry import find_policy, make_policy
 from eenn.exits.policies.threshold import DEFAULT
 from eenn.exits.settings import ActiveBranches
 from eenn.offload.edge.arguments import FLAGS, SETTINGS
+from eenn.offload.edge.changes import changed_fields
 
 UPSTREAM = "upstream"  # the folder of an upstream network inside an exported one
 
@@ -50,7 +50,7 @@ def deployment_of(given: argparse.Namespace, manifest: Manifest) -> tuple[Deploy
         f"{deployment.experts}, precision {deployment.precision}, {_rest_text(given, deployment)}"
     )
     if given.deployment is not None and deployment != base:
-        said += f"; flags in place of the file's {_changes(base, deployment)}"
+        said += f"; flags in place of the file's {changed_fields(base, deployment, FLAGS)}"
     return deployment, said
 
 
@@ -138,30 +138,3 @@ def _policy(
     defaults = {knob.name: knob.default} if knob is not None else {}
     validation = Validation(manifest.validation_accuracy)
     return make_policy(name, {**defaults, **settings, **flags}, validation)
-
-
-def _changes(base: Deployment, deployment: Deployment) -> str:
-    """Name the fields of a deployment that flags changed, with the file's values."""
-    before, after = _fields(base), _fields(deployment)
-    # A policy may lack a setting that the file's has.
-    changed = [name for name, value in before.items() if after.get(name) != value]
-    return ", ".join(f"{name} {_readable(before[name])}" for name in changed)
-
-
-def _fields(deployment: Deployment) -> dict[str, object]:
-    """The fields that flags can change, by the names that people give them."""
-    settings = json.loads(deployment.policy.to_json())
-    names = {"name": "policy", "fallback_to": "fallback"}
-    return {
-        **{names.get(key, key): value for key, value in settings.items()},
-        "branches": deployment.setting.branches or "none",
-        **{field: getattr(deployment, field) for field in FLAGS},
-        "experts": str(deployment.experts),
-        "upstream": str(deployment.upstream or "none"),
-    }
-
-
-def _readable(value: object) -> str:
-    values = value if isinstance(value, list) else [value]
-    # Through %g no 10 is a 10.0; a truth value would be a number there.
-    return " ".join(f"{one:g}" if type(one) in (int, float) else written(one) for one in values)
