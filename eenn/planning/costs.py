@@ -90,7 +90,7 @@ class Link:
                 "above 0 and a round-trip time of 0 or more"
             )
 
-    def latency_ms(self, payload_bytes: int) -> float:
+    def latency_ms(self, payload_bytes: float) -> float:
         """Round trip of a request of that size; the reply of a few bytes rides on it."""
         return self.rtt_ms + payload_bytes * 8e-3 / self.bandwidth_mbps
 
