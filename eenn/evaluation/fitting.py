@@ -8,7 +8,7 @@ import numpy as np
 
 from eenn.errors import EennError, require_numbers
 from eenn.evaluation.grid import Case, Decided, by_policy
-from eenn.exits.decide import Decisions, decide
+from eenn.exits.decide import Decisions
 from eenn.exits.policies.base import Bools, Floats, Policy, Validation
 from eenn.exits.policies.registry import find_policy
 from eenn.exits.settings import Setting, Swept
@@ -124,7 +124,7 @@ class Fitted:
 
     def observed(self, case: Case) -> "Fitted":
         """Observe the risk on samples that the knob was not fitted to."""
-        wrong = decide(self.policy, case.outputs, self.active).label != case.labels
+        wrong = case.decide(self.policy, self.active).label != case.labels
         risk = float((wrong & (case.outputs[-1].prediction == case.labels)).mean())
         bound = risk_upper_bound(risk, len(case.labels), self.goal.delta, self.goal.method)
         return replace(self, risk=Risk(risk, float(bound)))
@@ -208,7 +208,7 @@ class _Tried(NamedTuple):
 
 def _tried(goal: Goal, case: Case, policies: Sequence[Policy], active: tuple[int, ...]) -> _Tried:
     """Try candidates on the validation samples."""
-    decisions = [decide(policy, case.outputs, active) for policy in policies]
+    decisions = [case.decide(policy, active) for policy in policies]
     correct = np.stack([decision.label == case.labels for decision in decisions])
     reference = case.outputs[-1].prediction == case.labels
     samples = len(reference)

@@ -6,9 +6,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from eenn.artifact.deployment import CLOUD, DEVICE, NOBODY
 from eenn.errors import EennError, require_numbers
 from eenn.evaluation.rows import ExitTaken, Network, Point
-from eenn.exits.decide import Decisions, decide, last_exit, oracle
+from eenn.exits.decide import Decisions, decide, last_exit, on_device, oracle
 from eenn.exits.policies.base import ExitProbs, Ints, KnobValue, Outputs, Policy, Validation
 from eenn.exits.policies.registry import POLICIES
 from eenn.exits.policies.threshold import CURVE, baseline_rule
@@ -47,6 +48,7 @@ class Case:
     Args:
         outputs: every exit's calibrated probabilities, in order.
         labels: int (samples,).
+        rest: who answers what no active branch accepts, as of `Deployment`.
     """
 
     network: Network
@@ -55,6 +57,12 @@ class Case:
     labels: Ints
     costs: CostModel
     service: Service
+    rest: str = CLOUD
+
+    def decide(self, policy: Policy, active: tuple[int, ...]) -> Decisions:
+        """Decide by one policy over one set of active branches."""
+        decisions = decide(policy, self.outputs, active, cloud=self.rest != NOBODY)
+        return on_device(decisions) if self.rest == DEVICE else decisions
 
 
 class Decided(NamedTuple):
@@ -105,7 +113,7 @@ def by_policies(
 
 def by_policy(case: Case, policy: Policy, active: tuple[int, ...]) -> Decided:
     """Decide by one policy over one set of active branches."""
-    decisions = decide(policy, case.outputs, active)
+    decisions = case.decide(policy, active)
     return Decided(Setting(policy, active), decisions, policy.promised_accuracy)
 
 

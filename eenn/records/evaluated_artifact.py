@@ -131,6 +131,11 @@ class EvaluatedArtifact:
                 seed_of(source.content_hashes[sample]),
             )
 
+    @cached_property
+    def photograph_bytes(self) -> float:
+        """Mean size of the files of validation photographs."""
+        return float(np.mean([len(photo.file) for photo in self.photos("val")]))
+
     def check_images(self) -> None:
         """Open the images.
 

@@ -2,11 +2,14 @@
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
+from eenn.artifact.deployment import CLOUD, PHOTOGRAPH, Upstream
 from eenn.artifact.deployment import FILE as DEPLOYMENT
 from eenn.errors import EennError, require_numbers
 from eenn.evaluation.answers import answers, check_experts, costs
+from eenn.evaluation.cascades import cascade_costs, cascaded, check_upstream
 from eenn.evaluation.exit_metrics import exit_quality
 from eenn.evaluation.fitting import Fitted, Goal, fit
 from eenn.evaluation.grid import (
@@ -22,10 +25,11 @@ from eenn.evaluation.grid import (
 )
 from eenn.evaluation.promises import best_of, deployment_of
 from eenn.evaluation.rows import ExitTaken, Network, Point, Results
-from eenn.exits.head_sets import DEPLOYED, HeadChoice
+from eenn.exits.head_sets import DEPLOYED, PLAIN_HEADS, HeadChoice
 from eenn.exits.policies.base import KnobValue, Validation
 from eenn.exits.settings import ActiveBranches, Baseline, Swept
 from eenn.files import Json
+from eenn.offload.protocol.codecs import BYTES_OF
 from eenn.planning.costs import CostModel, Link
 from eenn.records.evaluated_artifact import EvaluatedArtifact
 from eenn.records.records import ExitRecords
@@ -58,6 +62,8 @@ class Evaluation:
         temperature: `per_exit`, `shared` or `none`.
         experts: who answers.
         goal: what a knob is fitted to on the validation split at level 0, or None.
+        upstream: a network that answers from the photograph what no active branch accepts.
+        rest, payload: as of `Deployment`.
 
     Raises:
         EennError: nothing to compute, a level twice, or a fit reported on what it was fitted to.
@@ -74,6 +80,9 @@ class Evaluation:
     link: Link
     service: Service
     goal: Goal | None
+    upstream: EvaluatedArtifact | None = None
+    rest: str = CLOUD
+    payload: str = "fp32"
 
     def __post_init__(self) -> None:
         if not self.p_tars:
@@ -97,7 +106,7 @@ def run_evaluation(
     Raises:
         EennError: the same artifact twice.
     """
-    named = with_names(artifacts)
+    named = with_names(artifacts, evaluation.upstream)
     results, fitted, unmet = evaluate(named, evaluation)
     for line in unmet:
         log.warning("%s", line)
@@ -155,12 +164,25 @@ def _deployed(
         for name, artifact in named
         if (name, artifact.split.seed) == (network.network, network.seed)
     )
-    deployment = deployment_of(chosen, manifest.id, evaluation.temperature, evaluation.experts)
+    deployment = replace(
+        deployment_of(chosen, manifest.id, evaluation.temperature, evaluation.experts),
+        **_rest_of(evaluation),
+    )
     path = run.directory / DEPLOYMENT
     deployment.save(path)
     setting = deployment.setting
     way = f"{setting.policy_text}, branches {setting.branches}"
     return f"deployment: {path}\n{way} of {manifest.path}; {deployment.promise}"
+
+
+def _rest_of(evaluation: Evaluation) -> dict[str, Any]:
+    """Name the rest that an evaluation has, as fields of `Deployment`."""
+    if evaluation.upstream is None:
+        return {"rest": evaluation.rest, "payload": evaluation.payload}
+    manifest = evaluation.upstream.manifest
+    temperature = manifest.temperatures.chosen(evaluation.temperature)[-1]
+    upstream = Upstream(manifest.id, temperature)
+    return {"rest": evaluation.rest, "payload": PHOTOGRAPH, "upstream": upstream}
 
 
 def described(artifacts: Sequence[EvaluatedArtifact], evaluation: Evaluation) -> dict[str, Json]:
@@ -174,8 +196,18 @@ def described(artifacts: Sequence[EvaluatedArtifact], evaluation: Evaluation) ->
     }
 
 
-def with_names(artifacts: Sequence[EvaluatedArtifact]) -> list[tuple[str, EvaluatedArtifact]]:
-    """Name every artifact, alike where they differ in nothing but their seed."""
+def with_names(
+    artifacts: Sequence[EvaluatedArtifact], upstream: EvaluatedArtifact | None = None
+) -> list[tuple[str, EvaluatedArtifact]]:
+    """Name every artifact, alike where they differ in nothing but their seed.
+
+    Args:
+        upstream: the network that answers the rest, where that is another one.
+    """
+    then = ""
+    if upstream is not None:
+        size = upstream.manifest.preprocessing.input_size
+        then = f", then {upstream.branches} branches at {size} px"
     short = [
         f"{each.branches} branches" if each.branches else "conventional network"
         for each in artifacts
@@ -184,7 +216,7 @@ def with_names(artifacts: Sequence[EvaluatedArtifact]) -> list[tuple[str, Evalua
     for name, artifact in zip(short, artifacts, strict=True):
         details.setdefault(name, set()).add(artifact.details)
     return [
-        (name if len(details[name]) == 1 else f"{name}, {artifact.details}", artifact)
+        (f"{name if len(details[name]) == 1 else f'{name}, {artifact.details}'}{then}", artifact)
         for name, artifact in zip(short, artifacts, strict=True)
     ]
 
@@ -224,14 +256,17 @@ class _Evaluated:
     def __init__(self, name: str, artifact: EvaluatedArtifact, evaluation: Evaluation) -> None:
         self.artifact, self.evaluation = artifact, evaluation
         self.unmet: list[str] = []
+        upstream, accuracy = evaluation.upstream, artifact.manifest.validation_accuracy
+        branches = artifact.branches
+        if upstream is not None:
+            check_upstream(artifact, upstream)
+            accuracy = (*accuracy, upstream.manifest.validation_accuracy[-1])
+            branches += 1
         self.network = Network(name, artifact.branches, artifact.split.seed)
-        self.spent: CostModel = costs(artifact, evaluation.link, evaluation.experts)
-        self.actives = evaluation.active.sets(artifact.branches) if artifact.branches else []
+        self.spent = _spent(artifact, evaluation)
+        self.actives = evaluation.active.sets(branches) if branches else []
         self.largest = max(self.actives, key=len, default=())
-        self.validation = Validation(
-            artifact.manifest.validation_accuracy,
-            lambda: exit_outputs(*self._answers("val", 0)),
-        )
+        self.validation = Validation(accuracy, lambda: exit_outputs(*self._answers("val", 0)))
 
     def add_to(self, results: Results) -> list[Fitted]:
         """Add the rows of all levels; gives the fitted policies."""
@@ -269,7 +304,14 @@ class _Evaluated:
                     self.unmet.append(f"{self.network.network}, branches {shown}: {error}")
 
     def _answers(self, split: str, level: float) -> tuple[ExitRecords, tuple[float, ...]]:
-        return answers_of(self.artifact, self.evaluation, split, level)
+        found, evaluation = (
+            answers_of(self.artifact, self.evaluation, split, level),
+            self.evaluation,
+        )
+        if evaluation.upstream is None:
+            return found
+        plain = replace(evaluation, experts=PLAIN_HEADS)
+        return cascaded(found, answers_of(evaluation.upstream, plain, split, level))
 
     def _case(self, records: ExitRecords, temperatures: Sequence[float], level: float) -> Case:
         outputs = exit_outputs(records, temperatures)
@@ -280,6 +322,7 @@ class _Evaluated:
             outputs.labels,
             self.spent,
             self.evaluation.service,
+            self.evaluation.rest,
         )
 
     def _point(self, case: Case, decided: Decided) -> Point:
@@ -289,6 +332,19 @@ class _Evaluated:
 
     def _exits(self, case: Case, decided: Decided) -> list[ExitTaken]:
         return exits_taken(case, decided, decided.setting.active == self.largest)
+
+
+def _spent(artifact: EvaluatedArtifact, evaluation: Evaluation) -> CostModel:
+    """Model what answers cost, with the rest where and from what the evaluation has it."""
+    spent = costs(artifact, evaluation.link, evaluation.experts)
+    upstream, photographs = evaluation.upstream, evaluation.payload == PHOTOGRAPH
+    if upstream is None and not photographs:
+        share = BYTES_OF[evaluation.payload] / BYTES_OF["fp32"]
+        features = (share * size for size in spent.payload_bytes[1:])
+        return replace(spent, payload_bytes=(spent.payload_bytes[0], *features))
+    theirs = costs(upstream, evaluation.link, PLAIN_HEADS) if upstream else None
+    sent = artifact.photograph_bytes if evaluation.rest == CLOUD else 0.0
+    return cascade_costs(spent, theirs, sent)
 
 
 def answers_of(

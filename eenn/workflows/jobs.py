@@ -38,6 +38,9 @@ def evaluate_job(job: Job[EvaluateSettings], policy_settings: PolicySettings) ->
         for artifact in artifacts:
             deployment.check(artifact.manifest)
         evaluation = deployed_evaluation(evaluation, deployment)
+    if settings.upstream is not None:
+        upstream = open_artifact(settings.upstream, settings.images)
+        evaluation = replace(evaluation, upstream=upstream)
     run = run_of(job, artifacts)
     if settings.distortions is None:
         run_evaluation(run, artifacts, evaluation)
@@ -119,6 +122,8 @@ def deployed_evaluation(evaluation: Evaluation, deployment: Deployment) -> Evalu
         active=_active_of(deployment),
         temperature=deployment.temperature,
         experts=deployment.experts,
+        rest=deployment.rest,
+        payload=deployment.payload,
     )
 
 
@@ -132,7 +137,7 @@ def deployed_offloading(offloading: Offloading, deployment: Deployment) -> Offlo
         temperature=deployment.temperature,
         experts=deployment.experts,
         precision=deployment.precision,
-        payload=deployment.payload,
+        payload=deployment.features or offloading.payload,
         deadline_ms=deployment.deadline_ms,
     )
 

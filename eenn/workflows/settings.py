@@ -207,6 +207,7 @@ class EvaluateSettings(_Measured):
     """
 
     artifact: str | tuple[str, ...]
+    upstream: str | None
     temperature: str
     experts: str | tuple[str, ...]
     distortion: DistortionSettings | None
