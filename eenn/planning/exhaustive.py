@@ -14,6 +14,7 @@ import numpy as np
 from eenn.errors import EennError
 from eenn.exits.decide import Decisions, decide
 from eenn.exits.policies.base import KnobValue, Outputs, Policy
+from eenn.exits.policies.threshold import baseline_rule
 from eenn.exits.rests import CLOUD, DEVICE, NOBODY, PHOTOGRAPH
 from eenn.exits.settings import Setting
 from eenn.planning.costs import split_point
@@ -22,6 +23,10 @@ from eenn.planning.times import Onward, Times
 MAX_SLOWDOWN = 100.0
 # How much stricter inner exits are than the last active branch.
 STRICT = (1.0, 3.0, 10.0)
+
+
+# Decides where no branch is active: the last exit answers whatever it says.
+WITHOUT_BRANCHES = baseline_rule(1.0)
 
 
 class NoPlan(EennError):
@@ -79,7 +84,7 @@ def plan(
 
     Args:
         outputs: calibrated probabilities of every exit, and labels, of samples like those to come.
-        policies: to choose from; without an active branch the first stands for all.
+        policies: to choose from; those that do not fit the network are left out.
         cascade: the same with one exit more, that of the upstream network that `times` has.
     """
     plans: list[Plan] = []
@@ -88,8 +93,7 @@ def plan(
         plans += _priced(times, outputs, policy, active, times.onwards(cut))
     if cascade is not None:
         exits = len(cascade.exits) - 1
-        fitting = [policy for policy in policies if _fits(policy, exits)]
-        for policy, active in _choices(fitting, exits):
+        for policy, active in _choices(policies, exits):
             onwards = [Onward(CLOUD, PHOTOGRAPH, upstream=True)]
             if active:
                 onwards.append(Onward(DEVICE, upstream=True))
@@ -156,10 +160,10 @@ def slower_edges(times: Times, ways: Mapping[str, tuple[Decisions, Onward]]) -> 
 
 def _choices(policies: Sequence[Policy], exits: int) -> Iterator[tuple[Policy, tuple[int, ...]]]:
     """Go through every set of that many exits, and every policy where the set has any."""
-    every = range(exits)
+    every, fitting = range(exits), [policy for policy in policies if _fits(policy, exits)]
     sets = chain.from_iterable(combinations(every, size) for size in range(exits + 1))
     for active in sets:
-        for policy in policies if active else policies[:1]:
+        for policy in fitting if active else [WITHOUT_BRANCHES]:
             yield policy, active
 
 

@@ -98,6 +98,11 @@ class Times:
             sent = self._request(split_point(decisions), onward).sent_bytes
         return np.where(self._left(decisions), sent, 0.0)
 
+    def request_ms(self, request: RequestCost) -> float:
+        """Predict the milliseconds from the question to the answer, the link included."""
+        on_link_ms = self.link.latency_ms(request.sent_bytes)
+        return request.codec_ms + on_link_ms + request.cloud_ms
+
     def onwards(self, cut: int) -> list[Onward]:
         """List what can become of an image behind a split point, without another network."""
         found = [Onward(CLOUD, payload) for at, payload in self.requests if at == cut]
@@ -163,9 +168,7 @@ class Times:
         if onward.rest == NOBODY:
             return 0.0
         if onward.rest == CLOUD:
-            request = self._request(cut, onward)
-            on_link_ms = self.link.latency_ms(request.sent_bytes)
-            return request.codec_ms + on_link_ms + request.cloud_ms
+            return self.request_ms(self._request(cut, onward))
         if onward.upstream:
             assert self.upstream is not None
             return self.upstream.device_ms

@@ -26,7 +26,7 @@ from eenn.exits.policies.base import Bools, ExitProbs
 from eenn.exits.policies.threshold import Confidence
 from eenn.exits.rests import PHOTOGRAPH
 from eenn.offload.client.http_cloud import Exchange, HttpCloud
-from eenn.offload.edge.clouds import Cloud, LocalCloud
+from eenn.offload.edge.clouds import LocalCloud, Rest
 from eenn.offload.edge.runtime import EdgeRuntime
 from eenn.offload.graphs.index import Graphs
 from eenn.offload.protocol.errors import OffloadError
@@ -109,7 +109,7 @@ class Meter:
     ) -> None:
         path, branches = graphs.manifest.path, len(graphs.manifest.exits) - 1
         self._clouds, self._check_cloud = clouds, check_cloud
-        self._device = LocalCloud(path, precision, slowdown=slowdown)
+        self._device = Rest(LocalCloud(path, precision, slowdown=slowdown))
         # Every stage is the last of one of them, behind all the stages that can come before it.
         chains = [
             (*range(1, start + 1), stop) for stop in range(1, branches + 1) for start in range(stop)
@@ -124,7 +124,7 @@ class Meter:
         self._upstream: tuple[EdgeRuntime, HttpCloud] | None = None
         if upstream is not None:
             there, cloud = upstream
-            rest = LocalCloud(there, precision, slowdown=slowdown)
+            rest = Rest(LocalCloud(there, precision, slowdown=slowdown))
             whole = EdgeRuntime(there, _Onwards(), (), rest, precision, slowdown=slowdown)
             self._upstream = whole, cloud
 
@@ -135,7 +135,7 @@ class Meter:
             OffloadError: the cloud cannot be asked.
         """
         found: list[Passage | None] = []
-        rests: dict[str, Cloud] = {"": self._device, **self._clouds}
+        rests = {"": self._device, **{own: Rest(cloud) for own, cloud in self._clouds.items()}}
         # Every photograph goes at least once, as they differ in what preprocessing takes.
         visits = -(-len(photos) // (len(self._chains) * len(rests)))
         turn = cycle(photos)
@@ -158,7 +158,7 @@ class Meter:
         runtime: EdgeRuntime,
         ends: tuple[int, ...],
         payload: str,
-        rest: Cloud | None,
+        rest: Rest | None,
     ) -> Passage | None:
         """Send a photograph through a chain; gives nothing where the cloud did not answer.
 
@@ -166,7 +166,7 @@ class Meter:
             rest: takes the place of the runtime's own.
         """
         if rest is not None:
-            runtime.cloud = rest
+            runtime.rest = rest
         try:
             result = runtime.classify_file(io.BytesIO(photo.file))
         except OffloadError:

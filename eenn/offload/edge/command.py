@@ -17,10 +17,11 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext, supp
 from functools import partial
 from pathlib import Path
 
-from eenn.artifact.deployment import CONTINUE, DEVICE, Deployment
+from eenn.artifact.deployment import CONTINUE, Deployment
 from eenn.artifact.manifest import Manifest, read_manifest
 from eenn.cli import one_line_errors, printable
 from eenn.errors import EennError
+from eenn.exits.rests import DEVICE
 from eenn.offload.edge.answers import AnswerFile, as_json, as_line
 from eenn.offload.edge.arguments import deployment_of, parsed, upstream_path
 from eenn.offload.edge.clouds import LocalCloud, Rest
