@@ -72,6 +72,9 @@ class Upstream:
                 f"upstream.temperature={self.temperature:g}: allowed is a number above 0"
             )
 
+    def __str__(self) -> str:
+        return f"artifact {self.artifact_id:.12}"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Deployment:
@@ -127,8 +130,6 @@ class Deployment:
                 f"payload={self.payload} with an upstream network in the cloud: allowed is "
                 f"{PHOTOGRAPH}, as features of one network mean nothing to another"
             )
-        if self.upstream and self.rest == NOBODY:
-            raise EennError(f"rest={NOBODY} with an upstream network: leave one of them out")
         if self.rest == NOBODY and not self.active:
             raise EennError(f"rest={NOBODY} without an active branch: nobody answers")
 

@@ -33,16 +33,15 @@ PolicySettings = Callable[[str], Mapping[str, object]]
 def evaluate_job(job: Job[EvaluateSettings], policy_settings: PolicySettings) -> None:
     """Evaluate the job's artifacts, at the levels of one kind of distortion or of several."""
     settings = job.settings
-    evaluation = evaluation_of(settings, policy_settings)
+    evaluation, deployment = evaluation_of(settings, policy_settings), None
     artifacts = [open_artifact(path, settings.images) for path in several(settings.artifact)]
     if settings.deployment is not None:
         deployment = Deployment.load(Path(settings.deployment))
         for artifact in artifacts:
             deployment.check(artifact.manifest)
         evaluation = deployed_evaluation(evaluation, deployment)
-    if settings.upstream is not None:
-        upstream = open_artifact(settings.upstream, settings.images)
-        evaluation = replace(evaluation, upstream=upstream)
+    upstream = upstream_of(settings, deployment)
+    evaluation = replace(evaluation, upstream=upstream)
     run = run_of(job, artifacts)
     if settings.distortions is None:
         run_evaluation(run, artifacts, evaluation)
@@ -144,6 +143,32 @@ def evaluation_of(settings: EvaluateSettings, policy_settings: PolicySettings) -
         service=Service(settings.deadline_ms, settings.batch_size),
         goal=goal,
     )
+
+
+def upstream_of(
+    settings: EvaluateSettings, deployment: Deployment | None
+) -> EvaluatedArtifact | None:
+    """Open the upstream network that settings name, which is the one that a deployment names.
+
+    Raises:
+        EennError: it is another one, or only one of the two names one.
+    """
+    meant = deployment and deployment.upstream
+    if settings.upstream is None:
+        if meant:
+            raise EennError(
+                f"the deployment passes images on to artifact {meant.artifact_id:.12}; give "
+                "upstream=DIR, where that lies"
+            )
+        return None
+    found = open_artifact(settings.upstream, settings.images)
+    if deployment and (not meant or meant.artifact_id != found.manifest.id):
+        named = f"artifact {meant.artifact_id:.12}" if meant else "no upstream network"
+        raise EennError(
+            f"upstream={settings.upstream} is artifact {found.manifest.id:.12} and the deployment "
+            f"names {named}; give the one that it names, or leave upstream out"
+        )
+    return found
 
 
 def deployed_evaluation(evaluation: Evaluation, deployment: Deployment) -> Evaluation:

@@ -10,6 +10,7 @@ from typing import NoReturn
 from eenn.artifact.deployment import (
     ANSWER,
     DEADLINE_MS,
+    NOBODY,
     ON_FAILURE,
     PAYLOADS,
     Deployment,
@@ -77,8 +78,8 @@ def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     given = parser.parse_args(arguments)
     if bool(given.images) + (given.watch is not None) + (given.serve is not None) != 1:
         parser.error("give image files, or --watch DIR, or --serve PORT")
-    if given.cloud is None and (given.token_file or given.ca_file or given.payload):
-        parser.error("--token-file, --ca-file and --payload are for a --cloud")
+    if given.cloud is None and (given.token_file or given.ca_file):
+        parser.error("--token-file and --ca-file are for a --cloud")
     if given.serve is not None and (given.json or given.output):
         parser.error("--json and --output are for images and --watch")
     return given
@@ -144,7 +145,9 @@ def upstream_path(given: argparse.Namespace, manifest: Manifest, upstream: Upstr
 def _rest_text(given: argparse.Namespace, deployment: Deployment) -> str:
     """Say who answers the rest, and from what."""
     upstream = deployment.upstream
-    network = f" by artifact {upstream.artifact_id:.12}" if upstream else ""
+    network = f" by {upstream}" if upstream else ""
+    if deployment.rest == NOBODY:
+        return f"rest {NOBODY}"
     if deployment.rest != CLOUD:
         return f"rest {deployment.rest}{network}"
     if given.cloud is None:

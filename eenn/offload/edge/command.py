@@ -178,7 +178,7 @@ def _serve(given: argparse.Namespace, deployment: Deployment, runtime: EdgeRunti
     return 0
 
 
-def _runtime(given: argparse.Namespace, deployment: Deployment, rest: Rest | None) -> EdgeRuntime:
+def _runtime(given: argparse.Namespace, deployment: Deployment, rest: Rest) -> EdgeRuntime:
     return EdgeRuntime(
         given.artifact,
         deployment.policy,
@@ -193,48 +193,43 @@ def _runtime(given: argparse.Namespace, deployment: Deployment, rest: Rest | Non
 
 
 @contextmanager
-def _rest(
-    given: argparse.Namespace, manifest: Manifest, deployment: Deployment
-) -> Iterator[Rest | None]:
+def _rest(given: argparse.Namespace, manifest: Manifest, deployment: Deployment) -> Iterator[Rest]:
     """Open whoever answers what no branch accepts; a cloud that cannot be asked now is told."""
     upstream = deployment.upstream
+    temperature = upstream.temperature if upstream else None
     if deployment.rest == DEVICE:
         path = manifest.path if upstream is None else upstream_path(given, manifest, upstream)
         here = LocalCloud(path, deployment.precision, given.threads)
         if upstream is None:
             yield Rest(here, on_device=True)
         else:
-            yield Rest(photographs=here, temperature=upstream.temperature, on_device=True)
+            yield Rest(photographs=here, temperature=temperature, on_device=True)
         return
     if given.cloud is None:
-        yield None
+        yield Rest(temperature=temperature)
         return
     from eenn.offload.client.http_cloud import HttpCloud
 
     token = given.token_file.read_text().strip() if given.token_file else None
-    features = deployment.features
+    format = deployment.features
     with HttpCloud(
         given.cloud,
         Graphs.read(manifest.path).id if upstream is None else upstream.artifact_id,
-        precision=features or "fp32",
+        precision=format or "fp32",
         token=token,
         ca_file=given.ca_file,
     ) as cloud:
         try:
             deadline = time.monotonic() + deployment.deadline_ms / 1e3
-            models = models_of(manifest, deployment.experts) if features else (IMAGE_MODEL,)
+            models = models_of(manifest, deployment.experts) if format else (IMAGE_MODEL,)
             cloud.check(deadline, models)
         except OffloadError as error:
             _tell(f"warning: {error}; the edge answers meanwhile")
         standby = None
         if deployment.on_failure == CONTINUE:
             standby = LocalCloud(manifest.path, deployment.precision, given.threads)
-        yield Rest(
-            cloud if features else None,
-            None if features else cloud,
-            upstream.temperature if upstream else None,
-            standby=standby,
-        )
+        features, photographs = (cloud, None) if format else (None, cloud)
+        yield Rest(features, photographs, temperature, standby=standby)
 
 
 def _output(path: Path | None, manifest: Manifest) -> AnswerFile | AbstractContextManager[None]:

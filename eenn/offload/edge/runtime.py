@@ -84,13 +84,13 @@ class EdgeRuntime:
         graphs = Graphs.read(artifact_dir)
         self.manifest = graphs.manifest
         self._head_sets = asked_for(self.manifest, experts)
-        self.rest = rest if rest is None or isinstance(rest, Rest) else Rest(rest)
+        self.rest = rest if isinstance(rest, Rest) else Rest(rest)
         self.branches = len(self.manifest.exits) - 1
-        if self.rest and self.rest.temperature is not None:
+        if self.rest.temperature is not None:
             self.branches += 1
         self.active = check_active(active, self.branches)
         policy.check(self.branches)
-        if not self.active and rest is None:
+        if not self.active and self.rest.is_nobody:
             raise EennError("no active branch and no cloud: nobody answers; activate a branch")
         self.policy, self.deadline_ms = policy, deadline_ms
         self.slowdown = slowdown
@@ -162,7 +162,7 @@ class EdgeRuntime:
             )
         if not np.isfinite(images).all():
             raise EennError("images that are not finite; allowed is what the preprocessing gives")
-        if self.rest and self.rest.photographs and len(files) != len(images):
+        if self.rest.photographs and len(files) != len(images):
             raise EennError(
                 f"{len(files)} files for {len(images)} images; whoever answers the rest takes "
                 "photographs, so give every image's file"
@@ -200,7 +200,7 @@ class EdgeRuntime:
                 self._settle(batch, accepted, self.policy.answer(batch.seen))
         start = time.perf_counter()
         for own in batch.by_heads():
-            if self.rest is not None:
+            if not self.rest.is_nobody:
                 self._pass_on(own, self.rest, deadline, start)
             if not own.is_settled:
                 everyone = np.ones(len(own.left), bool)
@@ -219,9 +219,11 @@ class EdgeRuntime:
         Args:
             start: since when these images wait for it, of `time.perf_counter()`.
         """
+        # Behind the artifact's last exit there is nothing more to compute.
+        standby = rest.standby if self.split_point < len(self.manifest.exits) else None
         standby_s = 0.0
-        if rest.standby is not None:
-            standby_s = len(batch.left) * rest.standby.expected_s(self.split_point)
+        if standby is not None:
+            standby_s = len(batch.left) * standby.expected_s(self.split_point)
         exit = self.branches
         try:
             logits = self._asked(batch, rest, _given_up(deadline, standby_s))
@@ -231,14 +233,14 @@ class EdgeRuntime:
                 self.failures[error.cause] += len(batch.left)
             batch.failure, batch.cloud_ms = error.cause, stretched_ms(start)
             late = deadline is not None and time.monotonic() + standby_s > deadline
-            if rest.standby is None or late:
+            if standby is None or late:
                 if not batch.seen:
                     raise
                 return
             start, batch.rest_on_device = time.perf_counter(), True
             exit = len(self.manifest.exits) - 1
             heads = str(batch.heads[0])
-            logits = rest.standby.infer(batch.features, self.split_point, None, heads)
+            logits = standby.infer(batch.features, self.split_point, None, heads)
         accepted = self._look(batch, exit, logits)
         if batch.rest_on_device:
             batch.stages_ms = [*batch.stages_ms, stretched_ms(start)]
@@ -273,7 +275,7 @@ class EdgeRuntime:
         return self.policy.accept(batch.seen, exit in (self.split_point - 1, self.branches))
 
     def _temperature(self, heads: str, exit: int) -> float:
-        if exit == self.branches and self.rest and self.rest.temperature is not None:
+        if exit == self.branches and self.rest.temperature is not None:
             return self.rest.temperature
         return self._temperatures[heads][exit]
 

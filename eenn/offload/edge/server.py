@@ -145,7 +145,7 @@ class EdgeServer(ConnectionServer):
             "classes": len(runtime.manifest.classes),
             "exits": runtime.branches + 1,
             "active": [branch + 1 for branch in runtime.active],
-            "cloud": runtime.rest is not None and not runtime.rest.on_device,
+            "cloud": not (runtime.rest.is_nobody or runtime.rest.on_device),
             **self._settings,
             "least_confidence": None if math.isnan(least) else least,
             "max_body_bytes": MAX_BODY_BYTES,
