@@ -5,8 +5,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from eenn.artifact.deployment import CLOUD, PHOTOGRAPH, Upstream
 from eenn.artifact.deployment import FILE as DEPLOYMENT
+from eenn.artifact.deployment import Upstream
 from eenn.errors import EennError, require_numbers
 from eenn.evaluation.answers import answers, check_experts, costs
 from eenn.evaluation.cascades import cascade_costs, cascaded, check_upstream
@@ -27,6 +27,7 @@ from eenn.evaluation.promises import best_of, deployment_of
 from eenn.evaluation.rows import ExitTaken, Network, Point, Results
 from eenn.exits.head_sets import DEPLOYED, PLAIN_HEADS, HeadChoice
 from eenn.exits.policies.base import KnobValue, Validation
+from eenn.exits.rests import CLOUD, PHOTOGRAPH
 from eenn.exits.settings import ActiveBranches, Baseline, Swept
 from eenn.files import Json
 from eenn.offload.protocol.codecs import BYTES_OF

@@ -13,7 +13,6 @@ from eenn.artifact.deployment import (
     MAX_BYTES,
     ON_FAILURE,
     PAYLOADS,
-    PHOTOGRAPH,
     Deployment,
     Promise,
     Upstream,
@@ -23,6 +22,7 @@ from eenn.errors import EennError
 from eenn.exits.head_sets import HeadChoice
 from eenn.exits.policies.base import FALLBACKS
 from eenn.exits.policies.registry import POLICIES
+from eenn.exits.rests import PHOTOGRAPH
 from eenn.models.architecture import Exit
 from tests.exits.any_policy import any_policy
 

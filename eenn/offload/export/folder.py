@@ -14,8 +14,8 @@ from eenn.artifact.deployment import DEVICE, FILE, Deployment
 from eenn.artifact.manifest import Manifest
 from eenn.errors import EennError
 from eenn.files import new_directory, write_file
-from eenn.offload.edge.arguments import UPSTREAM, upstream_path
 from eenn.offload.edge.needed import Needed, needed_graphs, needed_of_upstream
+from eenn.offload.edge.settled import UPSTREAM, upstream_path
 from eenn.offload.graphs.index import FOLDER, INDEX, Graphs
 from eenn.run_directory import MANIFEST
 
