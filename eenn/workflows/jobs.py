@@ -6,6 +6,7 @@ from pathlib import Path
 
 from eenn.artifact.deployment import Deployment
 from eenn.errors import EennError
+from eenn.evaluation.evaluated import Evaluation
 from eenn.evaluation.fitting import Goal
 from eenn.evaluation.grid import Service
 from eenn.exits.head_sets import HeadChoice
@@ -17,9 +18,11 @@ from eenn.offload.export.report import export_artifact
 from eenn.offload.graphs.index import FOLDER
 from eenn.provenance import processor, provenance
 from eenn.records.evaluated_artifact import EvaluatedArtifact, open_artifact
+from eenn.records.opening import open_artifacts
 from eenn.run_directory import find_artifact
-from eenn.workflows.evaluate import Evaluation, run_evaluation
+from eenn.workflows.evaluate import run_evaluation
 from eenn.workflows.evaluate_experts import run_expert_evaluation
+from eenn.workflows.images import title_of
 from eenn.workflows.offload import run_offloading
 from eenn.workflows.run import Job, Run
 from eenn.workflows.settings import EvaluateSettings, OffloadSettings, several
@@ -32,7 +35,7 @@ def evaluate_job(job: Job[EvaluateSettings], policy_settings: PolicySettings) ->
     """Evaluate the job's artifacts, at the levels of one kind of distortion or of several."""
     settings = job.settings
     evaluation = evaluation_of(settings, policy_settings)
-    artifacts = [open_artifact(path, settings.images) for path in several(settings.artifact)]
+    artifacts = open_artifacts(several(settings.artifact), settings.images, settings.fit.images)
     if settings.deployment is not None:
         deployment = Deployment.load(Path(settings.deployment))
         for artifact in artifacts:
@@ -87,6 +90,7 @@ def evaluation_of(settings: EvaluateSettings, policy_settings: PolicySettings) -
             fit.minimise,
             fit.one_standard_error,
             None if fit.strict is None else several(fit.strict),
+            fit.against,
         )
     kind, levels = next(iter(settings.levels_of_kind.items()))
     return Evaluation(
@@ -203,7 +207,7 @@ def run_of(
     job: Job[EvaluateSettings] | Job[OffloadSettings], artifacts: Sequence[EvaluatedArtifact]
 ) -> Run:
     """Say where the job's results go, and their origin."""
-    titles = dict.fromkeys(artifact.title for artifact in artifacts)
+    titles = dict.fromkeys(map(title_of, artifacts))
     seeds = dict.fromkeys(str(artifact.split.seed) for artifact in artifacts)
     origin = provenance(", ".join(seeds), ", ".join(titles), f"{processor()}, 1 thread")
     return Run(

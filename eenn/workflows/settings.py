@@ -138,7 +138,11 @@ class DistortionSettings:
 
 @dataclass(frozen=True)
 class FitSettings:
-    """What thresholds are fitted to; as of `eenn.evaluation.fitting.Goal`."""
+    """What thresholds are fitted to; as of `eenn.evaluation.fitting.Goal`.
+
+    Args:
+        images: a folder in place of the validation split.
+    """
 
     goal: str | None
     limit: float | None
@@ -147,8 +151,12 @@ class FitSettings:
     strict: float | tuple[float, ...] | None
     delta: float
     method: str
+    images: str | None
+    against: str
 
     def __post_init__(self) -> None:
+        if self.goal is None and self.images is not None:
+            raise EennError(f"fit.images={self.images} without fit.goal: give a goal, or leave it")
         if self.goal is not None and self.limit is None:
             raise EennError("fit.limit=null: allowed is a number, as fit.goal is given")
 
