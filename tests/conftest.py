@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, settings
 from PIL import Image
 
 if TYPE_CHECKING:
+    from eenn.models.early_exit import EarlyExitNet
     from tests.offload.exported import Exported
 
 # Started in the background of a shell, this process would ignore it, and so those that it starts.
@@ -66,3 +67,13 @@ def exported(
     from tests.offload.exported import export_once
 
     return export_once(tmp_path_factory.getbasetemp(), write_images)
+
+
+@pytest.fixture(scope="session")
+def upstream(
+    tmp_path_factory: pytest.TempPathFactory, write_images: Callable[..., Path]
+) -> "tuple[Path, EarlyExitNet]":
+    """Another exported artifact of the same classes, and its network."""
+    from tests.offload.exported import upstream_once
+
+    return upstream_once(tmp_path_factory.getbasetemp(), write_images)

@@ -159,7 +159,7 @@ def expected(exported: Exported) -> dict[str, dict[str, Any]]:
 
 
 def answer_for(runtime: EdgeRuntime, image: bytes) -> dict[str, Any]:
-    return without_times(as_json(runtime.classify_file(BytesIO(image)), runtime))
+    return without_times(as_json(runtime.classify_file(BytesIO(image))))
 
 
 def assert_answered(answers: dict[str, dict[str, Any]], expected: dict[str, Any]) -> None:

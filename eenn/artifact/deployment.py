@@ -17,6 +17,7 @@ from eenn.exits.policies.registry import policy_from_json
 from eenn.exits.settings import Setting
 from eenn.files import Json, JsonObject, from_json, write_json
 from eenn.offload.protocol.codecs import PAYLOADS as FEATURES
+from eenn.offload.protocol.codecs import Precision
 from eenn.statistics.calibration import CHOICES
 
 FILE = "deployment.json"
@@ -137,6 +138,11 @@ class Deployment:
     def setting(self) -> Setting:
         """The way to answer."""
         return Setting(self.policy, self.active)
+
+    @property
+    def features(self) -> Precision | None:
+        """The format that the cloud is sent features in; None where it is sent photographs."""
+        return next((own for own in FEATURES if own == self.payload), None)
 
     def check(self, manifest: Manifest) -> None:
         """Check the deployment against the artifact that it is to be used with.

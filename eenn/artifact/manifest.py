@@ -235,3 +235,18 @@ def fine_tuned_path(artifact: Path, kind: str) -> Path:
 def manifest_id(manifest: JsonObject) -> str:
     """SHA-256 of a manifest that has no `id` yet."""
     return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
+
+
+def check_classes(manifest: Manifest, upstream: Manifest) -> None:
+    """Check that an upstream network has the classes of the first.
+
+    Raises:
+        EennError: it has others, or in another order.
+    """
+    if upstream.classes != manifest.classes:
+        own, others = set(manifest.classes), set(upstream.classes)
+        differing = sorted(own ^ others) or ["the order"]
+        raise EennError(
+            f"{upstream.path} has {len(others)} classes and {manifest.path} has {len(own)}; they "
+            f"differ in {', '.join(differing[:5])}; give networks of the same classes"
+        )

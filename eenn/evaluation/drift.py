@@ -63,7 +63,7 @@ def drift(
 def verdict(rows: Sequence[Drift]) -> str:
     """Say in a sentence whether there is drift, of the rows of one network and level."""
     first = rows[0]
-    held = f"{first.n} images against {first.validation_n} of validation, chance of a false alarm at most"
+    held = f"{first.n} images against {first.validation_n} of validation; false alarms at most"
     held = f"{held} {100 * LEVEL:g} %"
     found = [row.quantity for row in rows if row.drift]
     if found:

@@ -1,10 +1,12 @@
 """The rows of an evaluation: all settings of all artifacts at all levels, and what was fitted."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from eenn.artifact.deployment import CLOUD, PHOTOGRAPH
 from eenn.errors import EennError, require_numbers
 from eenn.evaluation.answers import answers, check_experts, costs
+from eenn.evaluation.cascades import cascade_costs, cascaded, check_upstream
 from eenn.evaluation.exit_metrics import exit_quality
 from eenn.evaluation.fitting import Fitted, Goal, fit
 from eenn.evaluation.grid import (
@@ -20,9 +22,10 @@ from eenn.evaluation.grid import (
     tradeoff,
 )
 from eenn.evaluation.rows import ExitTaken, Network, Point, Results
-from eenn.exits.head_sets import HeadChoice
+from eenn.exits.head_sets import PLAIN_HEADS, HeadChoice
 from eenn.exits.policies.base import KnobValue, Validation
 from eenn.exits.settings import ActiveBranches, Swept
+from eenn.offload.protocol.codecs import BYTES_OF
 from eenn.planning.costs import CostModel, Link
 from eenn.records.evaluated_artifact import FIT_FOLDER, EvaluatedArtifact, ImagesNotFound
 from eenn.records.records import FOLDER, ExitRecords
@@ -43,6 +46,8 @@ class Evaluation:
         experts: who answers.
         goal: what a knob is fitted to, at level 0, on an artifact's FIT_FOLDER or else its
             validation split; or None.
+        upstream: a network that answers from the photograph what no active branch accepts.
+        rest, payload: as of `Deployment`.
 
     Raises:
         EennError: nothing to compute, or a level twice.
@@ -59,6 +64,9 @@ class Evaluation:
     link: Link
     service: Service
     goal: Goal | None
+    upstream: EvaluatedArtifact | None = None
+    rest: str = CLOUD
+    payload: str = "fp32"
 
     def __post_init__(self) -> None:
         if not self.p_tars:
@@ -86,8 +94,18 @@ class Computed:
     unmet: list[str]
 
 
-def with_names(artifacts: Sequence[EvaluatedArtifact]) -> list[tuple[str, EvaluatedArtifact]]:
-    """Name every artifact, alike where they differ in nothing but their seed."""
+def with_names(
+    artifacts: Sequence[EvaluatedArtifact], upstream: EvaluatedArtifact | None = None
+) -> list[tuple[str, EvaluatedArtifact]]:
+    """Name every artifact, alike where they differ in nothing but their seed.
+
+    Args:
+        upstream: the network that answers the rest, where that is another one.
+    """
+    then = ""
+    if upstream is not None:
+        size = upstream.manifest.preprocessing.input_size
+        then = f", then {upstream.branches} branches at {size} px"
     short = [
         f"{each.branches} branches" if each.branches else "conventional network"
         for each in artifacts
@@ -96,7 +114,7 @@ def with_names(artifacts: Sequence[EvaluatedArtifact]) -> list[tuple[str, Evalua
     for name, artifact in zip(short, artifacts, strict=True):
         details.setdefault(name, set()).add(artifact.details)
     return [
-        (name if len(details[name]) == 1 else f"{name}, {artifact.details}", artifact)
+        (f"{name if len(details[name]) == 1 else f'{name}, {artifact.details}'}{then}", artifact)
         for name, artifact in zip(short, artifacts, strict=True)
     ]
 
@@ -136,16 +154,19 @@ class Evaluated:
     def __init__(self, name: str, artifact: EvaluatedArtifact, evaluation: Evaluation) -> None:
         self.artifact, self.evaluation = artifact, evaluation
         self.unmet: list[str] = []
+        upstream, accuracy = evaluation.upstream, artifact.manifest.validation_accuracy
+        branches = artifact.branches
+        if upstream is not None:
+            check_upstream(artifact, upstream)
+            accuracy = (*accuracy, upstream.manifest.validation_accuracy[-1])
+            branches += 1
         self.network = Network(name, artifact.branches, artifact.split.seed)
-        self.spent: CostModel = costs(artifact, evaluation.link, evaluation.experts)
-        self.actives = evaluation.active.sets(artifact.branches) if artifact.branches else []
+        self.spent = _spent(artifact, evaluation)
+        self.actives = evaluation.active.sets(branches) if branches else []
         self.largest = max(self.actives, key=len, default=())
         self.split = FOLDER if FOLDER in artifact.folders else evaluation.split
         self.fit_split = FIT_FOLDER if FIT_FOLDER in artifact.folders else VALIDATION
-        self.validation = Validation(
-            artifact.manifest.validation_accuracy,
-            lambda: exit_outputs(*self.answers(VALIDATION, 0)),
-        )
+        self.validation = Validation(accuracy, lambda: exit_outputs(*self.answers(VALIDATION, 0)))
 
     def add_to(self, results: Results) -> list[Fitted]:
         """Add the rows of all levels; gives the fitted policies."""
@@ -185,7 +206,12 @@ class Evaluated:
         Raises:
             ImagesNotFound: they were not recorded yet, and cannot be.
         """
-        return answers_of(self.artifact, self.evaluation, split, level)
+        evaluation = self.evaluation
+        found = answers_of(self.artifact, evaluation, split, level)
+        if evaluation.upstream is None:
+            return found
+        plain = replace(evaluation, experts=PLAIN_HEADS)
+        return cascaded(found, answers_of(evaluation.upstream, plain, split, level))
 
     def case(self, split: str, level: float) -> Case:
         """Give the case of some images at a level.
@@ -201,6 +227,7 @@ class Evaluated:
             records.labels,
             self.spent,
             self.evaluation.service,
+            self.evaluation.rest,
         )
 
     def _fitted(self, policies: Sequence[Swept]) -> Iterator[Fitted]:
@@ -254,6 +281,19 @@ class Evaluated:
 
     def _exits(self, case: Case, decided: Decided) -> list[ExitTaken]:
         return exits_taken(case, decided, decided.setting.active == self.largest)
+
+
+def _spent(artifact: EvaluatedArtifact, evaluation: Evaluation) -> CostModel:
+    """Model what answers cost, with the rest where and from what the evaluation has it."""
+    spent = costs(artifact, evaluation.link, evaluation.experts)
+    upstream, photographs = evaluation.upstream, evaluation.payload == PHOTOGRAPH
+    if upstream is None and not photographs:
+        share = BYTES_OF[evaluation.payload] / BYTES_OF["fp32"]
+        features = (share * size for size in spent.payload_bytes[1:])
+        return replace(spent, payload_bytes=(spent.payload_bytes[0], *features))
+    theirs = costs(upstream, evaluation.link, PLAIN_HEADS) if upstream else None
+    sent = artifact.photograph_bytes if evaluation.rest == CLOUD else 0.0
+    return cascade_costs(spent, theirs, sent)
 
 
 def answers_of(

@@ -8,7 +8,7 @@ import numpy as np
 
 from eenn.errors import EennError, require_numbers
 from eenn.evaluation.grid import Case, Decided, by_policy
-from eenn.exits.decide import Decisions, decide
+from eenn.exits.decide import Decisions
 from eenn.exits.policies.base import Bools, Floats, Policy, Validation
 from eenn.exits.policies.registry import find_policy
 from eenn.exits.settings import Setting, Swept
@@ -139,7 +139,7 @@ class Fitted:
         labels = self.goal.judged(case).labels
         if labels is None:
             return self
-        wrong = decide(self.policy, case.outputs, self.active).label != labels
+        wrong = case.decide(self.policy, self.active).label != labels
         risk = float((wrong & (case.outputs[-1].prediction == labels)).mean())
         bound = risk_upper_bound(risk, len(labels), self.goal.delta, self.goal.method)
         return replace(self, risk=Risk(risk, float(bound)))
@@ -229,7 +229,7 @@ def _tried(goal: Goal, case: Case, policies: Sequence[Policy], active: tuple[int
             "fit: these images have no labels; fit with fit.against=last_exit, or give a folder "
             "with one folder per class"
         )
-    decisions = [decide(policy, case.outputs, active) for policy in policies]
+    decisions = [case.decide(policy, active) for policy in policies]
     correct = np.stack([decision.label == labels for decision in decisions])
     reference = case.outputs[-1].prediction == labels
     samples = len(reference)

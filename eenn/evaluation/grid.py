@@ -6,9 +6,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from eenn.artifact.deployment import CLOUD, DEVICE, NOBODY
 from eenn.errors import EennError, require_numbers
 from eenn.evaluation.rows import ExitTaken, Network, Point
-from eenn.exits.decide import Decisions, decide, last_exit, oracle
+from eenn.exits.decide import Decisions, decide, last_exit, on_device, oracle
 from eenn.exits.policies.base import Bools, ExitProbs, Ints, KnobValue, Outputs, Policy, Validation
 from eenn.exits.policies.registry import POLICIES
 from eenn.exits.policies.threshold import CURVE, baseline_rule
@@ -54,6 +55,7 @@ class Case:
     Args:
         outputs: every exit's calibrated probabilities, in order.
         labels: int (samples,), or None where they are not known.
+        rest: who answers what no active branch accepts, as of `Deployment`.
     """
 
     network: Network
@@ -62,6 +64,12 @@ class Case:
     labels: Ints | None
     costs: CostModel
     service: Service
+    rest: str = CLOUD
+
+    def decide(self, policy: Policy, active: tuple[int, ...]) -> Decisions:
+        """Decide by one policy over one set of active branches."""
+        decisions = decide(policy, self.outputs, active, cloud=self.rest != NOBODY)
+        return on_device(decisions) if self.rest == DEVICE else decisions
 
     def correct(self, decisions: Decisions) -> Bools | None:
         """Whether each answer is right, bool (samples,), or None where nobody knows."""
@@ -124,7 +132,7 @@ def by_policies(
 
 def by_policy(case: Case, policy: Policy, active: tuple[int, ...]) -> Decided:
     """Decide by one policy over one set of active branches."""
-    decisions = decide(policy, case.outputs, active)
+    decisions = case.decide(policy, active)
     return Decided(Setting(policy, active), decisions, policy.promised_accuracy)
 
 

@@ -8,7 +8,7 @@ from eenn.evaluation.drift import Observed, drift
 from eenn.evaluation.evaluated import VALIDATION, Evaluated, Evaluation
 from eenn.evaluation.grid import Case
 from eenn.evaluation.rows import Agreement, Drift
-from eenn.exits.decide import decide, last_exit
+from eenn.exits.decide import last_exit
 from eenn.exits.head_sets import DEPLOYED
 from eenn.exits.settings import Baseline, Setting
 from eenn.records.evaluated_artifact import EvaluatedArtifact, ImagesNotFound
@@ -70,4 +70,4 @@ def _judged(evaluated: Evaluated) -> Setting:
 def _observed(case: Case, setting: Setting) -> Observed:
     if setting.policy is None:
         return Observed(case.outputs, last_exit(case.outputs))
-    return Observed(case.outputs, decide(setting.policy, case.outputs, setting.active))
+    return Observed(case.outputs, case.decide(setting.policy, setting.active))

@@ -1,7 +1,7 @@
 """Decides for recorded samples: where each leaves, and with which answer."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -68,6 +68,11 @@ def decide(
         undecided &= ~leaving
     settle(undecided, policy.fallback(seen))
     return Decisions(taken, label, confidence, active, on_edge=taken < branches)
+
+
+def on_device(decisions: Decisions) -> Decisions:
+    """Keep the rest on the device: the same decisions, with every answer given there."""
+    return replace(decisions, on_edge=np.ones(len(decisions.taken), bool))
 
 
 def last_exit(outputs: Sequence[ExitProbs]) -> Decisions:

@@ -24,30 +24,40 @@ class Costs:
 
     Args:
         first: what the edge spends on every image before the first segment.
+        upstream: of a whole network that answers the rest from the photograph, in place of the
+            rest of this one.
     """
 
     segments: tuple[float, ...]
     heads: tuple[float, ...]
     first: float = 0.0
+    upstream: float | None = None
 
     def edge(self, decisions: Decisions) -> Floats:
         """The cost of each sample on the edge, (samples,).
 
-        That is the segments up to the exit taken, or to the last active branch where the sample is
-        offloaded, and the heads of the active branches among them; and what comes first.
+        That is the segments up to the exit taken, or to the last active branch where the rest
+        answers, and the heads of the active branches among them; what comes first; and the rest
+        where the edge computes it.
         """
         up_to = np.zeros(len(self.segments) + 1)
         for exit in decisions.active:
             heads = sum(self.heads[branch] for branch in decisions.active if branch <= exit)
             up_to[exit] = sum(self.segments[: exit + 1]) + heads
         up_to[-1] = up_to[decisions.active[-1]] if decisions.active else 0.0
-        return self.first + np.asarray(up_to[np.where(decisions.on_edge, decisions.taken, -1)])
+        passed_on = ~np.isin(decisions.taken, decisions.active)
+        rest = np.where(passed_on & decisions.on_edge, self.rest(decisions), 0.0)
+        return self.first + up_to[np.where(passed_on, -1, decisions.taken)] + rest
 
     def cloud(self, decisions: Decisions) -> Floats:
         """The cost of each sample in the cloud, (samples,): the rest of the network, or 0."""
-        split = split_point(decisions)
-        rest = sum(self.segments[split:]) + self.heads[-1]
-        return np.where(decisions.on_edge, 0.0, rest)
+        return np.where(decisions.on_edge, 0.0, self.rest(decisions))
+
+    def rest(self, decisions: Decisions) -> float:
+        """Sum the cost of what answers where no active branch accepts."""
+        if self.upstream is not None:
+            return self.upstream
+        return sum(self.segments[split_point(decisions) :]) + self.heads[-1]
 
 
 def macs(exits: Sequence[Exit]) -> Costs:
@@ -90,7 +100,7 @@ class Link:
                 "above 0 and a round-trip time of 0 or more"
             )
 
-    def latency_ms(self, payload_bytes: int) -> float:
+    def latency_ms(self, payload_bytes: float) -> float:
         """Round trip of a request of that size; the reply of a few bytes rides on it."""
         return self.rtt_ms + payload_bytes * 8e-3 / self.bandwidth_mbps
 
@@ -109,7 +119,7 @@ class CostModel:
     macs: Costs
     edge_ms: Costs
     cloud_ms: Costs
-    payload_bytes: tuple[int, ...]
+    payload_bytes: tuple[float, ...]
     link: Link
 
     def answer_macs(self, decisions: Decisions) -> Floats:

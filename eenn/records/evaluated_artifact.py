@@ -154,6 +154,14 @@ class EvaluatedArtifact:
                 seed_of(source.content_hashes[sample]),
             )
 
+    @cached_property
+    def photograph_bytes(self) -> float:
+        """Mean size of the files of the evaluated folder's photographs, or of validation ones."""
+        folder = self.folders.get(FOLDER)
+        if folder is not None:
+            return float(np.mean([len(folder.file(at)) for at in range(len(folder.labels))]))
+        return float(np.mean([len(photo.file) for photo in self.photos("val")]))
+
     def check_images(self) -> None:
         """Open the images.
 

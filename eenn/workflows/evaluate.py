@@ -2,9 +2,11 @@
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from typing import Any
 
 from eenn.artifact.deployment import FILE as DEPLOYMENT
+from eenn.artifact.deployment import PHOTOGRAPH, Upstream
 from eenn.evaluation.evaluated import Evaluated, Evaluation, evaluate, with_names
 from eenn.evaluation.fitting import Fitted
 from eenn.evaluation.promises import best_of, deployment_of
@@ -36,7 +38,7 @@ def run_evaluation(
     Raises:
         EennError: the same artifact twice.
     """
-    named = with_names(artifacts)
+    named = with_names(artifacts, evaluation.upstream)
     computed, seen = evaluate(named, evaluation), unlabelled(named, evaluation)
     results, fitted, unmet = computed.results, computed.fitted, computed.unmet
     for line in (*unmet, *seen.left_out):
@@ -105,14 +107,25 @@ def _deployed(
         if (name, artifact.split.seed) == (network.network, network.seed)
     )
     manifest, images = artifact.manifest, fitted_to(artifact)
-    deployment = deployment_of(
-        chosen, manifest.id, evaluation.temperature, evaluation.experts, images
+    deployment = replace(
+        deployment_of(chosen, manifest.id, evaluation.temperature, evaluation.experts, images),
+        **_rest_of(evaluation),
     )
     path = run.directory / DEPLOYMENT
     deployment.save(path)
     setting = deployment.setting
     way = f"{setting.policy_text}, branches {setting.branches}"
     return f"deployment: {path}\n{way} of {manifest.path}; {deployment.promise}"
+
+
+def _rest_of(evaluation: Evaluation) -> dict[str, Any]:
+    """Name the rest that an evaluation has, as fields of `Deployment`."""
+    if evaluation.upstream is None:
+        return {"rest": evaluation.rest, "payload": evaluation.payload}
+    manifest = evaluation.upstream.manifest
+    temperature = manifest.temperatures.chosen(evaluation.temperature)[-1]
+    upstream = Upstream(manifest.id, temperature)
+    return {"rest": evaluation.rest, "payload": PHOTOGRAPH, "upstream": upstream}
 
 
 def described(artifacts: Sequence[EvaluatedArtifact], evaluation: Evaluation) -> dict[str, Json]:

@@ -34,13 +34,17 @@ PolicySettings = Callable[[str], Mapping[str, object]]
 def evaluate_job(job: Job[EvaluateSettings], policy_settings: PolicySettings) -> None:
     """Evaluate the job's artifacts, at the levels of one kind of distortion or of several."""
     settings = job.settings
-    evaluation = evaluation_of(settings, policy_settings)
-    artifacts = open_artifacts(several(settings.artifact), settings.images, settings.fit.images)
+    evaluation, deployment = evaluation_of(settings, policy_settings), None
+    paths = (*several(settings.artifact), *filter(None, [settings.upstream]))
+    artifacts = open_artifacts(paths, settings.images, settings.fit.images)
+    found = artifacts.pop() if settings.upstream is not None else None
     if settings.deployment is not None:
         deployment = Deployment.load(Path(settings.deployment))
         for artifact in artifacts:
             deployment.check(artifact.manifest)
         evaluation = deployed_evaluation(evaluation, deployment)
+    check_upstream_of(found, deployment)
+    evaluation = replace(evaluation, upstream=found)
     run = run_of(job, artifacts)
     if settings.distortions is None:
         run_evaluation(run, artifacts, evaluation)
@@ -108,6 +112,27 @@ def evaluation_of(settings: EvaluateSettings, policy_settings: PolicySettings) -
     )
 
 
+def check_upstream_of(found: EvaluatedArtifact | None, deployment: Deployment | None) -> None:
+    """Check that the upstream network that settings name is the one that a deployment names.
+
+    Raises:
+        EennError: it is another one, or only one of the two names one.
+    """
+    meant = deployment and deployment.upstream
+    if found is None:
+        if meant:
+            raise EennError(
+                f"the deployment passes images on to artifact {meant.artifact_id:.12}; give "
+                "upstream=DIR, where that lies"
+            )
+    elif deployment and (not meant or meant.artifact_id != found.manifest.id):
+        named = f"artifact {meant.artifact_id:.12}" if meant else "no upstream network"
+        raise EennError(
+            f"upstream={found.manifest.path} is artifact {found.manifest.id:.12} and the "
+            f"deployment names {named}; give the one that it names, or leave upstream out"
+        )
+
+
 def deployed_evaluation(evaluation: Evaluation, deployment: Deployment) -> Evaluation:
     """Put what a deployment says in place of an evaluation's settings.
 
@@ -123,6 +148,8 @@ def deployed_evaluation(evaluation: Evaluation, deployment: Deployment) -> Evalu
         active=_active_of(deployment),
         temperature=deployment.temperature,
         experts=deployment.experts,
+        rest=deployment.rest,
+        payload=deployment.payload,
     )
 
 
@@ -136,7 +163,7 @@ def deployed_offloading(offloading: Offloading, deployment: Deployment) -> Offlo
         temperature=deployment.temperature,
         experts=deployment.experts,
         precision=deployment.precision,
-        payload=deployment.payload,
+        payload=deployment.features or offloading.payload,
         deadline_ms=deployment.deadline_ms,
     )
 

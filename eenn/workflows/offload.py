@@ -29,7 +29,7 @@ from eenn.offload.bench.rows import Foreseen, summarised
 from eenn.offload.bench.turns import BLOCK, measure
 from eenn.offload.bench.ways import every_way
 from eenn.offload.client.http_cloud import HttpCloud
-from eenn.offload.edge.runtime import EdgeRuntime, asked_for
+from eenn.offload.edge.runtime import EdgeRuntime, models_of
 from eenn.offload.graphs.index import Graphs
 from eenn.offload.protocol.codecs import Precision
 from eenn.offload.protocol.errors import CloudOverloaded, OffloadError
@@ -148,7 +148,7 @@ def _live(
 
         clouds = {payload: client(artifact.manifest, payload) for payload in get_args(Precision)}
         cloud = clouds[offloading.payload]
-        cloud.check(head_sets=asked_for(artifact.manifest, offloading.experts))
+        cloud.check(models=models_of(artifact.manifest, offloading.experts))
         graphs = Graphs.read(artifact.manifest.path)
         baseline = ByCloud(
             Setting(None, (), Baseline.CLOUD_ONLY),

@@ -215,6 +215,7 @@ class EvaluateSettings(_Measured):
     """
 
     artifact: str | tuple[str, ...]
+    upstream: str | None
     temperature: str
     experts: str | tuple[str, ...]
     distortion: DistortionSettings | None

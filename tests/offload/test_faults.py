@@ -20,7 +20,8 @@ from eenn.offload.bench.link import EmulatedLink, State
 from eenn.offload.client.breaker import CircuitBreaker
 from eenn.offload.client.http_cloud import HttpCloud
 from eenn.offload.cloud.command import running
-from eenn.offload.edge.runtime import EdgeRuntime, Result
+from eenn.offload.edge.batch import Result
+from eenn.offload.edge.runtime import EdgeRuntime
 from eenn.offload.protocol.encoding import encode_request
 from eenn.offload.protocol.wire import Request
 from eenn.planning.costs import Link

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from eenn.errors import EennError
-from eenn.exits.decide import Decisions, decide, oracle
+from eenn.exits.decide import Decisions, decide, on_device, oracle
 from eenn.exits.policies.base import ExitProbs
 from eenn.exits.policies.registry import make_policy
 from eenn.files import from_json
@@ -55,12 +55,19 @@ def decided(draw: st.DrawFn) -> tuple[int, Decisions]:
     given = {"p_tar": draw(st.integers(4, 8)) / 8, "agree": 2, "low": 0.6}
     policy = any_policy(rule, {**given, "weights": (1.0,) * (exits - 1)})
     cloud = draw(st.booleans()) if active else True
-    return exits, decide(policy, outputs, active, cloud)
+    decisions = decide(policy, outputs, active, cloud)
+    return exits, on_device(decisions) if draw(st.booleans()) else decisions
 
 
 def walk(costs: CostModel, active: tuple[int, ...], taken: int, on_edge: bool) -> dict[str, float]:
     """One image's way through the network, a segment at a time."""
     sums = {"macs": 0.0, "edge_macs": 0.0, "ms": 0.0, "bytes": 0.0}
+    if taken not in active and on_edge:
+        # The same, where nothing is sent and the edge's times are those of all segments.
+        here = replace(costs, cloud_ms=costs.edge_ms, link=Link(1, 0))
+        here = replace(here, payload_bytes=(0,) * len(costs.payload_bytes))
+        sums = walk(here, active, taken, on_edge=False)
+        return {**sums, "edge_macs": sums["macs"]}
     last_on_edge = taken if on_edge else max(active, default=-1)
     for segment in range(len(costs.macs.segments)):
         here = segment <= last_on_edge
@@ -98,6 +105,45 @@ def test_every_image_costs_what_a_walk_through_the_network_costs(
     ):
         expected = walk(costs, decisions.active, taken, on_edge)
         assert {name: values[sample] for name, values in found.items()} == pytest.approx(expected)
+
+
+@quick
+@given(decided(), st.booleans(), st.data())
+def test_a_rest_from_the_photograph_costs_a_whole_network(
+    case: tuple[int, Decisions], on_edge: bool, data: st.DataObject
+) -> None:
+    """A cascade, whose exits are all the artifact's and one of another network."""
+    exits, decisions = case
+    decisions = on_device(decisions) if on_edge else decisions
+    own = data.draw(cost_models(exits))
+    theirs = {name: float(data.draw(st.integers(0, 1000))) for name in ("macs", "edge", "cloud")}
+    model = replace(
+        own,
+        macs=replace(own.macs, upstream=theirs["macs"]),
+        edge_ms=replace(own.edge_ms, upstream=theirs["edge"]),
+        cloud_ms=replace(own.cloud_ms, upstream=theirs["cloud"]),
+        payload_bytes=(exits + 1) * (5000.0,),
+    )
+    for sample, taken in enumerate(decisions.taken.tolist()):
+        last = taken if taken in decisions.active else max(decisions.active, default=-1)
+        heads = [branch for branch in decisions.active if branch <= last]
+        macs = sum(own.macs.segments[: last + 1]) + sum(own.macs.heads[b] for b in heads)
+        ms = sum(own.edge_ms.segments[: last + 1]) + sum(own.edge_ms.heads[b] for b in heads)
+        here, sent = macs, 0.0
+        if taken not in decisions.active:
+            macs += theirs["macs"]
+            if decisions.on_edge[sample]:
+                ms, here = ms + theirs["edge"], macs
+            else:
+                sent = 5000.0
+                ms += theirs["cloud"] + own.link.rtt_ms + sent * 8e-3 / own.link.bandwidth_mbps
+        found = (
+            model.answer_macs(decisions)[sample],
+            model.macs.edge(decisions)[sample],
+            model.latency_ms(decisions)[sample],
+            model.sent_bytes(decisions)[sample],
+        )
+        assert found == pytest.approx((macs, here, ms, sent))
 
 
 def table(file: Path) -> tuple[tuple[Exit, ...], int]:

@@ -98,7 +98,7 @@ class HttpCloud:
     Args:
         url: http:// or https://, a host, and maybe a port and a path.
         artifact_id: `Graphs.id` of the artifact that the edge runs; a cloud that runs another one,
-            or other graphs of it, refuses.
+            or other graphs of it, refuses. For photographs an artifact's id does, too.
         precision: of the features that are sent.
         compress: requests with zstd.
         token: is sent as bearer token.
@@ -164,14 +164,16 @@ class HttpCloud:
         exchange: Exchange = self._newest.exchange
         return exchange
 
-    def check(self, deadline: float | None = None, head_sets: Sequence[str] = (PLAIN,)) -> None:
-        """Find out whether the cloud can be asked: URL, certificate, token, artifact, head sets.
+    def check(
+        self, deadline: float | None = None, models: Sequence[str] = (model_name(0),)
+    ) -> None:
+        """Find out whether the cloud can be asked: URL, certificate, token, artifact, models.
 
         Raises:
             OffloadError: it cannot, and why.
         """
-        for heads in head_sets:
-            self._check_model(model_name(0, heads), deadline)
+        for model in models:
+            self._check_model(model, deadline)
 
     def _check_model(self, model: str, deadline: float | None) -> None:
         self._newest.exchange = exchange = Exchange()

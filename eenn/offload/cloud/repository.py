@@ -5,7 +5,7 @@ image files. A model says what it takes, as metadata, and checks requests agains
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -49,7 +49,8 @@ class ServedModel:
     """One model of one artifact.
 
     Args:
-        artifact_id: of the artifact and its graphs, as `Graphs.id`.
+        artifact_id: of the artifact and its graphs, as `Graphs.id`; the model that takes image
+            files is there by the artifact's id, too.
         run: from float32 features (N, *shape) to logits (N, classes); requests for models that
             share this function share batches.
         shape: of one sample's features.
@@ -191,9 +192,12 @@ def _models(graphs: Graphs, precision: str, threads: int, device: str) -> Iterat
         for heads in manifest.head_sets:
             run = partial(part.logits, heads=heads)
             run(np.zeros((1, *shape), np.float32))  # The first run is slower than later ones.
-            names: dict[str, Preprocessing | None] = {model_name(split_point, heads): None}
+            served = ServedModel(
+                model_name(split_point, heads), graphs.id, run, shape, len(manifest.classes)
+            )
+            yield served
             if (split_point, heads) == (0, PLAIN):
-                names[IMAGE_MODEL] = manifest.preprocessing
-            for name, preprocessing in names.items():
-                classes = len(manifest.classes)
-                yield ServedModel(name, graphs.id, run, shape, classes, preprocessing)
+                served = replace(served, name=IMAGE_MODEL, preprocessing=manifest.preprocessing)
+                yield served
+                # Who sends photographs to another network than its own knows none of its graphs.
+                yield replace(served, artifact_id=manifest.id)

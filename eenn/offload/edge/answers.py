@@ -16,13 +16,13 @@ from typing import BinaryIO, NamedTuple, Self
 from eenn.errors import EennError
 from eenn.exits.head_sets import PLAIN
 from eenn.files import Json, JsonObject
-from eenn.offload.edge.runtime import EdgeRuntime, Result
+from eenn.offload.edge.batch import Result
 
 SYNC_S = 5.0  # answers that a power loss may cost: those of so many seconds
 MAX_LINE_BYTES = 2**24  # longer ones are nobody's answer, and are not kept in memory
 
 
-def as_json(result: Result, runtime: EdgeRuntime) -> dict[str, Json]:
+def as_json(result: Result) -> dict[str, Json]:
     """A result as JSON takes it.
 
     `exit` and `place` are where the image left; `answered_by` is the exit whose answer is given,
@@ -30,7 +30,6 @@ def as_json(result: Result, runtime: EdgeRuntime) -> dict[str, Json]:
     evaluated, with a confidence each; `stages_ms` are the times of those on the edge, and
     `latency_ms` is all of them, preprocessing, distortion classifier and cloud.
     """
-    order = (*runtime.active, runtime.branches)
     return {
         "class_name": result.class_name,
         "label": result.label,
@@ -46,7 +45,7 @@ def as_json(result: Result, runtime: EdgeRuntime) -> dict[str, Json]:
         "classifier_ms": round(result.classifier_ms, 3),
         "stages_ms": [round(ms, 3) for ms in result.stages_ms],
         "cloud_ms": round(result.cloud_ms, 3),
-        "exits": [exit + 1 for exit in order[: len(result.confidences)]],
+        "exits": [exit + 1 for exit in result.exits],
         "confidences": list(result.confidences),
     }
 

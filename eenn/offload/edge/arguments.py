@@ -7,16 +7,25 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import NoReturn
 
-from eenn.artifact.deployment import DEADLINE_MS, Deployment
-from eenn.artifact.manifest import Manifest
+from eenn.artifact.deployment import (
+    ANSWER,
+    CLOUD,
+    DEADLINE_MS,
+    ON_FAILURE,
+    PAYLOADS,
+    RESTS,
+    Deployment,
+    Upstream,
+)
+from eenn.artifact.manifest import Manifest, check_classes, read_manifest
 from eenn.cli import printable
+from eenn.errors import EennError
 from eenn.exits.head_sets import HeadChoice
 from eenn.exits.policies.base import Policy, Validation
 from eenn.exits.policies.registry import POLICIES, find_policy, make_policy
 from eenn.exits.policies.threshold import DEFAULT
 from eenn.exits.settings import ActiveBranches
 from eenn.offload.graphs.index import PRECISIONS
-from eenn.offload.protocol.codecs import PAYLOADS
 from eenn.statistics.calibration import CHOICES
 
 # Settings of policies that a flag can give, with their defaults.
@@ -30,7 +39,17 @@ SETTINGS: dict[str, float | str] = {
     },
 }
 # Fields of a deployment that a flag of the same name can give.
-FLAGS = ("temperature", "experts", "precision", "payload", "deadline_ms")
+FLAGS = (
+    "temperature",
+    "experts",
+    "precision",
+    "rest",
+    "payload",
+    "upstream",
+    "deadline_ms",
+    "on_failure",
+)
+UPSTREAM = "upstream"  # the folder of an upstream network inside an exported one
 
 
 def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -85,16 +104,68 @@ def deployment_of(given: argparse.Namespace, manifest: Manifest) -> tuple[Deploy
     base.check(manifest)
     deployment = _overridden(base, given, manifest)
     deployment.check(manifest)
+    if given.cloud is not None and deployment.rest != CLOUD:
+        raise EennError(
+            f"--cloud with rest={deployment.rest}: nothing is sent; leave --cloud out, or give "
+            f"--rest {CLOUD}"
+        )
     setting = deployment.setting
     said = (
         f"{origin}: {setting.policy_text}, fallback {deployment.policy.fallback_to}, branches "
         f"{setting.branches or 'none'}, temperature {deployment.temperature}, experts "
-        f"{deployment.experts}, precision {deployment.precision}, payload {deployment.payload}, "
-        f"deadline {deployment.deadline_ms:g} ms"
+        f"{deployment.experts}, precision {deployment.precision}, {_rest_text(given, deployment)}"
     )
     if given.deployment is not None and deployment != base:
         said += f"; flags in place of the file's {_changes(base, deployment)}"
     return deployment, said
+
+
+def upstream_path(given: argparse.Namespace, manifest: Manifest, upstream: Upstream) -> Path:
+    """Find the artifact of an upstream network that runs on this device.
+
+    Raises:
+        EennError: it is not given, is another one, or has other classes.
+    """
+    path = given.upstream or manifest.path / UPSTREAM
+    if not path.exists():
+        raise EennError(
+            f"the deployment passes images on to artifact {upstream.artifact_id:.12} on this "
+            "device; give --upstream DIR, where that lies"
+        )
+    found = read_manifest(path)
+    if found.id != upstream.artifact_id:
+        raise EennError(
+            f"{path} is artifact {found.id:.12} and the deployment names {upstream.artifact_id:.12}"
+            "; give --upstream DIR, where that lies"
+        )
+    check_classes(manifest, found)
+    return Path(path)
+
+
+def _rest_text(given: argparse.Namespace, deployment: Deployment) -> str:
+    """Say who answers the rest, and from what."""
+    upstream = deployment.upstream
+    network = f" by artifact {upstream.artifact_id:.12}" if upstream else ""
+    if deployment.rest != CLOUD:
+        return f"rest {deployment.rest}{network}"
+    if given.cloud is None:
+        return "no --cloud, so the last active branch answers"
+    return (
+        f"rest {CLOUD}{network}, payload {deployment.payload}, deadline "
+        f"{deployment.deadline_ms:g} ms, on failure {deployment.on_failure}"
+    )
+
+
+def _upstream(base: Deployment, given: argparse.Namespace, manifest: Manifest) -> Upstream | None:
+    """Read the upstream network of a flag; None where that does not change the file's."""
+    if given.upstream is None:
+        return None
+    found = read_manifest(given.upstream)
+    check_classes(manifest, found)
+    if base.upstream and base.upstream.artifact_id == found.id:
+        return None
+    temperature = found.temperatures.chosen(given.temperature or base.temperature)[-1]
+    return Upstream(found.id, temperature)
 
 
 def _overridden(base: Deployment, given: argparse.Namespace, manifest: Manifest) -> Deployment:
@@ -108,6 +179,7 @@ def _overridden(base: Deployment, given: argparse.Namespace, manifest: Manifest)
         "policy": _policy(name, settings, given, manifest),
         "active": named.sets(len(manifest.exits) - 1)[0] if named.chosen else None,
         **{field: getattr(given, field) for field in FLAGS},
+        "upstream": _upstream(base, given, manifest),
     }
     return replace(base, **{key: value for key, value in changed.items() if value is not None})
 
@@ -199,7 +271,29 @@ def _add_cloud(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--cloud", metavar="URL", help="https://host:port of eenn-cloud")
     group.add_argument("--token-file", type=Path, metavar="FILE", help="holds the bearer token")
     group.add_argument("--ca-file", metavar="FILE", help="certificates to trust, PEM")
-    group.add_argument("--payload", choices=PAYLOADS, help="features on the wire (fp32)")
+    group.add_argument(
+        "--rest",
+        choices=RESTS,
+        help="who answers what no branch accepts: the cloud, this device, or nobody, which leaves "
+        f"it to the last active branch ({CLOUD})",
+    )
+    group.add_argument(
+        "--payload",
+        choices=PAYLOADS,
+        help="what the cloud is sent: features, or the photograph's file (fp32)",
+    )
+    group.add_argument(
+        "--upstream",
+        type=Path,
+        metavar="DIR",
+        help="a larger network's artifact that answers from the photograph, in the cloud or here",
+    )
+    group.add_argument(
+        "--on-failure",
+        choices=ON_FAILURE,
+        help="of the cloud: answer with what the branches say, or continue with the rest of the "
+        f"network here if time allows ({ANSWER})",
+    )
     group.add_argument(
         "--deadline-ms",
         type=_positive,

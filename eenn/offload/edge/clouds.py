@@ -1,17 +1,26 @@
 """Whoever runs the rest of the network for the edge: what they are asked, and this machine."""
 
+import io
+import statistics
 import time
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from eenn.errors import EennError
 from eenn.exits.head_sets import PLAIN
-from eenn.offload.graphs.index import Graphs
+from eenn.offload.graphs.index import Graphs, cloud_name
 from eenn.offload.graphs.parts import Part, open_heads
+from eenn.offload.protocol.wire import FEATURES
 
 Floats = NDArray[np.float32]
+
+NEWEST = 5  # runs that tell how long the next one takes
 
 
 class Cloud(Protocol):
@@ -26,6 +35,21 @@ class Cloud(Protocol):
             features: after `split_point` segments, (N, C, H, W); the images for split point 0.
             deadline: `time.monotonic()` seconds by which this returns or raises; None if never.
             heads: the head set whose last exit answers.
+
+        Raises:
+            OffloadError: there is no answer, and why.
+        """
+        ...
+
+
+class PhotographCloud(Protocol):
+    """Whoever runs a whole network, from the photograph on."""
+
+    def infer_files(self, files: Sequence[bytes], deadline: float | None) -> Floats:
+        """Compute raw logits of the last exit, (N, classes), finite, for image files.
+
+        Args:
+            deadline: as of `Cloud`.
 
         Raises:
             OffloadError: there is no answer, and why.
@@ -52,10 +76,11 @@ class LocalCloud:
     ) -> None:
         self._graphs = Graphs.read(artifact_dir)
         self._precision, self._threads, self._slowdown = precision, threads, slowdown
-        manifest = self._graphs.manifest
-        self._exits = len(manifest.exits)
-        self._heads = open_heads(self._graphs, self._exits, manifest.head_sets, threads)
+        self.manifest = self._graphs.manifest
+        self._exits = len(self.manifest.exits)
+        self._heads = open_heads(self._graphs, self._exits, self.manifest.head_sets, threads)
         self._parts: dict[int, Part] = {}
+        self._taken_s: dict[int, deque[float]] = {}
 
     def infer(
         self,
@@ -71,8 +96,59 @@ class LocalCloud:
             )
         start = time.perf_counter()
         logits = self._parts[split_point].logits(features, heads)
-        stretched_ms(start, self._slowdown)
+        taken_s = 1e-3 * stretched_ms(start, self._slowdown)
+        newest = self._taken_s.setdefault(split_point, deque(maxlen=NEWEST))
+        newest.append(taken_s / len(features))
         return logits
+
+    def infer_files(self, files: Sequence[bytes], deadline: float | None) -> Floats:
+        """See `PhotographCloud`.
+
+        Raises:
+            UnreadableImage: a file is not an image.
+        """
+        preprocessing, start = self.manifest.preprocessing, time.perf_counter()
+        images = np.stack([preprocessing(preprocessing.read(io.BytesIO(file))) for file in files])
+        stretched_ms(start, self._slowdown)
+        return self.infer(images, 0, deadline)
+
+    def expected_s(self, split_point: int) -> float:
+        """Tell the seconds that one image takes from a split point on: the newest ones' median.
+
+        Before the first image that is tried on zeros.
+        """
+        if split_point not in self._taken_s:
+            shape = self._graphs.row(cloud_name(split_point), "fp32").inputs[FEATURES]
+            for _ in range(2):  # The first run is slower than later ones.
+                self.infer(np.zeros((1, *shape), np.float32), split_point, None)
+        return statistics.median(self._taken_s[split_point])
+
+
+@dataclass(frozen=True)
+class Rest:
+    """Who answers what no active branch accepts, and from what.
+
+    Args:
+        features: who is asked with features, or
+        photographs: who is asked with the photograph's file; one of the two is given.
+        temperature: of the last exit of an upstream network, whose answer comes after all exits of
+            the artifact; None where the artifact's own rest answers.
+        on_device: they run on this device, so that no image leaves it.
+        standby: the rest of the network on this device, for when the cloud fails or is late.
+
+    Raises:
+        EennError: none or both of the two.
+    """
+
+    features: Cloud | None = None
+    photographs: PhotographCloud | None = None
+    temperature: float | None = None
+    on_device: bool = False
+    standby: LocalCloud | None = None
+
+    def __post_init__(self) -> None:
+        if (self.features is None) is (self.photographs is None):
+            raise EennError("the rest: allowed is one who is asked, with features or photographs")
 
 
 def stretched_ms(start: float, slowdown: float = 1.0) -> float:

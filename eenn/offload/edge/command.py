@@ -17,16 +17,17 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext, supp
 from functools import partial
 from pathlib import Path
 
-from eenn.artifact.deployment import Deployment
+from eenn.artifact.deployment import CONTINUE, DEVICE, Deployment
 from eenn.artifact.manifest import Manifest, read_manifest
 from eenn.cli import one_line_errors, printable
 from eenn.errors import EennError
 from eenn.offload.edge.answers import AnswerFile, as_json, as_line
-from eenn.offload.edge.arguments import deployment_of, parsed
-from eenn.offload.edge.clouds import Cloud
-from eenn.offload.edge.runtime import EdgeRuntime, asked_for
+from eenn.offload.edge.arguments import deployment_of, parsed, upstream_path
+from eenn.offload.edge.clouds import LocalCloud, Rest
+from eenn.offload.edge.runtime import EdgeRuntime, models_of
 from eenn.offload.graphs.index import Graphs
 from eenn.offload.protocol.errors import OffloadError
+from eenn.offload.protocol.wire import IMAGE_MODEL
 
 POLL_S = 0.3
 INTERRUPTED = 130  # what shells report for a program that Ctrl-C ended
@@ -52,8 +53,8 @@ def _run(given: argparse.Namespace) -> int:
     manifest = read_manifest(given.artifact)
     deployment, said = deployment_of(given, manifest)
     _tell(said)
-    with _cloud(given, manifest, deployment) as cloud:
-        runtime = _runtime(given, deployment, cloud)
+    with _rest(given, manifest, deployment) as rest:
+        runtime = _runtime(given, deployment, rest)
         if given.serve is not None:
             return _serve(given, deployment, runtime)
         return _classify(given, runtime)
@@ -75,7 +76,7 @@ def _classify(given: argparse.Namespace, runtime: EdgeRuntime) -> int:
             for file in (file for file in files if file not in answered):
                 try:
                     result = runtime.classify_file(file)
-                    answer = as_json(result, runtime)
+                    answer = as_json(result)
                     if output:
                         _write(partial(output.append, file, answer), watching)
                 except Exception as error:
@@ -176,12 +177,12 @@ def _serve(given: argparse.Namespace, deployment: Deployment, runtime: EdgeRunti
     return 0
 
 
-def _runtime(given: argparse.Namespace, deployment: Deployment, cloud: Cloud | None) -> EdgeRuntime:
+def _runtime(given: argparse.Namespace, deployment: Deployment, rest: Rest | None) -> EdgeRuntime:
     return EdgeRuntime(
         given.artifact,
         deployment.policy,
         deployment.active,
-        cloud,
+        rest,
         deployment.precision,
         given.threads,
         deployment.deadline_ms,
@@ -191,29 +192,48 @@ def _runtime(given: argparse.Namespace, deployment: Deployment, cloud: Cloud | N
 
 
 @contextmanager
-def _cloud(
+def _rest(
     given: argparse.Namespace, manifest: Manifest, deployment: Deployment
-) -> Iterator[Cloud | None]:
-    """The cloud that the command line names; if it cannot be asked now, that is said once."""
+) -> Iterator[Rest | None]:
+    """Open whoever answers what no branch accepts; a cloud that cannot be asked now is told."""
+    upstream = deployment.upstream
+    if deployment.rest == DEVICE:
+        path = manifest.path if upstream is None else upstream_path(given, manifest, upstream)
+        here = LocalCloud(path, deployment.precision, given.threads)
+        if upstream is None:
+            yield Rest(here, on_device=True)
+        else:
+            yield Rest(photographs=here, temperature=upstream.temperature, on_device=True)
+        return
     if given.cloud is None:
         yield None
         return
     from eenn.offload.client.http_cloud import HttpCloud
 
     token = given.token_file.read_text().strip() if given.token_file else None
+    features = deployment.features
     with HttpCloud(
         given.cloud,
-        Graphs.read(manifest.path).id,
-        precision=deployment.payload,
+        Graphs.read(manifest.path).id if upstream is None else upstream.artifact_id,
+        precision=features or "fp32",
         token=token,
         ca_file=given.ca_file,
     ) as cloud:
         try:
             deadline = time.monotonic() + deployment.deadline_ms / 1e3
-            cloud.check(deadline, asked_for(manifest, deployment.experts))
+            models = models_of(manifest, deployment.experts) if features else (IMAGE_MODEL,)
+            cloud.check(deadline, models)
         except OffloadError as error:
             _tell(f"warning: {error}; the edge answers meanwhile")
-        yield cloud
+        standby = None
+        if deployment.on_failure == CONTINUE:
+            standby = LocalCloud(manifest.path, deployment.precision, given.threads)
+        yield Rest(
+            cloud if features else None,
+            None if features else cloud,
+            upstream.temperature if upstream else None,
+            standby=standby,
+        )
 
 
 def _output(path: Path | None, manifest: Manifest) -> AnswerFile | AbstractContextManager[None]:

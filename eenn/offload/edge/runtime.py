@@ -3,16 +3,14 @@
 Exits and answers are those of `eenn.exits.decide.decide` on records of the same images. No torch.
 """
 
-import copy
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from itertools import pairwise
-from os import PathLike
 from pathlib import Path
 from threading import Lock
-from typing import BinaryIO, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,64 +18,23 @@ from numpy.typing import NDArray
 from eenn.artifact.manifest import Manifest
 from eenn.errors import EennError
 from eenn.exits.decide import check_active
-from eenn.exits.head_sets import CLASSIFIER, PLAIN, PLAIN_HEADS, HeadChoice, How, Ints, choose
+from eenn.exits.head_sets import CLASSIFIER, PLAIN_HEADS, HeadChoice, How, Ints, choose
 from eenn.exits.policies.base import Answer, Bools, ExitProbs, Policy
-from eenn.offload.edge.clouds import Cloud, stretched_ms
+from eenn.offload.edge.batch import Batch, File, Result
+from eenn.offload.edge.clouds import Cloud, Rest, stretched_ms
 from eenn.offload.graphs.index import Graphs
 from eenn.offload.graphs.parts import Names, Part, open_heads
 from eenn.offload.protocol.errors import BadReply, OffloadError
-from eenn.offload.protocol.wire import FEATURES, LOGITS
+from eenn.offload.protocol.wire import FEATURES, LOGITS, model_name
 from eenn.statistics.calibration import probabilities
 
 Floats = NDArray[np.float32]
 
 # Of the deadline; the edge settles with its own answer in it.
 RESERVE_S = 0.005
-
-
-@dataclass(frozen=True)
-class Result:
-    """The answer for one image, and how it came about.
-
-    Args:
-        label: the answer, an index into the manifest's classes; `class_name` is its name.
-        confidence: the probability that the answer was given.
-        exit: at which computing stopped, counted from 0.
-        answered_by: the exit whose answer is given, which is an earlier one where no exit accepted
-            and the policy falls back on it.
-        on_edge: it was answered without the cloud.
-        failure: why the cloud, although asked, did not answer (`OffloadError.cause`), or empty.
-        confidences: of every exit that was evaluated, in their order.
-        stages_ms: of every stage that was run, its decision included, for the whole batch.
-        cloud_ms: from the last stage to the cloud's reply or failure; 0 if it was not asked.
-        preprocess_ms: from the image's file to the network's input; 0 for arrays.
-        heads: the head set that answered.
-        classifier_ms: of the distortion classifier, for the whole batch; 0 if it was not asked.
-    """
-
-    label: int
-    class_name: str
-    confidence: float
-    exit: int
-    answered_by: int
-    on_edge: bool
-    failure: str
-    confidences: tuple[float, ...]
-    stages_ms: tuple[float, ...]
-    cloud_ms: float = 0.0
-    preprocess_ms: float = 0.0
-    heads: str = PLAIN
-    classifier_ms: float = 0.0
-
-    @property
-    def degraded(self) -> bool:
-        """The edge answered in place of a cloud that failed."""
-        return bool(self.failure)
-
-    @property
-    def latency_ms(self) -> float:
-        """From the image to the answer."""
-        return self.preprocess_ms + self.classifier_ms + sum(self.stages_ms) + self.cloud_ms
+# So many times as long as the rest of the network takes on this device, the cloud is given up
+# before the deadline.
+STANDBY_MARGIN = 1.5
 
 
 class _Stage(NamedTuple):
@@ -88,13 +45,15 @@ class _Stage(NamedTuple):
 
 
 class EdgeRuntime:
-    """Classifies images on this machine, and asks the cloud where no active branch accepts.
+    """Classifies images on this machine, and asks others where no active branch accepts.
 
     `failures` counts images that the cloud did not answer, by cause.
 
     Args:
-        active: the branches to evaluate, counted from 0, ascending.
-        cloud: runs the rest of the network; without one the last active branch has to answer.
+        active: the branches to evaluate, counted from 0, ascending; with an upstream network the
+            artifact's last exit may be among them.
+        rest: who answers the others; a cloud alone is asked with features. Without one the last
+            active branch has to answer.
         threads: of every stage; stages take turns.
         deadline_ms: until which an answer must be there, from the call on: when the cloud has none
             shortly before, the edge answers.
@@ -114,7 +73,7 @@ class EdgeRuntime:
         artifact_dir: str | Path,
         policy: Policy,
         active: Sequence[int],
-        cloud: Cloud | None = None,
+        rest: Rest | Cloud | None = None,
         precision: str = "fp32",
         threads: int = 1,
         deadline_ms: float | None = None,
@@ -125,12 +84,15 @@ class EdgeRuntime:
         graphs = Graphs.read(artifact_dir)
         self.manifest = graphs.manifest
         self._head_sets = asked_for(self.manifest, experts)
+        self.rest = rest if rest is None or isinstance(rest, Rest) else Rest(rest)
         self.branches = len(self.manifest.exits) - 1
+        if self.rest and self.rest.temperature is not None:
+            self.branches += 1
         self.active = check_active(active, self.branches)
         policy.check(self.branches)
-        if not self.active and cloud is None:
+        if not self.active and rest is None:
             raise EennError("no active branch and no cloud: nobody answers; activate a branch")
-        self.policy, self.cloud, self.deadline_ms = policy, cloud, deadline_ms
+        self.policy, self.deadline_ms = policy, deadline_ms
         self.slowdown = slowdown
         self.failures: Counter[str] = Counter()
         self._counting = Lock()
@@ -158,21 +120,21 @@ class EdgeRuntime:
         ]
         self._choose = _chooser(graphs, threads) if experts.asks_classifier else None
 
-    def classify_file(self, file: str | PathLike[str] | BinaryIO) -> Result:
+    def classify_file(self, file: File) -> Result:
         """The answer for an image file.
 
         Raises:
             UnreadableImage: it is not one.
-            OffloadError: see `classify`.
+            OffloadError, OSError: see `classify`.
         """
         deadline = self._deadline()
         start = time.perf_counter()
         image = self._preprocessing(self._preprocessing.read(file))
         preprocess_ms = stretched_ms(start, self.slowdown)
-        (result,) = self._classify(image[None], deadline)
+        (result,) = self._classify(image[None], deadline, [file])
         return replace(result, preprocess_ms=preprocess_ms)
 
-    def classify(self, images: Floats) -> list[Result]:
+    def classify(self, images: Floats, files: Sequence[File] = ()) -> list[Result]:
         """The answers for a batch of preprocessed images, in its order.
 
         Images that leave are dropped from the batch; those that remain are offloaded together, one
@@ -180,9 +142,12 @@ class EdgeRuntime:
 
         Args:
             images: float32 (N, 3, H, W).
+            files: of the photographs, for a rest that is asked with them.
 
         Raises:
-            EennError: images of another shape or type, or that are not finite.
+            EennError: images of another shape or type, or that are not finite; no files for those
+                who are asked with them.
+            OSError: a photograph's file cannot be read again.
             OffloadError: the cloud failed, and there is no active branch to answer instead.
         """
         size = self._preprocessing.input_size
@@ -193,7 +158,12 @@ class EdgeRuntime:
             )
         if not np.isfinite(images).all():
             raise EennError("images that are not finite; allowed is what the preprocessing gives")
-        return self._classify(images, self._deadline())
+        if self.rest and self.rest.photographs and len(files) != len(images):
+            raise EennError(
+                f"{len(files)} files for {len(images)} images; whoever answers the rest takes "
+                "photographs, so give every image's file"
+            )
+        return self._classify(images, self._deadline(), files)
 
     def _deadline(self) -> float | None:
         """Of the cloud, for a call that begins now."""
@@ -201,11 +171,13 @@ class EdgeRuntime:
             return None
         return time.monotonic() + self.deadline_ms / 1e3 - RESERVE_S
 
-    def _classify(self, images: Floats, deadline: float | None) -> list[Result]:
+    def _classify(
+        self, images: Floats, deadline: float | None, files: Sequence[File]
+    ) -> list[Result]:
         start = time.perf_counter()
         heads = self._heads_of(images)
         classifier_ms = stretched_ms(start, self.slowdown) if self._choose else 0.0
-        batch = _Batch(images, heads, classifier_ms)
+        batch = Batch(images, heads, classifier_ms, files)
         for stage in self._stages:
             if batch.is_settled:
                 break
@@ -217,8 +189,8 @@ class EdgeRuntime:
                 self._settle(batch, accepted, self.policy.answer(batch.seen))
         start = time.perf_counter()
         for own in batch.by_heads():
-            if self.cloud is not None:
-                self._offload(own, self.cloud, deadline, start)
+            if self.rest is not None:
+                self._pass_on(own, self.rest, deadline, start)
             if not own.is_settled:
                 everyone = np.ones(len(own.left), bool)
                 self._settle(own, everyone, self.policy.fallback(own.seen))
@@ -230,38 +202,71 @@ class EdgeRuntime:
             return np.repeat(self._head_sets, len(images))
         return np.array(self._head_sets)[self._choose(images)]
 
-    def _offload(self, batch: "_Batch", cloud: Cloud, deadline: float | None, start: float) -> None:
-        """Ask the cloud about images with the same heads, and settle what the last exit accepts.
+    def _pass_on(self, batch: Batch, rest: Rest, deadline: float | None, start: float) -> None:
+        """Ask the rest about images with the same heads, and settle what its exit accepts.
 
         Args:
             start: since when these images wait for it, of `time.perf_counter()`.
         """
+        standby_s = 0.0
+        if rest.standby is not None:
+            standby_s = len(batch.left) * rest.standby.expected_s(self.split_point)
+        exit = self.branches
         try:
-            logits = cloud.infer(batch.features, self.split_point, deadline, str(batch.heads[0]))
-            if logits.shape != (len(batch.left), len(self._classes)):
-                raise BadReply(
-                    f"the cloud gives logits of shape {logits.shape} for {len(batch.left)} images "
-                    f"and {len(self._classes)} classes"
-                )
+            logits = self._asked(batch, rest, _given_up(deadline, standby_s))
+            batch.rest_on_device = rest.on_device
         except OffloadError as error:
             with self._counting:
                 self.failures[error.cause] += len(batch.left)
-            if not batch.seen:
-                raise
             batch.failure, batch.cloud_ms = error.cause, stretched_ms(start)
-            return
-        accepted = self._look(batch, self.branches, logits)
-        batch.cloud_ms = stretched_ms(start)
+            late = deadline is not None and time.monotonic() + standby_s > deadline
+            if rest.standby is None or late:
+                if not batch.seen:
+                    raise
+                return
+            start, batch.rest_on_device = time.perf_counter(), True
+            exit = len(self.manifest.exits) - 1
+            heads = str(batch.heads[0])
+            logits = rest.standby.infer(batch.features, self.split_point, None, heads)
+        accepted = self._look(batch, exit, logits)
+        if batch.rest_on_device:
+            batch.stages_ms = [*batch.stages_ms, stretched_ms(start)]
+        else:
+            batch.cloud_ms = stretched_ms(start)
         if accepted.any():
             self._settle(batch, accepted, self.policy.answer(batch.seen))
 
-    def _look(self, batch: "_Batch", exit: int, logits: Floats) -> Bools:
+    def _asked(self, batch: Batch, rest: Rest, deadline: float | None) -> Floats:
+        """Raw logits of those left, by whoever answers the rest.
+
+        Raises:
+            OffloadError: there is no answer, and why.
+        """
+        if rest.photographs is not None:
+            logits = rest.photographs.infer_files(batch.photographs(), deadline)
+        else:
+            assert rest.features is not None
+            heads = str(batch.heads[0])
+            logits = rest.features.infer(batch.features, self.split_point, deadline, heads)
+        if logits.shape != (len(batch.left), len(self._classes)):
+            raise BadReply(
+                f"the cloud gives logits of shape {logits.shape} for {len(batch.left)} images "
+                f"and {len(self._classes)} classes"
+            )
+        return logits
+
+    def _look(self, batch: Batch, exit: int, logits: Floats) -> Bools:
         """Which of the samples left are accepted at an exit."""
-        temperatures = [[self._temperatures[heads][exit]] for heads in batch.heads.tolist()]
+        temperatures = [[self._temperature(heads, exit)] for heads in batch.heads.tolist()]
         batch.seen.append(ExitProbs(exit, probabilities(logits / np.array(temperatures))))
         return self.policy.accept(batch.seen, exit in (self.split_point - 1, self.branches))
 
-    def _settle(self, batch: "_Batch", who: Bools, answer: Answer) -> None:
+    def _temperature(self, heads: str, exit: int) -> float:
+        if exit == self.branches and self.rest and self.rest.temperature is not None:
+            return self.rest.temperature
+        return self._temperatures[heads][exit]
+
+    def _settle(self, batch: Batch, who: Bools, answer: Answer) -> None:
         """Note the newest exit's answer for the samples `who` of those left, and drop them."""
         exit = batch.seen[-1].exit
         confidences = np.stack([seen.confidence for seen in batch.seen], axis=1)
@@ -273,8 +278,9 @@ class EdgeRuntime:
                 confidence=float(answer.confidence[row]),
                 exit=exit,
                 answered_by=int(answer.exit[row]),
-                on_edge=exit < self.branches,
+                on_edge=batch.rest_on_device or exit < self.branches,
                 failure=batch.failure,
+                exits=tuple(seen.exit for seen in batch.seen),
                 confidences=tuple(confidences[row].tolist()),
                 stages_ms=tuple(batch.stages_ms),
                 cloud_ms=batch.cloud_ms,
@@ -284,38 +290,13 @@ class EdgeRuntime:
         batch.keep(~who)
 
 
-class _Batch:
-    """Images on their way: those that are left, what is known of them, and results so far.
-
-    Args:
-        heads: the head set of every image.
-    """
-
-    def __init__(self, images: Floats, heads: Names, classifier_ms: float) -> None:
-        self.left = np.arange(len(images))
-        self.features, self.heads, self.classifier_ms = images, heads, classifier_ms
-        self.seen: list[ExitProbs] = []
-        self.stages_ms: list[float] = []
-        self.cloud_ms, self.failure = 0.0, ""
-        self.results: dict[int, Result] = {}
-
-    @property
-    def is_settled(self) -> bool:
-        """Every image has its answer."""
-        return not len(self.left)
-
-    def keep(self, who: Bools) -> None:
-        """Drop the other samples."""
-        self.left, self.features = self.left[who], self.features[who]
-        self.heads = self.heads[who]
-        self.seen = [ExitProbs(seen.exit, seen.probs[who]) for seen in self.seen]
-
-    def by_heads(self) -> Iterator["_Batch"]:
-        """What is left, head set by head set; results are shared."""
-        for name in sorted(set(self.heads.tolist())):
-            own = copy.copy(self)
-            own.keep(self.heads == name)
-            yield own
+def _given_up(deadline: float | None, standby_s: float) -> float | None:
+    """Until when to wait for the cloud, so that a standby that takes so long still answers."""
+    if deadline is None:
+        return None
+    earlier = deadline - STANDBY_MARGIN * standby_s
+    # Where the standby is too slow in any case, the cloud has all the time that there is.
+    return earlier if earlier > time.monotonic() else deadline
 
 
 def asked_for(manifest: Manifest, experts: HeadChoice) -> tuple[str, ...]:
@@ -334,6 +315,15 @@ def asked_for(manifest: Manifest, experts: HeadChoice) -> tuple[str, ...]:
         return (str(experts),)
     allowed = (*every, How.CHOSEN.value) if manifest.experts else every
     raise EennError(f"experts={experts}: of {manifest.path} allowed are {', '.join(allowed)}")
+
+
+def models_of(manifest: Manifest, experts: HeadChoice) -> tuple[str, ...]:
+    """List the cloud's models that an edge with these experts asks, at split point 0.
+
+    Raises:
+        EennError: see `asked_for`.
+    """
+    return tuple(model_name(0, heads) for heads in asked_for(manifest, experts))
 
 
 def _chooser(graphs: Graphs, threads: int) -> Callable[[Floats], Ints]:

@@ -134,7 +134,7 @@ class EdgeServer(ConnectionServer):
         with self._lock:
             result = self._runtime.classify_file(image)
             self._answered[place_of(result)] += 1
-            return as_json(result, self._runtime)
+            return as_json(result)
 
     def health(self) -> dict[str, Json]:
         """What runs here, and counters since the start; it waits for no image."""
@@ -145,7 +145,7 @@ class EdgeServer(ConnectionServer):
             "classes": len(runtime.manifest.classes),
             "exits": runtime.branches + 1,
             "active": [branch + 1 for branch in runtime.active],
-            "cloud": runtime.cloud is not None,
+            "cloud": runtime.rest is not None and not runtime.rest.on_device,
             **self._settings,
             "least_confidence": None if math.isnan(least) else least,
             "max_body_bytes": MAX_BODY_BYTES,

@@ -61,19 +61,24 @@ class Part:
         threads: int,
         device: str = "cpu",
     ) -> None:
+        self._is_last = stop == len(graphs.manifest.exits)
         if heads:
             name = trunk_name(start, stop)
         else:
-            is_last = stop == len(graphs.manifest.exits)
-            name = cloud_name(start) if is_last else stage_name(start, stop)
+            name = cloud_name(start) if self._is_last else stage_name(start, stop)
         self._heads, self._segments = heads, graphs.session(name, precision, threads, device)
 
     def step(self, features: Floats, heads: Names) -> tuple[Floats, Floats]:
-        """Logits (N, classes) of a branch, and the features (N, C, H, W) that go on behind it.
+        """Logits (N, classes) of an exit, and the features (N, C, H, W) that go on behind it.
+
+        Behind the last exit none go on; those that were given come back.
 
         Args:
             heads: the head set of every sample, (N,).
         """
+        if not self._heads and self._is_last:
+            (logits,) = self._segments.run([LOGITS], {FEATURES: features})
+            return logits, features
         if not self._heads:
             logits, after = self._segments.run([LOGITS, NEXT_FEATURES], {FEATURES: features})
             return logits, after

@@ -18,6 +18,7 @@ Floats = NDArray[np.float32]
 FLOAT32_MAX = float(np.finfo(np.float32).max)
 Precision = Literal["fp32", "fp16", "uint8"]
 PAYLOADS: tuple[Precision, ...] = get_args(Precision)
+BYTES_OF: Mapping[str, int] = {"fp32": 4, "fp16": 2, "uint8": 1}  # a number each
 
 
 def pack(features: Floats, precision: Precision) -> tuple[Tensor, dict[str, Parameter]]:

@@ -62,8 +62,10 @@ def test_it_finds_a_live_and_ready_server(exported: Exported, client: Any) -> No
 def test_it_lists_and_describes_the_models(exported: Exported, client: Any) -> None:
     version = exported.graphs.id[:12]
     index = client.get_model_repository_index()
-    assert sorted(row["name"] for row in index) == MODELS
-    assert {(row["version"], row["state"]) for row in index} == {(version, "READY")}
+    own = [("eenn-cloud-image", exported.graphs.manifest.id[:12])]
+    expected = sorted([*((name, version) for name in MODELS), *own])
+    assert sorted((row["name"], row["version"]) for row in index) == expected
+    assert {row["state"] for row in index} == {"READY"}
     for name in MODELS:
         assert client.is_model_ready(name)
         assert client.is_model_ready(name, version)

@@ -22,12 +22,14 @@ from eenn.offload.cloud.command import running
 from eenn.offload.edge import clouds
 from eenn.offload.edge import runtime as runtime_module
 from eenn.offload.edge.answers import as_json, as_line
+from eenn.offload.edge.batch import Result
 from eenn.offload.edge.clouds import LocalCloud
 from eenn.offload.edge.command import main as edge_main
-from eenn.offload.edge.runtime import RESERVE_S, EdgeRuntime, Result
+from eenn.offload.edge.runtime import RESERVE_S, EdgeRuntime
 from eenn.offload.export.write import export
 from eenn.offload.graphs.index import Graphs
 from eenn.offload.protocol.errors import CloudRefused, CloudTimeout
+from eenn.offload.protocol.wire import model_name
 from eenn.statistics.calibration import probabilities
 from tests.artifact.expert_artifact import KINDS, save_with_random_experts
 from tests.offload.exported import Exported
@@ -228,9 +230,9 @@ def test_graphs_from_before_the_experts_are_refused(path: Path, tmp_path: Path) 
 def test_a_cloud_without_the_heads_fails_the_check(path: Path, exported: Exported) -> None:
     own = Graphs.read(path).id
     with running([str(path)]) as server, HttpCloud(server.url, own, **PATIENT) as cloud:
-        cloud.check(head_sets=SETS)
+        cloud.check(models=[model_name(0, heads) for heads in SETS])
         with pytest.raises(CloudRefused, match="no model eenn-cloud-0-jpeg here"):
-            cloud.check(head_sets=(PLAIN, "jpeg"))
+            cloud.check(models=[model_name(0), model_name(0, "jpeg")])
 
 
 def test_when_the_cloud_fails_for_some_heads_the_others_are_answered(
@@ -282,7 +284,7 @@ def test_an_answer_says_whose_heads_gave_it(
 ) -> None:
     runtime = EdgeRuntime(path, POLICY, ACTIVE, experts=HeadChoice.named(KINDS[0]))
     result = runtime.classify_file(exported.files[0])
-    assert as_json(result, runtime)["heads"] == KINDS[0]
+    assert as_json(result)["heads"] == KINDS[0]
     assert "heads for gaussian_blur" in as_line("a.jpg", result)
     with pytest.raises(SystemExit) as stop:
         edge_main(

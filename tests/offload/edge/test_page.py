@@ -12,8 +12,9 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Browser, Page, Route, expect
 
+from eenn.offload.edge.batch import Result
 from eenn.offload.edge.clouds import LocalCloud
-from eenn.offload.edge.runtime import EdgeRuntime, Result
+from eenn.offload.edge.runtime import EdgeRuntime
 from tests.offload.edge.edge_service import P_TAR, Failing, runtime_of, serving
 from tests.offload.exported import Exported
 

@@ -17,8 +17,9 @@ from eenn.errors import EennError
 from eenn.exits.decide import decide
 from eenn.exits.policies.base import ExitProbs, Policy
 from eenn.exits.policies.registry import POLICIES, make_policy
-from eenn.offload.edge.clouds import LocalCloud
-from eenn.offload.edge.runtime import RESERVE_S, EdgeRuntime, Result
+from eenn.offload.edge.batch import Result
+from eenn.offload.edge.clouds import LocalCloud, Rest
+from eenn.offload.edge.runtime import RESERVE_S, EdgeRuntime
 from eenn.offload.graphs.index import Graphs
 from eenn.offload.protocol.errors import CloudRefused, CloudTimeout, OffloadError
 from eenn.preprocess import Preprocessing, UnreadableImage
@@ -187,7 +188,7 @@ def test_when_the_cloud_fails_the_edge_answers_as_if_alone(
     assert [result.degraded for result in results] == offloaded.tolist()
     assert {result.failure for result in results} == {"", "read"}
     assert runtime.failures == {"read": offloaded.sum()}
-    runtime.cloud = Failing(CloudRefused("another artifact", "artifact"))
+    runtime.rest = Rest(Failing(CloudRefused("another artifact", "artifact")))
     runtime.classify(exported.images)
     assert runtime.failures == {"read": offloaded.sum(), "artifact": offloaded.sum()}
 

@@ -75,7 +75,7 @@ def test_every_posted_image_has_the_runtimes_answer(exported: Exported, ask: Cli
     for file in exported.files:
         status, answer, _ = ask("POST", "/classify", file.read_bytes())
         assert status == 200
-        expected = as_json(runtime.classify_file(file), runtime)
+        expected = as_json(runtime.classify_file(file))
         assert without_times(answer) == without_times(expected)
         parts = answer["preprocess_ms"] + sum(answer["stages_ms"]) + answer["cloud_ms"]
         assert answer["latency_ms"] == pytest.approx(parts, abs=0.01)
@@ -126,7 +126,7 @@ def test_clients_at_the_same_time_take_turns_and_get_their_own_answers(exported:
     cloud = Held(LocalCloud(exported.path))
     cloud.released.set()
     runtime = runtime_of(exported, cloud)
-    expected = [without_times(as_json(runtime.classify_file(f), runtime)) for f in exported.files]
+    expected = [without_times(as_json(runtime.classify_file(f))) for f in exported.files]
     found: dict[int, list[Any]] = {}
 
     def client(number: int) -> None:

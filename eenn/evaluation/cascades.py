@@ -1,0 +1,77 @@
+"""A cascade: an artifact whose rest is answered by an upstream network, from the photograph.
+
+It is evaluated as one network that has the upstream network's last exit behind all its own.
+"""
+
+from dataclasses import replace
+
+import numpy as np
+
+from eenn.artifact.manifest import check_classes
+from eenn.errors import EennError
+from eenn.planning.costs import CostModel, Costs
+from eenn.records.evaluated_artifact import EvaluatedArtifact
+from eenn.records.records import FOLDER, ExitRecords
+
+Answers = tuple[ExitRecords, tuple[float, ...]]
+
+
+def check_upstream(artifact: EvaluatedArtifact, upstream: EvaluatedArtifact) -> None:
+    """Check that one network can answer what another leaves, on the same images.
+
+    Raises:
+        EennError: the same network, other classes, or images that are split in another way.
+    """
+    own, other = artifact.manifest, upstream.manifest
+    if own.id == other.id:
+        raise EennError(
+            f"upstream={other.path}: it is the artifact itself, whose rest answers anyway; give "
+            "another network, or leave upstream out"
+        )
+    check_classes(own, other)
+    new = FOLDER in artifact.folders
+    if artifact.split.hash != upstream.split.hash and not new:
+        raise EennError(
+            f"upstream={other.path}: its images are split in another way than those of {own.path}, "
+            "so that it may have been trained on images that are to test it; train both with the "
+            "same images and seed"
+        )
+
+
+def cascaded(own: Answers, upstream: Answers) -> Answers:
+    """Put the upstream network's last exit behind all exits of the artifact.
+
+    Returns:
+        Records with one exit more, and their temperatures.
+
+    Raises:
+        EennError: the records are of different images.
+    """
+    (records, temperatures), (others, their_temperatures) = own, upstream
+    place = {sample_id: at for at, sample_id in enumerate(others.sample_ids)}
+    if set(place) != set(records.sample_ids):
+        raise EennError("records of a cascade: allowed are records of the same images")
+    order = [place[sample_id] for sample_id in records.sample_ids]
+    logits = np.concatenate([records.logits, others.logits[-1:, order]])
+    return replace(records, logits=logits), (*temperatures, their_temperatures[-1])
+
+
+def cascade_costs(own: CostModel, upstream: CostModel | None, photograph_bytes: float) -> CostModel:
+    """Model what a rest that starts from the photograph costs.
+
+    Args:
+        upstream: of the network that answers; None where that is the artifact itself.
+        photograph_bytes: mean size of the files that are sent.
+    """
+    theirs = upstream or own
+
+    def whole(costs: Costs, other: Costs) -> Costs:
+        return replace(costs, upstream=sum(other.segments) + other.heads[-1])
+
+    return replace(
+        own,
+        macs=whole(own.macs, theirs.macs),
+        edge_ms=whole(own.edge_ms, theirs.edge_ms),
+        cloud_ms=whole(own.cloud_ms, theirs.cloud_ms),
+        payload_bytes=(len(own.payload_bytes) + 1) * (photograph_bytes,),
+    )
