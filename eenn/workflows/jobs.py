@@ -21,6 +21,7 @@ from eenn.records.evaluated_artifact import EvaluatedArtifact, open_artifact
 from eenn.records.opening import open_artifacts
 from eenn.run_directory import find_artifact
 from eenn.workflows.evaluate import run_evaluation
+from eenn.workflows.evaluate_deployments import run_deployments, subjects_of
 from eenn.workflows.evaluate_experts import run_expert_evaluation
 from eenn.workflows.images import title_of
 from eenn.workflows.offload import run_offloading
@@ -34,18 +35,18 @@ PolicySettings = Callable[[str], Mapping[str, object]]
 def evaluate_job(job: Job[EvaluateSettings], policy_settings: PolicySettings) -> None:
     """Evaluate the job's artifacts, at the levels of one kind of distortion or of several."""
     settings = job.settings
-    evaluation, deployment = evaluation_of(settings, policy_settings), None
+    evaluation = evaluation_of(settings, policy_settings)
     paths = (*several(settings.artifact), *filter(None, [settings.upstream]))
     artifacts = open_artifacts(paths, settings.images, settings.fit.images)
-    found = artifacts.pop() if settings.upstream is not None else None
-    if settings.deployment is not None:
-        deployment = Deployment.load(Path(settings.deployment))
-        for artifact in artifacts:
-            deployment.check(artifact.manifest)
-        evaluation = deployed_evaluation(evaluation, deployment)
-    check_upstream_of(found, deployment)
-    evaluation = replace(evaluation, upstream=found)
+    upstream = artifacts.pop() if settings.upstream is not None else None
     run = run_of(job, artifacts)
+    if settings.deployment is not None:
+        if evaluation.goal is not None:
+            raise EennError("fit.goal and deployment: allowed is one of them; leave the other out")
+        subjects = subjects_of(several(settings.deployment), artifacts, upstream)
+        run_deployments(run, subjects, evaluation)
+        return
+    evaluation = replace(evaluation, upstream=upstream)
     if settings.distortions is None:
         run_evaluation(run, artifacts, evaluation)
     else:
@@ -109,47 +110,6 @@ def evaluation_of(settings: EvaluateSettings, policy_settings: PolicySettings) -
         link=settings.link,
         service=Service(settings.deadline_ms, settings.batch_size),
         goal=goal,
-    )
-
-
-def check_upstream_of(found: EvaluatedArtifact | None, deployment: Deployment | None) -> None:
-    """Check that the upstream network that settings name is the one that a deployment names.
-
-    Raises:
-        EennError: it is another one, or only one of the two names one.
-    """
-    meant = deployment and deployment.upstream
-    if found is None:
-        if meant:
-            raise EennError(
-                f"the deployment passes images on to artifact {meant.artifact_id:.12}; give "
-                "upstream=DIR, where that lies"
-            )
-    elif deployment and (not meant or meant.artifact_id != found.manifest.id):
-        named = f"artifact {meant.artifact_id:.12}" if meant else "no upstream network"
-        raise EennError(
-            f"upstream={found.manifest.path} is artifact {found.manifest.id:.12} and the "
-            f"deployment names {named}; give the one that it names, or leave upstream out"
-        )
-
-
-def deployed_evaluation(evaluation: Evaluation, deployment: Deployment) -> Evaluation:
-    """Put what a deployment says in place of an evaluation's settings.
-
-    Raises:
-        EennError: there is something to fit as well.
-    """
-    if evaluation.goal is not None:
-        raise EennError("fit.goal and deployment: allowed is one of them; leave the other out")
-    return replace(
-        evaluation,
-        policies=[as_it_is(deployment.policy)],
-        p_tars=_p_tars_of(deployment, evaluation.p_tars),
-        active=_active_of(deployment),
-        temperature=deployment.temperature,
-        experts=deployment.experts,
-        rest=deployment.rest,
-        payload=deployment.payload,
     )
 
 

@@ -178,11 +178,9 @@ class _Measured:
             so many first ones; at most one is given.
         compare: names of further policies.
         policy: its `name` and settings.
-        deployment: a file in place of policy, branches and all else that it holds.
     """
 
     name: str
-    deployment: str | None
     images: str | None
     split: str
     p_tar: Annotated[float | tuple[float, ...], _THRESHOLDS]
@@ -211,10 +209,13 @@ class EvaluateSettings(_Measured):
     """What `evaluate.py` reads, conf/evaluate.yaml.
 
     Args:
+        deployment: a file, or several to be compared, in place of policy, branches and all else
+            that it holds.
         distortion: or else `distortions`, levels by kind, with a list of `experts`.
     """
 
     artifact: str | tuple[str, ...]
+    deployment: str | tuple[str, ...] | None
     upstream: str | None
     temperature: str
     experts: str | tuple[str, ...]
@@ -240,9 +241,24 @@ class EvaluateSettings(_Measured):
             raise EennError(
                 f"experts={written(self.experts)}: with distortions allowed is a list of experts"
             )
+        self._check_deployment()
         for kind, levels in self.levels_of_kind.items():
             for level in levels:
                 Distortion(kind, level)
+
+    def _check_deployment(self) -> None:
+        """Check that nothing is given that a deployment holds, as far as it can be told."""
+        if self.deployment is None:
+            return
+        held = ("active", "active_sets", "first", "thresholds", "distortions")
+        given = [f"{k}={written(getattr(self, k))}" for k in held if getattr(self, k) is not None]
+        if self.compare:
+            given.append(f"compare={written(self.compare)}")
+        if given:
+            raise EennError(
+                f"deployment with {' '.join(given)}: allowed is one kind of distortion, and what "
+                "the file does not hold; leave the others out"
+            )
 
     @property
     def levels_of_kind(self) -> Mapping[str, tuple[float, ...]]:
@@ -281,9 +297,14 @@ class PlanSettings:
 @whole
 @dataclass(frozen=True, kw_only=True)
 class OffloadSettings(_Measured):
-    """What `offload_bench.py` reads, conf/offload_bench.yaml."""
+    """What `offload_bench.py` reads, conf/offload_bench.yaml.
+
+    Args:
+        deployment: a file in place of policy, branches and all else that it holds.
+    """
 
     artifact: str
+    deployment: str | None
     conventional: str | None
     resume: str | None
     limit: int | None
