@@ -20,7 +20,8 @@ from eenn.reports.rows import (
     taken_rows,
     verdicts,
 )
-from eenn.reports.tables import Cell, flat, varying, with_bounds, without
+from eenn.reports.tables import Cell, flat, number, varying, without
+from eenn.statistics.intervals import Estimate
 
 Row = TypeVar("Row")
 
@@ -90,11 +91,11 @@ def difference_rows(rows: Sequence[Difference]) -> list[dict[str, str]]:
             "against": row.first,
             "level": f"{row.level:g}",
             "n": str(row.n),
-            "accuracy, points": with_bounds(row.accuracy, 100, 2),
-            "edge, points": with_bounds(row.edge_probability, 100, 2),
-            "MMACs": with_bounds(row.macs, 1e-6, 2),
-            "latency ms": with_bounds(row.latency_ms, 1, 2),
-            "kB sent": with_bounds(row.sent_bytes, 1e-3, 2),
+            "accuracy, points": _signed(row.accuracy, 100),
+            "edge, points": _signed(row.edge_probability, 100),
+            "MMACs": _signed(row.macs, 1e-6),
+            "latency ms": _signed(row.latency_ms, 1),
+            "kB sent": _signed(row.sent_bytes, 1e-3),
         }
         for row in rows
     ]
@@ -109,6 +110,12 @@ def drift_verdicts(compared: Compared, distortion: str) -> list[str]:
         for label, own in compared.unlabelled
         for line in (*verdicts(own.drift, distortion), *own.left_out)
     ]
+
+
+def _signed(difference: Estimate, scale: float) -> str:
+    """Print a difference with its interval, whose ends may be below 0."""
+    value, low, high = (number(scale * end, "z.2f") for end in difference)
+    return f"{value} ({low} to {high})" if low != "-" else value
 
 
 def _labelled(
