@@ -39,7 +39,7 @@ def main() -> None:
     manifest, active = artifact.manifest, tuple(range(artifact.branches))
     validation, test = (artifact.records(split, "none", 0) for split in ("val", "test"))
     logits = np.concatenate([validation.logits, test.logits], axis=1)
-    labels = np.concatenate([validation.labels, test.labels])
+    labels = np.concatenate([validation.truth, test.truth])
     part_macs = macs(manifest.exits)
     sizes = payloads(manifest.exits, manifest.preprocessing.input_size)
     costs = CostModel(part_macs, part_macs, part_macs, sizes, Link(94, 12.8))
@@ -55,7 +55,7 @@ def main() -> None:
 
     risks = population_risks(case_of(slice(None)), active)
     generator = np.random.default_rng(0)
-    n = len(validation.labels)
+    n = len(validation.truth)
     draws = [case_of(generator.integers(len(labels), size=n)) for _ in range(DRAWS)]
     methods = {}
     for method in P_VALUES:

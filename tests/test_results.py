@@ -84,6 +84,14 @@ def test_a_fitted_risk_is_broken_no_more_often_than_allowed() -> None:
         assert found["violations"] <= found_risk["delta"] * found_risk["draws"]
 
 
+def test_drift_is_flagged_where_there_is_some() -> None:
+    found = run("drift")
+    assert found["draws"] >= 100
+    for row in found["flagged"]:
+        share = row["flagged"] / found["draws"]
+        assert share >= 0.95 if row["images"] == "blurred" else share <= 0.05, row
+
+
 @pytest.mark.parametrize("branches", [3, 5])
 def test_chosen_experts_are_as_good_as_matching_ones_and_keep_the_threshold(branches: int) -> None:
     found = {

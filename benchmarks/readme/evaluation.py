@@ -115,6 +115,29 @@ def risk() -> str:
     )
 
 
+def drift() -> str:
+    """How often sets of images are flagged as drift."""
+    run = run_of("drift")
+    words = {
+        "validation": "resamples of validation",
+        "test": "test images",
+        "blurred": f"test images, blur {run['blur_sigma']:g}",
+    }
+    rows = [
+        {
+            "images": words[found["images"]],
+            "n": str(found["n"]),
+            "flagged": f"{found['flagged']} of {run['draws']}",
+        }
+        for found in run["flagged"]
+    ]
+    return (
+        f"{table(rows)}\n\n{run['quantities']} quantities against {run['validation_n']} validation "
+        f"images, false alarms at most {100 * run['level']:g} %, p_tar {run['p_tar']:g}. "
+        f"{where(run)}"
+    )
+
+
 def experts() -> str:
     """Whose heads answer at which level."""
     runs = [run_of(file.stem) for file in sorted(RESULTS.glob("distortion_experts-branches*.json"))]

@@ -26,7 +26,7 @@ from eenn.offload.bench.measuring import Meter, Passage, times_of
 from eenn.offload.bench.turns import BLOCK, measure
 from eenn.offload.bench.ways import Behind, every_way
 from eenn.offload.client.http_cloud import HttpCloud
-from eenn.offload.edge.runtime import models_of
+from eenn.offload.edge.experts import models_of
 from eenn.offload.graphs.index import Graphs
 from eenn.offload.protocol.codecs import PAYLOADS as FEATURES
 from eenn.offload.protocol.codecs import Precision

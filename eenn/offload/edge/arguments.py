@@ -6,19 +6,12 @@ from dataclasses import fields
 from pathlib import Path
 from typing import NoReturn
 
-from eenn.artifact.deployment import (
-    ANSWER,
-    CLOUD,
-    DEADLINE_MS,
-    FILE,
-    ON_FAILURE,
-    PAYLOADS,
-    RESTS,
-)
+from eenn.artifact.deployment import ANSWER, DEADLINE_MS, FILE, ON_FAILURE, PAYLOADS
 from eenn.cli import printable
 from eenn.exits.head_sets import HeadChoice
 from eenn.exits.policies.registry import POLICIES
 from eenn.exits.policies.threshold import DEFAULT
+from eenn.exits.rests import CLOUD, RESTS
 from eenn.offload.graphs.index import PRECISIONS
 from eenn.statistics.calibration import CHOICES
 

@@ -3,11 +3,12 @@
 from collections.abc import Sequence
 from itertools import pairwise
 
-from eenn.artifact.deployment import CLOUD, CONTINUE, DEVICE, Deployment
+from eenn.artifact.deployment import CONTINUE, Deployment
 from eenn.artifact.manifest import Manifest
 from eenn.errors import EennError
 from eenn.exits.head_sets import CLASSIFIER
-from eenn.offload.edge.runtime import asked_for
+from eenn.exits.rests import CLOUD, DEVICE
+from eenn.offload.edge.experts import asked_for
 from eenn.offload.graphs.index import PRECISIONS, head_name, segments_name
 
 Needed = tuple[tuple[str, str], ...]  # names and precisions

@@ -5,10 +5,11 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from eenn.artifact.deployment import CLOUD, CONTINUE, DEVICE, Deployment
+from eenn.artifact.deployment import CONTINUE, Deployment
 from eenn.artifact.manifest import Manifest
+from eenn.exits.rests import CLOUD, DEVICE
 from eenn.offload.edge.clouds import LocalCloud, Rest
-from eenn.offload.edge.runtime import models_of
+from eenn.offload.edge.experts import models_of
 from eenn.offload.edge.settled import upstream_path
 from eenn.offload.graphs.index import Graphs
 from eenn.offload.protocol.errors import OffloadError

@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from eenn.artifact.deployment import CLOUD, NOBODY, Deployment, Upstream
+from eenn.artifact.deployment import Deployment, Upstream
 from eenn.artifact.manifest import Manifest, check_classes, read_manifest
 from eenn.errors import EennError
 from eenn.exits.policies.base import Policy, Validation
 from eenn.exits.policies.registry import find_policy, make_policy
 from eenn.exits.policies.threshold import DEFAULT
+from eenn.exits.rests import CLOUD, NOBODY
 from eenn.exits.settings import ActiveBranches
 from eenn.offload.edge.arguments import FLAGS, SETTINGS
 from eenn.offload.edge.changes import changed_fields

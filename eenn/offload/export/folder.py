@@ -10,9 +10,10 @@ from argparse import Namespace
 from dataclasses import dataclass
 from pathlib import Path
 
-from eenn.artifact.deployment import DEVICE, FILE, Deployment
+from eenn.artifact.deployment import FILE, Deployment
 from eenn.artifact.manifest import Manifest
 from eenn.errors import EennError
+from eenn.exits.rests import DEVICE
 from eenn.files import new_directory, write_file
 from eenn.offload.edge.needed import Needed, needed_graphs, needed_of_upstream
 from eenn.offload.edge.settled import UPSTREAM, upstream_path

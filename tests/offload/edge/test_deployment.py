@@ -12,12 +12,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from eenn.artifact.deployment import RESTS, Deployment, Upstream
+from eenn.artifact.deployment import Deployment, Upstream
 from eenn.artifact.manifest import read_manifest
 from eenn.exits.decide import Decisions, decide, on_device
 from eenn.exits.head_sets import HeadChoice
 from eenn.exits.policies.base import FALLBACKS, ExitProbs, Policy
 from eenn.exits.policies.registry import POLICIES, make_policy
+from eenn.exits.rests import RESTS
 from eenn.models.early_exit import EarlyExitNet
 from eenn.offload.edge import command
 from eenn.offload.edge.clouds import LocalCloud, Rest
