@@ -101,17 +101,19 @@ def risk() -> str:
     run = run_of("risk")
     rows = [
         {
-            "method": f"`{name}`",
+            "method": f"`{found['method']}`",
+            "strict": f"{found['strict']:g}",
             "broken": f"{found['violations']} of {run['draws']}",
             "median p_tar": f"{found['median_p_tar']:g}",
+            "median edge %": f"{100 * found['median_edge_probability']:.1f}",
+            "least p_tar that keeps it": f"{found['lowest_p_tar_within_limit']:g}",
         }
-        for name, found in run["methods"].items()
+        for found in run["fits"]
     ]
     return (
         f"{table(rows)}\n\nRisk at most {run['limit']:g}, delta {run['delta']:g}, "
         f"{run['validation_n']} validation images drawn with replacement from "
-        f"{run['population_n']}, where p_tar {run['lowest_p_tar_within_limit']:g} just "
-        f"keeps the limit. {where(run)}"
+        f"{run['population_n']}. {where(run)}"
     )
 
 
