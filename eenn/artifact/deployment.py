@@ -14,6 +14,7 @@ from eenn.exits.decide import check_active
 from eenn.exits.head_sets import PLAIN_HEADS, HeadChoice
 from eenn.exits.policies.base import Policy
 from eenn.exits.policies.registry import policy_from_json
+from eenn.exits.rests import CLOUD, NOBODY, PHOTOGRAPH, RESTS
 from eenn.exits.settings import Setting
 from eenn.files import Json, JsonObject, from_json, write_json
 from eenn.offload.protocol.codecs import PAYLOADS as FEATURES
@@ -25,9 +26,6 @@ VERSION = 1
 # A deployment takes some 2 kB.
 MAX_BYTES = 2**20
 DEADLINE_MS = 500.0
-CLOUD, DEVICE, NOBODY = "cloud", "device", "nobody"
-RESTS = (CLOUD, DEVICE, NOBODY)
-PHOTOGRAPH = "photograph"
 PAYLOADS = (*FEATURES, PHOTOGRAPH)
 ANSWER, CONTINUE = "answer", "continue"
 ON_FAILURE = (ANSWER, CONTINUE)
@@ -73,6 +71,9 @@ class Upstream:
             raise EennError(
                 f"upstream.temperature={self.temperature:g}: allowed is a number above 0"
             )
+
+    def __str__(self) -> str:
+        return f"artifact {self.artifact_id:.12}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,8 +130,6 @@ class Deployment:
                 f"payload={self.payload} with an upstream network in the cloud: allowed is "
                 f"{PHOTOGRAPH}, as features of one network mean nothing to another"
             )
-        if self.upstream and self.rest == NOBODY:
-            raise EennError(f"rest={NOBODY} with an upstream network: leave one of them out")
         if self.rest == NOBODY and not self.active:
             raise EennError(f"rest={NOBODY} without an active branch: nobody answers")
 

@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from eenn.artifact.deployment import CLOUD, PHOTOGRAPH
 from eenn.errors import EennError, require_numbers
 from eenn.evaluation.answers import answers, check_experts, costs
 from eenn.evaluation.cascades import cascade_costs, cascaded, check_upstream
@@ -24,6 +23,7 @@ from eenn.evaluation.grid import (
 from eenn.evaluation.rows import ExitTaken, Network, Point, Results
 from eenn.exits.head_sets import PLAIN_HEADS, HeadChoice
 from eenn.exits.policies.base import KnobValue, Validation
+from eenn.exits.rests import CLOUD, PHOTOGRAPH
 from eenn.exits.settings import ActiveBranches, Swept
 from eenn.offload.protocol.codecs import BYTES_OF
 from eenn.planning.costs import CostModel, Link

@@ -6,13 +6,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from eenn.artifact.deployment import CLOUD, DEVICE, NOBODY
 from eenn.errors import EennError, require_numbers
 from eenn.evaluation.rows import ExitTaken, Network, Point
 from eenn.exits.decide import Decisions, decide, last_exit, on_device, oracle
 from eenn.exits.policies.base import Bools, ExitProbs, Ints, KnobValue, Outputs, Policy, Validation
 from eenn.exits.policies.registry import POLICIES
 from eenn.exits.policies.threshold import CURVE, baseline_rule
+from eenn.exits.rests import CLOUD, DEVICE, NOBODY
 from eenn.exits.settings import Baseline, Setting, Swept
 from eenn.planning.costs import CostModel
 from eenn.records.records import ExitRecords

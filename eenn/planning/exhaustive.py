@@ -1,11 +1,11 @@
-"""The exhaustive planner: every choice of branches, threshold and payload, from measured parts.
+"""The exhaustive planner: every choice of branches, policy and rest, from measured parts.
 
 The parts are times of stages and of the cloud, bytes of requests, and the link; how many images
 leave where is known from exit records. So a device's best choice is found without trying them all.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, combinations
 
@@ -13,12 +13,20 @@ import numpy as np
 
 from eenn.errors import EennError
 from eenn.exits.decide import Decisions, decide
-from eenn.exits.policies.base import Outputs, Policy
-from eenn.exits.settings import Baseline, Setting
+from eenn.exits.policies.base import KnobValue, Outputs, Policy
+from eenn.exits.policies.threshold import baseline_rule
+from eenn.exits.rests import CLOUD, DEVICE, NOBODY, PHOTOGRAPH
+from eenn.exits.settings import Setting
 from eenn.planning.costs import split_point
-from eenn.planning.times import IMAGE, Times
+from eenn.planning.times import Onward, Times
 
 MAX_SLOWDOWN = 100.0
+# How much stricter inner exits are than the last active branch.
+STRICT = (1.0, 3.0, 10.0)
+
+
+# Decides where no branch is active: the last exit answers whatever it says.
+WITHOUT_BRANCHES = baseline_rule(1.0)
 
 
 class NoPlan(EennError):
@@ -27,16 +35,16 @@ class NoPlan(EennError):
 
 @dataclass(frozen=True)
 class Plan:
-    """One choice of branches, knob and payload, and what it is predicted to cost.
+    """One choice of branches, policy and rest, and what it is predicted to cost.
 
     Args:
-        split_point: segments that run on the edge.
+        split_point: segments that run on the edge for whoever leaves it.
         latency_ms, sent_bytes: means over the images.
     """
 
     setting: Setting
     split_point: int
-    payload: str
+    onward: Onward
     latency_ms: float
     accuracy: float
     edge_probability: float
@@ -52,37 +60,50 @@ class SlowerEdge:
     latency_ms: float
 
 
-def plan(times: Times, outputs: Outputs, policies: Sequence[Policy]) -> list[Plan]:
-    """Plan for every set of active branches, every policy and payload.
+def variants(policies: Sequence[Policy], branches: int) -> list[Policy]:
+    """Vary the knob and the strictness of policies; they themselves come first."""
+    found = dict.fromkeys(policies)
+    for policy in policies:
+        values: Sequence[KnobValue] = [policy.knob_value]
+        if policy.knob is None or isinstance(policy.knob_value, tuple):
+            continue
+        values = [*values, *policy.knob.curve(branches)]
+        stricter = [{"strict": strict} for strict in STRICT] if "strict" in policy.grids else [{}]
+        for value in values:
+            settings = {**vars(policy), policy.knob.name: value}
+            found |= dict.fromkeys(policy.of({**settings, **own}) for own in stricter)
+    return list(found)
+
+
+def plan(
+    times: Times, outputs: Outputs, policies: Sequence[Policy], cascade: Outputs | None = None
+) -> list[Plan]:
+    """Plan for every set of active branches, every policy, and whatever becomes of the rest.
 
     The network is cut after the last active branch. Accuracy is that of unrounded features.
 
     Args:
         outputs: calibrated probabilities of every exit, and labels, of samples like those to come.
-        policies: to choose from; without an active branch the first stands for all.
+        policies: to choose from; those that do not fit the network are left out.
+        cascade: the same with one exit more, that of the upstream network that `times` has.
     """
-    branches = range(len(outputs.exits) - 1)
-    sets = chain.from_iterable(combinations(branches, size) for size in range(len(outputs.exits)))
-    plans = []
-    for active in sets:
-        for policy in policies if active else policies[:1]:
-            decisions = decide(policy, outputs.exits, active)
-            cut = split_point(decisions)
-            setting = Setting(policy if active else None, active)
-            for payload in (payload for at, payload in times.requests if at == cut):
-                sent = times.requests[cut, payload].sent_bytes
-                plans.append(
-                    Plan(
-                        setting=setting,
-                        split_point=cut,
-                        payload=payload,
-                        latency_ms=times.latency_ms(decisions, payload),
-                        accuracy=float((decisions.label == outputs.labels).mean()),
-                        edge_probability=float(decisions.on_edge.mean()),
-                        sent_bytes=sent * float((~decisions.on_edge).mean()),
-                    )
-                )
+    plans: list[Plan] = []
+    for policy, active in _choices(policies, len(outputs.exits) - 1):
+        cut = active[-1] + 1 if active else 0
+        plans += _priced(times, outputs, policy, active, times.onwards(cut))
+    if cascade is not None:
+        exits = len(cascade.exits) - 1
+        for policy, active in _choices(policies, exits):
+            onwards = [Onward(CLOUD, PHOTOGRAPH, upstream=True)]
+            if active:
+                onwards.append(Onward(DEVICE, upstream=True))
+            plans += _priced(times, cascade, policy, active, onwards)
     return plans
+
+
+def decided(outputs: Outputs, policy: Policy, active: tuple[int, ...], onward: Onward) -> Decisions:
+    """Decide by a policy over these branches, with that rest behind them."""
+    return decide(policy, outputs.exits, active, cloud=onward.rest != NOBODY)
 
 
 def best(plans: Sequence[Plan], min_accuracy: float = 0.0, deadline_ms: float = math.inf) -> Plan:
@@ -107,22 +128,75 @@ def best(plans: Sequence[Plan], min_accuracy: float = 0.0, deadline_ms: float = 
     return min(within, key=lambda plan: (plan.latency_ms, -plan.accuracy))
 
 
-def slower_edges(times: Times, ways: Mapping[str, Decisions], payload: str) -> list[SlowerEdge]:
-    """Predict the latency of early exits and baselines on edges that compute slower and slower.
+def best_of_each(
+    plans: Sequence[Plan], min_accuracy: float = 0.0, deadline_ms: float = math.inf
+) -> list[Plan]:
+    """Choose the best plan for every rest and payload that has one; the fastest comes first."""
+    kinds: dict[Onward, list[Plan]] = {}
+    for plan in plans:
+        if plan.accuracy >= min_accuracy and plan.latency_ms <= deadline_ms:
+            kinds.setdefault(plan.onward, []).append(plan)
+    found = [best(alike, min_accuracy, deadline_ms) for alike in kinds.values()]
+    return sorted(found, key=lambda plan: plan.latency_ms)
+
+
+def slower_edges(times: Times, ways: Mapping[str, tuple[Decisions, Onward]]) -> list[SlowerEdge]:
+    """Predict the latency of ways to answer on edges that compute slower and slower.
 
     Args:
         times: of the edge as it is.
-        ways: decisions of early exits, by name.
+        ways: their decisions, and what becomes of the rest, by name.
     """
-    upload = times.requests[0, IMAGE]
-    alone_ms = upload.codec_ms + times.link.latency_ms(upload.sent_bytes) + upload.cloud_ms
     rows = []
     for slowdown in np.geomspace(1, MAX_SLOWDOWN, 41).tolist():
         own = times.with_edge(slowdown)
         latency_ms = {
-            Baseline.CLOUD_ONLY.value: alone_ms,
-            Baseline.WHOLE_ON_EDGE.value: own.preprocess_ms + own.classifier_ms + own.whole_ms,
-            **{name: own.latency_ms(decisions, payload) for name, decisions in ways.items()},
+            name: float(own.answer_ms(decisions, onward).mean())
+            for name, (decisions, onward) in ways.items()
         }
         rows += [SlowerEdge(slowdown, name, ms) for name, ms in latency_ms.items()]
     return rows
+
+
+def _choices(policies: Sequence[Policy], exits: int) -> Iterator[tuple[Policy, tuple[int, ...]]]:
+    """Go through every set of that many exits, and every policy where the set has any."""
+    every, fitting = range(exits), [policy for policy in policies if _fits(policy, exits)]
+    sets = chain.from_iterable(combinations(every, size) for size in range(exits + 1))
+    for active in sets:
+        for policy in fitting if active else [WITHOUT_BRANCHES]:
+            yield policy, active
+
+
+def _priced(
+    times: Times,
+    outputs: Outputs,
+    policy: Policy,
+    active: tuple[int, ...],
+    onwards: Sequence[Onward],
+) -> Iterator[Plan]:
+    setting = Setting(policy if active else None, active)
+    by_rest: dict[bool, tuple[Decisions, float]] = {}
+    for onward in onwards:
+        alone = onward.rest == NOBODY
+        if alone not in by_rest:
+            decisions = decided(outputs, policy, active, onward)
+            by_rest[alone] = decisions, float((decisions.label == outputs.labels).mean())
+        decisions, accuracy = by_rest[alone]
+        stays = onward.rest != CLOUD
+        yield Plan(
+            setting=setting,
+            split_point=split_point(decisions),
+            onward=onward,
+            latency_ms=float(times.answer_ms(decisions, onward).mean()),
+            accuracy=accuracy,
+            edge_probability=1.0 if stays else float(decisions.on_edge.mean()),
+            sent_bytes=float(times.sent_bytes(decisions, onward).mean()),
+        )
+
+
+def _fits(policy: Policy, branches: int) -> bool:
+    try:
+        policy.check(branches)
+    except EennError:
+        return False
+    return True

@@ -1,55 +1,115 @@
-"""What the parts of a device and its cloud take: stages, requests, the link."""
+"""What the parts of a device and its cloud take, and what that makes of any way to answer."""
 
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from itertools import pairwise
 
 import numpy as np
 
 from eenn.exits.decide import Decisions
-from eenn.planning.costs import Link
+from eenn.exits.policies.base import Bools, Floats
+from eenn.exits.rests import CLOUD, DEVICE, NOBODY, PHOTOGRAPH
+from eenn.planning.costs import Link, split_point
 
-# The payload that is the photograph's file.
-IMAGE = "image"
+
+@dataclass(frozen=True)
+class Onward:
+    """What becomes of an image that no active branch accepts.
+
+    Args:
+        rest: who answers: the `cloud`, this `device`, or `nobody` but the last active branch.
+        payload: what the cloud is sent: a format of features, or the `photograph`'s file; empty
+            where nothing is sent.
+        upstream: another network answers, which starts from the photograph.
+    """
+
+    rest: str
+    payload: str = ""
+    upstream: bool = False
+
+    def __str__(self) -> str:
+        parts = (self.rest, self.payload, "upstream" if self.upstream else "")
+        return "-".join(filter(None, parts))
+
+
+WHOLE_PHOTOGRAPH = Onward(CLOUD, PHOTOGRAPH)
+
+
+@dataclass(frozen=True)
+class RequestCost:
+    """A request for one image: its bytes, the cloud's milliseconds for it, and those of packing it,
+    unpacking the reply and deciding."""
+
+    sent_bytes: float
+    cloud_ms: float
+    codec_ms: float
+
+
+@dataclass(frozen=True)
+class UpstreamTimes:
+    """What another network takes for a photograph.
+
+    Args:
+        device_ms: on the device, its own preprocessing included.
+        request: of the photograph's file.
+    """
+
+    device_ms: float
+    request: RequestCost
 
 
 @dataclass(frozen=True)
 class Times:
-    """Medians in milliseconds for one image, as the device and the cloud take them.
+    """Milliseconds for one image, as the device and the cloud take them one part after the other.
 
     Args:
-        preprocess_ms: from the photograph to the network's input.
+        preprocess_ms: from the photograph to the network's input; the mean, as photographs differ.
         classifier_ms: of the distortion classifier; 0 where it is not asked.
         stage_ms: from one split point to a later one, the later one's head and decision included.
-        whole_ms: of the whole network without branches, on the edge.
-        requests: by split point and payload; IMAGE is the photograph's file, at split point 0.
+        rest_ms: from a split point to the last exit's answer, on the device; from 0 it is the whole
+            network without branches.
+        requests: by split point and payload; PHOTOGRAPH is at split point 0.
         link: between the two, as measured; its round trip holds what HTTP and its server take.
+        upstream: of another network behind this one.
     """
 
     preprocess_ms: float
     classifier_ms: float
     stage_ms: Mapping[tuple[int, int], float]
-    whole_ms: float
-    requests: Mapping[tuple[int, str], "RequestCost"]
+    rest_ms: Mapping[int, float]
+    requests: Mapping[tuple[int, str], RequestCost]
     link: Link
+    upstream: UpstreamTimes | None = None
 
-    def latency_ms(self, decisions: Decisions, payload: str) -> float:
-        """Predict the mean over the samples of these decisions, with features sent as `payload`."""
-        ends = [0, *(branch + 1 for branch in decisions.active)]
-        edge_ms = np.cumsum([self.stage_ms[step] for step in pairwise(ends)])
-        until = {branch: float(ms) for branch, ms in zip(decisions.active, edge_ms, strict=True)}
-        on_edge = sum(ms * float((decisions.taken == exit).mean()) for exit, ms in until.items())
-        offloaded = float((~decisions.on_edge).mean())
-        request = self.requests[ends[-1], payload]
-        away = (
-            (float(edge_ms[-1]) if until else 0.0)
-            + request.codec_ms
-            + self.link.latency_ms(request.sent_bytes)
-            + request.cloud_ms
-        )
-        before = 0.0 if payload == IMAGE else self.preprocess_ms + self.classifier_ms
-        return before + on_edge + offloaded * away
+    def answer_ms(self, decisions: Decisions, onward: Onward) -> Floats:
+        """Predict the milliseconds until each sample has its answer, (samples,)."""
+        spent = 0.0 if self._starts_elsewhere(decisions, onward) else self._before_ms
+        until, at = np.zeros(int(decisions.taken.max(initial=0)) + 1), 0
+        for exit in decisions.active:
+            spent += self._step_ms(at, exit + 1)
+            until[exit : exit + 1], at = spent, exit + 1
+        away_ms = spent + self._away_ms(at, onward)
+        return np.where(self._left(decisions), away_ms, until[decisions.taken])
+
+    def sent_bytes(self, decisions: Decisions, onward: Onward) -> Floats:
+        """Predict the bytes that are sent for each sample, (samples,)."""
+        sent = 0.0
+        if onward.rest == CLOUD:
+            sent = self._request(split_point(decisions), onward).sent_bytes
+        return np.where(self._left(decisions), sent, 0.0)
+
+    def request_ms(self, request: RequestCost) -> float:
+        """Predict the milliseconds from the question to the answer, the link included."""
+        on_link_ms = self.link.latency_ms(request.sent_bytes)
+        return request.codec_ms + on_link_ms + request.cloud_ms
+
+    def onwards(self, cut: int) -> list[Onward]:
+        """List what can become of an image behind a split point, without another network."""
+        found = [Onward(CLOUD, payload) for at, payload in self.requests if at == cut]
+        if cut and (0, PHOTOGRAPH) in self.requests:
+            found.append(WHOLE_PHOTOGRAPH)
+        found.append(Onward(DEVICE))
+        return [*found, Onward(NOBODY)] if cut else found
 
     def parts(self) -> list["MeasuredPart"]:
         """List every part that was measured."""
@@ -58,40 +118,67 @@ class Times:
             edge["distortion classifier"] = self.classifier_ms
         for (start, stop), ms in self.stage_ms.items():
             edge[f"segments {start + 1} to {stop}, head {stop}"] = ms
-        edge["whole network"] = self.whole_ms
+        for cut, ms in self.rest_ms.items():
+            edge[f"rest after segment {cut}" if cut else "whole network"] = ms
+        requests = {
+            f"after segment {cut}, {payload}": cost
+            for (cut, payload), cost in self.requests.items()
+        }
+        if self.upstream is not None:
+            edge["upstream network, preprocessing included"] = self.upstream.device_ms
+            requests["upstream network, photograph"] = self.upstream.request
         return [
             *(MeasuredPart("edge", part, ms) for part, ms in edge.items()),
             *(
-                MeasuredPart(
-                    "cloud",
-                    f"after segment {cut}, {payload}",
-                    request.cloud_ms,
-                    request.codec_ms,
-                    float(request.sent_bytes),
-                )
-                for (cut, payload), request in self.requests.items()
+                MeasuredPart("cloud", part, cost.cloud_ms, cost.codec_ms, cost.sent_bytes)
+                for part, cost in requests.items()
             ),
         ]
 
     def with_edge(self, slowdown: float) -> "Times":
         """Stretch the parts of the edge to a device that computes `slowdown` times slower."""
+        upstream = self.upstream
         return replace(
             self,
             preprocess_ms=slowdown * self.preprocess_ms,
             classifier_ms=slowdown * self.classifier_ms,
             stage_ms={step: slowdown * ms for step, ms in self.stage_ms.items()},
-            whole_ms=slowdown * self.whole_ms,
+            rest_ms={cut: slowdown * ms for cut, ms in self.rest_ms.items()},
+            upstream=upstream and replace(upstream, device_ms=slowdown * upstream.device_ms),
         )
 
+    @property
+    def _before_ms(self) -> float:
+        return self.preprocess_ms + self.classifier_ms
 
-@dataclass(frozen=True)
-class RequestCost:
-    """A request for one image: its bytes, the cloud's milliseconds for it, and those of packing it
-    and unpacking the reply."""
+    def _starts_elsewhere(self, decisions: Decisions, onward: Onward) -> bool:
+        """Whether the device does not compute this network at all."""
+        return not decisions.active and (onward.payload == PHOTOGRAPH or onward.upstream)
 
-    sent_bytes: int
-    cloud_ms: float
-    codec_ms: float
+    def _left(self, decisions: Decisions) -> Bools:
+        """Find the samples that no active branch answered, bool (samples,)."""
+        return ~np.isin(decisions.taken, decisions.active)
+
+    def _step_ms(self, start: int, stop: int) -> float:
+        """Find the time of a stage; one that ends at the last exit decides there as the rest."""
+        is_last = stop == len(self.rest_ms)
+        return self.rest_ms[start] if is_last else self.stage_ms[start, stop]
+
+    def _away_ms(self, cut: int, onward: Onward) -> float:
+        if onward.rest == NOBODY:
+            return 0.0
+        if onward.rest == CLOUD:
+            return self.request_ms(self._request(cut, onward))
+        if onward.upstream:
+            assert self.upstream is not None
+            return self.upstream.device_ms
+        return self.rest_ms[cut]
+
+    def _request(self, cut: int, onward: Onward) -> RequestCost:
+        if onward.upstream:
+            assert self.upstream is not None
+            return self.upstream.request
+        return self.requests[0 if onward.payload == PHOTOGRAPH else cut, onward.payload]
 
 
 @dataclass(frozen=True)

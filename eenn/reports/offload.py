@@ -6,19 +6,19 @@ from dataclasses import dataclass
 import numpy as np
 
 from eenn.evaluation.rows import Network
+from eenn.exits.rests import PHOTOGRAPH
 from eenn.exits.settings import Baseline, Setting
 from eenn.offload.bench.contenders import Request
+from eenn.offload.bench.deployments import PLANS
 from eenn.offload.bench.rows import Foreseen, Measured
 from eenn.planning.exhaustive import Plan, SlowerEdge
-from eenn.planning.times import MeasuredPart
+from eenn.planning.times import MeasuredPart, RequestCost, Times
 from eenn.reports.curves import against_knob, against_level, against_slowdown, way_name
 from eenn.reports.figures import BARS, Drawn
 from eenn.reports.page import Section
 from eenn.reports.report import Report
 from eenn.reports.tables import Cell, flat, number, raw, setting_columns, varying, with_bounds
 from eenn.statistics.intervals import Estimate
-
-SHOWN_PLANS = 20
 
 
 @dataclass(frozen=True)
@@ -67,8 +67,9 @@ class Offloaded:
     Args:
         differing: requests whose exit or answer is not that of the records.
         plans, best: of the planner; for want of a best one, why there is none.
+        others: the best plan for every rest and payload.
         slower: latency against the edge's slowdown.
-        parts: measured times of stages and requests.
+        times: of the measured parts, of the edge without its slowdown.
         slowdown: of the edge in this run.
     """
 
@@ -76,8 +77,9 @@ class Offloaded:
     differing: Sequence[Request]
     plans: Sequence[Plan]
     best: Plan | str
+    others: Sequence[Plan]
     slower: Sequence[SlowerEdge]
-    parts: Sequence[MeasuredPart]
+    times: Times
     slowdown: float
 
 
@@ -85,14 +87,14 @@ def offload_report(
     title: str, facts: Mapping[str, str], results: Offloaded, distortion: str
 ) -> Report:
     """Put together the report of an offloading benchmark."""
-    plans = sorted(results.plans, key=lambda plan: (-plan.accuracy, plan.latency_ms))
-    best = results.best
+    best, parts = results.best, results.times.parts()
     closing = [
         Section("Best plan", f"{PLANS_TEXT} {best}.")
         if isinstance(best, str)
         else Section("Best plan", PLANS_TEXT, [_plan(best)]),
-        Section("Most accurate plans", "", [_plan(plan) for plan in plans[:SHOWN_PLANS]]),
-        Section("Measured parts", PARTS_TEXT, [_part(part) for part in results.parts]),
+        Section("Best plan of each kind", KINDS_TEXT, [_kind(plan) for plan in results.others]),
+        Section("Photographs or features", PAYLOADS_TEXT, payload_rows(results.times)),
+        Section("Measured parts", PARTS_TEXT, [_part(part) for part in parts]),
     ]
     differing = [request_cells(request) for request in results.differing]
     if differing:
@@ -105,7 +107,7 @@ def offload_report(
             "points": [flat(point) for point in results.points],
             "plans": [flat(plan) for plan in results.plans],
             "slower": [flat(row) for row in results.slower],
-            "parts": [flat(part) for part in results.parts],
+            "parts": [flat(part) for part in parts],
             "differing": differing,
         },
         [Section("Ways to answer", POINTS_TEXT, point_rows(results.points))],
@@ -188,13 +190,54 @@ def _slowdown_name(setting: Setting) -> str:
 def _plan(plan: Plan) -> dict[str, str]:
     return {
         "active": plan.setting.branches or "none",
-        "p_tar": plan.setting.value_text or "-",
-        "payload": plan.payload,
+        "policy": plan.setting.policy_text if plan.setting.active else "-",
+        "rest": plan.onward.rest + (", upstream network" if plan.onward.upstream else ""),
+        "sent": plan.onward.payload or "-",
         "latency ms": f"{plan.latency_ms:.2f}",
         "accuracy %": f"{100 * plan.accuracy:.1f}",
         "edge %": f"{100 * plan.edge_probability:.1f}",
         "kB sent": f"{plan.sent_bytes / 1e3:.1f}",
     }
+
+
+def _kind(plan: Plan) -> dict[str, str]:
+    return {**_plan(plan), "deployment": f"{PLANS}/{plan.onward}.json"}
+
+
+def payload_rows(times: Times) -> list[dict[str, str]]:
+    """Print what an image costs behind every split point, as features and as its photograph.
+
+    The round trip is the same for both, so that the bandwidth decides between them.
+    """
+    photograph = times.requests[0, PHOTOGRAPH]
+    rows = []
+    for (cut, payload), features in times.requests.items():
+        if payload == PHOTOGRAPH:
+            continue
+        rows.append(
+            {
+                "after segment": str(cut),
+                "features": payload,
+                "kB": f"{features.sent_bytes / 1e3:.1f}",
+                "ms": f"{times.request_ms(features):.1f}",
+                "photograph kB": f"{photograph.sent_bytes / 1e3:.1f}",
+                "photograph ms": f"{times.request_ms(photograph):.1f}",
+                "photograph wins": wins(photograph, features),
+            }
+        )
+    return rows
+
+
+def wins(one: RequestCost, other: RequestCost) -> str:
+    """Say at which bandwidths one request takes less time than another, on whatever link."""
+    more_bytes = one.sent_bytes - other.sent_bytes
+    saved_ms = other.cloud_ms + other.codec_ms - one.cloud_ms - one.codec_ms
+    if more_bytes >= 0 >= saved_ms:
+        return "never"
+    if saved_ms >= 0 >= more_bytes:
+        return "always"
+    mbps = 8e-3 * more_bytes / saved_ms
+    return f"{'above' if more_bytes > 0 else 'below'} {mbps:.3g} Mbps"
 
 
 def _part(part: MeasuredPart) -> dict[str, str]:
@@ -215,12 +258,20 @@ POINTS_TEXT = (
     "another exit or answer than the records of PyTorch lead to."
 )
 PLANS_TEXT = (
-    "Of every set of active branches, threshold and payload: latencies from the measured parts, "
-    "exits and accuracies from the validation split. The network is cut after the last active "
-    "branch."
+    "Of every set of active branches, policy, strictness, rest and payload: latencies from the "
+    "measured parts, exits and accuracies from the validation split. The rest is who answers what "
+    "no active branch accepts: the cloud, which is sent features or the photograph's file, the "
+    "device, or nobody but the last active branch. The network is cut after the last active branch."
+)
+KINDS_TEXT = "The best plan for every rest and payload that keeps the same bounds; fastest first."
+PAYLOADS_TEXT = (
+    "What one image takes from the split point to the cloud's answer over the link as measured, as "
+    "features and as the photograph's file, which the cloud decodes and computes from the start. "
+    "Where the photograph wins depends on the bandwidth alone."
 )
 PARTS_TEXT = (
-    "Medians for one image. Of the edge without its slowdown; of the cloud as the server says, "
-    "without the link."
+    "For one image, run in chains as the runtime runs them: medians, and means of what differs "
+    "from photograph to photograph. Of the edge without its slowdown; of the cloud as the server "
+    "says, without the link."
 )
 DIFFERING_TEXT = "Rounded features or stages lead to another exit or answer on these photographs."

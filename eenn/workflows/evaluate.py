@@ -6,13 +6,14 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from eenn.artifact.deployment import FILE as DEPLOYMENT
-from eenn.artifact.deployment import PHOTOGRAPH, Upstream
+from eenn.artifact.deployment import Upstream
 from eenn.evaluation.evaluated import Evaluated, Evaluation, evaluate, with_names
 from eenn.evaluation.fitting import Fitted
 from eenn.evaluation.promises import best_of, deployment_of
 from eenn.evaluation.rows import Point
 from eenn.evaluation.unlabelled import unlabelled
 from eenn.exits.head_sets import DEPLOYED
+from eenn.exits.rests import PHOTOGRAPH
 from eenn.exits.settings import Baseline
 from eenn.files import Json
 from eenn.records.evaluated_artifact import EvaluatedArtifact

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from eenn.artifact.deployment import Deployment
 from eenn.errors import EennError
+from eenn.evaluation.cascades import check_upstream
 from eenn.evaluation.evaluated import Evaluation
 from eenn.evaluation.fitting import Goal
 from eenn.evaluation.grid import Service
@@ -25,6 +26,7 @@ from eenn.workflows.evaluate_deployments import run_deployments, subjects_of
 from eenn.workflows.evaluate_experts import run_expert_evaluation
 from eenn.workflows.images import title_of
 from eenn.workflows.offload import run_offloading
+from eenn.workflows.offload_plans import Networks
 from eenn.workflows.run import Job, Run
 from eenn.workflows.settings import EvaluateSettings, OffloadSettings, several
 
@@ -55,18 +57,29 @@ def evaluate_job(job: Job[EvaluateSettings], policy_settings: PolicySettings) ->
 
 
 def offload_job(job: Job[OffloadSettings], policy_settings: PolicySettings) -> None:
-    """Measure the job's artifact against a cloud, and its conventional network if it has one."""
+    """Measure the job's artifact against a cloud, with the other networks that it has."""
     settings = job.settings
     cloud, token = settings.cloud, settings.cloud.token_file
     server = Server(
         cloud.url, Path(token).read_text().strip() if token else None, cloud.ca_file, cloud.slowdown
     )
     offloading = offloading_of(settings, policy_settings)
-    artifact, conventional = exported(settings.artifact, settings.images), None
+    networks = _networks(settings)
     if settings.deployment is not None:
         deployment = Deployment.load(Path(settings.deployment))
-        deployment.check(artifact.manifest)
+        deployment.check(networks.artifact.manifest)
+        check_given(deployment, networks.upstream)
         offloading = deployed_offloading(offloading, deployment)
+    run_offloading(run_of(job, [networks.artifact]), networks, server, offloading)
+
+
+def _networks(settings: OffloadSettings) -> Networks:
+    """Open the networks of a benchmark.
+
+    Raises:
+        EennError: one that does not fit the artifact.
+    """
+    artifact, conventional, upstream = exported(settings.artifact, settings.images), None, None
     if settings.conventional is not None:
         conventional = exported(settings.conventional, settings.images)
         if conventional.branches:
@@ -74,12 +87,38 @@ def offload_job(job: Job[OffloadSettings], policy_settings: PolicySettings) -> N
                 f"conventional={settings.conventional} has {conventional.branches} branches; "
                 "allowed is an artifact of `python train.py branches=0`"
             )
-    run_offloading(run_of(job, [artifact]), artifact, conventional, server, offloading)
+    if settings.upstream is not None:
+        upstream = exported(settings.upstream, settings.images)
+        check_upstream(artifact, upstream)
+        if conventional is not None and conventional.manifest.id == upstream.manifest.id:
+            conventional = upstream
+    return Networks(artifact, conventional, upstream)
+
+
+def check_given(deployment: Deployment, upstream: EvaluatedArtifact | None) -> None:
+    """Check that the upstream network that a deployment names is the one at hand.
+
+    Raises:
+        EennError: there is none, or another one.
+    """
+    if deployment.upstream is None:
+        return
+    named = deployment.upstream.artifact_id
+    if upstream is None or upstream.manifest.id != named:
+        given = "none is given" if upstream is None else f"upstream={upstream.manifest.path}"
+        raise EennError(
+            f"the deployment's upstream network is artifact {named:.12} and {given}; give "
+            "upstream=DIR with that artifact"
+        )
 
 
 def found_artifacts(settings: OffloadSettings) -> dict[str, Json]:
     """Say in config.yaml which artifacts a benchmark measures, so that it goes on with them."""
-    given = {"artifact": settings.artifact, "conventional": settings.conventional}
+    given = {
+        "artifact": settings.artifact,
+        "conventional": settings.conventional,
+        "upstream": settings.upstream,
+    }
     return {key: str(find_artifact(path)) for key, path in given.items() if path is not None}
 
 
@@ -123,8 +162,11 @@ def deployed_offloading(offloading: Offloading, deployment: Deployment) -> Offlo
         temperature=deployment.temperature,
         experts=deployment.experts,
         precision=deployment.precision,
-        payload=deployment.features or offloading.payload,
+        payload=deployment.payload,
         deadline_ms=deployment.deadline_ms,
+        rest=deployment.rest,
+        upstream=deployment.upstream.temperature if deployment.upstream else None,
+        on_failure=deployment.on_failure,
     )
 
 

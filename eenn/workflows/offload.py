@@ -2,102 +2,91 @@
 
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, replace
-from typing import get_args
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
 
-import numpy as np
 from tqdm import tqdm
 
+from eenn.artifact.deployment import FILE as DEPLOYMENT
 from eenn.artifact.manifest import Manifest
 from eenn.data.distortions import Distortion
 from eenn.errors import EennError
-from eenn.evaluation.answers import answers
-from eenn.evaluation.grid import exit_outputs
-from eenn.evaluation.rows import Network
-from eenn.exits.decide import Decisions, decide
 from eenn.exits.head_sets import PLAIN_HEADS
-from eenn.exits.policies.base import ExitProbs, Outputs, Validation
+from eenn.exits.rests import CLOUD
 from eenn.exits.settings import Baseline, Setting
 from eenn.files import Json
 from eenn.offload.bench.benchmark import Offloading, Server, asked_cloud
-from eenn.offload.bench.contenders import ByCloud, ByEdge, Request, Way
+from eenn.offload.bench.contenders import ByCloud, Request, Way
+from eenn.offload.bench.deployments import write_deployments
 from eenn.offload.bench.kept import KeptMeasurements
-from eenn.offload.bench.measuring import measure as measure_parts
-from eenn.offload.bench.rows import Foreseen, summarised
+from eenn.offload.bench.measuring import Meter, Passage, times_of
 from eenn.offload.bench.turns import BLOCK, measure
-from eenn.offload.bench.ways import every_way
+from eenn.offload.bench.ways import Behind, every_way
 from eenn.offload.client.http_cloud import HttpCloud
-from eenn.offload.edge.runtime import EdgeRuntime, models_of
+from eenn.offload.edge.experts import models_of
 from eenn.offload.graphs.index import Graphs
+from eenn.offload.protocol.codecs import PAYLOADS as FEATURES
 from eenn.offload.protocol.codecs import Precision
 from eenn.offload.protocol.errors import CloudOverloaded, OffloadError
 from eenn.planning.costs import Link
-from eenn.planning.exhaustive import NoPlan, Plan, SlowerEdge, best, plan, slower_edges
-from eenn.planning.times import IMAGE, Times
+from eenn.planning.exhaustive import Plan
 from eenn.records.evaluated_artifact import EvaluatedArtifact
 from eenn.reports.curves import way_name
-from eenn.reports.offload import (
-    Offloaded,
-    OffloadPoint,
-    offload_report,
-    point_rows,
-    request_cells,
-)
+from eenn.reports.offload import Offloaded, offload_report, point_rows, request_cells
 from eenn.reports.tables import flat, headline_numbers, table, write_csv
 from eenn.run_directory import MEASURED, SUMMARY
 from eenn.workflows.conclusion import Conclusion, conclude
+from eenn.workflows.offload_plans import Networks, planned, points_of, validation_of
 from eenn.workflows.run import Run
 from eenn.workflows.tracking import run_tracker
 
-PROBES = 5  # photographs that the parts are measured on
 PAUSES_S = (0.5, 1, 2)  # in which a cloud may come back
 
 
-def run_offloading(
-    run: Run,
-    artifact: EvaluatedArtifact,
-    conventional: EvaluatedArtifact | None,
-    server: Server,
-    offloading: Offloading,
-) -> None:
-    """Measure; write requests.csv, tables, figures, `report.html` and `summary.json`.
-
-    Args:
-        artifact: on the edge and in the cloud, with exported graphs.
-        conventional: a network without branches for the cloud-only baseline; None takes the
-            artifact's own last exit.
+def run_offloading(run: Run, networks: Networks, server: Server, offloading: Offloading) -> None:
+    """Measure; write requests.csv, tables, figures, `report.html`, `summary.json`, deployments.
 
     Raises:
         EennError: something of the benchmark does not fit the artifact.
         OffloadError: the cloud cannot be asked, not even after a while.
     """
-    alone = conventional or artifact
-    kept = KeptMeasurements(run.directory / MEASURED, [artifact.manifest.id, alone.manifest.id])
+    ids = [network.manifest.id for network in networks.every]
+    kept = KeptMeasurements(run.directory / MEASURED, ids)
     with _going_on(run, kept):
-        times, measured = _live(kept, artifact, alone, server, offloading)
+        passages, measured = _live(kept, networks, server, offloading)
     write_csv(
         run.directory / "requests.csv",
         [request_cells(request) for own in measured.values() for request in own],
     )
-    points, differing = _points(
-        artifact, offloading, times.with_edge(offloading.slowdown), measured
+    times = times_of(passages, offloading.slowdown)
+    points, differing = points_of(
+        networks, offloading, times.with_edge(offloading.slowdown), measured
     )
-    plans, best, slower = _planned(artifact, offloading, times)
-    results = Offloaded(points, differing, plans, best, slower, times.parts(), offloading.slowdown)
-    facts = _facts(artifact, server, offloading, times.link)
+    plans = planned(networks, offloading, times)
+    best = plans.best if isinstance(plans.best, Plan) else None
+    files = write_deployments(run.directory, best, plans.others, plans.made)
+    results = Offloaded(
+        points, differing, plans.every, plans.best, plans.others, plans.slower, times,
+        offloading.slowdown,
+    )  # fmt: skip
+    facts = _facts(networks, server, offloading, times.link)
     report = offload_report(f"Offloading: {run.name}", facts, results, offloading.distortion)
     rows = point_rows(points)
     summary: dict[str, Json] = {
         "points": [flat(point) for point in points],
         "table": rows,
-        "best_plan": best if isinstance(best, str) else flat(best),
-        "parts": [flat(part) for part in results.parts],
+        "best_plan": plans.best if isinstance(plans.best, str) else flat(plans.best),
+        "plans": {name: asdict(own.promise) for name, own in files.items() if own.promise},
+        "parts": [flat(part) for part in times.parts()],
         "measured_link": asdict(times.link),
         **facts,
     }
-    shown = f"{table(rows)}\n\nbest plan: {_sentence(best)}"
+    shown = f"{table(rows)}\n\nbest plan: {_sentence(plans.best)}"
+    if best is not None:
+        shown += f"\n{_how_to_run(run.directory / DEPLOYMENT, best, networks)}"
     conclusion = Conclusion(report, SUMMARY, summary, shown, headline_numbers(points))
     conclude(run.directory, conclusion, run.provenance, run_tracker(run))
     (run.directory / MEASURED).unlink()
@@ -123,57 +112,63 @@ def _going_on(run: Run, kept: KeptMeasurements) -> Iterator[None]:
 
 
 def _live(
-    kept: KeptMeasurements,
-    artifact: EvaluatedArtifact,
-    alone: EvaluatedArtifact,
-    server: Server,
-    offloading: Offloading,
-) -> tuple[Times, dict[tuple[Way, float], list[Request]]]:
-    """Measure the parts, and every way to answer at every level, against the cloud.
-
-    Args:
-        alone: the network of the cloud-only baseline.
-    """
+    kept: KeptMeasurements, networks: Networks, server: Server, offloading: Offloading
+) -> tuple[list[Passage], dict[tuple[Way, float], list[Request]]]:
+    """Measure the parts, and every way to answer at every level, against the cloud."""
+    artifact, alone, upstream = networks.artifact, networks.alone, networks.upstream
     photos = list(artifact.photos(offloading.split, offloading.limit))
-    artifacts = dict.fromkeys((artifact.manifest.path, alone.manifest.path))
+    paths = dict.fromkeys(str(network.manifest.path) for network in networks.every)
     with ExitStack() as stack:
-        url = stack.enter_context(asked_cloud(server, list(map(str, artifacts)), offloading.link))
+        url = stack.enter_context(asked_cloud(server, list(paths), offloading.link))
 
-        def client(manifest: Manifest, payload: Precision = offloading.payload) -> HttpCloud:
+        def client(manifest: Manifest, payload: Precision = FEATURES[0]) -> HttpCloud:
             cloud = HttpCloud(
-                url, Graphs.read(manifest.path).id, precision=payload, compress=offloading.compress,
-                token=server.token, ca_file=server.ca_file,
+                url, Graphs.read(manifest.path).id, precision=payload,
+                compress=offloading.compress, token=server.token, ca_file=server.ca_file,
             )  # fmt: skip
             return stack.enter_context(cloud)
 
-        clouds = {payload: client(artifact.manifest, payload) for payload in get_args(Precision)}
-        cloud = clouds[offloading.payload]
+        clouds = {str(payload): client(artifact.manifest, payload) for payload in FEATURES}
+        cloud = clouds.get(offloading.payload, clouds[FEATURES[0]])
         cloud.check(models=models_of(artifact.manifest, offloading.experts))
-        graphs = Graphs.read(artifact.manifest.path)
         baseline = ByCloud(
             Setting(None, (), Baseline.CLOUD_ONLY),
             alone.manifest,
+            alone is not artifact,
             client(alone.manifest),
             offloading.upload == "crop",
             offloading.slowdown,
         )
-        validation = _fitted_to(artifact, lambda: _validation(artifact, offloading))
-        ways = [baseline, *every_way(artifact.manifest, cloud, offloading, validation)]
+        there = None
+        if upstream is not None:
+            there = upstream.manifest.path, client(upstream.manifest)
+        behind = Behind(cloud)
+        if there is not None and offloading.onward.upstream:
+            behind = Behind(there[1], there[0])
+        ways = [
+            baseline,
+            *every_way(artifact.manifest, behind, offloading, validation_of(networks, offloading)),
+        ]
         # Last, as ways that do not fit the network are met above.
-        times = kept.times(
-            lambda: measure_parts(
-                graphs, photos[:PROBES], clouds, offloading.precision, offloading.experts
-            )
-        )
-        found: dict[tuple[Way, float], list[Request]] = {}
+        meter = Meter(
+            Graphs.read(artifact.manifest.path), clouds, offloading.precision, offloading.experts,
+            offloading.slowdown, there, lambda: _check_there(cloud),
+        )  # fmt: skip
+        passages, found = list[Passage](), dict[tuple[Way, float], list[Request]]()
         for level in offloading.levels:
             distortion = Distortion(offloading.distortion, level)
             blocks = measure(ways, photos, distortion, kept, lambda: _check_there(cloud))
             title = f"{len(ways)} ways, {offloading.distortion} {level:g}"
-            for block in tqdm(blocks, title, -(-len(photos) // BLOCK), unit="block", disable=None):
+            turns = [photos[at : at + BLOCK] for at in range(0, len(photos), BLOCK)]
+            counted = tqdm(blocks, title, len(turns), unit="block", disable=None)
+            for number, (block, own) in enumerate(zip(counted, turns, strict=True)):
                 for way, request in block:
                     found.setdefault((way, float(level)), []).append(request)
-        return times, found
+                if level == offloading.levels[0]:
+                    # Between the ways' turns, so that whatever else the machine does meets the
+                    # parts as it meets the ways.
+                    passages += kept.passages(number, partial(meter.passages, own))
+        return passages, found
 
 
 def _check_there(cloud: HttpCloud) -> None:
@@ -195,116 +190,36 @@ def _check_there(cloud: HttpCloud) -> None:
             return
 
 
-def _points(
-    artifact: EvaluatedArtifact,
-    offloading: Offloading,
-    times: Times,
-    measured: Mapping[tuple[Way, float], list[Request]],
-) -> tuple[list[OffloadPoint], list[Request]]:
-    """Summarise every way and level, and find the requests that did not go as the records say."""
-    network = Network(f"{artifact.branches} branches", artifact.branches, artifact.split.seed)
-    points, differing = [], []
-    alone = {level: own for (way, level), own in measured.items() if isinstance(way, ByCloud)}
-    for (way, level), requests in measured.items():
-        foreseen = Foreseen()
-        if isinstance(way, ByEdge) and way.setting.baseline is None:
-            decisions = _recorded(artifact, offloading, way.runtime, requests)
-            same = np.array([r.outcome.exit - 1 for r in requests]) == decisions.taken
-            same &= np.array([r.outcome.label for r in requests]) == decisions.label
-            same |= np.array([bool(r.outcome.failure) for r in requests])
-            others = [r for r, is_same in zip(requests, same, strict=True) if not is_same]
-            predicted_ms = times.latency_ms(decisions, offloading.payload)
-            foreseen = Foreseen(predicted_ms, float(len(others)))
-            differing += others
-        points.append(OffloadPoint(network, summarised(requests, alone[level]), foreseen))
-    return points, differing
-
-
-def _planned(
-    artifact: EvaluatedArtifact, offloading: Offloading, times: Times
-) -> tuple[list[Plan], Plan | str, list[SlowerEdge]]:
-    """Plan by the exits of validation: all plans, the best one or why there is none, and slower
-    edges."""
-    outputs = _validation(artifact, offloading)
-    policies = offloading.policies[0].policies(_fitted_to(artifact, lambda: outputs))
-    offered = times.with_edge(offloading.slowdown)
-    if offloading.experts != PLAIN_HEADS:
-        # The cloud answers whole images with the plain heads, and these are the experts' outputs.
-        requests = {way: cost for way, cost in times.requests.items() if way != (0, IMAGE)}
-        offered = replace(offered, requests=requests)
-    plans = plan(offered, outputs, policies)
-    enough = offloading.min_accuracy
-    if enough is None:
-        enough = float((outputs.exits[-1].prediction == outputs.labels).mean()) - 0.01
-    chosen: Plan | str
-    try:
-        chosen = best(plans, enough, offloading.plan_deadline_ms or np.inf)
-    except NoPlan as error:
-        # What was measured is worth its report all the same.
-        chosen = str(error)
-    every_branch = tuple(range(artifact.branches))
-    # Lines of knobs between would lie between.
-    ends = dict.fromkeys((policies[0], policies[-1])) if every_branch else {}
-    ways = {
-        way_name(Setting(policy, every_branch)): decide(policy, outputs.exits, every_branch)
-        for policy in ends
-    }
-    return plans, chosen, slower_edges(times, ways, offloading.payload)
-
-
-def _recorded(
-    artifact: EvaluatedArtifact,
-    offloading: Offloading,
-    runtime: EdgeRuntime,
-    requests: Sequence[Request],
-) -> Decisions:
-    """Decide by the recorded logits of the same images."""
-    records, temperatures = answers(
-        artifact,
-        offloading.split,
-        offloading.distortion,
-        requests[0].level,
-        offloading.experts,
-        offloading.temperature,
-    )
-    place = {sample_id: at for at, sample_id in enumerate(records.sample_ids)}
-    chosen = [place[request.image] for request in requests]
-    exits = [
-        ExitProbs(output.exit, output.probs[chosen])
-        for output in exit_outputs(records, temperatures).exits
-    ]
-    return decide(runtime.policy, exits, runtime.active)
-
-
-def _validation(artifact: EvaluatedArtifact, offloading: Offloading) -> Outputs:
-    """The calibrated probabilities of undistorted validation images."""
-    experts, temperature = offloading.experts, offloading.temperature
-    return exit_outputs(*answers(artifact, "val", offloading.distortion, 0, experts, temperature))
-
-
-def _fitted_to(artifact: EvaluatedArtifact, read: Callable[[], Outputs]) -> Validation:
-    return Validation(artifact.manifest.validation_accuracy, read)
-
-
 def _sentence(plan: Plan | str) -> str:
     if isinstance(plan, str):
         return plan
-    setting = plan.setting
-    way = f"branches {setting.branches}, {way_name(setting)}" if setting.active else "none"
+    setting, onward = plan.setting, plan.onward
+    way = f"branches {setting.branches}, {way_name(setting)}" if setting.active else "no branches"
     return (
-        f"{way}, {plan.payload}: {plan.latency_ms:.2f} ms, accuracy "
+        f"{way}, rest {str(onward).replace('-', ', ')}: {plan.latency_ms:.2f} ms, accuracy "
         f"{100 * plan.accuracy:.1f} %, {100 * plan.edge_probability:.1f} % on the edge"
     )
 
 
+def _how_to_run(file: Path, plan: Plan, networks: Networks) -> str:
+    """Say where a plan's deployment is, and the command that runs it."""
+    parts = [f"eenn-edge --artifact {networks.artifact.manifest.path} --deployment {file}"]
+    if plan.onward.rest == CLOUD:
+        parts.append("--cloud URL")
+    if plan.onward.upstream and networks.upstream is not None:
+        parts.append(f"--upstream {networks.upstream.manifest.path}")
+    return f"deployment: {file}\nrun it: {' '.join(parts)} PHOTO.jpg"
+
+
 def _facts(
-    artifact: EvaluatedArtifact, server: Server, offloading: Offloading, measured: Link
+    networks: Networks, server: Server, offloading: Offloading, measured: Link
 ) -> dict[str, str]:
     """What was measured, for the page and the summary."""
     own = server.url is None
     link = f"{offloading.link.bandwidth_mbps:g} Mbps, round trip {offloading.link.rtt_ms:g} ms"
     return {
-        "artifact": f"{artifact.manifest.path} ({artifact.manifest.id[:12]})",
+        "artifact": _named(networks.artifact),
+        "upstream network": "none" if networks.upstream is None else _named(networks.upstream),
         "images": f"{offloading.split} split",
         "cloud": "a server on this machine" if own else str(server.url),
         "link": f"emulated, {link}" if own else "as it is",
@@ -317,3 +232,7 @@ def _facts(
         "experts": str(offloading.experts),
         "distortion": offloading.distortion.replace("_", " "),
     }
+
+
+def _named(artifact: EvaluatedArtifact) -> str:
+    return f"{artifact.manifest.path} ({artifact.manifest.id[:12]})"

@@ -12,7 +12,6 @@ from eenn.data.augmentation import Augmentation
 from eenn.data.distortions import Distortion
 from eenn.data.sources import SOURCES
 from eenn.errors import EennError
-from eenn.offload.protocol.codecs import Precision
 from eenn.planning.costs import Link
 from eenn.training.expert_recipe import ExpertRecipe
 from eenn.workflows.check import Arguments, check_arguments, check_named, whole
@@ -306,11 +305,12 @@ class OffloadSettings(_Measured):
     artifact: str
     deployment: str | None
     conventional: str | None
+    upstream: str | None
     resume: str | None
     limit: int | None
     experts: str
     distortion: DistortionSettings
-    payload: Precision
+    payload: str
     compress: bool
     upload: str
     deadline_ms: float | None

@@ -5,14 +5,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+from eenn.artifact.deployment import ANSWER, PAYLOADS
 from eenn.errors import EennError, require_numbers
 from eenn.exits.head_sets import HeadChoice
 from eenn.exits.policies.base import KnobValue
+from eenn.exits.rests import CLOUD, PHOTOGRAPH
 from eenn.exits.settings import ActiveBranches, Swept
 from eenn.offload.bench.link import EmulatedLink
 from eenn.offload.cloud.command import running
-from eenn.offload.protocol.codecs import PAYLOADS, Precision
+from eenn.offload.protocol.codecs import PAYLOADS as FEATURES
 from eenn.planning.costs import Link
+from eenn.planning.times import Onward
 
 UPLOADS = ("file", "crop")
 
@@ -52,7 +55,10 @@ class Offloading:
         limit: photographs at most, spread over the split; None for all.
         policies: the planner chooses among those of the first.
         p_tars: thresholds of the baselines.
-        payload: format of the features that are sent; `compress` requests with zstd.
+        rest, payload, on_failure: of the policies, as of `Deployment`; `compress` requests with
+            zstd.
+        upstream: temperature of the last exit of an upstream network that answers what the
+            policies leave; None where the artifact itself does.
         upload: what cloud only sends: the photograph's `file`, or the network's `crop`.
         experts: who answers, as of `EdgeRuntime`; of cloud only it is the plain heads.
         precision: of the edge's stages.
@@ -73,7 +79,7 @@ class Offloading:
     distortion: str
     levels: Sequence[float]
     link: Link
-    payload: Precision
+    payload: str
     compress: bool
     upload: str
     experts: HeadChoice
@@ -83,6 +89,9 @@ class Offloading:
     deadline_ms: float | None
     min_accuracy: float | None
     plan_deadline_ms: float | None
+    rest: str = CLOUD
+    upstream: float | None = None
+    on_failure: str = ANSWER
 
     def __post_init__(self) -> None:
         for name, value, allowed in (
@@ -101,6 +110,22 @@ class Offloading:
             raise EennError(f"edge.slowdown={self.slowdown}: allowed is 1 or more")
         if self.upload == "file" and any(self.levels):
             raise EennError("distortion.level with upload=file: the file is pristine; upload=crop")
+        if self.sends_photographs and any(self.levels):
+            raise EennError(
+                f"distortion.level with payload={PHOTOGRAPH}: the file is pristine; allowed are "
+                f"features: {', '.join(FEATURES)}"
+            )
+
+    @property
+    def onward(self) -> Onward:
+        """What becomes of an image that no branch of the policies accepts."""
+        payload = self.payload if self.rest == CLOUD else ""
+        return Onward(self.rest, payload, self.upstream is not None)
+
+    @property
+    def sends_photographs(self) -> bool:
+        """The policies pass on the photograph's file, here or to the cloud."""
+        return self.onward.payload == PHOTOGRAPH or self.onward.upstream
 
 
 @contextmanager

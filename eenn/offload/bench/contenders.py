@@ -7,7 +7,7 @@ nothing or everything.
 import io
 import time
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,11 +18,14 @@ from eenn.data.datasets import Photo
 from eenn.data.distortions import Distortion
 from eenn.exits.head_sets import PLAIN
 from eenn.exits.policies.base import ExitProbs
+from eenn.exits.rests import CLOUD, PHOTOGRAPH
 from eenn.exits.settings import Setting
 from eenn.offload.client.http_cloud import Exchange, HttpCloud
+from eenn.offload.edge.batch import Result
 from eenn.offload.edge.clouds import stretched_ms
 from eenn.offload.edge.runtime import EdgeRuntime
 from eenn.offload.protocol.errors import OffloadError
+from eenn.planning.times import Onward
 from eenn.preprocess import Preprocessing
 from eenn.statistics.calibration import probabilities
 
@@ -102,11 +105,12 @@ class Way(ABC):
 
     Args:
         setting: what tells it from the others.
+        onward: what becomes of an image that no active branch accepts.
         most_active: no other has more active branches.
     """
 
-    def __init__(self, setting: Setting, most_active: bool = True) -> None:
-        self.setting, self.most_active = setting, most_active
+    def __init__(self, setting: Setting, onward: Onward, most_active: bool = True) -> None:
+        self.setting, self.onward, self.most_active = setting, onward, most_active
 
     @abstractmethod
     def answer(self, photo: Photo, distortion: Distortion) -> Outcome:
@@ -118,45 +122,50 @@ class ByEdge(Way):
 
     Args:
         cloud: the one that the runtime asks, if that is over a network.
-        on_edge: everything is answered on the edge, whatever the runtime calls it.
     """
 
     def __init__(
         self,
         setting: Setting,
+        onward: Onward,
         runtime: EdgeRuntime,
         cloud: HttpCloud | None,
-        on_edge: bool = False,
         most_active: bool = True,
     ) -> None:
-        super().__init__(setting, most_active)
-        self.runtime, self._cloud, self._on_edge = runtime, cloud, on_edge
+        super().__init__(setting, onward, most_active)
+        self.runtime, self._cloud = runtime, cloud
         self._preprocessing = runtime.manifest.preprocessing
 
     def answer(self, photo: Photo, distortion: Distortion) -> Outcome:
-        start = time.perf_counter()
-        pixels = _crop(self._preprocessing, photo)
-        crop_ms = stretched_ms(start, self.runtime.slowdown)
-        pixels = distortion(pixels, photo.noise_seed)
-        start = time.perf_counter()
-        image = self._preprocessing.normalise(pixels)
-        normalise_ms = stretched_ms(start, self.runtime.slowdown)
-        (result,) = self.runtime.classify(image[None])
+        if distortion.level:
+            result = self._distorted(photo, distortion)
+        else:
+            result = self.runtime.classify_file(io.BytesIO(photo.file))
         asked = self._cloud is not None and (result.failure or not result.on_edge)
         traffic = _traffic(self._cloud.last) if self._cloud is not None and asked else NO_TRAFFIC
-        edge_ms = crop_ms + normalise_ms + result.classifier_ms + sum(result.stages_ms)
         return Outcome(
             label=result.label,
             confidence=result.confidence,
             exit=result.exit + 1,
-            on_edge=result.on_edge or self._on_edge,
+            on_edge=result.on_edge,
             failure=result.failure,
             heads=result.heads,
-            # What is answered by the rest of the network on this machine is the edge's work.
-            edge_ms=edge_ms + (result.cloud_ms if self._on_edge else 0.0),
-            cloud_ms=0.0 if self._on_edge else result.cloud_ms,
+            edge_ms=result.latency_ms - result.cloud_ms,
+            cloud_ms=result.cloud_ms,
             traffic=traffic,
         )
+
+    def _distorted(self, photo: Photo, distortion: Distortion) -> Result:
+        """Answer for a photograph that is distorted within its preprocessing, at no cost."""
+        start = time.perf_counter()
+        pixels = _crop(self._preprocessing, photo)
+        preprocess_ms = stretched_ms(start, self.runtime.slowdown)
+        pixels = distortion(pixels, photo.noise_seed)
+        start = time.perf_counter()
+        image = self._preprocessing.normalise(pixels)
+        preprocess_ms += stretched_ms(start, self.runtime.slowdown)
+        (result,) = self.runtime.classify(image[None])
+        return replace(result, preprocess_ms=preprocess_ms)
 
 
 class ByCloud(Way):
@@ -164,14 +173,21 @@ class ByCloud(Way):
 
     Args:
         manifest: of the network in the cloud.
+        upstream: it is not the edge's.
         crop: whether the crop is sent.
         slowdown: of the edge, which makes the crop.
     """
 
     def __init__(
-        self, setting: Setting, manifest: Manifest, cloud: HttpCloud, crop: bool, slowdown: float
+        self,
+        setting: Setting,
+        manifest: Manifest,
+        upstream: bool,
+        cloud: HttpCloud,
+        crop: bool,
+        slowdown: float,
     ) -> None:
-        super().__init__(setting)
+        super().__init__(setting, Onward(CLOUD, PHOTOGRAPH, upstream))
         self._preprocessing, self._cloud = manifest.preprocessing, cloud
         self._exits, self._temperature = len(manifest.exits), manifest.temperatures.per_exit[-1]
         self._crop, self._slowdown = crop, slowdown

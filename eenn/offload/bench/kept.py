@@ -1,8 +1,8 @@
 """Measurements of an offloading benchmark as they come, a line each, so that none is made twice.
 
-The first line says of which networks they are, and the times of the parts; every other line is
-what became of one photograph. What is torn at the end is cut off, and what cannot be read is
-measured again.
+The first line says of which networks they are; every other line is what became of one photograph,
+or what the parts of edge and cloud took during one block of them. What is torn at the end is cut
+off, and what cannot be read is measured again.
 """
 
 import json
@@ -13,10 +13,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from eenn.errors import EennError
-from eenn.files import from_json, write_file
+from eenn.files import Json, from_json, write_file
 from eenn.offload.bench.contenders import Outcome
-from eenn.planning.costs import Link
-from eenn.planning.times import RequestCost, Times
+from eenn.offload.bench.measuring import Passage
 
 
 @dataclass(frozen=True)
@@ -41,16 +40,14 @@ class _Measured:
 
 
 @dataclass(frozen=True)
-class _Head:
-    """The file's first line; mappings by pairs are lists, as JSON has them."""
+class _Block:
+    block: int
+    passages: tuple[Passage, ...]
 
+
+@dataclass(frozen=True)
+class _Head:
     artifacts: tuple[str, ...]
-    preprocess_ms: float
-    classifier_ms: float
-    stage_ms: tuple[tuple[int, int, float], ...]
-    whole_ms: float
-    requests: tuple[tuple[int, str, int, float, float], ...]
-    link: Link
 
 
 class KeptMeasurements:
@@ -66,7 +63,7 @@ class KeptMeasurements:
     def __init__(self, file: Path, artifacts: Sequence[str]) -> None:
         self._file, self._artifacts = file, tuple(artifacts)
         self._found: dict[Place, Outcome] = {}
-        self._head: _Head | None = None
+        self._passages: dict[int, tuple[Passage, ...]] = {}
         if not file.exists():
             return
         content = file.read_bytes()
@@ -74,54 +71,34 @@ class KeptMeasurements:
         if whole != content:
             os.truncate(file, len(whole))
         head, *lines = whole.splitlines() or [b""]
+        known = None
         with suppress(ValueError, RecursionError):
-            self._head = from_json(_Head, json.loads(head))
-        if self._head is None or self._head.artifacts != self._artifacts:
+            known = from_json(_Head, json.loads(head))
+        if known != _Head(self._artifacts):
             raise EennError(
                 f"{file} does not begin with measurements of these networks, "
                 f"{', '.join(own[:12] for own in self._artifacts)}; start a new run"
             )
         for line in lines:
             with suppress(ValueError, RecursionError):
-                measured = from_json(_Measured, json.loads(line))
-                self._found[measured.place] = measured.outcome
+                self._read(json.loads(line))
 
     def __len__(self) -> int:
         return len(self._found)
 
-    def times(self, measure: Callable[[], Times]) -> Times:
-        """Give the times of the parts: those that were kept, or else measured and kept now."""
-        if self._head is None:
-            times = measure()
-            own = {**vars(times), "link": asdict(times.link)}
-            own["stage_ms"] = [(*step, ms) for step, ms in times.stage_ms.items()]
-            own["requests"] = [
-                (*at, cost.sent_bytes, cost.cloud_ms, cost.codec_ms)
-                for at, cost in times.requests.items()
-            ]
-            head = {"artifacts": self._artifacts, **own}
-            write_file(self._file, json.dumps(head) + "\n")
-            self._head = from_json(_Head, json.loads(json.dumps(head)))
-        known = self._head
-        return Times(
-            known.preprocess_ms,
-            known.classifier_ms,
-            {(start, stop): ms for start, stop, ms in known.stage_ms},
-            known.whole_ms,
-            {
-                (cut, payload): RequestCost(sent_bytes, cloud_ms, codec_ms)
-                for cut, payload, sent_bytes, cloud_ms, codec_ms in known.requests
-            },
-            known.link,
-        )
+    def passages(self, block: int, measure: Callable[[], Sequence[Passage]]) -> Sequence[Passage]:
+        """Give what the parts took during a block: what was kept, or else measured and kept now."""
+        if block not in self._passages:
+            found = tuple(measure())
+            self._append({"block": block, "passages": [asdict(passage) for passage in found]})
+            self._passages[block] = found
+        return self._passages[block]
 
     def outcome(self, place: Place, answer: Callable[[], Outcome]) -> Outcome:
         """Give what became of a photograph: what was kept, or else measured and kept now."""
         if place not in self._found:
             outcome = answer()
-            line = json.dumps({"place": asdict(place), "outcome": asdict(outcome)}) + "\n"
-            with self._file.open("ab") as file:
-                file.write(line.encode())
+            self._append({"place": asdict(place), "outcome": asdict(outcome)})
             self._found[place] = outcome
         return self._found[place]
 
@@ -133,3 +110,17 @@ class KeptMeasurements:
     def has(self, place: Place) -> bool:
         """Whether a measurement is there."""
         return place in self._found
+
+    def _append(self, content: Json) -> None:
+        if not self._file.exists():
+            write_file(self._file, json.dumps({"artifacts": self._artifacts}) + "\n")
+        with self._file.open("ab") as file:
+            file.write(json.dumps(content).encode() + b"\n")
+
+    def _read(self, content: Json) -> None:
+        if isinstance(content, dict) and "block" in content:
+            block = from_json(_Block, content)
+            self._passages[block.block] = block.passages
+        else:
+            measured = from_json(_Measured, content)
+            self._found[measured.place] = measured.outcome

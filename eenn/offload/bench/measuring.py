@@ -1,135 +1,285 @@
-"""Measures the parts of a device and its cloud: stages, requests, the link between."""
+"""Measures the parts of a device and its cloud: stages, requests, the link between.
+
+Photographs run through chains of stages, one part after the other as the edge runtime runs them,
+on a device as slow as the benchmark's. A part that is repeated by itself is faster than in a chain:
+caches hold it, and a device that is made slower by waiting finds them cold.
+"""
 
 import io
 import math
-import statistics
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import partial
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import cycle, pairwise, product
+from pathlib import Path
+from statistics import fmean, median
 from typing import TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from eenn.data.datasets import Photo
-from eenn.exits.head_sets import CLASSIFIER, PLAIN, HeadChoice
+from eenn.errors import EennError
+from eenn.exits.head_sets import HeadChoice
+from eenn.exits.policies.base import Bools, ExitProbs
+from eenn.exits.policies.threshold import Confidence
+from eenn.exits.rests import PHOTOGRAPH
 from eenn.offload.client.http_cloud import Exchange, HttpCloud
+from eenn.offload.edge.clouds import LocalCloud, Rest
+from eenn.offload.edge.runtime import EdgeRuntime
 from eenn.offload.graphs.index import Graphs
-from eenn.offload.graphs.parts import Part, open_heads
-from eenn.offload.protocol.wire import FEATURES, LOGITS
+from eenn.offload.protocol.errors import OffloadError
 from eenn.planning.costs import Link
-from eenn.planning.times import IMAGE, RequestCost, Times
+from eenn.planning.times import RequestCost, Times, UpstreamTimes
 from eenn.statistics.calibration import probabilities
 
-Floats = NDArray[np.float32]
-T = TypeVar("T")
-R = TypeVar("R")
-
-REPEATS = 7
-
+K = TypeVar("K", int, str, tuple[int, int])
 
 # What no link of ours is faster than; where time does not grow with bytes, that is what is found.
 MAX_MBPS = 1e5
+# Visits of the chain without a branch, in which alone the whole network is run.
+WHOLE_VISITS = 3
 
 
-def measure(
-    graphs: Graphs,
-    photos: Sequence[Photo],
-    clouds: Mapping[str, HttpCloud],
-    precision: str,
-    experts: HeadChoice,
-) -> Times:
-    """Run every stage, and every rest of the network in the cloud, on these photographs.
+@dataclass(frozen=True)
+class Passage:
+    """One photograph on its way to an answer: what every part took.
 
     Args:
+        image: its sample id.
+        ends: split points behind which a branch decided.
+        payload: what the cloud was sent, as of `Onward`; empty where the device computed the rest.
+        upstream: the other network answered, not the chain's own.
+        stages_ms: of every stage, its decision included.
+        rest_ms: from the last stage to the last exit's decision.
+        sent_bytes, server_ms, wait_ms: as of `Exchange`; 0 where nothing was sent.
+    """
+
+    image: str
+    ends: tuple[int, ...]
+    payload: str
+    upstream: bool
+    preprocess_ms: float
+    classifier_ms: float
+    stages_ms: tuple[float, ...]
+    rest_ms: float
+    sent_bytes: int
+    server_ms: float
+    wait_ms: float
+
+    @property
+    def cut(self) -> int:
+        """The split point that the rest starts from."""
+        return self.ends[-1] if self.ends else 0
+
+
+@dataclass(frozen=True)
+class _Onwards(Confidence):
+    """Decide as a device does, and let nobody leave."""
+
+    p_tar: float | tuple[float, ...] = 1.0
+
+    def accept(self, seen: Sequence[ExitProbs], last: bool) -> Bools:
+        return super().accept(seen, last) & False
+
+
+class Meter:
+    """A device and its cloud whose parts are measured.
+
+    Args:
+        graphs: of the device's network.
         clouds: the same cloud, by the format that each sends features in.
         precision: of the edge's stages.
         experts: as of `EdgeRuntime`; heads of all sets take the same time.
+        slowdown: of the edge.
+        upstream: another network's artifact, and the cloud that has it.
+        check_cloud: called where the cloud did not answer; raises where it cannot be asked at all.
+    """
+
+    def __init__(
+        self,
+        graphs: Graphs,
+        clouds: Mapping[str, HttpCloud],
+        precision: str,
+        experts: HeadChoice,
+        slowdown: float,
+        upstream: tuple[Path, HttpCloud] | None,
+        check_cloud: Callable[[], None],
+    ) -> None:
+        path, branches = graphs.manifest.path, len(graphs.manifest.exits) - 1
+        self._clouds, self._check_cloud = clouds, check_cloud
+        self._device = Rest(LocalCloud(path, precision, slowdown=slowdown))
+        # Every stage is the last of one of them, behind all the stages that can come before it.
+        chains = [
+            (*range(1, start + 1), stop) for stop in range(1, branches + 1) for start in range(stop)
+        ]
+        self._chains = {
+            ends: EdgeRuntime(
+                path, _Onwards(), [end - 1 for end in ends], self._device, precision,
+                slowdown=slowdown, experts=experts,
+            )
+            for ends in [(), *chains]
+        }  # fmt: skip
+        self._upstream: tuple[EdgeRuntime, HttpCloud] | None = None
+        if upstream is not None:
+            there, cloud = upstream
+            rest = Rest(LocalCloud(there, precision, slowdown=slowdown))
+            whole = EdgeRuntime(there, _Onwards(), (), rest, precision, slowdown=slowdown)
+            self._upstream = whole, cloud
+
+    def passages(self, photos: Sequence[Photo]) -> list[Passage]:
+        """Send photographs through every chain with every rest behind it, and by themselves.
+
+        Raises:
+            OffloadError: the cloud cannot be asked.
+        """
+        found: list[Passage | None] = []
+        rests = {"": self._device, **{own: Rest(cloud) for own, cloud in self._clouds.items()}}
+        # Every photograph goes at least once, as they differ in what preprocessing takes.
+        visits = -(-len(photos) // (len(self._chains) * len(rests)))
+        turn = cycle(photos)
+        for ends, runtime in self._chains.items():
+            self._through(next(turn), runtime, ends, "", self._device)  # finds caches cold
+            for _ in range(visits if ends else max(visits, WHOLE_VISITS)):
+                for payload, rest in rests.items():
+                    found.append(self._through(next(turn), runtime, ends, payload, rest))
+        cloud = next(iter(self._clouds.values()))
+        found += self._photographs(photos, cloud, upstream=False)
+        if self._upstream is not None:
+            whole, cloud = self._upstream
+            found += self._photographs(photos, cloud, upstream=True)
+            found += [self._through(photo, whole, (), "", None) for photo in photos]
+        return [passage for passage in found if passage is not None]
+
+    def _through(
+        self,
+        photo: Photo,
+        runtime: EdgeRuntime,
+        ends: tuple[int, ...],
+        payload: str,
+        rest: Rest | None,
+    ) -> Passage | None:
+        """Send a photograph through a chain; gives nothing where the cloud did not answer.
+
+        Args:
+            rest: takes the place of the runtime's own.
+        """
+        if rest is not None:
+            runtime.rest = rest
+        try:
+            result = runtime.classify_file(io.BytesIO(photo.file))
+        except OffloadError:
+            self._check_cloud()
+            return None
+        if result.failure:
+            self._check_cloud()
+            return None
+        asked = self._clouds[payload].last if payload else Exchange()
+        return Passage(
+            photo.sample_id, ends, payload, rest is None,
+            result.preprocess_ms, result.classifier_ms, result.stages_ms, result.cloud_ms,
+            asked.sent_bytes, _server_ms(asked), asked.wait_ms,
+        )  # fmt: skip
+
+    def _photographs(
+        self, photos: Sequence[Photo], cloud: HttpCloud, upstream: bool
+    ) -> Iterator[Passage]:
+        """Send the files of photographs."""
+        with suppress(OffloadError):
+            cloud.infer_files([photos[0].file], None)  # opens a connection
+        for photo in photos:
+            start = time.perf_counter()
+            try:
+                probabilities(cloud.infer_files([photo.file], None))
+            except OffloadError:
+                self._check_cloud()
+                continue
+            rest_ms = 1e3 * (time.perf_counter() - start)
+            asked = cloud.last
+            yield Passage(
+                photo.sample_id, (), PHOTOGRAPH, upstream, 0.0, 0.0, (), rest_ms,
+                asked.sent_bytes, _server_ms(asked), asked.wait_ms,
+            )  # fmt: skip
+
+
+def times_of(passages: Sequence[Passage], slowdown: float) -> Times:
+    """Summarise what the parts took: medians, and means where photographs differ.
+
+    Args:
+        slowdown: of the edge while it was measured; the times are those of one without.
 
     Raises:
-        OffloadError: the cloud failed.
+        EennError: the cloud never answered one of the requests.
     """
-    branches = len(graphs.manifest.exits) - 1
-    preprocessing = graphs.manifest.preprocessing
-
-    def input_of(photo: Photo) -> Floats:
-        return preprocessing(preprocessing.read(io.BytesIO(photo.file)))[None]
-
-    preprocess_ms, images = _timed(input_of, photos)
-    classifier_ms = 0.0
-    if experts.asks_classifier:
-        classifier = graphs.session(CLASSIFIER, "fp32", threads=1)
-        classifier_ms, _ = _timed(lambda image: classifier.run([LOGITS], {FEATURES: image}), images)
-    features, stage_ms = {0: images}, {}
-    plain = np.array([PLAIN])
-
-    def part_of(start: int, stop: int) -> Part:
-        heads = open_heads(graphs, stop, [PLAIN], threads=1)
-        return Part(graphs, start, stop, heads, precision, threads=1)
-
-    for start in range(branches):
-        for stop in range(start + 1, branches + 1):
-            part = part_of(start, stop)
-
-            def stage(image: Floats, part: Part = part) -> Floats:
-                logits, after = part.step(image, plain)
-                assert probabilities(logits).max() > 0  # deciding is part of the stage
-                return after
-
-            stage_ms[start, stop], after = _timed(stage, features[start])
-            features.setdefault(stop, after)
-    whole = part_of(0, branches + 1)
-    whole_ms, _ = _timed(lambda image: whole.logits(image, PLAIN), images)
-    requests, waits = {}, []
-    for cut in range(branches + 1):
-        for payload, cloud in clouds.items():
-            ask = partial(_ask_features, cloud, features[cut], cut)
-            requests[cut, payload], wait_ms = _measure_requests(ask)
-            waits.append(wait_ms)
-    cloud = next(iter(clouds.values()))
-    requests[0, IMAGE], wait_ms = _measure_requests(
-        partial(_ask_images, cloud, [photo.file for photo in photos])
+    own = [passage for passage in passages if not passage.upstream]
+    chained = [passage for passage in own if passage.payload != PHOTOGRAPH]
+    alone = [passage for passage in chained if not passage.payload]
+    there = [passage for passage in passages if passage.upstream]
+    preprocess_ms = _medians((passage.image, passage.preprocess_ms) for passage in chained)
+    stage_ms = _medians(
+        (step, ms)
+        for passage in chained
+        for step, ms in zip(pairwise((0, *passage.ends)), passage.stages_ms, strict=True)
     )
-    link = fit_link([request.sent_bytes for request in requests.values()], [*waits, wait_ms])
-    return Times(preprocess_ms, classifier_ms, stage_ms, whole_ms, requests, link)
-
-
-def _timed(call: Callable[[T], R], inputs: Iterable[T]) -> tuple[float, list[R]]:
-    """Median milliseconds of the call on each of the inputs, several times; and what it returns."""
-    taken, results = [], []
-    for given in inputs:
-        for _ in range(REPEATS):
-            begin = time.perf_counter()
-            result = call(given)
-            taken.append(1e3 * (time.perf_counter() - begin))
-        results.append(result)
-    return statistics.median(taken), results
-
-
-def _ask_features(cloud: HttpCloud, features: Sequence[Floats], cut: int) -> Iterator[Exchange]:
-    for image in features:
-        cloud.infer(image, cut, None)
-        yield cloud.last
-
-
-def _ask_images(cloud: HttpCloud, files: Sequence[bytes]) -> Iterator[Exchange]:
-    for file in files:
-        cloud.infer_files([file], None)
-        yield cloud.last
-
-
-def _measure_requests(ask: Callable[[], Iterable[Exchange]]) -> tuple[RequestCost, float]:
-    """Medians of a request's parts, and of what is left for the link."""
-    done = [exchange for _ in range(REPEATS) for exchange in ask()]
-    # Of a cloud that does not say, its own time counts as the link's.
-    cloud_ms = [0.0 if math.isnan(e.server_ms) else e.server_ms for e in done]
-    cost = RequestCost(
-        round(statistics.median(e.sent_bytes for e in done)),
-        statistics.median(cloud_ms),
-        statistics.median(e.encode_ms + e.decode_ms for e in done),
+    rest_ms = _medians((passage.cut, passage.rest_ms) for passage in alone)
+    asked: dict[tuple[int, str], list[Passage]] = defaultdict(list)
+    for passage in own:
+        if passage.payload:
+            asked[passage.cut, passage.payload].append(passage)
+    payloads = {payload for _, payload in asked if payload != PHOTOGRAPH}
+    expected = {(0, PHOTOGRAPH), *product(rest_ms, payloads)}
+    upstream_asked = [passage for passage in there if passage.payload]
+    if expected - set(asked) or (there and not upstream_asked):
+        raise EennError(
+            "the cloud never answered some of the requests that its parts are measured by; look "
+            "after the cloud and start a new run"
+        )
+    upstream = None
+    if there:
+        took = _medians((p.image, p.preprocess_ms + p.rest_ms) for p in there if not p.payload)
+        upstream = UpstreamTimes(fmean(took.values()), _request(upstream_asked))
+    requests = {place: _request(alike) for place, alike in sorted(asked.items())}
+    edge = Times(
+        preprocess_ms=fmean(preprocess_ms.values()),
+        classifier_ms=median(passage.classifier_ms for passage in chained),
+        stage_ms=stage_ms,
+        rest_ms=rest_ms,
+        requests=requests,
+        link=_link([*asked.values(), *filter(None, [upstream_asked])]),
+        upstream=upstream,
     )
-    on_link = (e.wait_ms - ms for e, ms in zip(done, cloud_ms, strict=True))
-    return cost, statistics.median(on_link)
+    return edge.with_edge(1 / slowdown)
+
+
+def _server_ms(asked: Exchange) -> float:
+    """Read the cloud's own time; of a cloud that does not say, it counts as the link's."""
+    return 0.0 if math.isnan(asked.server_ms) else asked.server_ms
+
+
+def _medians(values: Iterable[tuple[K, float]]) -> dict[K, float]:
+    """Find the median of every key, in the order of keys."""
+    found: dict[K, list[float]] = defaultdict(list)
+    for key, value in values:
+        found[key].append(value)
+    return {key: median(found[key]) for key in sorted(found)}
+
+
+def _request(alike: Sequence[Passage]) -> RequestCost:
+    """Summarise requests of one kind. Features are all of one size; photographs are not."""
+    middle = fmean if alike[0].payload == PHOTOGRAPH else median
+    return RequestCost(
+        middle([float(passage.sent_bytes) for passage in alike]),
+        middle([passage.server_ms for passage in alike]),
+        middle([passage.rest_ms - passage.wait_ms for passage in alike]),
+    )
+
+
+def _link(kinds: Sequence[Sequence[Passage]]) -> Link:
+    """Find the link from requests of every kind: what is left of waiting without the cloud."""
+    sent_bytes = [median(float(passage.sent_bytes) for passage in alike) for alike in kinds]
+    wait_ms = [median(passage.wait_ms - passage.server_ms for passage in alike) for alike in kinds]
+    return fit_link(sent_bytes, wait_ms)
 
 
 def fit_link(request_bytes: Sequence[float], wait_ms: Sequence[float]) -> Link:

@@ -1,42 +1,62 @@
 """Sets up the ways to answer that an offloading benchmark compares."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
 
+from eenn.artifact.deployment import CONTINUE
 from eenn.artifact.manifest import Manifest
 from eenn.exits.policies.base import Policy, Validation
 from eenn.exits.policies.threshold import baseline_rule
+from eenn.exits.rests import CLOUD, DEVICE, NOBODY, PHOTOGRAPH
 from eenn.exits.settings import Baseline, Setting
 from eenn.offload.bench.benchmark import Offloading
 from eenn.offload.bench.contenders import ByEdge, Way
 from eenn.offload.client.http_cloud import HttpCloud
-from eenn.offload.edge.clouds import LocalCloud
+from eenn.offload.edge.clouds import LocalCloud, Rest
 from eenn.offload.edge.runtime import EdgeRuntime
+from eenn.planning.times import Onward
+
+
+@dataclass(frozen=True)
+class Behind:
+    """Whoever is behind the active branches of the policies.
+
+    Args:
+        cloud: the one that is asked, also where nothing goes there; with an upstream network the
+            one that has it.
+        upstream: the upstream network's artifact, where there is one.
+    """
+
+    cloud: HttpCloud
+    upstream: Path | None = None
 
 
 def every_way(
-    manifest: Manifest, cloud: HttpCloud, offloading: Offloading, validation: Validation
+    manifest: Manifest, behind: Behind, offloading: Offloading, validation: Validation
 ) -> Iterator[Way]:
     """Set up every way to answer but cloud only: baselines on the edge, then the policies.
 
     Args:
-        cloud: the one behind the policies.
         validation: what policies are fitted to.
 
     Raises:
         EennError: a policy or branches that do not fit the network.
     """
     path = manifest.path
-    actives = [active for active in offloading.active.sets(len(manifest.exits) - 1) if active]
+    branches = len(manifest.exits) - 1
+    exits = branches + 1 if offloading.onward.upstream else branches
+    actives = offloading.active.sets(exits)
     largest = max(actives, key=len, default=())
+    # Without an upstream network the last exit is the rest, not one of the branches.
+    own_largest = tuple(exit for exit in largest if exit < branches)
 
-    def runtime(
-        policy: Policy, active: tuple[int, ...], behind: HttpCloud | LocalCloud | None
-    ) -> EdgeRuntime:
+    def runtime(policy: Policy, active: tuple[int, ...], rest: Rest | None) -> EdgeRuntime:
         return EdgeRuntime(
             path,
             policy,
             active,
-            behind,
+            rest,
             offloading.precision,
             deadline_ms=offloading.deadline_ms,
             slowdown=offloading.slowdown,
@@ -44,24 +64,46 @@ def every_way(
             temperature=offloading.temperature,
         )
 
-    whole = LocalCloud(path, offloading.precision, slowdown=offloading.slowdown)
+    here = LocalCloud(path, offloading.precision, slowdown=offloading.slowdown)
+    whole = Rest(here, on_device=True)
     yield ByEdge(
         Setting(None, (), Baseline.WHOLE_ON_EDGE),
+        Onward(DEVICE),
         runtime(baseline_rule(1.0), (), whole),
         None,
-        on_edge=True,
     )
-    if not actives:
-        return
-    for p_tar in offloading.p_tars:
-        rule = baseline_rule(p_tar)
-        own = Setting(rule, largest, Baseline.EDGE_ONLY)
-        yield ByEdge(own, runtime(rule, largest, None), None)
-        own = Setting(rule, largest, Baseline.EARLY_ON_EDGE)
-        yield ByEdge(own, runtime(rule, largest, whole), None, on_edge=True)
+    if own_largest:
+        for p_tar in offloading.p_tars:
+            rule = baseline_rule(p_tar)
+            own = Setting(rule, own_largest, Baseline.EDGE_ONLY)
+            yield ByEdge(own, Onward(NOBODY), runtime(rule, own_largest, None), None)
+            own = Setting(rule, own_largest, Baseline.EARLY_ON_EDGE)
+            yield ByEdge(own, Onward(DEVICE), runtime(rule, own_largest, whole), None)
+    rest = _rest(behind, here, offloading)
+    cloud = behind.cloud if offloading.rest == CLOUD else None
     for swept in offloading.policies:
         for policy in swept.policies(validation):
             for active in actives:
-                own = Setting(policy, active)
-                most = active == largest
-                yield ByEdge(own, runtime(policy, active, cloud), cloud, most_active=most)
+                yield ByEdge(
+                    Setting(policy, active),
+                    offloading.onward,
+                    runtime(policy, active, rest),
+                    cloud,
+                    most_active=active == largest,
+                )
+
+
+def _rest(behind: Behind, here: LocalCloud, offloading: Offloading) -> Rest | None:
+    """Set up who answers what no active branch of a policy accepts."""
+    onward, temperature = offloading.onward, offloading.upstream
+    if onward.rest == NOBODY:
+        return None
+    if onward.rest == DEVICE:
+        if behind.upstream is None or temperature is None:
+            return Rest(here, on_device=True)
+        there = LocalCloud(behind.upstream, offloading.precision, slowdown=offloading.slowdown)
+        return Rest(photographs=there, temperature=temperature, on_device=True)
+    standby = here if offloading.on_failure == CONTINUE else None
+    if onward.payload == PHOTOGRAPH:
+        return Rest(photographs=behind.cloud, temperature=temperature, standby=standby)
+    return Rest(behind.cloud, standby=standby)

@@ -130,14 +130,14 @@ class Rest:
 
     Args:
         features: who is asked with features, or
-        photographs: who is asked with the photograph's file; one of the two is given.
+        photographs: who is asked with the photograph's file; None of both is nobody.
         temperature: of the last exit of an upstream network, whose answer comes after all exits of
             the artifact; None where the artifact's own rest answers.
         on_device: they run on this device, so that no image leaves it.
         standby: the rest of the network on this device, for when the cloud fails or is late.
 
     Raises:
-        EennError: none or both of the two.
+        EennError: both of the two.
     """
 
     features: Cloud | None = None
@@ -147,8 +147,13 @@ class Rest:
     standby: LocalCloud | None = None
 
     def __post_init__(self) -> None:
-        if (self.features is None) is (self.photographs is None):
+        if self.features is not None and self.photographs is not None:
             raise EennError("the rest: allowed is one who is asked, with features or photographs")
+
+    @property
+    def is_nobody(self) -> bool:
+        """The last active branch has to answer."""
+        return self.features is None and self.photographs is None
 
 
 def stretched_ms(start: float, slowdown: float = 1.0) -> float:

@@ -5,7 +5,7 @@ Exits and answers are those of `eenn.exits.decide.decide` on records of the same
 
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -15,17 +15,16 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from eenn.artifact.manifest import Manifest
 from eenn.errors import EennError
 from eenn.exits.decide import check_active
-from eenn.exits.head_sets import CLASSIFIER, PLAIN_HEADS, HeadChoice, How, Ints, choose
+from eenn.exits.head_sets import PLAIN_HEADS, HeadChoice
 from eenn.exits.policies.base import Answer, Bools, ExitProbs, Policy
 from eenn.offload.edge.batch import Batch, File, Result
 from eenn.offload.edge.clouds import Cloud, Rest, stretched_ms
+from eenn.offload.edge.experts import asked_for, chooser
 from eenn.offload.graphs.index import Graphs
 from eenn.offload.graphs.parts import Names, Part, open_heads
 from eenn.offload.protocol.errors import BadReply, OffloadError
-from eenn.offload.protocol.wire import FEATURES, LOGITS, model_name
 from eenn.statistics.calibration import probabilities
 
 Floats = NDArray[np.float32]
@@ -84,13 +83,13 @@ class EdgeRuntime:
         graphs = Graphs.read(artifact_dir)
         self.manifest = graphs.manifest
         self._head_sets = asked_for(self.manifest, experts)
-        self.rest = rest if rest is None or isinstance(rest, Rest) else Rest(rest)
+        self.rest = rest if isinstance(rest, Rest) else Rest(rest)
         self.branches = len(self.manifest.exits) - 1
-        if self.rest and self.rest.temperature is not None:
+        if self.rest.temperature is not None:
             self.branches += 1
         self.active = check_active(active, self.branches)
         policy.check(self.branches)
-        if not self.active and rest is None:
+        if not self.active and self.rest.is_nobody:
             raise EennError("no active branch and no cloud: nobody answers; activate a branch")
         self.policy, self.deadline_ms = policy, deadline_ms
         self.slowdown = slowdown
@@ -118,7 +117,7 @@ class EdgeRuntime:
             )
             for start, stop in pairwise([0, *ends])
         ]
-        self._choose = _chooser(graphs, threads) if experts.asks_classifier else None
+        self._choose = chooser(graphs, threads) if experts.asks_classifier else None
 
     def classify_file(self, file: File) -> Result:
         """The answer for an image file.
@@ -129,7 +128,11 @@ class EdgeRuntime:
         """
         deadline = self._deadline()
         start = time.perf_counter()
-        image = self._preprocessing(self._preprocessing.read(file))
+        if self._sees_nothing:
+            size = self._preprocessing.input_size
+            image = np.zeros((3, size, size), np.float32)
+        else:
+            image = self._preprocessing(self._preprocessing.read(file))
         preprocess_ms = stretched_ms(start, self.slowdown)
         (result,) = self._classify(image[None], deadline, [file])
         return replace(result, preprocess_ms=preprocess_ms)
@@ -158,12 +161,19 @@ class EdgeRuntime:
             )
         if not np.isfinite(images).all():
             raise EennError("images that are not finite; allowed is what the preprocessing gives")
-        if self.rest and self.rest.photographs and len(files) != len(images):
+        if self.rest.photographs and len(files) != len(images):
             raise EennError(
                 f"{len(files)} files for {len(images)} images; whoever answers the rest takes "
                 "photographs, so give every image's file"
             )
         return self._classify(images, self._deadline(), files)
+
+    @property
+    def _sees_nothing(self) -> bool:
+        """Nothing is computed here: the photograph goes to others as it is."""
+        if self._stages or self._choose or self.rest.standby is not None:
+            return False
+        return self.rest.photographs is not None
 
     def _deadline(self) -> float | None:
         """Of the cloud, for a call that begins now."""
@@ -189,7 +199,7 @@ class EdgeRuntime:
                 self._settle(batch, accepted, self.policy.answer(batch.seen))
         start = time.perf_counter()
         for own in batch.by_heads():
-            if self.rest is not None:
+            if not self.rest.is_nobody:
                 self._pass_on(own, self.rest, deadline, start)
             if not own.is_settled:
                 everyone = np.ones(len(own.left), bool)
@@ -208,9 +218,11 @@ class EdgeRuntime:
         Args:
             start: since when these images wait for it, of `time.perf_counter()`.
         """
+        # Behind the artifact's last exit there is nothing more to compute.
+        standby = rest.standby if self.split_point < len(self.manifest.exits) else None
         standby_s = 0.0
-        if rest.standby is not None:
-            standby_s = len(batch.left) * rest.standby.expected_s(self.split_point)
+        if standby is not None:
+            standby_s = len(batch.left) * standby.expected_s(self.split_point)
         exit = self.branches
         try:
             logits = self._asked(batch, rest, _given_up(deadline, standby_s))
@@ -220,14 +232,14 @@ class EdgeRuntime:
                 self.failures[error.cause] += len(batch.left)
             batch.failure, batch.cloud_ms = error.cause, stretched_ms(start)
             late = deadline is not None and time.monotonic() + standby_s > deadline
-            if rest.standby is None or late:
+            if standby is None or late:
                 if not batch.seen:
                     raise
                 return
             start, batch.rest_on_device = time.perf_counter(), True
             exit = len(self.manifest.exits) - 1
             heads = str(batch.heads[0])
-            logits = rest.standby.infer(batch.features, self.split_point, None, heads)
+            logits = standby.infer(batch.features, self.split_point, None, heads)
         accepted = self._look(batch, exit, logits)
         if batch.rest_on_device:
             batch.stages_ms = [*batch.stages_ms, stretched_ms(start)]
@@ -262,7 +274,7 @@ class EdgeRuntime:
         return self.policy.accept(batch.seen, exit in (self.split_point - 1, self.branches))
 
     def _temperature(self, heads: str, exit: int) -> float:
-        if exit == self.branches and self.rest and self.rest.temperature is not None:
+        if exit == self.branches and self.rest.temperature is not None:
             return self.rest.temperature
         return self._temperatures[heads][exit]
 
@@ -297,42 +309,3 @@ def _given_up(deadline: float | None, standby_s: float) -> float | None:
     earlier = deadline - STANDBY_MARGIN * standby_s
     # Where the standby is too slow in any case, the cloud has all the time that there is.
     return earlier if earlier > time.monotonic() else deadline
-
-
-def asked_for(manifest: Manifest, experts: HeadChoice) -> tuple[str, ...]:
-    """List the head sets that may answer: one, or all where the classifier chooses.
-
-    Args:
-        experts: as of `EdgeRuntime`.
-
-    Raises:
-        EennError: the artifact has no such experts.
-    """
-    every = manifest.head_sets
-    if experts.how is How.CHOSEN and manifest.experts:
-        return every
-    if str(experts) in every:
-        return (str(experts),)
-    allowed = (*every, How.CHOSEN.value) if manifest.experts else every
-    raise EennError(f"experts={experts}: of {manifest.path} allowed are {', '.join(allowed)}")
-
-
-def models_of(manifest: Manifest, experts: HeadChoice) -> tuple[str, ...]:
-    """List the cloud's models that an edge with these experts asks, at split point 0.
-
-    Raises:
-        EennError: see `asked_for`.
-    """
-    return tuple(model_name(0, heads) for heads in asked_for(manifest, experts))
-
-
-def _chooser(graphs: Graphs, threads: int) -> Callable[[Floats], Ints]:
-    """What gives the head set of every image, as its number, by the distortion classifier."""
-    classifier = graphs.manifest.classifier
-    session = graphs.session(CLASSIFIER, "fp32", threads)
-
-    def choose_heads(images: Floats) -> Ints:
-        (logits,) = session.run([LOGITS], {FEATURES: images})
-        return choose(probabilities(logits, classifier.temperature), classifier.sure)
-
-    return choose_heads

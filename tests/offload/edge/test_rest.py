@@ -222,26 +222,49 @@ def test_a_standby_that_is_too_slow_leaves_the_cloud_its_time_and_the_branches_t
     assert before + 1000 < deadline < before + 1900
 
 
+class Gone:
+    """A cloud for photographs that cannot be reached."""
+
+    def infer_files(self, files: Sequence[bytes], deadline: float | None) -> Floats:
+        raise CloudTimeout("gone", "connect")
+
+
 def test_a_cascade_whose_cloud_fails_goes_on_to_the_artifacts_own_last_exit(
     exported: Exported, outputs: list[ExitProbs]
 ) -> None:
-    class Gone:
-        def infer_files(self, files: Sequence[bytes], deadline: float | None) -> Floats:
-            raise CloudTimeout("gone", "connect")
-
     rest = Rest(
         photographs=Gone(), temperature=UPSTREAM_TEMPERATURE, standby=LocalCloud(exported.path)
     )
     runtime = EdgeRuntime(exported.path, POLICY, ALL, rest)
     results = runtime.classify(exported.images, exported.files)
     assert_as_decided(results, on_device(decide(POLICY, outputs, ALL)))
+    # Where that was active, it has been computed and answers.
+    results = EdgeRuntime(exported.path, STRICT, OWN, rest).classify(
+        exported.images, exported.files
+    )
+    assert_as_decided(results, decide(STRICT, outputs_and_nobody(outputs), OWN, cloud=False))
+    assert "connect" in {result.failure for result in results}
+
+
+def outputs_and_nobody(outputs: list[ExitProbs]) -> list[ExitProbs]:
+    """With an upstream exit, which nobody asks: its values do not matter."""
+    return [*outputs, ExitProbs(4, outputs[0].probs)]
 
 
 def test_a_rest_is_asked_in_one_way(exported: Exported) -> None:
     here = LocalCloud(exported.path)
-    for given in ({}, {"features": here, "photographs": here}):
-        with pytest.raises(EennError, match="allowed is one who is asked"):
-            Rest(**given)
+    with pytest.raises(EennError, match="allowed is one who is asked"):
+        Rest(here, here)
+
+
+def test_where_nobody_answers_the_rest_a_cascades_own_last_exit_may_answer(
+    exported: Exported, cascade: list[ExitProbs]
+) -> None:
+    each = make_policy("confidence", {"p_tar": [0.7, 0.6, 0.8, 0.5, 0.9]})
+    for policy, active in ((STRICT, OWN), (each, (0, 2))):
+        nobody = Rest(temperature=UPSTREAM_TEMPERATURE)
+        results = EdgeRuntime(exported.path, policy, active, nobody).classify(exported.images)
+        assert_as_decided(results, decide(policy, cascade, active, cloud=False))
 
 
 def test_what_a_rest_takes_is_the_median_of_the_newest(

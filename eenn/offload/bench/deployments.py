@@ -1,0 +1,103 @@
+"""Turns plans into deployments, with what they promise on the images that they were planned by."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from eenn.artifact.deployment import DEADLINE_MS, FILE, Deployment, Promise, Upstream
+from eenn.artifact.manifest import Manifest
+from eenn.exits.policies.base import Outputs
+from eenn.exits.rests import CLOUD
+from eenn.offload.bench.benchmark import Offloading
+from eenn.offload.protocol.codecs import PAYLOADS as FEATURES
+from eenn.planning.exhaustive import WITHOUT_BRANCHES, Plan, decided
+from eenn.planning.times import Times
+from eenn.statistics.intervals import means, share
+
+# The folder of the best plan for every rest and payload.
+PLANS = "plans"
+
+
+@dataclass(frozen=True)
+class Planned:
+    """What plans were made of.
+
+    Args:
+        times: of the edge as slow as it was planned for.
+        outputs: of every exit on the images planned by; with an upstream network `cascade` is the
+            same with its last exit behind them.
+        goal: what the best plans have to keep, in words.
+    """
+
+    manifest: Manifest
+    offloading: Offloading
+    times: Times
+    outputs: Outputs
+    cascade: Outputs | None
+    upstream: Manifest | None
+    goal: str
+
+
+def deployment_of(plan: Plan, made: Planned) -> Deployment:
+    """Make the deployment of a plan; its promise is what was planned, with intervals."""
+    onward, offloading, upstream = plan.onward, made.offloading, None
+    policy = plan.setting.policy or WITHOUT_BRANCHES
+    outputs = made.outputs
+    if onward.upstream:
+        assert made.upstream is not None
+        assert made.cascade is not None
+        outputs = made.cascade
+        temperature = made.upstream.temperatures.chosen(offloading.temperature)[-1]
+        upstream = Upstream(made.upstream.id, temperature)
+    decisions = decided(outputs, policy, plan.setting.active, onward)
+    n = len(outputs.labels)
+    stays = n if onward.rest != CLOUD else int(decisions.on_edge.sum())
+    promised: Mapping[str, tuple[float, float, float]] = {
+        "accuracy": share(int((decisions.label == outputs.labels).sum()), n),
+        "edge_probability": share(stays, n),
+        **means(
+            {
+                "latency_ms": made.times.answer_ms(decisions, onward),
+                "sent_bytes": made.times.sent_bytes(decisions, onward),
+            }
+        ),
+    }
+    link = made.times.link
+    return Deployment(
+        artifact_id=made.manifest.id,
+        policy=policy,
+        active=plan.setting.active,
+        temperature=offloading.temperature,
+        experts=offloading.experts,
+        precision=offloading.precision,
+        rest=onward.rest,
+        payload=onward.payload or FEATURES[0],
+        upstream=upstream,
+        deadline_ms=offloading.deadline_ms or DEADLINE_MS,
+        promise=Promise(
+            images="validation images",
+            n=n,
+            goal=made.goal,
+            means=dict(promised),
+            bandwidth_mbps=link.bandwidth_mbps,
+            rtt_ms=link.rtt_ms,
+        ),
+    )
+
+
+def write_deployments(
+    directory: Path, best: Plan | None, others: Iterable[Plan], made: Planned
+) -> dict[str, Deployment]:
+    """Write the deployments of the best plan, and of the best for every rest and payload.
+
+    Returns:
+        The deployments by file, relative to the directory; the best one first.
+    """
+    found = {} if best is None else {FILE: deployment_of(best, made)}
+    for plan in others:
+        found[f"{PLANS}/{plan.onward}.json"] = deployment_of(plan, made)
+    if found:
+        (directory / PLANS).mkdir(exist_ok=True)
+    for name, deployment in found.items():
+        deployment.save(directory / name)
+    return found

@@ -1,0 +1,228 @@
+"""What an offloading benchmark foresees: predictions for what it measured, and the best plans."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from eenn.evaluation.answers import answers
+from eenn.evaluation.cascades import cascaded
+from eenn.evaluation.grid import exit_outputs
+from eenn.evaluation.rows import Network
+from eenn.exits.decide import Decisions
+from eenn.exits.head_sets import PLAIN_HEADS
+from eenn.exits.policies.base import ExitProbs, Outputs, Policy, Validation
+from eenn.exits.rests import CLOUD, DEVICE, PHOTOGRAPH
+from eenn.exits.settings import Baseline, Setting
+from eenn.offload.bench.benchmark import Offloading
+from eenn.offload.bench.contenders import ByCloud, ByEdge, Request, Way
+from eenn.offload.bench.deployments import Planned
+from eenn.offload.bench.rows import Foreseen, summarised
+from eenn.planning.exhaustive import (
+    WITHOUT_BRANCHES,
+    NoPlan,
+    Plan,
+    SlowerEdge,
+    best,
+    best_of_each,
+    decided,
+    plan,
+    slower_edges,
+    variants,
+)
+from eenn.planning.times import WHOLE_PHOTOGRAPH, Onward, Times
+from eenn.records.evaluated_artifact import EvaluatedArtifact
+from eenn.reports.curves import way_name
+from eenn.reports.offload import OffloadPoint
+
+Measured = Mapping[tuple[Way, float], list[Request]]
+
+
+@dataclass(frozen=True)
+class Networks:
+    """The networks of an offloading benchmark.
+
+    Args:
+        artifact: on the edge and in the cloud, with exported graphs.
+        conventional: one without branches for the cloud-only baseline; None takes the artifact's
+            own last exit.
+        upstream: another one that may answer, from the photograph, what branches leave.
+    """
+
+    artifact: EvaluatedArtifact
+    conventional: EvaluatedArtifact | None
+    upstream: EvaluatedArtifact | None
+
+    @property
+    def alone(self) -> EvaluatedArtifact:
+        """The network of the cloud-only baseline."""
+        return self.conventional or self.artifact
+
+    @property
+    def every(self) -> list[EvaluatedArtifact]:
+        """All of them: the edge's, that of cloud only, and the upstream network if there is one."""
+        return [self.artifact, self.alone, *filter(None, [self.upstream])]
+
+
+@dataclass(frozen=True)
+class Plans:
+    """What the planner found.
+
+    Args:
+        best: or why there is none.
+        others: the best for every rest and payload.
+        made: what the plans were made of.
+    """
+
+    every: Sequence[Plan]
+    best: Plan | str
+    others: Sequence[Plan]
+    slower: Sequence[SlowerEdge]
+    made: Planned
+
+
+def points_of(
+    networks: Networks, offloading: Offloading, times: Times, measured: Measured
+) -> tuple[list[OffloadPoint], list[Request]]:
+    """Summarise every way and level, and find the requests that did not go as the records say.
+
+    Args:
+        times: of the edge as slow as it was measured.
+    """
+    artifact = networks.artifact
+    network = Network(f"{artifact.branches} branches", artifact.branches, artifact.split.seed)
+    points, differing = [], []
+    alone = {level: own for (way, level), own in measured.items() if isinstance(way, ByCloud)}
+    for (way, level), requests in measured.items():
+        decisions, foreseen = _recorded(networks, offloading, way, requests), Foreseen()
+        if decisions is not None:
+            foreseen = Foreseen(float(times.answer_ms(decisions, way.onward).mean()))
+        if decisions is not None and isinstance(way, ByEdge):
+            others = _differing(decisions, requests)
+            foreseen = replace(foreseen, differing=float(len(others)))
+            differing += others
+        points.append(OffloadPoint(network, summarised(requests, alone[level]), foreseen))
+    return points, differing
+
+
+def planned(networks: Networks, offloading: Offloading, times: Times) -> Plans:
+    """Plan by the exits of validation, for the edge as slow as it was measured.
+
+    Args:
+        times: of the edge without its slowdown.
+    """
+    artifact, upstream = networks.artifact, networks.upstream
+    outputs, cascade = _outputs(networks, offloading, "val", 0, behind=False), None
+    offered = times.with_edge(offloading.slowdown)
+    if offloading.experts != PLAIN_HEADS:
+        # The cloud answers whole images with the plain heads, and these are the experts' outputs.
+        requests = {way: cost for way, cost in times.requests.items() if way != (0, PHOTOGRAPH)}
+        offered = replace(offered, requests=requests)
+    elif upstream is not None:
+        cascade = _outputs(networks, offloading, "val", 0, behind=True)
+    validation = validation_of(networks, offloading)
+    policies = variants(offloading.policies[0].policies(validation), artifact.branches)
+    plans = plan(offered, outputs, policies, cascade)
+    enough, deadline_ms = offloading.min_accuracy, offloading.plan_deadline_ms or np.inf
+    if enough is None:
+        enough = float((outputs.exits[-1].prediction == outputs.labels).mean()) - 0.01
+    chosen: Plan | str
+    try:
+        chosen = best(plans, enough, deadline_ms)
+    except NoPlan as error:
+        # What was measured is worth its report all the same.
+        chosen = str(error)
+    goal = f"accuracy of at least {100 * enough:.1f} %"
+    if np.isfinite(deadline_ms):
+        goal += f" within {deadline_ms:g} ms"
+    there = upstream.manifest if upstream is not None else None
+    made = Planned(artifact.manifest, offloading, offered, outputs, cascade, there, goal)
+    others = best_of_each(plans, enough, deadline_ms)
+    slower = _slower(offloading, times, outputs, policies)
+    return Plans(plans, chosen, others, slower, made)
+
+
+def validation_of(networks: Networks, offloading: Offloading) -> Validation:
+    """Give what policies are fitted to: undistorted validation images."""
+    behind, accuracy = offloading.onward.upstream, networks.artifact.manifest.validation_accuracy
+    if behind and networks.upstream is not None:
+        accuracy = (*accuracy, networks.upstream.manifest.validation_accuracy[-1])
+    return Validation(accuracy, lambda: _outputs(networks, offloading, "val", 0, behind))
+
+
+def _slower(
+    offloading: Offloading, times: Times, outputs: Outputs, policies: Sequence[Policy]
+) -> list[SlowerEdge]:
+    """Predict the baselines, and the first and last of the policies, on slower edges."""
+    every_branch = tuple(range(len(outputs.exits) - 1))
+    onward = offloading.onward
+    if onward.upstream:
+        onward = Onward(CLOUD, PHOTOGRAPH)
+    whole = decided(outputs, WITHOUT_BRANCHES, (), Onward(DEVICE))
+    ways = {
+        Baseline.CLOUD_ONLY.value: (whole, WHOLE_PHOTOGRAPH),
+        Baseline.WHOLE_ON_EDGE.value: (whole, Onward(DEVICE)),
+    }
+    # Lines of knobs between would lie between.
+    ends = dict.fromkeys((policies[0], policies[-1])) if every_branch else {}
+    for policy in ends:
+        decisions = decided(outputs, policy, every_branch, onward)
+        ways[way_name(Setting(policy, every_branch))] = decisions, onward
+    return slower_edges(times, ways)
+
+
+def _recorded(
+    networks: Networks, offloading: Offloading, way: Way, requests: Sequence[Request]
+) -> Decisions | None:
+    """Decide by the recorded logits of the same images; gives nothing where there are none."""
+    policy, active = WITHOUT_BRANCHES, tuple[int, ...]()
+    if isinstance(way, ByEdge):
+        policy, active = way.runtime.policy, way.runtime.active
+    elif offloading.upload != "file" or (
+        way.onward.upstream and networks.alone is not networks.upstream
+    ):
+        return None
+    outputs = _outputs(
+        networks, offloading, offloading.split, requests[0].level, way.onward.upstream,
+        [request.image for request in requests],
+    )  # fmt: skip
+    return decided(outputs, policy, active, way.onward)
+
+
+def _differing(decisions: Decisions, requests: Sequence[Request]) -> list[Request]:
+    """Find the requests that ended at another exit or answer than was decided."""
+    same = np.array([r.outcome.exit - 1 for r in requests]) == decisions.taken
+    same &= np.array([r.outcome.label for r in requests]) == decisions.label
+    same |= np.array([bool(r.outcome.failure) for r in requests])
+    return [request for request, is_same in zip(requests, same, strict=True) if not is_same]
+
+
+def _outputs(
+    networks: Networks,
+    offloading: Offloading,
+    split: str,
+    level: float,
+    behind: bool,
+    images: Sequence[str] | None = None,
+) -> Outputs:
+    """Read the calibrated probabilities of every exit from records.
+
+    Args:
+        behind: put the last exit of the upstream network behind all exits.
+        images: their sample ids; None for all.
+    """
+    kind, temperature = offloading.distortion, offloading.temperature
+    found = answers(networks.artifact, split, kind, level, offloading.experts, temperature)
+    if behind:
+        assert networks.upstream is not None
+        there = answers(networks.upstream, split, kind, level, PLAIN_HEADS, temperature)
+        records, temperatures = cascaded(found, there)
+        last = offloading.upstream or temperatures[-1]
+        found = records, (*temperatures[:-1], last)
+    outputs = exit_outputs(*found)
+    if images is None:
+        return outputs
+    place = {sample_id: at for at, sample_id in enumerate(found[0].sample_ids)}
+    chosen = [place[image] for image in images]
+    exits = [ExitProbs(output.exit, output.probs[chosen]) for output in outputs.exits]
+    return Outputs(exits, outputs.labels[chosen])
