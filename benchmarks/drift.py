@@ -22,7 +22,7 @@ from eenn.evaluation.rows import Network
 from eenn.exits.decide import decide
 from eenn.exits.policies.threshold import baseline_rule
 from eenn.exits.settings import Setting
-from eenn.files import JsonObject, write_json
+from eenn.files import Json, JsonObject, write_json
 from eenn.provenance import processor, provenance
 from eenn.records.evaluated_artifact import open_artifact
 from eenn.records.records import ExitRecords
@@ -58,7 +58,7 @@ def main() -> None:
         "blurred": artifact.records("test", KIND, SIGMA),
     }
     generator = np.random.default_rng(0)
-    flagged = []
+    flagged: list[Json] = []
     for name, records in sources.items():
         for n in SIZES:
             total = len(records.sample_ids)

@@ -31,7 +31,7 @@ from eenn.records.evaluated_artifact import FIT_FOLDER, EvaluatedArtifact, Image
 from eenn.records.records import FOLDER, ExitRecords
 from eenn.statistics.risk_control import Infeasible
 
-VALIDATION = "val"
+VALIDATION, TEST = "val", "test"
 
 
 @dataclass(frozen=True)
@@ -164,7 +164,7 @@ class Evaluated:
         self.spent = _spent(artifact, evaluation)
         self.actives = evaluation.active.sets(branches) if branches else []
         self.largest = max(self.actives, key=len, default=())
-        self.split = FOLDER if FOLDER in artifact.folders else evaluation.split
+        self.split = _split_of(artifact, evaluation)
         self.fit_split = FIT_FOLDER if FIT_FOLDER in artifact.folders else VALIDATION
         self.validation = Validation(accuracy, lambda: exit_outputs(*self.answers(VALIDATION, 0)))
 
@@ -281,6 +281,19 @@ class Evaluated:
 
     def _exits(self, case: Case, decided: Decided) -> list[ExitTaken]:
         return exits_taken(case, decided, decided.setting.active == self.largest)
+
+
+def _split_of(artifact: EvaluatedArtifact, evaluation: Evaluation) -> str:
+    """Name what is evaluated: a folder, whole, or a part of the split."""
+    folder = artifact.folders.get(FOLDER)
+    if folder is None:
+        return evaluation.split
+    if evaluation.split != TEST:
+        raise EennError(
+            f"split={evaluation.split}: {folder.root} does not hold the images of the split, and "
+            "all of its images are evaluated; leave split out"
+        )
+    return FOLDER
 
 
 def _spent(artifact: EvaluatedArtifact, evaluation: Evaluation) -> CostModel:

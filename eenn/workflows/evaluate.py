@@ -55,7 +55,8 @@ def run_evaluation(
         evaluation.distortion,
         evaluation.service,
     )
-    images = image_facts(artifacts, evaluation.split)
+    asked = [*artifacts, *filter(None, [evaluation.upstream])]
+    images = image_facts(asked, evaluation.split)
     report = evaluation_report(
         f"Evaluation: {run.name}",
         {

@@ -37,7 +37,8 @@ def run_deployments(run: Run, subjects: Sequence[Subject], evaluation: Evaluatio
     """
     compared = compare(subjects, evaluation)
     artifacts = list({one.artifact.manifest.id: one.artifact for one in subjects}.values())
-    images = image_facts(artifacts, evaluation.split)
+    asked = [*artifacts, *filter(None, [one.upstream for one in subjects])]
+    images = image_facts(asked, evaluation.split)
     first = subjects[0]
     report = deployments_report(
         f"Evaluation: {run.name}",
