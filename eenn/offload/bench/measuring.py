@@ -140,7 +140,7 @@ class Meter:
         visits = -(-len(photos) // (len(self._chains) * len(rests)))
         turn = cycle(photos)
         for ends, runtime in self._chains.items():
-            self._through(next(turn), runtime, ends, "", self._device)  # finds caches cold
+            self._through(photos[0], runtime, ends, "", self._device)  # finds caches cold
             for _ in range(visits if ends else max(visits, WHOLE_VISITS)):
                 for payload, rest in rests.items():
                     found.append(self._through(next(turn), runtime, ends, payload, rest))
