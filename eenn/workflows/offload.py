@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from functools import partial
@@ -130,8 +130,7 @@ def _live(
         every: the first says all that its siblings do not differ in.
     """
     offloading = every[0]
-    artifact, alone, upstream = networks.artifact, networks.alone, networks.upstream
-    photos = list(artifact.photos(offloading.split, offloading.limit))
+    photos = list(networks.artifact.photos(offloading.split, offloading.limit))
     paths = dict.fromkeys(str(network.manifest.path) for network in networks.every)
     with ExitStack() as stack:
         url = stack.enter_context(asked_cloud(server, list(paths), offloading.link))
@@ -143,31 +142,7 @@ def _live(
             )  # fmt: skip
             return stack.enter_context(cloud)
 
-        clouds = {str(payload): client(artifact.manifest, payload) for payload in FEATURES}
-        cloud = clouds[FEATURES[0]]
-        cloud.check(models=models_of(artifact.manifest, offloading.experts))
-        baseline = ByCloud(
-            Setting(None, (), Baseline.CLOUD_ONLY),
-            alone.manifest,
-            alone is not artifact,
-            client(alone.manifest),
-            offloading.upload == "crop",
-            offloading.slowdown,
-        )
-        there = None
-        if upstream is not None:
-            there = upstream.manifest.path, client(upstream.manifest)
-        ways: list[Way] = [baseline, *baselines(artifact.manifest, offloading)]
-        for own in every:
-            behind = Behind(clouds.get(own.payload, cloud))
-            if there is not None and own.onward.upstream:
-                behind = Behind(there[1], there[0])
-            ways += policy_ways(artifact.manifest, behind, own, validation_of(networks, own))
-        # Last, as ways that do not fit the network are met above.
-        meter = Meter(
-            Graphs.read(artifact.manifest.path), clouds, offloading.precision, offloading.experts,
-            offloading.slowdown, there, lambda: _check_there(cloud),
-        )  # fmt: skip
+        cloud, ways, meter = _set_up(networks, every, client)
         passages, found = list[Passage](), dict[tuple[Way, float], list[Request]]()
         for level in offloading.levels:
             distortion = Distortion(offloading.distortion, level)
@@ -183,6 +158,43 @@ def _live(
                     # parts as it meets the ways.
                     passages += kept.passages(number, partial(meter.passages, turn))
         return passages, found
+
+
+def _set_up(
+    networks: Networks, every: Sequence[Offloading], client: Callable[..., HttpCloud]
+) -> tuple[HttpCloud, list[Way], Meter]:
+    """Set up the cloud that has to be there, every way to answer, and what measures the parts.
+
+    Args:
+        client: opens a client for a manifest's network and a format of features.
+    """
+    artifact, alone, offloading = networks.artifact, networks.alone, every[0]
+    clouds = {str(payload): client(artifact.manifest, payload) for payload in FEATURES}
+    cloud, there = clouds[FEATURES[0]], None
+    cloud.check(models=models_of(artifact.manifest, offloading.experts))
+    if networks.upstream is not None:
+        there = networks.upstream.manifest.path, client(networks.upstream.manifest)
+    ways: list[Way] = [
+        ByCloud(
+            Setting(None, (), Baseline.CLOUD_ONLY),
+            alone.manifest,
+            alone is not artifact,
+            client(alone.manifest),
+            offloading.upload == "crop",
+            offloading.slowdown,
+        ),
+        *baselines(artifact.manifest, offloading),
+    ]
+    for own in every:
+        behind = Behind(clouds.get(own.payload, cloud))
+        if there is not None and own.onward.upstream:
+            behind = Behind(there[1], there[0])
+        ways += policy_ways(artifact.manifest, behind, own, validation_of(networks, own))
+    meter = Meter(
+        Graphs.read(artifact.manifest.path), clouds, offloading.precision, offloading.experts,
+        offloading.slowdown, there, lambda: _check_there(cloud),
+    )  # fmt: skip
+    return cloud, ways, meter
 
 
 def _check_there(cloud: HttpCloud) -> None:
