@@ -31,7 +31,6 @@ async function describe() {
   const cloud = about.cloud ? `exit ${about.exits} in the cloud` : "no cloud";
   $("about").textContent =
     `${branches} on this device, ${cloud}; ${about.classes} classes, ${about.precision}`;
-  draw({ exits: [], confidences: [] });
 }
 
 // One row for every exit that may be asked, and a mark where an image may leave.
@@ -110,13 +109,15 @@ async function classify(file) {
   $("name").textContent = "Classifying…";
   $("place").textContent = $("times").textContent = "\u00a0";
   try {
-    await describe(); // another deployment may have been taken
+    if (!about) await describe();
     draw({ exits: [], confidences: [] });
     if (file.size > about.max_body_bytes) {
       const [size, allowed] = [file.size, about.max_body_bytes].map((n) => (n / 2 ** 20).toFixed(0));
       throw new Error(`Not classified: the file has ${size} MiB, allowed are ${allowed} MiB`);
     }
     const answer = await ask("classify", { method: "POST", body: file });
+    // Another deployment may have answered than the one that is described.
+    await describe().catch(() => {});
     if (own === newest) show(answer);
   } catch (error) {
     if (own !== newest) return;
@@ -152,4 +153,6 @@ addEventListener("drop", (event) => {
   else say("Not classified: drop the file of a photo");
 });
 
-describe().catch((error) => say(error.message));
+describe()
+  .then(() => draw({ exits: [], confidences: [] }))
+  .catch((error) => say(error.message));

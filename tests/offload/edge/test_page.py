@@ -225,6 +225,20 @@ def test_a_file_that_is_too_large_is_told_before_it_is_sent(
     assert not [url for url in sent if url.endswith("classify")]
 
 
+def test_another_deployment_is_shown_with_its_first_answer(
+    exported: Exported, runtime: EdgeRuntime, open_edge: Callable[..., Page]
+) -> None:
+    def changed(route: Route) -> None:
+        route.fulfill(json={**route.fetch().json(), "active": [1, 3]})
+
+    page = open_edge(runtime)
+    page.route("**/health", changed)
+    page.set_input_files("#file", exported.files[0])
+    expect(page.locator("#about")).to_contain_text("exits 1, 3 on this device")
+    expect(page.get_by_role("status")).to_contain_text("at exit")
+    assert [name for name, _ in rows(page)] == ["Exit 1, device", "Exit 3, device", "Exit 4, cloud"]
+
+
 def test_when_the_edge_is_gone_the_page_says_so(
     exported: Exported, runtime: EdgeRuntime, open_edge: Callable[..., Page]
 ) -> None:
