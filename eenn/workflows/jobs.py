@@ -65,12 +65,36 @@ def offload_job(job: Job[OffloadSettings], policy_settings: PolicySettings) -> N
     )
     offloading = offloading_of(settings, policy_settings)
     networks = _networks(settings)
+    beside: list[Offloading] = []
     if settings.deployment is not None:
-        deployment = Deployment.load(Path(settings.deployment))
+        offloading, *beside = _deployed(several(settings.deployment), networks, offloading)
+    run = run_of(job, [networks.artifact])
+    run_offloading(run, networks, server, offloading, beside)
+
+
+def _deployed(paths: Sequence[str], networks: Networks, offloading: Offloading) -> list[Offloading]:
+    """Read the deployments that a benchmark measures, in place of its settings.
+
+    Raises:
+        EennError: one of another artifact; several that parts measured once do not stand for.
+    """
+    if not paths or len(set(paths)) < len(paths):
+        raise EennError("deployment: allowed are a file or a list of different ones")
+    found = []
+    for path in paths:
+        deployment = Deployment.load(Path(path))
         deployment.check(networks.artifact.manifest)
         check_given(deployment, networks.upstream)
-        offloading = deployed_offloading(offloading, deployment)
-    run_offloading(run_of(job, [networks.artifact]), networks, server, offloading)
+        own = deployed_offloading(offloading, deployment)
+        found.append(replace(own, label=path if len(paths) > 1 else ""))
+    for name in ("temperature", "experts", "precision"):
+        values = dict.fromkeys(str(getattr(own, name)) for own in found)
+        if len(values) > 1:
+            raise EennError(
+                f"deployments of {name} {', '.join(values)}: allowed is one for all that are "
+                "measured side by side; measure the others in a run of their own"
+            )
+    return found
 
 
 def _networks(settings: OffloadSettings) -> Networks:

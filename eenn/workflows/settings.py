@@ -299,11 +299,12 @@ class OffloadSettings(_Measured):
     """What `offload_bench.py` reads, conf/offload_bench.yaml.
 
     Args:
-        deployment: a file in place of policy, branches and all else that it holds.
+        deployment: a file, or several to be compared, in place of policy, branches and all else
+            that it holds.
     """
 
     artifact: str
-    deployment: str | None
+    deployment: str | tuple[str, ...] | None
     conventional: str | None
     upstream: str | None
     resume: str | None

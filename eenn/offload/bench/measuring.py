@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from itertools import cycle, pairwise, product
 from pathlib import Path
 from statistics import fmean, median
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 import numpy as np
 
@@ -140,7 +140,7 @@ class Meter:
         visits = -(-len(photos) // (len(self._chains) * len(rests)))
         turn = cycle(photos)
         for ends, runtime in self._chains.items():
-            self._through(next(turn), runtime, ends, "", self._device)  # finds caches cold
+            self._through(photos[0], runtime, ends, "", self._device)  # finds caches cold
             for _ in range(visits if ends else max(visits, WHOLE_VISITS)):
                 for payload, rest in rests.items():
                     found.append(self._through(next(turn), runtime, ends, payload, rest))
@@ -204,7 +204,11 @@ class Meter:
 
 
 def times_of(passages: Sequence[Passage], slowdown: float) -> Times:
-    """Summarise what the parts took: medians, and means where photographs differ.
+    """Summarise what the parts took.
+
+    Every part of the edge counts with its median, so that one late sample does not make a stage
+    look bad, and all of them by the same share more, by which the samples together took longer than
+    their medians: who is asked for means has the late ones, too.
 
     Args:
         slowdown: of the edge while it was measured; the times are those of one without.
@@ -213,56 +217,64 @@ def times_of(passages: Sequence[Passage], slowdown: float) -> Times:
         EennError: the cloud never answered one of the requests.
     """
     own = [passage for passage in passages if not passage.upstream]
-    chained = [passage for passage in own if passage.payload != PHOTOGRAPH]
-    alone = [passage for passage in chained if not passage.payload]
     there = [passage for passage in passages if passage.upstream]
-    preprocess_ms = _medians((passage.image, passage.preprocess_ms) for passage in chained)
-    stage_ms = _medians(
+    chained = [passage for passage in own if passage.payload != PHOTOGRAPH]
+    preprocess = _Samples((passage.image, passage.preprocess_ms) for passage in chained)
+    stages = _Samples(
         (step, ms)
         for passage in chained
         for step, ms in zip(pairwise((0, *passage.ends)), passage.stages_ms, strict=True)
     )
-    rest_ms = _medians((passage.cut, passage.rest_ms) for passage in alone)
+    rests = _Samples((passage.cut, passage.rest_ms) for passage in chained if not passage.payload)
     asked: dict[tuple[int, str], list[Passage]] = defaultdict(list)
     for passage in own:
         if passage.payload:
             asked[passage.cut, passage.payload].append(passage)
     payloads = {payload for _, payload in asked if payload != PHOTOGRAPH}
-    expected = {(0, PHOTOGRAPH), *product(rest_ms, payloads)}
     upstream_asked = [passage for passage in there if passage.payload]
-    if expected - set(asked) or (there and not upstream_asked):
+    missing = {(0, PHOTOGRAPH), *product(rests.medians, payloads)} - set(asked)
+    if missing or (there and not upstream_asked):
         raise EennError(
             "the cloud never answered some of the requests that its parts are measured by; look "
             "after the cloud and start a new run"
         )
+    parts = (preprocess, stages, rests)
+    late = sum(part.total for part in parts) / sum(part.expected for part in parts)
     upstream = None
     if there:
-        took = _medians((p.image, p.preprocess_ms + p.rest_ms) for p in there if not p.payload)
-        upstream = UpstreamTimes(fmean(took.values()), _request(upstream_asked))
-    requests = {place: _request(alike) for place, alike in sorted(asked.items())}
+        took = _Samples((p.image, p.preprocess_ms + p.rest_ms) for p in there if not p.payload)
+        upstream = UpstreamTimes(fmean(took.medians.values()), _request(upstream_asked))
     edge = Times(
-        preprocess_ms=fmean(preprocess_ms.values()),
+        preprocess_ms=fmean(preprocess.medians.values()),
         classifier_ms=median(passage.classifier_ms for passage in chained),
-        stage_ms=stage_ms,
-        rest_ms=rest_ms,
-        requests=requests,
+        stage_ms=stages.medians,
+        rest_ms=rests.medians,
+        requests={place: _request(alike) for place, alike in sorted(asked.items())},
         link=_link([*asked.values(), *filter(None, [upstream_asked])]),
         upstream=upstream,
     )
-    return edge.with_edge(1 / slowdown)
+    return edge.with_edge(late / slowdown)
+
+
+class _Samples(Generic[K]):
+    """Samples of parts of one kind, by what tells the parts apart.
+
+    `medians` are those of the parts, `total` is the sum of all samples, and `expected` what that
+    would be if each took as long as its part's median.
+    """
+
+    def __init__(self, values: Iterable[tuple[K, float]]) -> None:
+        found: dict[K, list[float]] = defaultdict(list)
+        for key, value in values:
+            found[key].append(value)
+        self.medians: dict[K, float] = {key: median(found[key]) for key in sorted(found)}
+        self.total = sum(map(sum, found.values()))
+        self.expected: float = sum(len(found[key]) * ms for key, ms in self.medians.items())
 
 
 def _server_ms(asked: Exchange) -> float:
     """Read the cloud's own time; of a cloud that does not say, it counts as the link's."""
     return 0.0 if math.isnan(asked.server_ms) else asked.server_ms
-
-
-def _medians(values: Iterable[tuple[K, float]]) -> dict[K, float]:
-    """Find the median of every key, in the order of keys."""
-    found: dict[K, list[float]] = defaultdict(list)
-    for key, value in values:
-        found[key].append(value)
-    return {key: median(found[key]) for key in sorted(found)}
 
 
 def _request(alike: Sequence[Passage]) -> RequestCost:

@@ -11,6 +11,7 @@ import pytest
 from eenn.data.datasets import Photo
 from eenn.data.distortions import Distortion
 from eenn.errors import EennError
+from eenn.exits.rests import NOBODY as NOBODY_ELSE
 from eenn.exits.settings import Baseline, Setting
 from eenn.offload.bench.contenders import (
     NO_TRAFFIC,
@@ -21,32 +22,28 @@ from eenn.offload.bench.contenders import (
     Way,
 )
 from eenn.offload.bench.kept import KeptMeasurements
+from eenn.offload.bench.measuring import Passage
 from eenn.offload.bench.rows import summarised
 from eenn.offload.bench.turns import WARM_UP, measure
 from eenn.offload.client.http_cloud import Exchange
 from eenn.offload.protocol.errors import CloudUnreachable
-from eenn.planning.costs import Link
-from eenn.planning.times import IMAGE, RequestCost, Times
+from eenn.planning.times import Onward
 from tests.offload.exported import Exported
 
 NETWORKS = ("a" * 64, "b" * 64)
 PHOTOS = [Photo(f"cat/{n}.jpg", n % 2, b"", n) for n in range(60)]
 PRISTINE = Distortion("gaussian_blur", 0)
-TIMES = Times(
-    1.5,
-    0.0,
-    {(0, 1): 0.1, (1, 2): 1 / 3},
-    7.0,
-    {(0, IMAGE): RequestCost(900, 2.5, 0.0), (1, "fp32"): RequestCost(40, 1e-9, 0.25)},
-    Link(94, 12.8),
-)
+PASSAGES = [
+    Passage("cat/1.jpg", (1, 3), "uint8", False, 1.5, 0.0, (0.1, 1 / 3), 7.0, 900, 2.5, 1e-9),
+    Passage("cat/2.jpg", (), "photograph", True, 0.0, 0.0, (), 7.5, 40, 0.25, 3.0),
+]
 
 
 class Counting(Way):
     """Answers in its own way, and stops the run at one of its answers."""
 
     def __init__(self, number: int, stop_at: int = 0, failing: bool = False) -> None:
-        super().__init__(Setting(None, (), Baseline.EDGE_ONLY))
+        super().__init__(Setting(None, (), Baseline.EDGE_ONLY), Onward(NOBODY_ELSE))
         self.number, self.stop_at, self.failing = number, stop_at, failing
         self.answered: Counter[str] = Counter()
 
@@ -69,7 +66,7 @@ def rows_of(ways: list[Way], kept: KeptMeasurements, levels: tuple[float, ...]) 
 
 def opened(file: Path) -> KeptMeasurements:
     kept = KeptMeasurements(file, NETWORKS)
-    kept.times(lambda: TIMES)
+    kept.passages(0, lambda: PASSAGES)
     return kept
 
 
@@ -94,10 +91,12 @@ def test_a_run_that_is_cut_short_ends_with_the_rows_of_one_that_is_not(
     assert [way.answered.total() for way in third] == [0, 0, 0]
 
 
-def test_the_times_of_the_parts_are_kept_exactly(tmp_path: Path) -> None:
-    assert opened(tmp_path / "file").times(lambda: TIMES) == TIMES
+def test_what_the_parts_took_is_kept_exactly(tmp_path: Path) -> None:
+    assert [*opened(tmp_path / "file").passages(0, list)] == PASSAGES
     again = KeptMeasurements(tmp_path / "file", NETWORKS)
-    assert again.times(lambda: pytest.fail("measured again")) == TIMES
+    assert [*again.passages(0, lambda: pytest.fail("measured again"))] == PASSAGES
+    assert [*again.passages(1, lambda: PASSAGES[:1])] == PASSAGES[:1]
+    assert [*KeptMeasurements(tmp_path / "file", NETWORKS).passages(1, list)] == PASSAGES[:1]
 
 
 @pytest.mark.parametrize("tail", [b"\0" * 40, b'{"place": {"way": 0', b"\xff\n", b"[[[\n", b"{}\n"])
@@ -108,7 +107,8 @@ def test_what_is_torn_or_odd_is_measured_again(tail: bytes, tmp_path: Path) -> N
     file.write_bytes(b"".join(lines[:20]) + tail)
     way = Counting(0)
     assert rows_of([way], KeptMeasurements(file, NETWORKS), (0.0,)) == rows
-    assert way.answered.total() == len(PHOTOS) - 19 + WARM_UP
+    # The first two lines are the networks and the parts.
+    assert way.answered.total() == len(PHOTOS) - 18 + WARM_UP
     for line in file.read_bytes().splitlines()[20 + tail.endswith(b"\n") :]:
         json.loads(line)
 
@@ -155,7 +155,7 @@ def test_photographs_that_the_cloud_failed_count_as_degraded(
 ) -> None:
     cloud: Any = Failing()
     setting = Setting(None, (), Baseline.CLOUD_ONLY)
-    way = ByCloud(setting, exported.graphs.manifest, cloud, crop=False, slowdown=1.0)
+    way = ByCloud(setting, exported.graphs.manifest, False, cloud, crop=False, slowdown=1.0)
     kept, photos = opened(tmp_path / "file"), [photo._replace(label=0) for photo in PHOTOS]
     blocks = measure([way], photos, PRISTINE, kept, lambda: None)
     rows = [row for block in blocks for _, row in block]
