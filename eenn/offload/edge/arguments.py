@@ -10,7 +10,6 @@ from typing import NoReturn
 from eenn.artifact.deployment import (
     ANSWER,
     DEADLINE_MS,
-    NOBODY,
     ON_FAILURE,
     PAYLOADS,
     Deployment,
@@ -23,7 +22,7 @@ from eenn.exits.head_sets import HeadChoice
 from eenn.exits.policies.base import Policy, Validation
 from eenn.exits.policies.registry import POLICIES, find_policy, make_policy
 from eenn.exits.policies.threshold import DEFAULT
-from eenn.exits.rests import CLOUD, RESTS
+from eenn.exits.rests import CLOUD, NOBODY, RESTS
 from eenn.exits.settings import ActiveBranches
 from eenn.offload.graphs.index import PRECISIONS
 from eenn.statistics.calibration import CHOICES
