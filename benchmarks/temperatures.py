@@ -41,7 +41,7 @@ def main() -> None:
     artifact = open_artifact(given.artifact, given.images)
     validation, test = (artifact.records(split, "none", 0) for split in ("val", "test"))
     logits = np.concatenate([validation.logits, test.logits], axis=1)
-    labels = np.concatenate([validation.labels, test.labels])
+    labels = np.concatenate([validation.truth, test.truth])
     generator = np.random.default_rng(0)
     rows: list[dict[str, str | float]] = []
     print("images       exit   ours: mean    worst %   alone: mean    worst %")
@@ -70,7 +70,7 @@ def main() -> None:
         "draws": DRAWS,
         "population_n": len(labels),
         "relative_change_of_nll": rows,
-        "whole_validation": whole(validation.logits, validation.labels, test.logits, test.labels),
+        "whole_validation": whole(validation.logits, validation.truth, test.logits, test.truth),
         **provenance(artifact.split.seed, "Caltech-101", processor()),
     }
     write_json(RESULT, result)

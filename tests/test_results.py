@@ -80,8 +80,23 @@ def test_a_grid_from_records_is_quick_and_small() -> None:
 def test_a_fitted_risk_is_broken_no_more_often_than_allowed() -> None:
     found_risk = run("risk")
     assert found_risk["draws"] >= 400
-    for found in found_risk["methods"].values():
+    for found in found_risk["fits"]:
         assert found["violations"] <= found_risk["delta"] * found_risk["draws"]
+    # Strict inner exits keep more of the images at the same promise.
+    edge = {
+        (found["method"], found["strict"]): found["median_edge_probability"]
+        for found in found_risk["fits"]
+    }
+    for method in {method for method, _ in edge}:
+        assert edge[method, 10] > edge[method, 1] + 0.1
+
+
+def test_drift_is_flagged_where_there_is_some() -> None:
+    found = run("drift")
+    assert found["draws"] >= 100
+    for row in found["flagged"]:
+        share = row["flagged"] / found["draws"]
+        assert share >= 0.95 if row["images"] == "blurred" else share <= 0.05, row
 
 
 @pytest.mark.parametrize("branches", [3, 5])

@@ -24,6 +24,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
         evaluation.blur,
         evaluation.grid_speed,
         evaluation.risk,
+        evaluation.drift,
         evaluation.experts,
         evaluation.expert_gains,
         evaluation.distortion_classifier,

@@ -101,17 +101,42 @@ def risk() -> str:
     run = run_of("risk")
     rows = [
         {
-            "method": f"`{name}`",
+            "method": f"`{found['method']}`",
+            "strict": f"{found['strict']:g}",
             "broken": f"{found['violations']} of {run['draws']}",
             "median p_tar": f"{found['median_p_tar']:g}",
+            "median edge %": f"{100 * found['median_edge_probability']:.1f}",
+            "least p_tar that keeps it": f"{found['lowest_p_tar_within_limit']:g}",
         }
-        for name, found in run["methods"].items()
+        for found in run["fits"]
     ]
     return (
         f"{table(rows)}\n\nRisk at most {run['limit']:g}, delta {run['delta']:g}, "
         f"{run['validation_n']} validation images drawn with replacement from "
-        f"{run['population_n']}, where p_tar {run['lowest_p_tar_within_limit']:g} just "
-        f"keeps the limit. {where(run)}"
+        f"{run['population_n']}. {where(run)}"
+    )
+
+
+def drift() -> str:
+    """How often sets of images are flagged as drift."""
+    run = run_of("drift")
+    words = {
+        "validation": "resamples of validation",
+        "test": "test images",
+        "blurred": f"test images, blur {run['blur_sigma']:g}",
+    }
+    rows = [
+        {
+            "images": words[found["images"]],
+            "n": str(found["n"]),
+            "flagged": f"{found['flagged']} of {run['draws']}",
+        }
+        for found in run["flagged"]
+    ]
+    return (
+        f"{table(rows)}\n\n{run['quantities']} quantities against {run['validation_n']} validation "
+        f"images, false alarms at most {100 * run['level']:g} %, p_tar {run['p_tar']:g}. "
+        f"{where(run)}"
     )
 
 

@@ -38,8 +38,8 @@ class Promise:
     Args:
         images: the images, in words; `n` of them.
         goal: what was asked for, in words.
-        means: by name (`accuracy`, `edge_probability`, `macs`, `latency_ms`, `sent_bytes`) a
-            quantity and the ends of its 95 % interval.
+        means: by name (`accuracy`, or `same_as_last` of a fit without labels; `edge_probability`,
+            `macs`, `latency_ms`, `sent_bytes`) a quantity and the ends of its 95 % interval.
         bandwidth_mbps, rtt_ms: of the link that latency is modelled for.
     """
 
@@ -256,6 +256,7 @@ def _read(content: JsonObject) -> Deployment:
 # Quantities that a promise prints: their words, the factor of their unit, and the unit.
 _PRINTED = {
     "accuracy": ("accuracy", 100, " %"),
+    "same_as_last": ("as the last exit", 100, " %"),
     "edge_probability": ("on the edge", 100, " %"),
     "macs": ("MMACs", 1e-6, ""),
     "latency_ms": ("latency", 1, " ms"),

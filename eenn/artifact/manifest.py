@@ -27,6 +27,7 @@ SPLIT = "split.json"
 MAX_RESIZE_SIZE = 4096
 # What to do about a damaged artifact.
 RESTORE = "copy the artifact again or train anew"
+FROM_WHOLE = "this copy is for a device, with graphs alone; use the whole artifact"
 
 
 class ArtifactMissing(EennError):
@@ -156,6 +157,11 @@ class Manifest:
         """The artifact's other files by name, without the exported graphs."""
         return self._read(dict[str, StoredFile], "files")
 
+    @property
+    def is_for_device(self) -> bool:
+        """Whether this is a copy without any of `files`, as `eenn-export --to` writes one."""
+        return not any((self.path / name).exists() for name in self.files)
+
     def stored(self, name: str) -> StoredFile:
         """Size and SHA-256 of one of the artifact's files.
 
@@ -177,7 +183,8 @@ class Manifest:
         """
         file, stored = self.path / name, self.stored(name)
         if not file.is_file():
-            raise ArtifactMissing(f"{file} is missing; {RESTORE}")
+            mend = FROM_WHOLE if self.is_for_device else RESTORE
+            raise ArtifactMissing(f"{file} is missing; {mend}")
         size = file.stat().st_size
         if size != stored.bytes:
             raise ArtifactTruncated(f"{file} has {size} bytes instead of {stored.bytes}; {RESTORE}")

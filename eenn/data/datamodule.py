@@ -20,6 +20,7 @@ from eenn.preprocess import Preprocessing
 
 # From pixels and the seed of what is random; a `Distortion` or a `DrawnDistortion`.
 Distort = Callable[[Pixels, int], Pixels]
+BATCH_SIZE = 32
 
 
 class TrainingImages(Dataset[tuple[Tensor, int]]):
@@ -129,7 +130,7 @@ class ImageDataModule(LightningDataModule):
         preprocessing: Preprocessing,
         augmentation: Augmentation,
         seed: int,
-        batch_size: int = 32,
+        batch_size: int = BATCH_SIZE,
         num_workers: int | None = None,
         split: Split | None = None,
         distortion: Distort | None = None,
@@ -148,9 +149,7 @@ class ImageDataModule(LightningDataModule):
         self.source, self.preprocessing, self.augmentation = source, preprocessing, augmentation
         self.seed, self.batch_size, self._first_epoch = seed, batch_size, 0
         self.distortion = distortion
-        cores = os.cpu_count() or 1
-        default_workers = 0 if cores <= 2 else min(cores // 2, 8)
-        self.num_workers = default_workers if num_workers is None else num_workers
+        self.num_workers = default_workers() if num_workers is None else num_workers
         self.split = split or split_samples(
             source.sample_ids,
             [source.classes[label] for label in source.labels],
@@ -213,9 +212,27 @@ class ImageDataModule(LightningDataModule):
         self, part: str, distortion: Distort | None = None
     ) -> DataLoader[tuple[Tensor, int]]:
         """Batches of one part of the split in its order, at a distortion; never shuffled."""
-        return DataLoader(
-            EvaluationImages(self.source, self.indices[part], self.preprocessing, distortion),
-            self.batch_size,
-            num_workers=self.num_workers,
-            pin_memory=torch.cuda.is_available(),
-        )
+        images = EvaluationImages(self.source, self.indices[part], self.preprocessing, distortion)
+        return evaluation_batches(images, self.batch_size, self.num_workers)
+
+
+def evaluation_batches(
+    images: EvaluationImages, batch_size: int = BATCH_SIZE, num_workers: int | None = None
+) -> DataLoader[tuple[Tensor, int]]:
+    """Load images in their order, in batches.
+
+    Args:
+        num_workers: see `ImageDataModule`.
+    """
+    return DataLoader(
+        images,
+        batch_size,
+        num_workers=default_workers() if num_workers is None else num_workers,
+        pin_memory=torch.cuda.is_available(),
+    )
+
+
+def default_workers() -> int:
+    """Count the loader processes that pay on this machine."""
+    cores = os.cpu_count() or 1
+    return 0 if cores <= 2 else min(cores // 2, 8)

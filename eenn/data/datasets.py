@@ -79,13 +79,13 @@ class FolderImages:
         if not folders:
             raise EennError(f"data.root={root} holds no class folders; it must hold one per class")
 
-        found = [_files(root, folder) for folder in folders]
+        found = [image_files(root, folder) for folder in folders]
         candidates = [file for files in found for file in files.images]
         others = [file for files in found for file in files.others]
         if others:
             log.warning("not images, and left out: %s", counted_suffixes(others))
         with ThreadPoolExecutor(os.cpu_count()) as pool:
-            hashes = dict(zip(candidates, pool.map(_checked_hash, candidates), strict=True))
+            hashes = dict(zip(candidates, pool.map(checked_hash, candidates), strict=True))
         usable = [file for file in candidates if hashes[file] is not None]
         classes_used = {file.relative_to(root).parts[0] for file in usable}
 
@@ -95,11 +95,11 @@ class FolderImages:
         if self.skipped and on_error == "raise":
             raise EennError(
                 f"{len(broken)} unreadable images and {len(empty)} class folders without images "
-                f"under {root}: {_shortened(self.skipped)}; "
+                f"under {root}: {shortened(self.skipped)}; "
                 "mend or remove them, or leave them out with data.on_error=skip"
             )
         if not usable:
-            raise EennError(f"data.root={root} holds no readable image: {_shortened(self.skipped)}")
+            raise EennError(f"data.root={root} holds no readable image: {shortened(self.skipped)}")
         if self.skipped:
             log.warning("left out %d: %s", len(self.skipped), ", ".join(self.skipped))
 
@@ -130,7 +130,7 @@ def caltech256(root: str | Path, on_error: str = "raise") -> FolderImages:
     from torchvision.datasets import Caltech256
 
     root = Path(root).expanduser()
-    images = root / "caltech256" / "256_ObjectCategories"
+    images = caltech256_folder(root)
     if not images.is_dir():
         try:
             root.mkdir(parents=True, exist_ok=True)
@@ -152,6 +152,11 @@ def caltech256(root: str | Path, on_error: str = "raise") -> FolderImages:
     return source
 
 
+def caltech256_folder(root: str | Path) -> Path:
+    """Where Caltech-256 lies under `root` once it is there."""
+    return Path(root).expanduser() / "caltech256" / "256_ObjectCategories"
+
+
 class _Found(NamedTuple):
     """Files below a class folder, in the order of their paths."""
 
@@ -159,7 +164,7 @@ class _Found(NamedTuple):
     others: list[Path]
 
 
-def _files(root: Path, folder: Path) -> _Found:
+def image_files(root: Path, folder: Path) -> _Found:
     """Find the images of a class folder, in folders and links to folders, each entered once.
 
     Folders that cannot be listed are given as images: nobody can read them either.
@@ -176,7 +181,7 @@ def _files(root: Path, folder: Path) -> _Found:
             continue
         entered.add(here)
         for file in (Path(path, name) for name in names if not name.startswith(".")):
-            (found.images if _is_image(file) else found.others).append(file)
+            (found.images if is_image(file) else found.others).append(file)
     found.images.extend(Path(error.filename) for error in errors)
     return _Found(sorted(found.images), sorted(found.others))
 
@@ -186,14 +191,14 @@ def _identity(folder: Path) -> tuple[int, int]:
     return status.st_dev, status.st_ino
 
 
-def _is_image(file: Path) -> bool:
+def is_image(file: Path) -> bool:
     try:
         return looks_like_image(file)
     except OSError:
         return False
 
 
-def _checked_hash(file: Path) -> str | None:
+def checked_hash(file: Path) -> str | None:
     """SHA-256 of the file's bytes, or None if it cannot be read as an image."""
     try:
         read_image(file, shorter_side=1)
@@ -202,6 +207,6 @@ def _checked_hash(file: Path) -> str | None:
         return None
 
 
-def _shortened(names: Sequence[str], shown: int = 10) -> str:
+def shortened(names: Sequence[str], shown: int = 10) -> str:
     rest = len(names) - shown
     return ", ".join(names[:shown]) + (f" and {rest} more" if rest > 0 else "")

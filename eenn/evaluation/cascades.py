@@ -11,7 +11,7 @@ from eenn.artifact.manifest import check_classes
 from eenn.errors import EennError
 from eenn.planning.costs import CostModel, Costs
 from eenn.records.evaluated_artifact import EvaluatedArtifact
-from eenn.records.records import ExitRecords
+from eenn.records.records import FOLDER, ExitRecords
 
 Answers = tuple[ExitRecords, tuple[float, ...]]
 
@@ -29,7 +29,8 @@ def check_upstream(artifact: EvaluatedArtifact, upstream: EvaluatedArtifact) -> 
             "another network, or leave upstream out"
         )
     check_classes(own, other)
-    if artifact.split.hash != upstream.split.hash:
+    new = FOLDER in artifact.folders
+    if artifact.split.hash != upstream.split.hash and not new:
         raise EennError(
             f"upstream={other.path}: its images are split in another way than those of {own.path}, "
             "so that it may have been trained on images that are to test it; train both with the "

@@ -15,8 +15,11 @@ STATISTICS = {"ece": ece_of, "failure_auroc": failure_auroc, "aurc": aurc}
 def exit_quality(
     network: Network, level: float, records: ExitRecords, temperatures: Sequence[float]
 ) -> list[ExitQuality]:
-    """Measure every exit before and after its temperature, one row each."""
-    rows, labels = [], records.labels
+    """Measure every exit before and after its temperature, one row each; none without labels."""
+    rows: list[ExitQuality] = []
+    labels = records.labels
+    if labels is None:
+        return rows
     for exit, (logits, temperature) in enumerate(zip(records.logits, temperatures, strict=True), 1):
         correct = logits.argmax(-1) == labels
         found: dict[str, Estimate] = {}

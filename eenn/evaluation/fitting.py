@@ -25,6 +25,7 @@ from eenn.statistics.risk_control import (
 
 GOALS = ("accuracy_drop", "edge_probability", "macs", "latency_ms", "risk")
 MINIMISED = ("macs", "latency_ms", "offloaded")
+LABELS, LAST_EXIT = AGAINST = ("labels", "last_exit")
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,8 @@ class Goal:
             promise less.
         strict: values of a policy's `strict` to choose from, for policies that have it; None for
             the policy's own. Of a risk each is tested at an even share of `delta`.
+        against: what makes an answer right: the `labels`, or that it is the `last_exit`'s, for
+            which no labels are needed. A drop is then the share of answers that differ from it.
 
     The promise of `risk` is over validation samples that nothing else was fitted to. Early stopping
     and temperatures have seen them too, so it is exact only for a validation split of its own.
@@ -60,6 +63,7 @@ class Goal:
     minimise: str = "macs"
     one_standard_error: bool = True
     strict: tuple[float, ...] | None = None
+    against: str = LABELS
 
     def __post_init__(self) -> None:
         require_numbers(limit=self.limit, delta=self.delta)
@@ -69,13 +73,16 @@ class Goal:
             raise EennError(f"fit.method={self.method}: allowed are {', '.join(P_VALUES)}")
         if self.minimise not in MINIMISED:
             raise EennError(f"fit.minimise={self.minimise}: allowed are {', '.join(MINIMISED)}")
+        if self.against not in AGAINST:
+            raise EennError(f"fit.against={self.against}: allowed are {', '.join(AGAINST)}")
         if self.goal == "edge_probability" and not 0 <= self.limit <= 1:
             raise EennError(f"fit.limit={self.limit:g}: allowed is a share, 0 to 1, as 0.92")
         if self.strict == ():
             raise EennError("fit.strict=[]: allowed is a number, a list of them, or null")
 
     def __str__(self) -> str:
-        return f"{self.goal} {self.limit:g}"
+        against = " against the last exit" if self.against == LAST_EXIT else ""
+        return f"{self.goal} {self.limit:g}{against}"
 
     @property
     def cost(self) -> str:
@@ -83,6 +90,10 @@ class Goal:
         if self.goal == "edge_probability":
             return "offloaded"
         return self.goal if self.goal in MINIMISED else self.minimise
+
+    def judged(self, case: Case) -> Case:
+        """Give a case with the labels that answers are held against."""
+        return case.against_last_exit() if self.against == LAST_EXIT else case
 
 
 @dataclass(frozen=True)
@@ -98,6 +109,7 @@ class Fitted:
     """A policy whose knob was fitted on validation samples, and what it did there.
 
     Args:
+        validation_accuracy: the share of answers that are right, as the goal has it.
         validation_cost: mean of the goal's cost: MACs, milliseconds or images sent.
         risk: observed on the split that is reported, where the goal is a risk.
         validation: the samples that it was fitted on.
@@ -123,10 +135,13 @@ class Fitted:
         )
 
     def observed(self, case: Case) -> "Fitted":
-        """Observe the risk on samples that the knob was not fitted to."""
-        wrong = case.decide(self.policy, self.active).label != case.labels
-        risk = float((wrong & (case.outputs[-1].prediction == case.labels)).mean())
-        bound = risk_upper_bound(risk, len(case.labels), self.goal.delta, self.goal.method)
+        """Observe the risk on samples that the knob was not fitted to, if it can be seen there."""
+        labels = self.goal.judged(case).labels
+        if labels is None:
+            return self
+        wrong = case.decide(self.policy, self.active).label != labels
+        risk = float((wrong & (case.outputs[-1].prediction == labels)).mean())
+        bound = risk_upper_bound(risk, len(labels), self.goal.delta, self.goal.method)
         return replace(self, risk=Risk(risk, float(bound)))
 
 
@@ -146,7 +161,7 @@ def fit(
 
     Raises:
         Infeasible: no value of the knob meets the goal.
-        EennError: the policy has no knob.
+        EennError: the policy has no knob, or the goal needs labels and there are none.
     """
     knob = find_policy(name).knob
     if knob is None:
@@ -208,9 +223,15 @@ class _Tried(NamedTuple):
 
 def _tried(goal: Goal, case: Case, policies: Sequence[Policy], active: tuple[int, ...]) -> _Tried:
     """Try candidates on the validation samples."""
+    labels = goal.judged(case).labels
+    if labels is None:
+        raise EennError(
+            "fit: these images have no labels; fit with fit.against=last_exit, or give a folder "
+            "with one folder per class"
+        )
     decisions = [case.decide(policy, active) for policy in policies]
-    correct = np.stack([decision.label == case.labels for decision in decisions])
-    reference = case.outputs[-1].prediction == case.labels
+    correct = np.stack([decision.label == labels for decision in decisions])
+    reference = case.outputs[-1].prediction == labels
     samples = len(reference)
     difference = correct.astype(np.float64) - reference
     cost_of: dict[str, Callable[[Decisions], Floats | Bools]] = {

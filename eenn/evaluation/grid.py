@@ -1,7 +1,7 @@
 """The points of a grid of settings, from records alone, and who stopped where at each of them."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -9,7 +9,7 @@ import numpy as np
 from eenn.errors import EennError, require_numbers
 from eenn.evaluation.rows import ExitTaken, Network, Point
 from eenn.exits.decide import Decisions, decide, last_exit, on_device, oracle
-from eenn.exits.policies.base import ExitProbs, Ints, KnobValue, Outputs, Policy, Validation
+from eenn.exits.policies.base import Bools, ExitProbs, Ints, KnobValue, Outputs, Policy, Validation
 from eenn.exits.policies.registry import POLICIES
 from eenn.exits.policies.threshold import CURVE, baseline_rule
 from eenn.exits.rests import CLOUD, DEVICE, NOBODY
@@ -17,7 +17,14 @@ from eenn.exits.settings import Baseline, Setting, Swept
 from eenn.planning.costs import CostModel
 from eenn.records.records import ExitRecords
 from eenn.statistics.calibration import probabilities
-from eenn.statistics.intervals import Estimate, means, resamples, share, share_of_batches
+from eenn.statistics.intervals import (
+    UNKNOWN,
+    Estimate,
+    means,
+    resamples,
+    share,
+    share_of_batches,
+)
 from eenn.statistics.metrics import BatchShare, missed_deadline, outage
 
 BATCHES = 1000  # drawn for an outage or a missed deadline
@@ -43,18 +50,18 @@ class Service:
 
 @dataclass(frozen=True)
 class Case:
-    """One network on one split at one level, and what its answers cost.
+    """One network on the images of one split or folder at one level, and what its answers cost.
 
     Args:
         outputs: every exit's calibrated probabilities, in order.
-        labels: int (samples,).
+        labels: int (samples,), or None where they are not known.
         rest: who answers what no active branch accepts, as of `Deployment`.
     """
 
     network: Network
     level: float
     outputs: Sequence[ExitProbs]
-    labels: Ints
+    labels: Ints | None
     costs: CostModel
     service: Service
     rest: str = CLOUD
@@ -63,6 +70,14 @@ class Case:
         """Decide by one policy over one set of active branches."""
         decisions = decide(policy, self.outputs, active, cloud=self.rest != NOBODY)
         return on_device(decisions) if self.rest == DEVICE else decisions
+
+    def correct(self, decisions: Decisions) -> Bools | None:
+        """Whether each answer is right, bool (samples,), or None where nobody knows."""
+        return None if self.labels is None else decisions.label == self.labels
+
+    def against_last_exit(self) -> "Case":
+        """Give the case in which the last exit's answers are the labels."""
+        return replace(self, labels=self.outputs[-1].prediction)
 
 
 class Decided(NamedTuple):
@@ -79,12 +94,16 @@ class Decided(NamedTuple):
 
 
 def exit_outputs(records: ExitRecords, temperatures: Sequence[float]) -> Outputs:
+    """Calibrate the probabilities of every exit, of images with labels."""
+    return Outputs(exit_probs(records, temperatures), records.truth)
+
+
+def exit_probs(records: ExitRecords, temperatures: Sequence[float]) -> list[ExitProbs]:
     """Calibrate the probabilities of every exit."""
-    exits = [
+    return [
         ExitProbs(exit, probabilities(logits, t))
         for exit, (logits, t) in enumerate(zip(records.logits, temperatures, strict=True))
     ]
-    return Outputs(exits, records.labels)
 
 
 def by_policies(
@@ -120,7 +139,8 @@ def by_policy(case: Case, policy: Policy, active: tuple[int, ...]) -> Decided:
 def by_baselines(case: Case, p_tars: Sequence[KnobValue], active: tuple[int, ...]) -> list[Decided]:
     """Decide by the baselines of a grid: the last exit alone, the edge alone, and the oracle.
 
-    The edge alone lets the last active branch answer what the others leave.
+    The oracle needs labels. The edge alone lets the last active branch answer what the others
+    leave.
 
     Args:
         p_tars: thresholds of the edge alone.
@@ -133,20 +153,22 @@ def by_baselines(case: Case, p_tars: Sequence[KnobValue], active: tuple[int, ...
             rule = baseline_rule(p_tar)
             decisions = decide(rule, case.outputs, active, cloud=False)
             found.append(Decided(Setting(rule, active, Baseline.EDGE_ONLY), decisions))
-        best = oracle(case.outputs, case.labels, active)
-        found.append(Decided(Setting(None, active, Baseline.ORACLE), best))
+        if case.labels is not None:
+            best = oracle(case.outputs, case.labels, active)
+            found.append(Decided(Setting(None, active, Baseline.ORACLE), best))
     return found
 
 
 def point(case: Case, decided: Decided, most_active: bool = True) -> Point:
     """Measure one way to answer: accuracy, edge probability, confidence, MACs, latency, bytes."""
     decisions, service = decided.decisions, case.service
-    correct = decisions.label == case.labels
-    n, on_edge = len(correct), decisions.on_edge
+    correct, on_edge = case.correct(decisions), decisions.on_edge
+    n = len(on_edge)
+    same = decisions.label == case.outputs[-1].prediction
     edge_n = int(on_edge.sum())
     latency_ms = case.costs.latency_ms(decisions)
     failed = BatchShare(np.nan, 0)
-    if np.isfinite(decided.promised):
+    if correct is not None and np.isfinite(decided.promised):
         failed = outage(correct, on_edge, decided.promised, service.batch_size, BATCHES)
     missed = missed_deadline(latency_ms, service.deadline_ms, service.batch_size, BATCHES)
     return Point(
@@ -155,10 +177,11 @@ def point(case: Case, decided: Decided, most_active: bool = True) -> Point:
         setting=decided.setting,
         most_active=most_active,
         n=n,
-        accuracy=share(int(correct.sum()), n),
+        accuracy=_share_right(correct),
+        same_as_last=share(int(same.sum()), n),
         edge_probability=share(edge_n, n),
         edge_n=edge_n,
-        edge_accuracy=share(int(correct[on_edge].sum()), edge_n),
+        edge_accuracy=_share_right(correct, on_edge),
         **means(
             {
                 "confidence": decisions.confidence,
@@ -176,10 +199,10 @@ def point(case: Case, decided: Decided, most_active: bool = True) -> Point:
 def exits_taken(case: Case, decided: Decided, most_active: bool = True) -> list[ExitTaken]:
     """Measure who stopped at each exit, how confident and how right."""
     decisions = decided.decisions
-    correct, confidence = decisions.label == case.labels, decisions.confidence
+    correct, confidence = case.correct(decisions), decisions.confidence
     here = decisions.taken == np.arange(len(case.outputs))[:, None]
-    lows, highs = resamples(len(correct)).mean_interval(confidence, here)
-    rows, n = [], len(correct)
+    rows, n = [], len(confidence)
+    lows, highs = resamples(n).mean_interval(confidence, here)
     for exit, (taken, low, high) in enumerate(zip(here, lows, highs, strict=True), 1):
         count = int(taken.sum())
         mean = float(confidence[taken].mean()) if count else np.nan
@@ -195,10 +218,18 @@ def exits_taken(case: Case, decided: Decided, most_active: bool = True) -> list[
                 exit_share=share(count, n),
                 left_by_here=float(here[:exit].sum() / n),
                 confidence=Estimate(mean, float(low), float(high)),
-                accuracy=share(int(correct[taken].sum()), count),
+                accuracy=_share_right(correct, taken),
             )
         )
     return rows
+
+
+def _share_right(correct: Bools | None, where: Bools | None = None) -> Estimate:
+    """Estimate the share of right answers among some; unknown where nobody knows."""
+    if correct is None:
+        return UNKNOWN
+    some = correct if where is None else correct[where]
+    return share(int(some.sum()), len(some))
 
 
 def tradeoff(case: Case, active: tuple[int, ...], validation: Validation) -> list[Point]:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from eenn.artifact.deployment import Deployment, Promise
-from eenn.evaluation.fitting import Fitted
+from eenn.evaluation.fitting import LAST_EXIT, Fitted
 from eenn.evaluation.grid import point
 from eenn.exits.head_sets import HeadChoice
 
@@ -19,13 +19,21 @@ def best_of(fitted: Sequence[Fitted]) -> Fitted:
 
 
 def deployment_of(
-    fitted: Fitted, artifact_id: str, temperature: str, experts: HeadChoice
+    fitted: Fitted, artifact_id: str, temperature: str, experts: HeadChoice, images: str
 ) -> Deployment:
-    """Make the deployment of a fitted policy; its promise is what it did on validation."""
+    """Make the deployment of a fitted policy; its promise is what it did where it was fitted.
+
+    Args:
+        images: those that it was fitted to, in words.
+    """
     case = fitted.validation
     measured = point(case, fitted.decide(case))
+    right: dict[str, tuple[float, float, float]] = {"accuracy": measured.accuracy}
+    if fitted.goal.against == LAST_EXIT:
+        # A fit without labels promises nothing about them, even where there are some.
+        right = {"same_as_last": measured.same_as_last}
     means: dict[str, tuple[float, float, float]] = {
-        "accuracy": measured.accuracy,
+        **right,
         "edge_probability": measured.edge_probability,
         "macs": measured.macs,
         "latency_ms": measured.latency_ms,
@@ -39,7 +47,7 @@ def deployment_of(
         temperature=temperature,
         experts=experts,
         promise=Promise(
-            images="validation images",
+            images=images,
             n=measured.n,
             goal=str(fitted.goal),
             means=dict(means),

@@ -1,5 +1,6 @@
 """The rows of an evaluation's tables: one type a table, every quantity with its interval."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from eenn.exits.settings import Setting
@@ -27,6 +28,8 @@ class Point:
 
     Args:
         most_active: no set of active branches of this evaluation is larger.
+        accuracy, edge_accuracy: NaN where there are no labels.
+        same_as_last: the share of answers that are the last exit's.
         edge_n: samples answered on the edge.
         outage: of what the policy promises; NaN where it promises nothing.
     """
@@ -37,6 +40,7 @@ class Point:
     most_active: bool
     n: int
     accuracy: Estimate
+    same_as_last: Estimate
     edge_probability: Estimate
     edge_n: int
     edge_accuracy: Estimate
@@ -58,7 +62,7 @@ class ExitTaken:
     Args:
         exit_n: how many they are, of `n`.
         left_by_here: the share of samples that stopped at this exit or before.
-        confidence, accuracy: of their answers.
+        confidence, accuracy: of their answers; accuracy is NaN where there are no labels.
     """
 
     network: Network
@@ -102,6 +106,52 @@ class ExitQuality:
     failure_auroc: Estimate
     aurc: Estimate
     ece_if_calibrated: float
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """One exit, counted from 1, as if it answered all samples.
+
+    Args:
+        same: the share of samples that another exit, by its number, answers alike.
+        same_as_last: the share that the last exit answers alike.
+    """
+
+    network: Network
+    level: float
+    exit: int
+    n: int
+    confidence: Estimate
+    same_as_last: Estimate
+    same: Mapping[int, Estimate]
+
+
+@dataclass(frozen=True)
+class Drift:
+    """One quantity of the evaluated images, against validation.
+
+    Args:
+        setting: by which images left for the exits.
+        quantity: in words: the confidence of an exit, the share that stopped there, or the share
+            that was answered on the edge.
+        value, validation: the mean confidence or the share, of the images and of validation.
+        difference: what was tested: of confidences the largest gap between cumulative shares.
+        p_adjusted: the p-value after Holm's correction for all quantities of these images.
+        drift: whether that is below the level.
+    """
+
+    network: Network
+    level: float
+    setting: Setting
+    quantity: str
+    n: int
+    validation_n: int
+    value: Estimate
+    validation: Estimate
+    difference: float
+    p_value: float
+    p_adjusted: float
+    drift: bool
 
 
 @dataclass(frozen=True)

@@ -4,12 +4,14 @@ Both are kept under outputs/records/ARTIFACT/, where later runs find them. torch
 where one is missing.
 """
 
+import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from datetime import datetime
-from functools import cached_property
+from functools import cached_property, partial
 from inspect import signature
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,38 +19,52 @@ from filelock import FileLock
 
 from eenn.artifact.manifest import SPLIT, Manifest, fine_tuned_path, read_manifest
 from eenn.data.datasets import FolderImages, ImageSource, Photo
-from eenn.data.distortions import seed_of
+from eenn.data.distortions import Distortion, seed_of
+from eenn.data.new_images import NewImages
 from eenn.data.sources import SOURCES
 from eenn.data.splits import SPLIT_NAMES, Split
 from eenn.errors import EennError
 from eenn.exits.head_sets import CLASSIFIER, PLAIN
+from eenn.files import from_json, write_json
 from eenn.planning.costs import Profile
 from eenn.provenance import processor
-from eenn.records.records import ExitRecords, Origin, RecordCache
+from eenn.records.records import FOLDER, ExitRecords, Origin, RecordCache
 from eenn.run_directory import CONFIG, MANIFEST, OUTPUTS, find_artifact, read_config
 
 if TYPE_CHECKING:
     from eenn.artifact.store import Artifact
-    from eenn.data.datamodule import ImageDataModule
+    from eenn.data.datamodule import EvaluationImages, ImageDataModule
 
 RECORDS = OUTPUTS / "records"
 PRISTINE = "none"
+# A folder that something is fitted to, beside FOLDER, the one that is evaluated.
+FIT_FOLDER = "fit_folder"
+
+
+class ImagesNotFound(EennError):
+    """The images that an artifact was trained on are needed, and are not where they were."""
 
 
 class EvaluatedArtifact:
-    """An artifact and the images it was trained on.
+    """An artifact and the images it was trained on, and folders of others.
 
     `heads` are the names of its head sets: `plain`, and the kinds that it has experts for.
 
     Args:
         title: name of the data set.
         open_source: gives the images that the artifact's split was drawn from.
+        folders: of other images, by FOLDER and FIT_FOLDER; such a name stands for a split.
     """
 
     def __init__(
-        self, manifest: Manifest, title: str, open_source: Callable[[], ImageSource]
+        self,
+        manifest: Manifest,
+        title: str,
+        open_source: Callable[[], ImageSource],
+        folders: Mapping[str, NewImages] = MappingProxyType({}),
     ) -> None:
         self.manifest, self.title, self._open_source = manifest, title, open_source
+        self.folders = folders
         self.branches = len(manifest.exits) - 1
         manifest.all_verified()
         manifest.stored(SPLIT)
@@ -72,7 +88,9 @@ class EvaluatedArtifact:
         """The networks beside the artifact that were fine-tuned for the kinds of its experts."""
         paths = {kind: fine_tuned_path(self.manifest.path, kind) for kind in self.heads[1:]}
         return {
-            kind: EvaluatedArtifact(read_manifest(path), self.title, lambda: self._data.source)
+            kind: EvaluatedArtifact(
+                read_manifest(path), self.title, lambda: self._data.source, self.folders
+            )
             for kind, path in paths.items()
             if (path / MANIFEST).exists()
         }
@@ -81,20 +99,25 @@ class EvaluatedArtifact:
         """Logits of one split at one level of a distortion; level 0 of any kind is the same.
 
         Args:
+            split: or the name of one of `folders`.
             heads: one of `heads`, or `classifier`; see `eenn.records.records.Origin`.
+
+        Raises:
+            ImagesNotFound: the split was not recorded yet, and cannot be.
         """
-        if split not in SPLIT_NAMES:
+        folder = self.folders.get(split)
+        if folder is None and split not in SPLIT_NAMES:
             raise EennError(f"split={split}: allowed are {', '.join(SPLIT_NAMES)}")
         origin = Origin(
             artifact_id=self.manifest.id,
-            split=split,
-            split_hash=self.split.hash,
+            split=FOLDER if folder else split,
+            split_hash=folder.hash if folder else self.split.hash,
             distortion=distortion if level else PRISTINE,
             level=float(level),
             input_size=self.manifest.preprocessing.input_size,
             heads=heads,
         )
-        return RecordCache(self._kept).fetch(origin, lambda: self._record(origin))
+        return RecordCache(self._kept).fetch(origin, lambda: self._record(origin, folder))
 
     @cached_property
     def profile(self) -> Profile:
@@ -133,16 +156,44 @@ class EvaluatedArtifact:
 
     @cached_property
     def photograph_bytes(self) -> float:
-        """Mean size of the files of validation photographs."""
+        """Mean size of the files of the evaluated folder's photographs, or of validation ones."""
+        folder = self.folders.get(FOLDER)
+        if folder is not None:
+            return float(np.mean([len(folder.file(at)) for at in range(len(folder.labels))]))
         return float(np.mean([len(photo.file) for photo in self.photos("val")]))
 
     def check_images(self) -> None:
         """Open the images.
 
         Raises:
-            EennError: they are not those that the artifact was trained on.
+            ImagesNotFound: they are not those that the artifact was trained on.
         """
         assert self._data
+
+    @cached_property
+    def contents(self) -> Mapping[str, str]:
+        """The content hash of every image of the split by its sample id, as first seen.
+
+        Kept beside the records, so that the images need not be there again.
+
+        Raises:
+            ImagesNotFound: they were never seen and are not there.
+        """
+        path = self._kept / "contents.json"
+        if path.exists():
+            known = _known_contents(path)
+            if known.keys() == self._ids_of_split:
+                return known
+        source = self._data.source
+        found = dict(zip(source.sample_ids, source.content_hashes, strict=True))
+        found = {sample_id: found[sample_id] for sample_id in sorted(self._ids_of_split)}
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_json(path, found)
+        return found
+
+    @property
+    def _ids_of_split(self) -> set[str]:
+        return {sample_id for part in SPLIT_NAMES for sample_id in getattr(self.split, part)}
 
     @cached_property
     def _artifact(self) -> "Artifact":
@@ -155,46 +206,67 @@ class EvaluatedArtifact:
         from eenn.data.augmentation import Augmentation
         from eenn.data.datamodule import ImageDataModule
 
-        source = self._open_source()
+        try:
+            source = self._open_source()
+        except EennError as error:
+            raise ImagesNotFound(str(error)) from error
         if source.classes != self.manifest.classes:
-            raise EennError(
+            raise ImagesNotFound(
                 f"the images have {len(source.classes)} classes and {self.manifest.path} has "
                 f"{len(self.manifest.classes)}, or others; give images=PATH (or --images PATH) of "
                 "the images it was trained on"
             )
         preprocessing = self.manifest.preprocessing
-        return ImageDataModule(
-            source, preprocessing, Augmentation(), self.split.seed, split=self.split
-        )
+        try:
+            return ImageDataModule(
+                source, preprocessing, Augmentation(), self.split.seed, split=self.split
+            )
+        except EennError as error:
+            raise ImagesNotFound(str(error)) from error
 
-    def _record(self, origin: Origin) -> ExitRecords:
+    def _record(self, origin: Origin, folder: NewImages | None) -> ExitRecords:
         if origin not in self._passed:
             # One pass gives the records of all heads; the others are asked for next.
-            self._passed = self._pass(origin)
+            self._passed = self._pass(origin, folder)
         return self._passed.pop(origin)
 
-    def _pass(self, origin: Origin) -> dict[Origin, ExitRecords]:
+    def _images(
+        self, part: str, folder: NewImages | None, distortion: Distortion | None
+    ) -> "EvaluationImages":
+        """Give the images of a folder, or of a part of the split, for a pass of the network."""
+        from eenn.data.datamodule import EvaluationImages
+
+        preprocessing = self.manifest.preprocessing
+        if folder is None:
+            data = self._data
+            return EvaluationImages(data.source, data.indices[part], preprocessing, distortion)
+        return EvaluationImages(folder, np.arange(len(folder.labels)), preprocessing, distortion)
+
+    def _pass(self, origin: Origin, folder: NewImages | None) -> dict[Origin, ExitRecords]:
         import torch
 
-        from eenn.data.distortions import Distortion
+        from eenn.data.datamodule import evaluation_batches
         from eenn.hardware import prepare
         from eenn.records.recording import record, record_experts
 
         machine = prepare("auto")
         device = "cuda" if torch.cuda.is_available() else "cpu"
         distortion = Distortion(origin.distortion, origin.level) if origin.level else None
-        batches = self._data.evaluation_dataloader(origin.split, distortion)
+        batches = evaluation_batches(self._images(origin.split, folder, distortion))
         title = f"{self.branches} branches, {origin.split}, {origin.distortion} {origin.level:g}"
         made = {"device": machine.hardware, "date": datetime.now().isoformat(timespec="seconds")}
-        ids = getattr(self.split, origin.split)
+        ids = folder.sample_ids if folder else getattr(self.split, origin.split)
+        labelled = folder is None or folder.labelled
         if self._artifact.experts is None:
             logits, labels = record(self._artifact.network, batches, device, title)
-            return {origin: ExitRecords(logits, labels, ids, origin, made)}
+            own_labels = labels if labelled else None
+            return {origin: ExitRecords(logits, own_labels, ids, origin, made)}
         sets, kinds, labels = record_experts(self._artifact.experts, batches, device, title)
         # A kind without an expert is for the plain heads.
         kind = self.heads.index(origin.distortion) if origin.distortion in self.heads else 0
         true_kinds = np.full(len(labels), kind)
-        given = [(heads, logits, labels) for heads, logits in zip(self.heads, sets, strict=True)]
+        known = labels if labelled else None
+        given = [(heads, logits, known) for heads, logits in zip(self.heads, sets, strict=True)]
         found = {}
         for heads, logits, truth in (*given, (CLASSIFIER, kinds[None], true_kinds)):
             own = replace(origin, heads=heads)
@@ -224,11 +296,19 @@ def open_artifact(path: str, images: str | None = None) -> EvaluatedArtifact:
             f"{manifest.path} lies outside its training run, so where its images are is not known; "
             + _IMAGES
         )
-    title, open_source = _images_of(trained)
+    title, open_source = images_of(trained)
     return EvaluatedArtifact(manifest, title, open_source)
 
 
-def _images_of(config: Path) -> tuple[str, Callable[[], ImageSource]]:
+def _known_contents(path: Path) -> dict[str, str]:
+    """Read what `contents` keeps; nothing if it is not that."""
+    try:
+        return from_json(dict[str, str], json.loads(path.read_bytes()))
+    except (ValueError, RecursionError):
+        return {}
+
+
+def images_of(config: Path) -> tuple[str, "partial[ImageSource]"]:
     """Read title and source of a training's images from its configuration, whoever wrote it."""
     data = read_config(config).get("data")
     title = data.get("title") if isinstance(data, Mapping) else None

@@ -1,4 +1,4 @@
-"""Exit records: the raw logits of every exit for one split at one distortion, as a file.
+"""Exit records: the raw logits of every exit for some images at one distortion, as a file.
 
 One safetensors file with a JSON header, written whole or not at all. NumPy only.
 """
@@ -22,6 +22,8 @@ from eenn.files import Json, JsonObject, from_json, write_file
 log = logging.getLogger(__name__)
 
 SCHEMA_VERSION = 1
+# What an origin has for a split where the images are those of any folder.
+FOLDER = "folder"
 
 
 class RecordsDamaged(EennError):
@@ -37,6 +39,8 @@ class Origin:
     """What was recorded. Records are the same exactly if their origins are.
 
     Args:
+        split: of the images that the artifact was trained on, or FOLDER of a folder of others.
+        split_hash: of the split, or of the folder's files; see `eenn.data.new_images.NewImages`.
         heads: `plain`, the kind of distortion whose heads they are, or `classifier`; the records of
             the distortion classifier are those of a network with one exit, and their labels are
             the true kinds, counted from 1, or 0.
@@ -58,7 +62,7 @@ class Origin:
 
 @dataclass(frozen=True, eq=False)
 class ExitRecords:
-    """Raw logits float32 (exits, samples, classes), labels int (samples,), and their origin.
+    """Raw logits float32 (exits, samples, classes), labels int (samples,) or none, and origin.
 
     Temperatures are applied on reading. `made` says with what and when, which does not tell records
     apart.
@@ -68,27 +72,38 @@ class ExitRecords:
     """
 
     logits: NDArray[np.float32]
-    labels: NDArray[np.int64]
+    labels: NDArray[np.int64] | None
     sample_ids: tuple[str, ...]
     origin: Origin
     made: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         shape, samples = self.logits.shape, len(self.sample_ids)
-        if len(shape) != 3 or shape[1] != samples or self.labels.shape != (samples,):
+        labelled = (samples,) if self.labels is None else self.labels.shape
+        if len(shape) != 3 or shape[1] != samples or labelled != (samples,):
             raise EennError(
-                f"records: logits {shape}, labels {self.labels.shape}, {samples} sample ids; "
+                f"records: logits {shape}, labels {labelled}, {samples} sample ids; "
                 "allowed are (exits, samples, classes), (samples,) and as many ids"
             )
         if not np.isfinite(self.logits).all():
             raise EennError("records: logits that are not finite numbers; check the network")
 
+    @property
+    def truth(self) -> NDArray[np.int64]:
+        """The labels of images that have some.
+
+        Raises:
+            EennError: these have none.
+        """
+        if self.labels is None:
+            raise EennError("these images have no labels; give a folder with one folder per class")
+        return self.labels
+
     def save(self, path: Path) -> None:
         """Write the records to `path`."""
-        tensors: dict[str, NDArray[np.generic]] = {
-            "logits": np.ascontiguousarray(self.logits),
-            "labels": np.ascontiguousarray(self.labels),
-        }
+        tensors: dict[str, NDArray[np.generic]] = {"logits": np.ascontiguousarray(self.logits)}
+        if self.labels is not None:
+            tensors["labels"] = np.ascontiguousarray(self.labels)
         header = {
             "schema_version": SCHEMA_VERSION,
             "origin": self.origin.described(),
@@ -113,7 +128,9 @@ class ExitRecords:
         try:
             with safe_open(path, framework="numpy") as file:
                 metadata = file.metadata()
-                tensors = {name: file.get_tensor(name) for name in ("logits", "labels")}
+                own = [name for name in ("logits", "labels") if name in file.keys()]  # noqa: SIM118
+                tensors = {name: file.get_tensor(name) for name in own}
+                logits = tensors["logits"]
             text = metadata["eenn"]
             intact = metadata["sha256"] == _digest(text, tensors)
         except (SafetensorError, KeyError, TypeError) as error:
@@ -133,7 +150,7 @@ class ExitRecords:
             )
         if stated[1] != origin.described():
             raise RecordsForeign(f"{path} holds records of {stated[1]}, not of {origin}")
-        return cls(tensors["logits"], tensors["labels"], sample_ids, origin, made)
+        return cls(logits, tensors.get("labels"), sample_ids, origin, made)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,8 @@ from matplotlib.figure import Figure
 
 from eenn.evaluation.fitting import Fitted
 from eenn.evaluation.grid import Service
-from eenn.evaluation.rows import ExitQuality, ExitTaken, Point, Results
+from eenn.evaluation.rows import ExitTaken, Point, Results
+from eenn.evaluation.unlabelled import Unlabelled
 from eenn.exits.settings import Baseline
 from eenn.planning.costs import Profile
 from eenn.reports.curves import (
@@ -25,7 +26,23 @@ from eenn.reports.curves import (
 from eenn.reports.figures import BARS, Drawn
 from eenn.reports.page import Section
 from eenn.reports.report import Report
-from eenn.reports.tables import Cell, flat, raw, setting_columns, varying, with_bounds
+from eenn.reports.rows import (
+    AGREEMENT_TEXT,
+    DRIFT_TEXT,
+    EXITS_TEXT,
+    POINTS_TEXT,
+    QUALITY_TEXT,
+    THRESHOLDS_TEXT,
+    TRADEOFF_TEXT,
+    agreement_rows,
+    drift_rows,
+    fitted_cells,
+    point_rows,
+    quality_rows,
+    taken_rows,
+    verdicts,
+)
+from eenn.reports.tables import Cell, flat, raw
 
 
 @dataclass(frozen=True)
@@ -77,6 +94,7 @@ def evaluation_report(
     facts: Mapping[str, str],
     drawing: Drawing,
     fitted: Sequence[Fitted],
+    unlabelled: Unlabelled,
     reliability: Sequence[Drawn],
 ) -> Report:
     """Put together the report of an evaluation.
@@ -89,10 +107,13 @@ def evaluation_report(
     if fitted:
         rows = [raw(fitted_cells(each)) for each in fitted]
         opening.append(Section("Fitted thresholds", THRESHOLDS_TEXT, rows))
+    opening.append(drift_section(unlabelled, drawing.distortion))
     closing = [
         Section("Who stopped where", EXITS_TEXT, taken_rows(results.exits)),
-        Section("Quality of the exits", QUALITY_TEXT, quality_rows(results.quality)),
+        Section("Agreement between exits", AGREEMENT_TEXT, agreement_rows(unlabelled.agreement)),
     ]
+    if results.quality:
+        closing.append(Section("Quality of the exits", QUALITY_TEXT, quality_rows(results.quality)))
     if results.tradeoff:
         closing.append(Section("Every policy", TRADEOFF_TEXT, point_rows(results.tradeoff)))
     return Report(
@@ -103,11 +124,27 @@ def evaluation_report(
             "exits": [flat(row) for row in results.exits],
             "quality": [flat(row) for row in results.quality],
             "tradeoff": [{**flat(row), "setting": row.setting.number} for row in results.tradeoff],
+            **unlabelled_tables(unlabelled),
         },
         opening,
         [*figures(drawing), *reliability],
         closing,
     )
+
+
+def unlabelled_tables(unlabelled: Unlabelled) -> dict[str, list[dict[str, Cell]]]:
+    """Lay out flat what is known without labels, by table."""
+    return {
+        "agreement": [flat(row) for row in unlabelled.agreement],
+        "drift": [flat(row) for row in unlabelled.drift],
+    }
+
+
+def drift_section(unlabelled: Unlabelled, distortion: str) -> Section:
+    """Say whether there is drift, and show every quantity that was tested."""
+    said = [*verdicts(unlabelled.drift, distortion), *unlabelled.left_out]
+    text = "\n".join([*said, DRIFT_TEXT])
+    return Section("Drift", text, drift_rows(unlabelled.drift))
 
 
 def figures(drawing: Drawing) -> list[Drawn]:
@@ -185,16 +222,19 @@ def _against_level(drawing: Drawing) -> list[Drawn]:
         return []
     made = []
     ways = [(way_name(row.setting), row) for row in points]
+    labelled = any(np.isfinite(row.accuracy.value) for row in points)
     for quantity, heading in (
         ("accuracy", "Accuracy"),
         ("edge_probability", "Edge probability"),
         ("macs", "MACs"),
     ):
+        if quantity == "accuracy" and not labelled:
+            continue
         figure = against_level(ways, quantity, distortion)
         caption = f"{heading} of every policy and threshold at every level. {BARS}"
         heading = f"{heading} against the distortion"
         made.append(Drawn(f"level_{quantity}", heading, caption, figure))
-    for network in drawing.networks:
+    for network in drawing.networks if labelled else ():
         figure = quality_against_level(drawing.results.quality, distortion, network)
         caption = (
             "Calibration error, and how well confidence tells right answers from wrong ones. "
@@ -234,113 +274,5 @@ def reliability(network: str, seed: int, distortion: str, level: float, figure: 
     return Drawn(_slug(heading), heading, caption, figure)
 
 
-def point_rows(points: Sequence[Point]) -> list[dict[str, str]]:
-    """Print points as rows of a table."""
-    rows = [
-        {
-            **setting_columns(row.network, row.level, row.setting),
-            "n": str(row.n),
-            "accuracy %": with_bounds(row.accuracy, 100),
-            "edge %": with_bounds(row.edge_probability, 100),
-            "edge accuracy %": with_bounds(row.edge_accuracy, 100),
-            "MMACs": with_bounds(row.macs, 1e-6),
-            "latency ms": with_bounds(row.latency_ms, 1),
-            "kB sent": with_bounds(row.sent_bytes, 1e-3),
-            "outage %": with_bounds(row.outage, 100),
-            "missed deadline %": with_bounds(row.missed_deadline, 100),
-        }
-        for row in points
-    ]
-    return varying(rows, ("seed", "level"))
-
-
-def taken_rows(exits: Sequence[ExitTaken]) -> list[dict[str, str]]:
-    """Print who stopped where as rows of a table."""
-    rows = [
-        {
-            **setting_columns(row.network, row.level, row.setting),
-            "exit": str(row.exit),
-            "n": str(row.exit_n),
-            "stopped here %": with_bounds(row.exit_share, 100),
-            "stopped by here %": f"{100 * row.left_by_here:.1f}",
-            "confidence": with_bounds(row.confidence, 1, 3),
-            "accuracy %": with_bounds(row.accuracy, 100),
-        }
-        for row in exits
-    ]
-    return varying(rows, ("seed", "level"))
-
-
-def quality_rows(quality: Sequence[ExitQuality]) -> list[dict[str, str]]:
-    """Print accuracy, calibration and failure prediction of the exits as rows of a table."""
-    rows = [
-        {
-            "network": row.network.network,
-            "seed": str(row.network.seed),
-            "level": f"{row.level:g}",
-            "exit": str(row.exit),
-            "n": str(row.n),
-            "accuracy %": with_bounds(row.accuracy, 100),
-            "T": f"{row.temperature:.3f}",
-            "NLL raw": with_bounds(row.nll_raw, 1, 3),
-            "NLL": with_bounds(row.nll, 1, 3),
-            "Brier raw": with_bounds(row.brier_raw, 1, 3),
-            "Brier": with_bounds(row.brier, 1, 3),
-            "ECE % raw": with_bounds(row.ece_raw, 100),
-            "ECE %": with_bounds(row.ece, 100),
-            "ECE % if calibrated": f"{100 * row.ece_if_calibrated:.1f}",
-            "AUROC raw": with_bounds(row.failure_auroc_raw, 1, 3),
-            "AUROC": with_bounds(row.failure_auroc, 1, 3),
-            "AURC raw": with_bounds(row.aurc_raw, 1, 3),
-            "AURC": with_bounds(row.aurc, 1, 3),
-        }
-        for row in quality
-    ]
-    return varying(rows, ("seed", "level"))
-
-
-def fitted_cells(fitted: Fitted) -> dict[str, Cell]:
-    """Lay a fitted policy out flat: what was fitted to which goal, and what it did."""
-    goal, setting = fitted.goal, fitted.setting
-    cells: dict[str, Cell] = {
-        **flat(fitted.validation.network),
-        "policy": fitted.policy.label,
-        "active": setting.branches,
-        setting.knob: setting.number,
-        "goal": goal.goal,
-        "limit": goal.limit,
-        "validation_n": len(fitted.validation.labels),
-        "validation_accuracy": fitted.validation_accuracy,
-        f"validation_{goal.cost}": fitted.validation_cost,
-    }
-    if goal.goal == "risk":
-        cells |= {"delta": goal.delta, "method": goal.method}
-    return cells | (flat(fitted.risk) if fitted.risk else {})
-
-
 def _slug(network: str) -> str:
     return re.sub(r"[^a-z0-9]+", "_", network.lower()).strip("_")
-
-
-POINTS_TEXT = (
-    "Each row is a policy at a threshold over a set of active branches. Intervals are 95 %: Wilson "
-    "for shares, bootstrap over images for means; a latency is a sum of median stage times and the "
-    'link. "Last exit only" runs no branch; "edge only" lets the last active branch answer '
-    "whatever is left; the oracle sees the labels. Outage: where a threshold promises an accuracy; "
-    "its interval and that of missed deadlines are those of drawing batches, not of the test set."
-)
-EXITS_TEXT = (
-    "How many images stopped at each exit, and how confident and right their answers are. At the "
-    "last exit that includes the answers of the fallback, which may be an earlier exit's."
-)
-QUALITY_TEXT = (
-    'Every exit as if it answered all images. "ECE % if calibrated" is what a perfectly calibrated '
-    'model with the same confidences would show on as many images. NLL in nats; "raw" is before '
-    "temperature scaling; AUROC: of confidence as a detector of right answers; AURC: area under "
-    "the risk-coverage curve."
-)
-THRESHOLDS_TEXT = (
-    "Fitted on the validation split without distortion. A test risk is the share of test images "
-    "answered wrongly although the last exit is right, with its upper confidence bound at delta."
-)
-TRADEOFF_TEXT = "Every policy over the values of its knob, its other settings as they come."

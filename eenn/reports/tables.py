@@ -110,7 +110,12 @@ def headline_numbers(points: Sequence[Placed]) -> dict[str, float]:
 def varying(rows: list[dict[str, str]], columns: Sequence[str]) -> list[dict[str, str]]:
     """Leave out those of the columns that say the same in all rows."""
     constant = {c for c in columns if len({row[c] for row in rows}) == 1}
-    return [{k: v for k, v in row.items() if k not in constant} for row in rows]
+    return without(rows, [*constant])
+
+
+def without(rows: list[dict[str, str]], columns: Sequence[str]) -> list[dict[str, str]]:
+    """Leave out columns."""
+    return [{k: v for k, v in row.items() if k not in columns} for row in rows]
 
 
 def raw(row: Mapping[str, Cell]) -> dict[str, str]:

@@ -24,6 +24,10 @@ class Estimate(NamedTuple):
     high: float
 
 
+# Of what nobody knows, as the accuracy of answers without labels.
+UNKNOWN = Estimate(np.nan, np.nan, np.nan)
+
+
 def share(successes: int, n: int) -> Estimate:
     """Estimate a share from n samples; NaN of none."""
     low, high = wilson_interval(successes, n)

@@ -6,6 +6,7 @@ from dataclasses import asdict, replace
 from eenn.data.distortions import Distortion
 from eenn.errors import TRAIN_EXPERTS, EennError
 from eenn.evaluation.answers import check_experts
+from eenn.evaluation.evaluated import Evaluation, evaluate, with_names
 from eenn.evaluation.experts import confusion, having, with_last_exit
 from eenn.exits.head_sets import FINE_TUNED, HeadChoice
 from eenn.files import Json
@@ -14,7 +15,7 @@ from eenn.reports.experts import Study, confusion_rows, point_rows, study_report
 from eenn.reports.tables import table
 from eenn.run_directory import SUMMARY
 from eenn.workflows.conclusion import Conclusion, conclude
-from eenn.workflows.evaluate import Evaluation, described, evaluate, with_names
+from eenn.workflows.evaluate import described
 from eenn.workflows.run import Run
 from eenn.workflows.tracking import run_tracker
 
@@ -49,7 +50,7 @@ def run_expert_evaluation(
     parts = _parts(named, evaluation, distortions, experts)
     study = Study([], [], [])
     for part, own in parts:
-        results, _, _ = evaluate(own, part)
+        results = evaluate(own, part).results
         study.points.extend(with_last_exit(part.distortion, part.experts, results.points))
         study.quality.extend((part.distortion, part.experts, row) for row in results.quality)
     for name, artifact in named:

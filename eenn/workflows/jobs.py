@@ -7,6 +7,7 @@ from pathlib import Path
 from eenn.artifact.deployment import Deployment
 from eenn.errors import EennError
 from eenn.evaluation.cascades import check_upstream
+from eenn.evaluation.evaluated import Evaluation
 from eenn.evaluation.fitting import Goal
 from eenn.evaluation.grid import Service
 from eenn.exits.head_sets import HeadChoice
@@ -18,9 +19,12 @@ from eenn.offload.export.report import export_artifact
 from eenn.offload.graphs.index import FOLDER
 from eenn.provenance import processor, provenance
 from eenn.records.evaluated_artifact import EvaluatedArtifact, open_artifact
+from eenn.records.opening import open_artifacts
 from eenn.run_directory import find_artifact
-from eenn.workflows.evaluate import Evaluation, run_evaluation
+from eenn.workflows.evaluate import run_evaluation
+from eenn.workflows.evaluate_deployments import run_deployments, subjects_of
 from eenn.workflows.evaluate_experts import run_expert_evaluation
+from eenn.workflows.images import title_of
 from eenn.workflows.offload import run_offloading
 from eenn.workflows.offload_plans import Networks
 from eenn.workflows.run import Job, Run
@@ -33,16 +37,18 @@ PolicySettings = Callable[[str], Mapping[str, object]]
 def evaluate_job(job: Job[EvaluateSettings], policy_settings: PolicySettings) -> None:
     """Evaluate the job's artifacts, at the levels of one kind of distortion or of several."""
     settings = job.settings
-    evaluation, deployment = evaluation_of(settings, policy_settings), None
-    artifacts = [open_artifact(path, settings.images) for path in several(settings.artifact)]
-    if settings.deployment is not None:
-        deployment = Deployment.load(Path(settings.deployment))
-        for artifact in artifacts:
-            deployment.check(artifact.manifest)
-        evaluation = deployed_evaluation(evaluation, deployment)
-    upstream = upstream_of(settings, deployment)
-    evaluation = replace(evaluation, upstream=upstream)
+    evaluation = evaluation_of(settings, policy_settings)
+    paths = (*several(settings.artifact), *filter(None, [settings.upstream]))
+    artifacts = open_artifacts(paths, settings.images, settings.fit.images)
+    upstream = artifacts.pop() if settings.upstream is not None else None
     run = run_of(job, artifacts)
+    if settings.deployment is not None:
+        if evaluation.goal is not None:
+            raise EennError("fit.goal and deployment: allowed is one of them; leave the other out")
+        subjects = subjects_of(several(settings.deployment), artifacts, upstream)
+        run_deployments(run, subjects, evaluation)
+        return
+    evaluation = replace(evaluation, upstream=upstream)
     if settings.distortions is None:
         run_evaluation(run, artifacts, evaluation)
     else:
@@ -59,12 +65,36 @@ def offload_job(job: Job[OffloadSettings], policy_settings: PolicySettings) -> N
     )
     offloading = offloading_of(settings, policy_settings)
     networks = _networks(settings)
+    beside: list[Offloading] = []
     if settings.deployment is not None:
-        deployment = Deployment.load(Path(settings.deployment))
+        offloading, *beside = _deployed(several(settings.deployment), networks, offloading)
+    run = run_of(job, [networks.artifact])
+    run_offloading(run, networks, server, offloading, beside)
+
+
+def _deployed(paths: Sequence[str], networks: Networks, offloading: Offloading) -> list[Offloading]:
+    """Read the deployments that a benchmark measures, in place of its settings.
+
+    Raises:
+        EennError: one of another artifact; several that parts measured once do not stand for.
+    """
+    if not paths or len(set(paths)) < len(paths):
+        raise EennError("deployment: allowed are a file or a list of different ones")
+    found = []
+    for path in paths:
+        deployment = Deployment.load(Path(path))
         deployment.check(networks.artifact.manifest)
         check_given(deployment, networks.upstream)
-        offloading = deployed_offloading(offloading, deployment)
-    run_offloading(run_of(job, [networks.artifact]), networks, server, offloading)
+        own = deployed_offloading(offloading, deployment)
+        found.append(replace(own, label=path if len(paths) > 1 else ""))
+    for name in ("temperature", "experts", "precision"):
+        values = dict.fromkeys(str(getattr(own, name)) for own in found)
+        if len(values) > 1:
+            raise EennError(
+                f"deployments of {name} {', '.join(values)}: allowed is one for all that are "
+                "measured side by side; measure the others in a run of their own"
+            )
+    return found
 
 
 def _networks(settings: OffloadSettings) -> Networks:
@@ -128,6 +158,7 @@ def evaluation_of(settings: EvaluateSettings, policy_settings: PolicySettings) -
             fit.minimise,
             fit.one_standard_error,
             None if fit.strict is None else several(fit.strict),
+            fit.against,
         )
     kind, levels = next(iter(settings.levels_of_kind.items()))
     return Evaluation(
@@ -142,52 +173,6 @@ def evaluation_of(settings: EvaluateSettings, policy_settings: PolicySettings) -
         link=settings.link,
         service=Service(settings.deadline_ms, settings.batch_size),
         goal=goal,
-    )
-
-
-def upstream_of(
-    settings: EvaluateSettings, deployment: Deployment | None
-) -> EvaluatedArtifact | None:
-    """Open the upstream network that settings name, which is the one that a deployment names.
-
-    Raises:
-        EennError: it is another one, or only one of the two names one.
-    """
-    meant = deployment and deployment.upstream
-    if settings.upstream is None:
-        if meant:
-            raise EennError(
-                f"the deployment passes images on to artifact {meant.artifact_id:.12}; give "
-                "upstream=DIR, where that lies"
-            )
-        return None
-    found = open_artifact(settings.upstream, settings.images)
-    if deployment and (not meant or meant.artifact_id != found.manifest.id):
-        named = f"artifact {meant.artifact_id:.12}" if meant else "no upstream network"
-        raise EennError(
-            f"upstream={settings.upstream} is artifact {found.manifest.id:.12} and the deployment "
-            f"names {named}; give the one that it names, or leave upstream out"
-        )
-    return found
-
-
-def deployed_evaluation(evaluation: Evaluation, deployment: Deployment) -> Evaluation:
-    """Put what a deployment says in place of an evaluation's settings.
-
-    Raises:
-        EennError: there is something to fit as well.
-    """
-    if evaluation.goal is not None:
-        raise EennError("fit.goal and deployment: allowed is one of them; leave the other out")
-    return replace(
-        evaluation,
-        policies=[as_it_is(deployment.policy)],
-        p_tars=_p_tars_of(deployment, evaluation.p_tars),
-        active=_active_of(deployment),
-        temperature=deployment.temperature,
-        experts=deployment.experts,
-        rest=deployment.rest,
-        payload=deployment.payload,
     )
 
 
@@ -275,7 +260,7 @@ def run_of(
     job: Job[EvaluateSettings] | Job[OffloadSettings], artifacts: Sequence[EvaluatedArtifact]
 ) -> Run:
     """Say where the job's results go, and their origin."""
-    titles = dict.fromkeys(artifact.title for artifact in artifacts)
+    titles = dict.fromkeys(map(title_of, artifacts))
     seeds = dict.fromkeys(str(artifact.split.seed) for artifact in artifacts)
     origin = provenance(", ".join(seeds), ", ".join(titles), f"{processor()}, 1 thread")
     return Run(

@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from functools import partial
@@ -24,9 +24,9 @@ from eenn.offload.bench.deployments import write_deployments
 from eenn.offload.bench.kept import KeptMeasurements
 from eenn.offload.bench.measuring import Meter, Passage, times_of
 from eenn.offload.bench.turns import BLOCK, measure
-from eenn.offload.bench.ways import Behind, every_way
+from eenn.offload.bench.ways import Behind, baselines, policy_ways
 from eenn.offload.client.http_cloud import HttpCloud
-from eenn.offload.edge.runtime import models_of
+from eenn.offload.edge.experts import models_of
 from eenn.offload.graphs.index import Graphs
 from eenn.offload.protocol.codecs import PAYLOADS as FEATURES
 from eenn.offload.protocol.codecs import Precision
@@ -46,8 +46,18 @@ from eenn.workflows.tracking import run_tracker
 PAUSES_S = (0.5, 1, 2)  # in which a cloud may come back
 
 
-def run_offloading(run: Run, networks: Networks, server: Server, offloading: Offloading) -> None:
+def run_offloading(
+    run: Run,
+    networks: Networks,
+    server: Server,
+    offloading: Offloading,
+    beside: Sequence[Offloading] = (),
+) -> None:
     """Measure; write requests.csv, tables, figures, `report.html`, `summary.json`, deployments.
+
+    Args:
+        offloading: what is planned for as well.
+        beside: what differs from it in policies, branches and rest, and is measured in turns.
 
     Raises:
         EennError: something of the benchmark does not fit the artifact.
@@ -56,7 +66,7 @@ def run_offloading(run: Run, networks: Networks, server: Server, offloading: Off
     ids = [network.manifest.id for network in networks.every]
     kept = KeptMeasurements(run.directory / MEASURED, ids)
     with _going_on(run, kept):
-        passages, measured = _live(kept, networks, server, offloading)
+        passages, measured = _live(kept, networks, server, [offloading, *beside])
     write_csv(
         run.directory / "requests.csv",
         [request_cells(request) for own in measured.values() for request in own],
@@ -112,11 +122,15 @@ def _going_on(run: Run, kept: KeptMeasurements) -> Iterator[None]:
 
 
 def _live(
-    kept: KeptMeasurements, networks: Networks, server: Server, offloading: Offloading
+    kept: KeptMeasurements, networks: Networks, server: Server, every: Sequence[Offloading]
 ) -> tuple[list[Passage], dict[tuple[Way, float], list[Request]]]:
-    """Measure the parts, and every way to answer at every level, against the cloud."""
-    artifact, alone, upstream = networks.artifact, networks.alone, networks.upstream
-    photos = list(artifact.photos(offloading.split, offloading.limit))
+    """Measure the parts, and every way to answer at every level, against the cloud.
+
+    Args:
+        every: the first says all that its siblings do not differ in.
+    """
+    offloading = every[0]
+    photos = list(networks.artifact.photos(offloading.split, offloading.limit))
     paths = dict.fromkeys(str(network.manifest.path) for network in networks.every)
     with ExitStack() as stack:
         url = stack.enter_context(asked_cloud(server, list(paths), offloading.link))
@@ -128,32 +142,7 @@ def _live(
             )  # fmt: skip
             return stack.enter_context(cloud)
 
-        clouds = {str(payload): client(artifact.manifest, payload) for payload in FEATURES}
-        cloud = clouds.get(offloading.payload, clouds[FEATURES[0]])
-        cloud.check(models=models_of(artifact.manifest, offloading.experts))
-        baseline = ByCloud(
-            Setting(None, (), Baseline.CLOUD_ONLY),
-            alone.manifest,
-            alone is not artifact,
-            client(alone.manifest),
-            offloading.upload == "crop",
-            offloading.slowdown,
-        )
-        there = None
-        if upstream is not None:
-            there = upstream.manifest.path, client(upstream.manifest)
-        behind = Behind(cloud)
-        if there is not None and offloading.onward.upstream:
-            behind = Behind(there[1], there[0])
-        ways = [
-            baseline,
-            *every_way(artifact.manifest, behind, offloading, validation_of(networks, offloading)),
-        ]
-        # Last, as ways that do not fit the network are met above.
-        meter = Meter(
-            Graphs.read(artifact.manifest.path), clouds, offloading.precision, offloading.experts,
-            offloading.slowdown, there, lambda: _check_there(cloud),
-        )  # fmt: skip
+        cloud, ways, meter = _set_up(networks, every, client)
         passages, found = list[Passage](), dict[tuple[Way, float], list[Request]]()
         for level in offloading.levels:
             distortion = Distortion(offloading.distortion, level)
@@ -161,14 +150,51 @@ def _live(
             title = f"{len(ways)} ways, {offloading.distortion} {level:g}"
             turns = [photos[at : at + BLOCK] for at in range(0, len(photos), BLOCK)]
             counted = tqdm(blocks, title, len(turns), unit="block", disable=None)
-            for number, (block, own) in enumerate(zip(counted, turns, strict=True)):
+            for number, (block, turn) in enumerate(zip(counted, turns, strict=True)):
                 for way, request in block:
                     found.setdefault((way, float(level)), []).append(request)
                 if level == offloading.levels[0]:
                     # Between the ways' turns, so that whatever else the machine does meets the
                     # parts as it meets the ways.
-                    passages += kept.passages(number, partial(meter.passages, own))
+                    passages += kept.passages(number, partial(meter.passages, turn))
         return passages, found
+
+
+def _set_up(
+    networks: Networks, every: Sequence[Offloading], client: Callable[..., HttpCloud]
+) -> tuple[HttpCloud, list[Way], Meter]:
+    """Set up the cloud that has to be there, every way to answer, and what measures the parts.
+
+    Args:
+        client: opens a client for a manifest's network and a format of features.
+    """
+    artifact, alone, offloading = networks.artifact, networks.alone, every[0]
+    clouds = {str(payload): client(artifact.manifest, payload) for payload in FEATURES}
+    cloud, there = clouds[FEATURES[0]], None
+    cloud.check(models=models_of(artifact.manifest, offloading.experts))
+    if networks.upstream is not None:
+        there = networks.upstream.manifest.path, client(networks.upstream.manifest)
+    ways: list[Way] = [
+        ByCloud(
+            Setting(None, (), Baseline.CLOUD_ONLY),
+            alone.manifest,
+            alone is not artifact,
+            client(alone.manifest),
+            offloading.upload == "crop",
+            offloading.slowdown,
+        ),
+        *baselines(artifact.manifest, offloading),
+    ]
+    for own in every:
+        behind = Behind(clouds.get(own.payload, cloud))
+        if there is not None and own.onward.upstream:
+            behind = Behind(there[1], there[0])
+        ways += policy_ways(artifact.manifest, behind, own, validation_of(networks, own))
+    meter = Meter(
+        Graphs.read(artifact.manifest.path), clouds, offloading.precision, offloading.experts,
+        offloading.slowdown, there, lambda: _check_there(cloud),
+    )  # fmt: skip
+    return cloud, ways, meter
 
 
 def _check_there(cloud: HttpCloud) -> None:

@@ -137,7 +137,11 @@ class DistortionSettings:
 
 @dataclass(frozen=True)
 class FitSettings:
-    """What thresholds are fitted to; as of `eenn.evaluation.fitting.Goal`."""
+    """What thresholds are fitted to; as of `eenn.evaluation.fitting.Goal`.
+
+    Args:
+        images: a folder in place of the validation split.
+    """
 
     goal: str | None
     limit: float | None
@@ -146,8 +150,12 @@ class FitSettings:
     strict: float | tuple[float, ...] | None
     delta: float
     method: str
+    images: str | None
+    against: str
 
     def __post_init__(self) -> None:
+        if self.goal is None and self.images is not None:
+            raise EennError(f"fit.images={self.images} without fit.goal: give a goal, or leave it")
         if self.goal is not None and self.limit is None:
             raise EennError("fit.limit=null: allowed is a number, as fit.goal is given")
 
@@ -169,11 +177,9 @@ class _Measured:
             so many first ones; at most one is given.
         compare: names of further policies.
         policy: its `name` and settings.
-        deployment: a file in place of policy, branches and all else that it holds.
     """
 
     name: str
-    deployment: str | None
     images: str | None
     split: str
     p_tar: Annotated[float | tuple[float, ...], _THRESHOLDS]
@@ -202,10 +208,13 @@ class EvaluateSettings(_Measured):
     """What `evaluate.py` reads, conf/evaluate.yaml.
 
     Args:
+        deployment: a file, or several to be compared, in place of policy, branches and all else
+            that it holds.
         distortion: or else `distortions`, levels by kind, with a list of `experts`.
     """
 
     artifact: str | tuple[str, ...]
+    deployment: str | tuple[str, ...] | None
     upstream: str | None
     temperature: str
     experts: str | tuple[str, ...]
@@ -231,9 +240,24 @@ class EvaluateSettings(_Measured):
             raise EennError(
                 f"experts={written(self.experts)}: with distortions allowed is a list of experts"
             )
+        self._check_deployment()
         for kind, levels in self.levels_of_kind.items():
             for level in levels:
                 Distortion(kind, level)
+
+    def _check_deployment(self) -> None:
+        """Check that nothing is given that a deployment holds, as far as it can be told."""
+        if self.deployment is None:
+            return
+        held = ("active", "active_sets", "first", "thresholds", "distortions")
+        given = [f"{k}={written(getattr(self, k))}" for k in held if getattr(self, k) is not None]
+        if self.compare:
+            given.append(f"compare={written(self.compare)}")
+        if given:
+            raise EennError(
+                f"deployment with {' '.join(given)}: allowed is one kind of distortion, and what "
+                "the file does not hold; leave the others out"
+            )
 
     @property
     def levels_of_kind(self) -> Mapping[str, tuple[float, ...]]:
@@ -272,9 +296,15 @@ class PlanSettings:
 @whole
 @dataclass(frozen=True, kw_only=True)
 class OffloadSettings(_Measured):
-    """What `offload_bench.py` reads, conf/offload_bench.yaml."""
+    """What `offload_bench.py` reads, conf/offload_bench.yaml.
+
+    Args:
+        deployment: a file, or several to be compared, in place of policy, branches and all else
+            that it holds.
+    """
 
     artifact: str
+    deployment: str | tuple[str, ...] | None
     conventional: str | None
     upstream: str | None
     resume: str | None

@@ -43,7 +43,7 @@ def test_records_of_other_images_are_refused() -> None:
 
 def network(id: str, classes: tuple[str, ...] = ("ant", "bee"), split: str = "s") -> Any:
     manifest = Manifest(Path(f"/runs/{id}"), {"id": id, "classes": list(classes)})
-    return SimpleNamespace(manifest=manifest, split=SimpleNamespace(hash=split))
+    return SimpleNamespace(manifest=manifest, split=SimpleNamespace(hash=split), folders={})
 
 
 def test_networks_that_cannot_work_together_are_refused() -> None:

@@ -48,9 +48,10 @@ def records(draw: st.DrawFn) -> ExitRecords:
         draw(st.floats(allow_nan=False, allow_infinity=False)),
         draw(st.integers(1, 1000)),
     )
+    labels = draw(arrays(np.int64, shape[1]))
     return ExitRecords(
         draw(arrays(np.float32, shape, elements=finite)),
-        draw(arrays(np.int64, shape[1])),
+        labels if draw(st.booleans()) else None,
         tuple(draw(texts) for _ in range(shape[1])),
         origin,
         draw(st.dictionaries(texts, texts, max_size=2)),
@@ -63,7 +64,10 @@ def small(origin: Origin = ORIGIN, shift: float = 0) -> ExitRecords:
 
 
 def same(first: ExitRecords, second: ExitRecords) -> bool:
-    arrays_of = [(r.logits, r.labels) for r in (first, second)]
+    # An array of no labels is something else than none.
+    arrays_of = [
+        (r.logits, np.array("none") if r.labels is None else r.labels) for r in (first, second)
+    ]
     facts = [(r.sample_ids, r.origin, r.made) for r in (first, second)]
     return facts[0] == facts[1] and all(
         (a.dtype, a.shape, a.tobytes()) == (b.dtype, b.shape, b.tobytes())
@@ -78,6 +82,16 @@ def test_records_come_back_bit_for_bit(tmp_path: Path, saved: ExitRecords) -> No
     saved.save(path)
     assert same(ExitRecords.load(path, saved.origin), saved)
     assert os.listdir(path.parent) == [path.name]
+
+
+def test_records_without_labels_say_so(tmp_path: Path) -> None:
+    saved = replace(small(), labels=None)
+    saved.save(tmp_path / "file")
+    loaded = ExitRecords.load(tmp_path / "file", ORIGIN)
+    assert loaded.labels is None
+    with pytest.raises(EennError, match="these images have no labels"):
+        assert loaded.truth.size
+    np.testing.assert_array_equal(small().truth, [1, 0, 0])
 
 
 def test_arrays_in_another_order_come_back_too(tmp_path: Path) -> None:

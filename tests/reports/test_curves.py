@@ -32,8 +32,8 @@ def point(
     setting: Setting, branches: int, level: float = 0.0, seed: int = 0, **quantities: Estimate
 ) -> Point:
     names = (
-        "accuracy edge_probability edge_accuracy confidence macs edge_macs latency_ms sent_bytes "
-        "outage missed_deadline"
+        "accuracy same_as_last edge_probability edge_accuracy confidence macs edge_macs latency_ms "
+        "sent_bytes outage missed_deadline"
     )
     return Point(
         network=Network(f"{branches} branches", branches, seed),

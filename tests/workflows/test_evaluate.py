@@ -58,7 +58,7 @@ def evaluated(trained: Path) -> Path:
 
 def test_the_default_evaluation_leaves_tables_figures_and_a_page(evaluated: Path) -> None:
     assert {file.stem for file in (evaluated / "tables").iterdir()} == {
-        "points", "exits", "quality", "tradeoff",
+        "points", "exits", "quality", "tradeoff", "agreement", "drift",
     }  # fmt: skip
     figures = {file.name for file in (evaluated / "figures").iterdir()}
     assert {"edge_probability.png", "edge_probability.pdf", "tradeoff_3_branches.png"} <= figures
@@ -124,8 +124,9 @@ def test_jobs_share_records_and_a_second_sweep_makes_no_pass(
 ) -> None:
     sweep = ("-m", "p_tar=0.5,0.9", "first=1,3", "distortion.level=0,0.7", "logger=csv")
     directory = run_in(trained, *sweep)
+    # The split that is evaluated and, for drift, the validation split.
     levels = [title.split()[-1] for title in passes]
-    assert levels in (["0", "0.7"], ["0.7"])
+    assert levels in (["0", "0", "0.7"], ["0.7"])
     assert sorted(int(job.name) for job in directory.iterdir() if job.is_dir()) == list(range(8))
     table = capsys.readouterr().out
     assert len(re.findall(r"p_tar=0\.[59] first=[13] distortion\.level=0", table)) >= 8
@@ -143,15 +144,20 @@ def test_another_artifact_split_or_level_gets_records_of_its_own(
 ) -> None:
     few = ("p_tar=0.8", "logger=csv")
     make_run(tmp_path / "outputs" / "train" / "noise" / "1", images, branches=1)
-    for expected, overrides in enumerate(
-        ((), ("split=val",), ("distortion.level=0.5",), ("distortion.level=0.50001",)), 1
+    # The first run records the validation split as well.
+    for expected, overrides in (
+        (2, ()),
+        (3, ("split=train",)),
+        (4, ("distortion.level=0.5",)),
+        (5, ("distortion.level=0.50001",)),
+        (5, ("split=val",)),
     ):
         run_in(tmp_path, *few, *overrides)
         assert len(passes) == expected
     # The same run, trained again: latest is another artifact now.
     make_run(tmp_path / "outputs" / "train" / "noise" / "2", images, branches=1, seed=1)
     run_in(tmp_path, *few)
-    assert len(passes) == 5
+    assert len(passes) == 7
 
 
 def test_an_interrupted_evaluation_goes_on_at_the_level_where_it_stopped(
@@ -172,7 +178,8 @@ def test_an_interrupted_evaluation_goes_on_at_the_level_where_it_stopped(
         run_in(tmp_path, *settings)
     monkeypatch.setattr(eenn.records.recording, "record", lambda *a: made.append(a[-1]) or real(*a))
     run_in(tmp_path, *settings)
-    assert [title.split()[-1] for title in made] == ["0", "0.5", "1"]
+    levels = [title.split()[-1] for title in made if "test" in title]
+    assert levels == ["0", "0.5", "1"]
 
 
 def test_a_damaged_record_is_named_rebuilt_and_never_trusted(
@@ -180,13 +187,13 @@ def test_a_damaged_record_is_named_rebuilt_and_never_trusted(
 ) -> None:
     make_run(tmp_path / "outputs" / "train" / "noise" / "1", images, branches=1)
     before = rows(run_in(tmp_path, "p_tar=0.8", "logger=csv"), "points")
-    (file,) = tmp_path.glob("outputs/records/*/*.safetensors")
+    (file,) = tmp_path.glob("outputs/records/*/test-*.safetensors")
     content = bytearray(file.read_bytes())
     content[-3] ^= 1
     file.write_bytes(content)
     after = rows(run_in(tmp_path, "p_tar=0.8", "logger=csv"), "points")
     assert str(file.relative_to(tmp_path)) in capsys.readouterr().out
-    assert len(passes) == 2
+    assert [title.split(", ")[1] for title in passes] == ["test", "val", "test"]
     assert after == before
 
 

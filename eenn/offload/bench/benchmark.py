@@ -64,6 +64,7 @@ class Offloading:
         precision: of the edge's stages.
         slowdown: of the edge.
         deadline_ms: of every answer; None leaves it to the client's own limits.
+        label: the deployment file that it comes from, where several are compared.
         min_accuracy, plan_deadline_ms: bounds of the best plan, as of `planning.exhaustive.best`;
             None is one point below the last exit's accuracy, and no deadline.
 
@@ -92,6 +93,7 @@ class Offloading:
     rest: str = CLOUD
     upstream: float | None = None
     on_failure: str = ANSWER
+    label: str = ""
 
     def __post_init__(self) -> None:
         for name, value, allowed in (

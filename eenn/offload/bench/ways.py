@@ -32,10 +32,41 @@ class Behind:
     upstream: Path | None = None
 
 
-def every_way(
+def baselines(manifest: Manifest, offloading: Offloading) -> Iterator[Way]:
+    """Set up the baselines on the edge: the whole network, the edge alone, the rest on the edge.
+
+    Raises:
+        EennError: branches or thresholds that do not fit the network.
+    """
+    branches = len(manifest.exits) - 1
+    exits = branches + 1 if offloading.onward.upstream else branches
+    largest = max(offloading.active.sets(exits), key=len, default=())
+    # Without an upstream network the last exit is the rest, not one of the branches.
+    largest = tuple(exit for exit in largest if exit < branches)
+    here = LocalCloud(manifest.path, offloading.precision, slowdown=offloading.slowdown)
+    whole = Rest(here, on_device=True)
+    yield ByEdge(
+        Setting(None, (), Baseline.WHOLE_ON_EDGE),
+        Onward(DEVICE),
+        _runtime(manifest, offloading, baseline_rule(1.0), (), whole),
+        None,
+    )
+    if not largest:
+        return
+    for p_tar in offloading.p_tars:
+        rule = baseline_rule(p_tar)
+        for baseline, onward, rest in (
+            (Baseline.EDGE_ONLY, Onward(NOBODY), None),
+            (Baseline.EARLY_ON_EDGE, Onward(DEVICE), whole),
+        ):
+            runtime = _runtime(manifest, offloading, rule, largest, rest)
+            yield ByEdge(Setting(rule, largest, baseline), onward, runtime, None)
+
+
+def policy_ways(
     manifest: Manifest, behind: Behind, offloading: Offloading, validation: Validation
 ) -> Iterator[Way]:
-    """Set up every way to answer but cloud only: baselines on the edge, then the policies.
+    """Set up a way to answer for every policy and set of active branches.
 
     Args:
         validation: what policies are fitted to.
@@ -43,61 +74,49 @@ def every_way(
     Raises:
         EennError: a policy or branches that do not fit the network.
     """
-    path = manifest.path
-    branches = len(manifest.exits) - 1
-    exits = branches + 1 if offloading.onward.upstream else branches
-    actives = offloading.active.sets(exits)
+    exits = len(manifest.exits)
+    actives = offloading.active.sets(exits if offloading.onward.upstream else exits - 1)
     largest = max(actives, key=len, default=())
-    # Without an upstream network the last exit is the rest, not one of the branches.
-    own_largest = tuple(exit for exit in largest if exit < branches)
-
-    def runtime(policy: Policy, active: tuple[int, ...], rest: Rest | None) -> EdgeRuntime:
-        return EdgeRuntime(
-            path,
-            policy,
-            active,
-            rest,
-            offloading.precision,
-            deadline_ms=offloading.deadline_ms,
-            slowdown=offloading.slowdown,
-            experts=offloading.experts,
-            temperature=offloading.temperature,
-        )
-
-    here = LocalCloud(path, offloading.precision, slowdown=offloading.slowdown)
-    whole = Rest(here, on_device=True)
-    yield ByEdge(
-        Setting(None, (), Baseline.WHOLE_ON_EDGE),
-        Onward(DEVICE),
-        runtime(baseline_rule(1.0), (), whole),
-        None,
-    )
-    if own_largest:
-        for p_tar in offloading.p_tars:
-            rule = baseline_rule(p_tar)
-            own = Setting(rule, own_largest, Baseline.EDGE_ONLY)
-            yield ByEdge(own, Onward(NOBODY), runtime(rule, own_largest, None), None)
-            own = Setting(rule, own_largest, Baseline.EARLY_ON_EDGE)
-            yield ByEdge(own, Onward(DEVICE), runtime(rule, own_largest, whole), None)
-    rest = _rest(behind, here, offloading)
+    rest = _rest(manifest, behind, offloading)
     cloud = behind.cloud if offloading.rest == CLOUD else None
     for swept in offloading.policies:
         for policy in swept.policies(validation):
             for active in actives:
                 yield ByEdge(
-                    Setting(policy, active),
+                    Setting(policy, active, goal=offloading.label),
                     offloading.onward,
-                    runtime(policy, active, rest),
+                    _runtime(manifest, offloading, policy, active, rest),
                     cloud,
                     most_active=active == largest,
                 )
 
 
-def _rest(behind: Behind, here: LocalCloud, offloading: Offloading) -> Rest | None:
+def _runtime(
+    manifest: Manifest,
+    offloading: Offloading,
+    policy: Policy,
+    active: tuple[int, ...],
+    rest: Rest | None,
+) -> EdgeRuntime:
+    return EdgeRuntime(
+        manifest.path,
+        policy,
+        active,
+        rest,
+        offloading.precision,
+        deadline_ms=offloading.deadline_ms,
+        slowdown=offloading.slowdown,
+        experts=offloading.experts,
+        temperature=offloading.temperature,
+    )
+
+
+def _rest(manifest: Manifest, behind: Behind, offloading: Offloading) -> Rest:
     """Set up who answers what no active branch of a policy accepts."""
     onward, temperature = offloading.onward, offloading.upstream
     if onward.rest == NOBODY:
-        return None
+        return Rest(temperature=temperature)
+    here = LocalCloud(manifest.path, offloading.precision, slowdown=offloading.slowdown)
     if onward.rest == DEVICE:
         if behind.upstream is None or temperature is None:
             return Rest(here, on_device=True)

@@ -1,29 +1,17 @@
-"""The arguments of `eenn-edge`: what may be given, and the deployment that comes of it."""
+"""The command line of `eenn-edge`: what may be given."""
 
 import argparse
-import json
-from collections.abc import Mapping, Sequence
-from dataclasses import fields, replace
+from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import NoReturn
 
-from eenn.artifact.deployment import (
-    ANSWER,
-    DEADLINE_MS,
-    ON_FAILURE,
-    PAYLOADS,
-    Deployment,
-    Upstream,
-)
-from eenn.artifact.manifest import Manifest, check_classes, read_manifest
+from eenn.artifact.deployment import ANSWER, DEADLINE_MS, FILE, ON_FAILURE, PAYLOADS
 from eenn.cli import printable
-from eenn.errors import EennError
 from eenn.exits.head_sets import HeadChoice
-from eenn.exits.policies.base import Policy, Validation
-from eenn.exits.policies.registry import POLICIES, find_policy, make_policy
+from eenn.exits.policies.registry import POLICIES
 from eenn.exits.policies.threshold import DEFAULT
-from eenn.exits.rests import CLOUD, NOBODY, RESTS
-from eenn.exits.settings import ActiveBranches
+from eenn.exits.rests import CLOUD, RESTS
 from eenn.offload.graphs.index import PRECISIONS
 from eenn.statistics.calibration import CHOICES
 
@@ -48,7 +36,6 @@ FLAGS = (
     "deadline_ms",
     "on_failure",
 )
-UPSTREAM = "upstream"  # the folder of an upstream network inside an exported one
 
 
 def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -67,7 +54,8 @@ def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--deployment",
         type=Path,
         metavar="FILE",
-        help="how to use it, as evaluate.py fitted it; flags below override single settings",
+        help="how to use it, as evaluate.py fitted it; flags below override single settings "
+        f"({FILE} in the artifact's folder, if there is one)",
     )
     _add_sources(parser.add_argument_group("instead of image files"))
     _add_exits(parser.add_argument_group("when an image leaves"))
@@ -77,145 +65,13 @@ def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     given = parser.parse_args(arguments)
     if bool(given.images) + (given.watch is not None) + (given.serve is not None) != 1:
         parser.error("give image files, or --watch DIR, or --serve PORT")
-    if given.cloud is None and (given.token_file or given.ca_file):
-        parser.error("--token-file and --ca-file are for a --cloud")
+    if given.cloud is None and (given.token_file or given.ca_file or given.payload):
+        parser.error("--token-file, --ca-file and --payload are for a --cloud")
     if given.serve is not None and (given.json or given.output):
         parser.error("--json and --output are for images and --watch")
+    if given.deployment is None and (Path(given.artifact) / FILE).is_file():
+        given.deployment = Path(given.artifact) / FILE
     return given
-
-
-def deployment_of(given: argparse.Namespace, manifest: Manifest) -> tuple[Deployment, str]:
-    """Settle how to use the artifact: by the deployment file, defaults without one, and flags.
-
-    Returns:
-        The deployment, and a line about what it is and which flags changed it.
-
-    Raises:
-        EennError: the file is not a deployment of this artifact, or a flag does not fit it.
-    """
-    if given.deployment is not None:
-        base, origin = Deployment.load(given.deployment), str(given.deployment)
-    else:
-        every = tuple(range(len(manifest.exits) - 1))
-        policy = _policy(given.policy or DEFAULT, {}, given, manifest)
-        base = Deployment(artifact_id=manifest.id, policy=policy, active=every)
-        origin = "no --deployment, so by default"
-    base.check(manifest)
-    deployment = _overridden(base, given, manifest)
-    deployment.check(manifest)
-    if given.cloud is not None and deployment.rest != CLOUD:
-        raise EennError(
-            f"--cloud with rest={deployment.rest}: nothing is sent; leave --cloud out, or give "
-            f"--rest {CLOUD}"
-        )
-    setting = deployment.setting
-    said = (
-        f"{origin}: {setting.policy_text}, fallback {deployment.policy.fallback_to}, branches "
-        f"{setting.branches or 'none'}, temperature {deployment.temperature}, experts "
-        f"{deployment.experts}, precision {deployment.precision}, {_rest_text(given, deployment)}"
-    )
-    if given.deployment is not None and deployment != base:
-        said += f"; flags in place of the file's {_changes(base, deployment)}"
-    return deployment, said
-
-
-def upstream_path(given: argparse.Namespace, manifest: Manifest, upstream: Upstream) -> Path:
-    """Find the artifact of an upstream network that runs on this device.
-
-    Raises:
-        EennError: it is not given, is another one, or has other classes.
-    """
-    path = given.upstream or manifest.path / UPSTREAM
-    if not path.exists():
-        raise EennError(
-            f"the deployment passes images on to artifact {upstream.artifact_id:.12} on this "
-            "device; give --upstream DIR, where that lies"
-        )
-    found = read_manifest(path)
-    if found.id != upstream.artifact_id:
-        raise EennError(
-            f"{path} is artifact {found.id:.12} and the deployment names {upstream.artifact_id:.12}"
-            "; give --upstream DIR, where that lies"
-        )
-    check_classes(manifest, found)
-    return Path(path)
-
-
-def _rest_text(given: argparse.Namespace, deployment: Deployment) -> str:
-    """Say who answers the rest, and from what."""
-    upstream = deployment.upstream
-    network = f" by {upstream}" if upstream else ""
-    if deployment.rest == NOBODY:
-        return f"rest {NOBODY}"
-    if deployment.rest != CLOUD:
-        return f"rest {deployment.rest}{network}"
-    if given.cloud is None:
-        return "no --cloud, so the last active branch answers"
-    return (
-        f"rest {CLOUD}{network}, payload {deployment.payload}, deadline "
-        f"{deployment.deadline_ms:g} ms, on failure {deployment.on_failure}"
-    )
-
-
-def _upstream(base: Deployment, given: argparse.Namespace, manifest: Manifest) -> Upstream | None:
-    """Read the upstream network of a flag; None where that does not change the file's."""
-    if given.upstream is None:
-        return None
-    found = read_manifest(given.upstream)
-    check_classes(manifest, found)
-    if base.upstream and base.upstream.artifact_id == found.id:
-        return None
-    temperature = found.temperatures.chosen(given.temperature or base.temperature)[-1]
-    return Upstream(found.id, temperature)
-
-
-def _overridden(base: Deployment, given: argparse.Namespace, manifest: Manifest) -> Deployment:
-    """Put what flags say in place of single fields."""
-    settings = json.loads(base.policy.to_json())
-    name = settings.pop("name")
-    if given.policy not in (None, name):
-        name, settings = given.policy, {}
-    named = ActiveBranches(active=given.active, first=given.first)
-    changed = {
-        "policy": _policy(name, settings, given, manifest),
-        "active": named.sets(len(manifest.exits) - 1)[0] if named.chosen else None,
-        **{field: getattr(given, field) for field in FLAGS},
-        "upstream": _upstream(base, given, manifest),
-    }
-    return replace(base, **{key: value for key, value in changed.items() if value is not None})
-
-
-def _policy(
-    name: str, settings: Mapping[str, object], given: argparse.Namespace, manifest: Manifest
-) -> Policy:
-    """Build the policy from its settings and the flags, which come first.
-
-    Raises:
-        EennError: a setting that the policy does not have or allow.
-    """
-    flags = {key: value for key in SETTINGS if (value := getattr(given, key)) is not None}
-    if given.thresholds is not None:
-        flags["p_tar"] = given.thresholds
-    knob = find_policy(name).knob
-    defaults = {knob.name: knob.default} if knob is not None else {}
-    validation = Validation(manifest.validation_accuracy)
-    return make_policy(name, {**defaults, **settings, **flags}, validation)
-
-
-def _changes(base: Deployment, deployment: Deployment) -> str:
-    """Name the fields of a deployment that flags changed, with the file's values."""
-    policies = [json.loads(own.policy.to_json()) for own in (base, deployment)]
-    changed = [
-        f"{key} {value}" for key, value in policies[0].items() if policies[1].get(key) != value
-    ]
-    if base.active != deployment.active:
-        changed.append(f"branches {base.setting.branches or 'none'}")
-    changed += [
-        f"{field} {getattr(base, field)}"
-        for field in FLAGS
-        if getattr(base, field) != getattr(deployment, field)
-    ]
-    return ", ".join(changed)
 
 
 class _Parser(argparse.ArgumentParser):

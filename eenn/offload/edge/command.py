@@ -17,18 +17,16 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext, supp
 from functools import partial
 from pathlib import Path
 
-from eenn.artifact.deployment import CONTINUE, Deployment
+from eenn.artifact.deployment import Deployment
 from eenn.artifact.manifest import Manifest, read_manifest
 from eenn.cli import one_line_errors, printable
 from eenn.errors import EennError
-from eenn.exits.rests import DEVICE
 from eenn.offload.edge.answers import AnswerFile, as_json, as_line
-from eenn.offload.edge.arguments import deployment_of, parsed, upstream_path
-from eenn.offload.edge.clouds import LocalCloud, Rest
-from eenn.offload.edge.runtime import EdgeRuntime, models_of
-from eenn.offload.graphs.index import Graphs
-from eenn.offload.protocol.errors import OffloadError
-from eenn.offload.protocol.wire import IMAGE_MODEL
+from eenn.offload.edge.arguments import parsed
+from eenn.offload.edge.clouds import Rest
+from eenn.offload.edge.rests import opened_rest
+from eenn.offload.edge.runtime import EdgeRuntime
+from eenn.offload.edge.settled import deployment_of
 
 POLL_S = 0.3
 INTERRUPTED = 130  # what shells report for a program that Ctrl-C ended
@@ -51,14 +49,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _run(given: argparse.Namespace) -> int:
+    if given.serve is not None:
+        return _serve(given)
+    with _opened(given, _tell) as (_, runtime):
+        return _classify(given, runtime)
+
+
+@contextmanager
+def _opened(
+    given: argparse.Namespace, say: Callable[[str], None]
+) -> Iterator[tuple[Deployment, EdgeRuntime]]:
+    """Settle the deployment and say which it is; open all that it needs to answer."""
     manifest = read_manifest(given.artifact)
     deployment, said = deployment_of(given, manifest)
-    _tell(said)
-    with _rest(given, manifest, deployment) as rest:
-        runtime = _runtime(given, deployment, rest)
-        if given.serve is not None:
-            return _serve(given, deployment, runtime)
-        return _classify(given, runtime)
+    say(said)
+    with opened_rest(given, manifest, deployment, say) as rest:
+        yield deployment, _runtime(given, deployment, rest)
 
 
 def _classify(given: argparse.Namespace, runtime: EdgeRuntime) -> int:
@@ -161,18 +167,11 @@ def _tell(message: str) -> None:
         print(printable(message), file=sys.stderr, flush=True)
 
 
-def _serve(given: argparse.Namespace, deployment: Deployment, runtime: EdgeRuntime) -> int:
-    from eenn.offload.edge.server import EdgeServer
+def _serve(given: argparse.Namespace) -> int:
+    from eenn.offload.edge.reload import following
 
-    setting = deployment.setting
-    settings = {
-        "policy": setting.name,
-        setting.knob: setting.value,
-        "experts": str(deployment.experts),
-        "precision": deployment.precision,
-        "deadline_ms": deployment.deadline_ms,
-    }
-    with EdgeServer(given.host, given.serve, runtime, settings) as server:
+    opening = partial(_opened, given)
+    with following(given.deployment, opening, given.host, given.serve, _tell) as server:
         print(f"listening on {server.url}", flush=True)
         server.serve_forever()
     return 0
@@ -190,46 +189,6 @@ def _runtime(given: argparse.Namespace, deployment: Deployment, rest: Rest) -> E
         experts=deployment.experts,
         temperature=deployment.temperature,
     )
-
-
-@contextmanager
-def _rest(given: argparse.Namespace, manifest: Manifest, deployment: Deployment) -> Iterator[Rest]:
-    """Open whoever answers what no branch accepts; a cloud that cannot be asked now is told."""
-    upstream = deployment.upstream
-    temperature = upstream.temperature if upstream else None
-    if deployment.rest == DEVICE:
-        path = manifest.path if upstream is None else upstream_path(given, manifest, upstream)
-        here = LocalCloud(path, deployment.precision, given.threads)
-        if upstream is None:
-            yield Rest(here, on_device=True)
-        else:
-            yield Rest(photographs=here, temperature=temperature, on_device=True)
-        return
-    if given.cloud is None:
-        yield Rest(temperature=temperature)
-        return
-    from eenn.offload.client.http_cloud import HttpCloud
-
-    token = given.token_file.read_text().strip() if given.token_file else None
-    format = deployment.features
-    with HttpCloud(
-        given.cloud,
-        Graphs.read(manifest.path).id if upstream is None else upstream.artifact_id,
-        precision=format or "fp32",
-        token=token,
-        ca_file=given.ca_file,
-    ) as cloud:
-        try:
-            deadline = time.monotonic() + deployment.deadline_ms / 1e3
-            models = models_of(manifest, deployment.experts) if format else (IMAGE_MODEL,)
-            cloud.check(deadline, models)
-        except OffloadError as error:
-            _tell(f"warning: {error}; the edge answers meanwhile")
-        standby = None
-        if deployment.on_failure == CONTINUE:
-            standby = LocalCloud(manifest.path, deployment.precision, given.threads)
-        features, photographs = (cloud, None) if format else (None, cloud)
-        yield Rest(features, photographs, temperature, standby=standby)
 
 
 def _output(path: Path | None, manifest: Manifest) -> AnswerFile | AbstractContextManager[None]:

@@ -110,7 +110,7 @@ async function classify(file) {
   $("name").textContent = "Classifying…";
   $("place").textContent = $("times").textContent = "\u00a0";
   try {
-    if (!about) await describe();
+    await describe(); // another deployment may have been taken
     draw({ exits: [], confidences: [] });
     if (file.size > about.max_body_bytes) {
       const [size, allowed] = [file.size, about.max_body_bytes].map((n) => (n / 2 ** 20).toFixed(0));

@@ -5,7 +5,7 @@ Exits and answers are those of `eenn.exits.decide.decide` on records of the same
 
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -15,17 +15,16 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from eenn.artifact.manifest import Manifest
 from eenn.errors import EennError
 from eenn.exits.decide import check_active
-from eenn.exits.head_sets import CLASSIFIER, PLAIN_HEADS, HeadChoice, How, Ints, choose
+from eenn.exits.head_sets import PLAIN_HEADS, HeadChoice
 from eenn.exits.policies.base import Answer, Bools, ExitProbs, Policy
 from eenn.offload.edge.batch import Batch, File, Result
 from eenn.offload.edge.clouds import Cloud, Rest, stretched_ms
+from eenn.offload.edge.experts import asked_for, chooser
 from eenn.offload.graphs.index import Graphs
 from eenn.offload.graphs.parts import Names, Part, open_heads
 from eenn.offload.protocol.errors import BadReply, OffloadError
-from eenn.offload.protocol.wire import FEATURES, LOGITS, model_name
 from eenn.statistics.calibration import probabilities
 
 Floats = NDArray[np.float32]
@@ -118,7 +117,7 @@ class EdgeRuntime:
             )
             for start, stop in pairwise([0, *ends])
         ]
-        self._choose = _chooser(graphs, threads) if experts.asks_classifier else None
+        self._choose = chooser(graphs, threads) if experts.asks_classifier else None
 
     def classify_file(self, file: File) -> Result:
         """The answer for an image file.
@@ -172,7 +171,7 @@ class EdgeRuntime:
     @property
     def _sees_nothing(self) -> bool:
         """Nothing is computed here: the photograph goes to others as it is."""
-        if self._stages or self._choose or self.rest is None or self.rest.standby is not None:
+        if self._stages or self._choose or self.rest.standby is not None:
             return False
         return self.rest.photographs is not None
 
@@ -310,42 +309,3 @@ def _given_up(deadline: float | None, standby_s: float) -> float | None:
     earlier = deadline - STANDBY_MARGIN * standby_s
     # Where the standby is too slow in any case, the cloud has all the time that there is.
     return earlier if earlier > time.monotonic() else deadline
-
-
-def asked_for(manifest: Manifest, experts: HeadChoice) -> tuple[str, ...]:
-    """List the head sets that may answer: one, or all where the classifier chooses.
-
-    Args:
-        experts: as of `EdgeRuntime`.
-
-    Raises:
-        EennError: the artifact has no such experts.
-    """
-    every = manifest.head_sets
-    if experts.how is How.CHOSEN and manifest.experts:
-        return every
-    if str(experts) in every:
-        return (str(experts),)
-    allowed = (*every, How.CHOSEN.value) if manifest.experts else every
-    raise EennError(f"experts={experts}: of {manifest.path} allowed are {', '.join(allowed)}")
-
-
-def models_of(manifest: Manifest, experts: HeadChoice) -> tuple[str, ...]:
-    """List the cloud's models that an edge with these experts asks, at split point 0.
-
-    Raises:
-        EennError: see `asked_for`.
-    """
-    return tuple(model_name(0, heads) for heads in asked_for(manifest, experts))
-
-
-def _chooser(graphs: Graphs, threads: int) -> Callable[[Floats], Ints]:
-    """What gives the head set of every image, as its number, by the distortion classifier."""
-    classifier = graphs.manifest.classifier
-    session = graphs.session(CLASSIFIER, "fp32", threads)
-
-    def choose_heads(images: Floats) -> Ints:
-        (logits,) = session.run([LOGITS], {FEATURES: images})
-        return choose(probabilities(logits, classifier.temperature), classifier.sure)
-
-    return choose_heads

@@ -24,6 +24,7 @@ from contextlib import contextmanager, suppress
 from http import HTTPStatus
 from io import BytesIO
 from pathlib import Path
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from eenn.errors import EennError
@@ -59,6 +60,13 @@ HEADERS = {
 }
 
 
+class _Served(NamedTuple):
+    """What answers, and what is shown of it; they change together."""
+
+    runtime: EdgeRuntime
+    settings: JsonObject
+
+
 class EdgeServer(ConnectionServer):
     """Serves a runtime, from `serve_forever` on; closing it waits for images that are under way.
 
@@ -70,7 +78,7 @@ class EdgeServer(ConnectionServer):
     """
 
     def __init__(self, host: str, port: int, runtime: EdgeRuntime, settings: JsonObject) -> None:
-        self._runtime, self._settings = runtime, settings
+        self._served = _Served(runtime, settings)
         self._lock = threading.Lock()
         self._answered: Counter[str] = Counter()
         self._holding, self._held_bytes = threading.Lock(), 0
@@ -125,6 +133,15 @@ class EdgeServer(ConnectionServer):
             self._held_bytes += size * fits
             return fits
 
+    def use(self, runtime: EdgeRuntime, settings: JsonObject) -> None:
+        """Have another runtime answer from the next image on, once the image under way is answered.
+
+        Nobody uses the one before when this returns; failures are counted on.
+        """
+        with self._lock:
+            runtime.failures.update(self._served.runtime.failures)
+            self._served = _Served(runtime, settings)
+
     def classify(self, image: BytesIO) -> dict[str, Json]:
         """The answer for an image file, for one thread at a time.
 
@@ -132,13 +149,15 @@ class EdgeServer(ConnectionServer):
             UnreadableImage, OffloadError: see `EdgeRuntime.classify_file`.
         """
         with self._lock:
-            result = self._runtime.classify_file(image)
+            runtime = self._served.runtime
+            result = runtime.classify_file(image)
             self._answered[place_of(result)] += 1
             return as_json(result)
 
     def health(self) -> dict[str, Json]:
         """What runs here, and counters since the start; it waits for no image."""
-        runtime, least = self._runtime, self._runtime.policy.least_confidence
+        runtime, settings = self._served
+        least = runtime.policy.least_confidence
         return {
             "status": "ok",
             "artifact_id": runtime.manifest.id,
@@ -146,7 +165,7 @@ class EdgeServer(ConnectionServer):
             "exits": runtime.branches + 1,
             "active": [branch + 1 for branch in runtime.active],
             "cloud": not (runtime.rest.is_nobody or runtime.rest.on_device),
-            **self._settings,
+            **settings,
             "least_confidence": None if math.isnan(least) else least,
             "max_body_bytes": MAX_BODY_BYTES,
             "answered": {place: self._answered[place] for place in ("edge", "cloud")},

@@ -1,6 +1,7 @@
-"""The command `eenn-export`: ONNX graphs of an artifact, and a model repository for Triton.
+"""The command `eenn-export`: ONNX graphs of an artifact, and copies for devices and for Triton.
 
 eenn-export outputs/train/demo/TIMESTAMP/artifact
+eenn-export latest --deployment deployment.json --to FOLDER
 eenn-export latest --triton models
 """
 
@@ -11,6 +12,7 @@ from pathlib import Path
 from eenn.artifact.manifest import read_manifest
 from eenn.cli import one_line_errors
 from eenn.errors import EennError
+from eenn.offload.export.folder import settle, write_folder
 from eenn.offload.export.triton import write_model_repository
 from eenn.offload.graphs.index import FOLDER, Graphs
 from eenn.run_directory import find_artifact
@@ -24,10 +26,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _export(given: argparse.Namespace) -> None:
-    path = read_manifest(find_artifact(given.artifact)).path
+    manifest = read_manifest(find_artifact(given.artifact))
+    path = manifest.path
+    if (given.to is None) != (given.deployment is None):
+        raise EennError("--deployment FILE and --to FOLDER: allowed are both or none of them")
+    if given.to is None and given.upstream is not None:
+        raise EennError("--upstream is for --deployment FILE --to FOLDER; leave it out")
+    for_device = None if given.to is None else settle(given, manifest)
     if given.triton is not None and given.triton.exists():
         raise EennError(f"--triton {given.triton} exists already; choose another directory")
-    if given.triton is None or not (path / FOLDER).exists():
+    if (given.triton is None and for_device is None) or not (path / FOLDER).exists():
         # Imported here because torch takes seconds, and a wrong path should not wait.
         from eenn.offload.export.report import REPORT, export_artifact
         from eenn.records.evaluated_artifact import open_artifact
@@ -38,6 +46,9 @@ def _export(given: argparse.Namespace) -> None:
     if given.triton is not None:
         write_model_repository(Graphs.read(path), given.triton)
         print(f"model repository: {given.triton}")
+    if for_device is not None:
+        print(f"for a device: {write_folder(Graphs.read(path), for_device, given.to)}")
+        print(f"there: eenn-edge --artifact {given.to.name} photo.jpg")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -72,6 +83,19 @@ def _parser() -> argparse.ArgumentParser:
         metavar="DIR",
         help="write a model repository for Triton or KServe to DIR, from new graphs or from those "
         "that are there",
+    )
+    device = parser.add_argument_group("a folder for a device, from new graphs or those there are")
+    device.add_argument(
+        "--deployment", type=Path, metavar="FILE", help="what the device is to do, with --to"
+    )
+    device.add_argument(
+        "--to", type=Path, metavar="FOLDER", help="write what eenn-edge needs for it, and no more"
+    )
+    device.add_argument(
+        "--upstream",
+        type=Path,
+        metavar="DIR",
+        help="the artifact that the deployment passes images on to on the device",
     )
     return parser
 

@@ -67,6 +67,13 @@ def trunk_name(start: int, stop: int) -> str:
     return f"trunk_{start}_{stop}"
 
 
+def segments_name(manifest: Manifest, start: int, stop: int) -> str:
+    """Name the graph that runs these segments in one of the artifact's parts, as above."""
+    if manifest.experts:
+        return trunk_name(start, stop)
+    return cloud_name(start) if stop == len(manifest.exits) else stage_name(start, stop)
+
+
 def head_name(exit: int, heads: str) -> str:
     """The head of an exit, counted from 1, in the head set `heads`: from FEATURES to LOGITS."""
     return f"head_{exit}_{heads}"
@@ -182,7 +189,8 @@ class Graphs:
         row = self.row(name, precision)
         file = self.manifest.path / FOLDER / row.file
         if not file.is_file():
-            raise ArtifactMissing(f"{file} is missing; {_EXPORT}")
+            mend = _EXPORT_FOR_DEVICE if self.manifest.is_for_device else _EXPORT
+            raise ArtifactMissing(f"{file} is missing; {mend}")
         content = file.read_bytes()
         if hashlib.sha256(content).hexdigest() != row.sha256:
             raise ArtifactEdited(f"{file} was changed after it was written; {_EXPORT}")
@@ -245,3 +253,7 @@ def _share_one_arena() -> None:
 _REFUSED = (InvalidGraph, InvalidProtobuf, Fail, InvalidArgument, NotImplemented, RuntimeException)
 _SCHEMA, _ARTIFACT, _GRAPHS = "schema_version", "artifact_id", "graphs"
 _EXPORT = "remove the folder and run `eenn-export` again"
+_EXPORT_FOR_DEVICE = (
+    "this copy holds what one deployment needs; for another one run `eenn-export ARTIFACT "
+    "--deployment FILE --to FOLDER` where the whole artifact is"
+)

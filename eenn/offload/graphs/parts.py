@@ -13,10 +13,8 @@ from onnxruntime import InferenceSession
 from eenn.offload.graphs.index import (
     NEXT_FEATURES,
     Graphs,
-    cloud_name,
     head_name,
-    stage_name,
-    trunk_name,
+    segments_name,
 )
 from eenn.offload.protocol.wire import FEATURES, LOGITS
 
@@ -62,10 +60,7 @@ class Part:
         device: str = "cpu",
     ) -> None:
         self._is_last = stop == len(graphs.manifest.exits)
-        if heads:
-            name = trunk_name(start, stop)
-        else:
-            name = cloud_name(start) if self._is_last else stage_name(start, stop)
+        name = segments_name(graphs.manifest, start, stop)
         self._heads, self._segments = heads, graphs.session(name, precision, threads, device)
 
     def step(self, features: Floats, heads: Names) -> tuple[Floats, Floats]:

@@ -28,6 +28,7 @@ from eenn.offload.edge.answers import AnswerFile
 from eenn.offload.edge.runtime import EdgeRuntime
 from eenn.offload.edge.watch import NewImages
 from eenn.statistics.calibration import probabilities
+from tests.offload.edge.first_line import after_first_line
 from tests.offload.exported import CLASSES, TEMPERATURES, Exported
 from tests.offload.patience import PATIENCE_S, make_patient
 
@@ -140,7 +141,7 @@ def test_without_a_cloud_every_file_has_the_answer_of_the_branches(
 ) -> None:
     code, lines, errors = edge("--json", *exported.files)
     answers = parsed(lines)
-    assert (code, errors) == (0, "")
+    assert (code, after_first_line(errors)) == (0, "")
     assert [answer["file"] for answer in answers] == [str(file) for file in exported.files]
     assert_decided(answers, decided(exported, (0, 1, 2), cloud=False))
     for answer in answers:
@@ -196,8 +197,9 @@ def test_a_policy_and_its_knob_are_those_that_are_named(
 
 @pytest.mark.clock
 def test_a_person_reads_a_line_per_image(exported: Exported, edge: Any) -> None:
-    _, lines, _ = edge(*exported.files)
-    expected = decided(exported, (0, 1, 2), cloud=False)
+    _, lines, _ = edge("--fallback", "most_confident", *exported.files)
+    policy = make_policy("confidence", {"p_tar": P_TAR, "fallback_to": "most_confident"})
+    expected = decided(exported, (0, 1, 2), cloud=False, policy=policy)
     surest = outputs_of(exported).max(axis=2)[:3].argmax(axis=0)
     for line, file, label, exit, best in zip(
         lines, exported.files, expected.label, expected.taken, surest, strict=True
@@ -219,7 +221,8 @@ def test_the_exit_that_answered_is_named_where_a_surer_one_had_less_to_go_on(
     surest = probs.max(axis=2).argmax(axis=0)
     assert 0 < sum(surest < 3) < len(surest)
     with running([exported.path]) as cloud:
-        given = ("--cloud", cloud.url, "--p-tar", "1", *exported.files)
+        never = ("--p-tar", "1", "--fallback", "most_confident")
+        given = ("--cloud", cloud.url, *never, *exported.files)
         _, lines, _ = edge("--json", *given)
         _, texts, _ = edge(*given)
     for answer, text, best, row in zip(
@@ -251,7 +254,7 @@ def test_unreadable_files_are_told_and_the_others_are_answered(
     code, lines, errors = edge("--json", good[0], broken, tmp_path / "missing.jpg", good[1])
     assert code == 1
     assert [answer["file"] for answer in parsed(lines)] == [str(file) for file in good]
-    told = errors.splitlines()
+    told = after_first_line(errors).splitlines()
     assert [line.startswith("error: ") for line in told] == [True, True]
     assert "broken.jpg" in told[0]
     assert "missing.jpg" in told[1]
@@ -267,7 +270,7 @@ def test_a_real_cloud_answers_what_no_branch_accepts(
         code, lines, errors = edge("--json", *given, *exported.files)
         nothing = edge("--json", *given, "--active", "none", exported.files[0])
     answers = parsed(lines)
-    assert (code, errors) == (0, "")
+    assert (code, after_first_line(errors)) == (0, "")
     expected = decided(exported, (0, 1, 2), cloud=True)
     assert 0 < sum(~expected.on_edge) < len(answers)
     if payload == "uint8":
@@ -289,13 +292,15 @@ def test_a_token_comes_from_a_file_and_a_wrong_one_is_told(
     with running([exported.path], token_file=right) as cloud:
         given = ("--json", "--cloud", cloud.url)
         _, lines, errors = edge(*given, "--token-file", right, *exported.files)
-        assert errors == ""
+        assert after_first_line(errors) == ""
         assert not any(answer["degraded"] for answer in parsed(lines))
         code, lines, errors = edge(*given, "--token-file", wrong, *exported.files)
     answers = parsed(lines)
+    said = after_first_line(errors)
     assert code == 0
-    assert errors.startswith("warning: ")
-    assert "401" in errors
+    assert said.startswith("warning: ")
+    assert "401" in said
+    assert said.count("\n") == 1
     assert {answer["failure"] for answer in answers} >= {"", "token"}
     assert {answer["place"] for answer in answers} == {"edge"}
 
@@ -307,8 +312,9 @@ def test_when_the_cloud_is_gone_the_edge_answers_all_and_says_why(
     code, lines, errors = edge("--json", "--cloud", url, *exported.files)
     answers = parsed(lines)
     assert code == 0
-    assert errors.count("\n") == 1
-    assert errors.startswith("warning: ")
+    said = after_first_line(errors)
+    assert said.count("\n") == 1
+    assert said.startswith("warning: ")
     assert_decided(answers, decided(exported, (0, 1, 2), cloud=False))
     offloaded = ~decided(exported, (0, 1, 2), cloud=True).on_edge
     assert [answer["degraded"] for answer in answers] == offloaded.tolist()
@@ -323,7 +329,8 @@ def test_with_no_branch_and_no_cloud_each_image_is_an_error_and_not_the_end(
     url = f"http://127.0.0.1:{free_port()}"
     code, lines, errors = edge("--cloud", url, "--active", "none", *exported.files[:3])
     assert (code, lines) == (1, [])
-    assert [line.split(":")[0] for line in errors.splitlines()] == ["warning", *["error"] * 3]
+    told = after_first_line(errors).splitlines()
+    assert [line.split(":")[0] for line in told] == ["warning", *["error"] * 3]
 
 
 @pytest.mark.parametrize(
@@ -358,13 +365,29 @@ def test_a_wrong_command_line_is_told_with_the_usage(
     [
         (("a.jpg", "--artifact", "nowhere"), "nowhere holds no artifact"),
         (("a.jpg", "--active", "3,1"), "ascending choice of 1, 2, 3"),
-        (("a.jpg", "--active", "none"), "nobody answers"),
         (("a.jpg", "--p-tar", "1.5"), "p_tar=1.5"),
         (("a.jpg", "--active", "1", "--first", "1"), "active and first: allowed is one of them"),
         (("a.jpg", "--first", "4"), "first=4: allowed are 0 to 3"),
         (("a.jpg", "--thresholds", "0.9,0.8"), "2 thresholds and the network 4 exits"),
-        (("a.jpg", "--policy", "margin", "--thresholds", "0.9,0.8,0.7,0.6"), "allowed is 0 to 1"),
+        (
+            ("a.jpg", "--policy", "committee", "--thresholds", "0.9,0.8,0.7,0.6"),
+            "allowed is 0 to 1",
+        ),
         (("a.jpg", "--agree", "2"), "policy confidence has no setting agree"),
+    ],
+)
+def test_a_mistake_is_one_clear_line(arguments: tuple[str, ...], said: str, edge: Any) -> None:
+    code, lines, errors = edge(*arguments)
+    assert (code, lines) == (1, [])
+    assert errors.startswith("error: ")
+    assert errors.count("\n") == 1
+    assert said in errors
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("a.jpg", "--active", "none"), "nobody answers"),
         (("a.jpg", "--cloud", "ftp://host"), "http"),
         (("a.jpg", "--cloud", "http://h", "--token-file", "no-file"), "no-file"),
         (("--watch", "no-folder"), "no-folder"),
@@ -373,15 +396,18 @@ def test_a_wrong_command_line_is_told_with_the_usage(
         (("--serve", "TAKEN"), "choose another"),
     ],
 )
-def test_a_mistake_is_one_clear_line(arguments: tuple[str, ...], said: str, edge: Any) -> None:
+def test_a_mistake_beside_the_deployment_is_one_clear_line_behind_it(
+    arguments: tuple[str, ...], said: str, edge: Any
+) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
         given = [port if argument == "TAKEN" else argument for argument in arguments]
         code, lines, errors = edge(*given)
     assert (code, lines) == (1, [])
-    assert errors.startswith("error: ")
-    assert errors.count("\n") == 1
-    assert said in errors
+    told = after_first_line(errors)
+    assert told.startswith("error: ")
+    assert told.count("\n") == 1
+    assert said in told
 
 
 def test_an_artifact_without_graphs_is_told_to_be_exported(
@@ -475,8 +501,9 @@ def test_what_cannot_hold_answers_is_one_clear_line(
     elif kind == "pipe":
         os.mkfifo(path)
     code, lines, errors = edge("--output", path, exported.files[0])
-    assert (code, lines, errors.count("\n")) == (1, [], 1)
-    assert errors.startswith(f"error: {path}")
+    said = after_first_line(errors)
+    assert (code, lines, said.count("\n")) == (1, [], 1)
+    assert said.startswith(f"error: {path}")
 
 
 def test_bad_lines_are_said_and_their_images_answered_again(
@@ -489,8 +516,10 @@ def test_bad_lines_are_said_and_their_images_answered_again(
     code, answers, errors = edge("--json", "--output", output, *files)
     assert code == 0
     assert [answer["file"] for answer in parsed(answers)] == files[1:2]
-    assert errors.startswith(f"warning: {output}: lines without an answer of this network: 2, ")
-    assert "the first is line 2" in errors
+    said = after_first_line(errors)
+    assert said.startswith(f"warning: {output}: lines without an answer of this network: 2, ")
+    assert "the first is line 2" in said
+    assert said.count("\n") == 1
 
 
 def test_a_full_disk_costs_a_batch_the_images_that_it_had_no_room_for(
@@ -501,7 +530,8 @@ def test_a_full_disk_costs_a_batch_the_images_that_it_had_no_room_for(
         code, lines, errors = edge("--json", "--output", output, *files)
     assert code == 1
     assert [answer["file"] for answer in parsed(lines)] == files[2:]
-    told = [line.partition(" has no answer yet, as ")[0] for line in errors.splitlines()]
+    said = after_first_line(errors).splitlines()
+    told = [line.partition(" has no answer yet, as ")[0] for line in said]
     assert told == [f"error: {file}" for file in files[:2]]
     code, lines, _ = edge("--json", "--output", output, *files)
     assert code == 0
@@ -520,8 +550,9 @@ def test_a_watch_waits_for_room_on_a_full_disk(
     assert code == 0
     assert [answer["file"] for answer in parsed(lines)] == there
     assert [row["file"] for row in parsed(output.read_text().splitlines())] == there
-    assert errors.count("\n") == 1
-    assert "No space left on device; it is tried again until there is room" in errors
+    said = after_first_line(errors)
+    assert said.count("\n") == 1
+    assert "No space left on device; it is tried again until there is room" in said
 
 
 def test_an_edge_killed_in_the_middle_keeps_what_it_wrote_and_goes_on(
@@ -563,6 +594,7 @@ def test_a_watched_folder_is_answered_until_the_edge_is_stopped(
         first = parsed([watching.stdout.readline() for _ in range(2)])
         (folder / "broken.png").write_bytes(b"no image")
         assert watching.stderr
+        assert after_first_line(watching.stderr.readline()) == ""
         assert "broken.png" in watching.stderr.readline()
         appeared = shutil.copy(exported.files[2], folder / "later.JPG")
         second = parsed([watching.stdout.readline()])
@@ -591,7 +623,7 @@ def test_images_that_are_interrupted_are_not_a_success(exported: Exported, tmp_p
         stopped.send_signal(signal.SIGINT)
         assert stopped.wait() == 130
         assert stopped.stderr
-        assert stopped.stderr.read() == ""
+        assert after_first_line(stopped.stderr.read()) == ""
 
 
 def test_a_reader_that_has_left_ends_it_without_a_word(exported: Exported) -> None:
@@ -601,7 +633,7 @@ def test_a_reader_that_has_left_ends_it_without_a_word(exported: Exported) -> No
         os.close(writer)
         assert read.stderr
         assert read.wait() == 1
-        assert read.stderr.read() == ""
+        assert after_first_line(read.stderr.read()) == ""
 
 
 def test_a_file_is_given_once_when_it_no_longer_grows(tmp_path: Path) -> None:
@@ -671,9 +703,10 @@ def test_names_that_are_no_text_end_nothing_and_forge_no_line(
     assert code == (0 if watching else 1)
     assert {line.split("  ")[0] for line in lines} == {f"{escaped[n]}:" for n in (0, 1, 3)}
     assert {answer["file"] for answer in parsed(answers)} == {files[n] for n in (0, 1, 3)}
-    assert errors.startswith(f"error: {escaped[2]} is not")
-    assert errors.count("\n") == 1
-    assert errors.rstrip("\n").isprintable()
+    said = after_first_line(errors)
+    assert said.startswith(f"error: {escaped[2]} is not")
+    assert said.count("\n") == 1
+    assert said.rstrip("\n").isprintable()
 
 
 def test_what_the_terminal_has_no_sign_for_is_escaped(exported: Exported, tmp_path: Path) -> None:
@@ -681,7 +714,7 @@ def test_what_the_terminal_has_no_sign_for_is_escaped(exported: Exported, tmp_pa
     given = [*MODULE, "--artifact", exported.path, file]
     environment = {**os.environ, "PYTHONIOENCODING": "latin-1:strict"}
     done = subprocess.run(given, capture_output=True, env=environment)
-    assert (done.returncode, done.stderr) == (0, b"")
+    assert (done.returncode, after_first_line(done.stderr.decode())) == (0, "")
     assert "gr\u00fc\u00df\\u4e16.jpg:".encode("latin-1") in done.stdout
 
 
@@ -693,7 +726,7 @@ def test_a_full_disk_below_the_output_is_one_clear_line(exported: Exported) -> N
         assert stopped.stderr
         assert stopped.wait() == 1
         said = stopped.stderr.read()
-    assert said == "error: cannot print the answers: No space left on device\n"
+    assert after_first_line(said) == "error: cannot print the answers: No space left on device\n"
 
 
 def test_one_entry_that_cannot_be_looked_at_is_told_and_the_others_answered(
@@ -706,8 +739,9 @@ def test_one_entry_that_cannot_be_looked_at_is_told_and_the_others_answered(
         code, lines, errors = edge("--json", "--watch", tmp_path)
     assert code == 0
     assert [answer["file"] for answer in parsed(lines)] == [str(photo)]
-    assert errors.startswith(f"error: {loop} is not a readable image")
-    assert errors.count("\n") == 1
+    said = after_first_line(errors)
+    assert said.startswith(f"error: {loop} is not a readable image")
+    assert said.count("\n") == 1
 
 
 def test_a_bug_at_one_image_is_told_and_the_others_answered(
@@ -724,8 +758,9 @@ def test_a_bug_at_one_image_is_told_and_the_others_answered(
     code, lines, errors = edge("--json", *exported.files[:2])
     assert code == 1
     assert [answer["file"] for answer in parsed(lines)] == [str(exported.files[1])]
-    assert errors.startswith(f"error: {exported.files[0]}: MemoryError: no\\nmore; a bug, in ")
-    assert errors.count("\n") == 1
+    said = after_first_line(errors)
+    assert said.startswith(f"error: {exported.files[0]}: MemoryError: no\\nmore; a bug, in ")
+    assert said.count("\n") == 1
 
 
 def test_a_device_needs_only_what_the_base_package_installs(exported: Exported) -> None:

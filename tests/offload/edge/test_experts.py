@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from eenn.artifact import store
+from eenn.artifact.deployment import Deployment
 from eenn.artifact.manifest import ArtifactVersion
 from eenn.errors import EennError
 from eenn.exits.decide import decide
@@ -32,6 +33,7 @@ from eenn.offload.protocol.errors import CloudRefused, CloudTimeout
 from eenn.offload.protocol.wire import model_name
 from eenn.statistics.calibration import probabilities
 from tests.artifact.expert_artifact import KINDS, save_with_random_experts
+from tests.offload.device_folder import assert_answers_as_the_whole, files_of
 from tests.offload.exported import Exported
 from tests.offload.patience import PATIENT
 from tests.offload.simulated_clock import SimulatedClock
@@ -293,3 +295,21 @@ def test_an_answer_says_whose_heads_gave_it(
     assert stop.value.code == 0
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert all(line["heads"] in SETS and line["classifier_ms"] > 0 for line in lines)
+
+
+@pytest.mark.parametrize("experts", ["plain", "gaussian_blur", "auto"])
+@pytest.mark.parametrize("rest", ["nobody", "device"])
+def test_a_folder_for_a_device_has_the_heads_that_answer_there(
+    rest: str, experts: str, path: Path, exported: Exported, tmp_path: Path
+) -> None:
+    deployment = Deployment(
+        artifact_id=Graphs.read(path).manifest.id,
+        policy=POLICY,
+        active=(0, 2),
+        experts=HeadChoice.named(experts),
+        rest=rest,
+    )
+    assert_answers_as_the_whole(path, deployment, exported.files[:12], tmp_path)
+    names = {Path(name).stem for name in files_of(tmp_path / "folder")}
+    assert ("classifier" in names) == (experts == "auto")
+    assert ("head_3_gaussian_noise" in names) == (experts == "auto")

@@ -1,0 +1,167 @@
+"""Deployments on the same images: what each does there, and by how much two of them differ."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
+from typing import NamedTuple
+
+import numpy as np
+
+from eenn.artifact.deployment import Deployment
+from eenn.errors import EennError
+from eenn.evaluation.evaluated import Evaluated, Evaluation
+from eenn.evaluation.exit_metrics import exit_quality
+from eenn.evaluation.grid import Case, Decided, by_policy, exits_taken, point
+from eenn.evaluation.rows import ExitQuality, ExitTaken, Point
+from eenn.evaluation.unlabelled import Unlabelled, unlabelled
+from eenn.exits.decide import Decisions, last_exit
+from eenn.exits.policies.base import Floats
+from eenn.exits.settings import ActiveBranches, Baseline, Setting, as_it_is
+from eenn.records.evaluated_artifact import EvaluatedArtifact
+from eenn.statistics.intervals import UNKNOWN, Estimate, means
+
+
+class Subject(NamedTuple):
+    """A deployment under evaluation.
+
+    Args:
+        label: that tells it from others.
+        name: of its network.
+        upstream: the network that it passes images on to, if there is one.
+    """
+
+    label: str
+    deployment: Deployment
+    name: str
+    artifact: EvaluatedArtifact
+    upstream: EvaluatedArtifact | None = None
+
+    def evaluation(self, otherwise: Evaluation) -> Evaluation:
+        """Put what the deployment says in place of an evaluation's settings."""
+        deployment = self.deployment
+        swept = as_it_is(deployment.policy)
+        return replace(
+            otherwise,
+            policies=[swept],
+            p_tars=swept.values or otherwise.p_tars,
+            active=ActiveBranches(active=[branch + 1 for branch in deployment.active]),
+            temperature=deployment.temperature,
+            experts=deployment.experts,
+            upstream=self.upstream,
+            rest=deployment.rest,
+            payload=deployment.payload,
+        )
+
+
+@dataclass(frozen=True)
+class Difference:
+    """By how much the second of two deployments has more than the first, on the same images.
+
+    Args:
+        accuracy: NaN where there are no labels.
+    """
+
+    first: str
+    second: str
+    level: float
+    n: int
+    accuracy: Estimate
+    edge_probability: Estimate
+    macs: Estimate
+    latency_ms: Estimate
+    sent_bytes: Estimate
+
+
+@dataclass(frozen=True)
+class Compared:
+    """The rows of an evaluation of deployments, each with the label of its deployment.
+
+    Args:
+        points: of every deployment, and of the last exit alone, whose label is empty.
+    """
+
+    points: list[tuple[str, Point]]
+    exits: list[tuple[str, ExitTaken]]
+    quality: list[tuple[str, ExitQuality]]
+    unlabelled: list[tuple[str, Unlabelled]]
+    differences: list[Difference]
+
+
+def compare(subjects: Sequence[Subject], otherwise: Evaluation) -> Compared:
+    """Evaluate deployments on the same images at every level, and every pair against each other.
+
+    Args:
+        otherwise: what deployments do not say: images, distortion, link.
+
+    Raises:
+        EennError: they cannot be held against each other, as their images are others.
+    """
+    found = Compared([], [], [], [], [])
+    for level in otherwise.levels:
+        measured: dict[str, Mapping[str, Floats]] = {}
+        samples: dict[str, tuple[str, ...]] = {}
+        alone: dict[tuple[str, ...], Point] = {}
+        for subject in subjects:
+            evaluation = subject.evaluation(otherwise)
+            evaluated = Evaluated(subject.name, subject.artifact, evaluation)
+            records, temperatures = evaluated.answers(evaluated.split, level)
+            case = evaluated.case(evaluated.split, level)
+            decided = by_policy(case, subject.deployment.policy, subject.deployment.active)
+            last = Decided(Setting(None, (), Baseline.LAST_EXIT_ONLY), last_exit(case.outputs))
+            found.points.append((subject.label, point(case, decided)))
+            then = subject.upstream.manifest.id if subject.upstream else ""
+            alone.setdefault((subject.name, str(evaluation.experts), then), point(case, last))
+            found.exits.extend((subject.label, row) for row in exits_taken(case, decided))
+            quality = exit_quality(evaluated.network, case.level, records, temperatures)
+            found.quality.extend((subject.label, row) for row in quality)
+            measured[subject.label] = per_sample(case, decided.decisions)
+            samples[subject.label] = records.sample_ids
+        found.points.extend(("", last) for last in alone.values())
+        _check_same(samples)
+        for first, second in combinations(measured, 2):
+            found.differences.append(
+                difference(first, second, level, measured[first], measured[second])
+            )
+    for subject in subjects:
+        own = unlabelled([(subject.name, subject.artifact)], subject.evaluation(otherwise))
+        found.unlabelled.append((subject.label, own))
+    return found
+
+
+def per_sample(case: Case, decisions: Decisions) -> dict[str, Floats]:
+    """Measure what is compared of every sample, (samples,); no accuracy without labels."""
+    correct = case.correct(decisions)
+    return {
+        **({} if correct is None else {"accuracy": correct.astype(np.float64)}),
+        "edge_probability": decisions.on_edge.astype(np.float64),
+        "macs": case.costs.answer_macs(decisions),
+        "latency_ms": case.costs.latency_ms(decisions),
+        "sent_bytes": case.costs.sent_bytes(decisions),
+    }
+
+
+def difference(
+    first: str,
+    second: str,
+    level: float,
+    of_first: Mapping[str, Floats],
+    of_second: Mapping[str, Floats],
+) -> Difference:
+    """Estimate paired differences, second less first, of the same samples in the same order.
+
+    Their intervals are those of a bootstrap over samples, each with both its values.
+    """
+    paired = {name: of_second[name] - of_first[name] for name in of_first}
+    n = len(next(iter(paired.values())))
+    estimates = {"accuracy": UNKNOWN, **means(paired)}
+    return Difference(first=first, second=second, level=float(level), n=n, **estimates)
+
+
+def _check_same(samples: Mapping[str, tuple[str, ...]]) -> None:
+    (first, ids), *others = samples.items()
+    for label, own in others:
+        if own != ids:
+            raise EennError(
+                f"deployment={label}: its artifact's images are split in another way than those of "
+                f"{first}; give images=PATH of other images, or artifacts of one split"
+            )

@@ -1,0 +1,62 @@
+"""Which graphs of an artifact a device opens for a deployment: all others may stay behind."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+from eenn.artifact.deployment import CONTINUE, Deployment
+from eenn.artifact.manifest import Manifest
+from eenn.errors import EennError
+from eenn.exits.head_sets import CLASSIFIER
+from eenn.exits.rests import CLOUD, DEVICE
+from eenn.offload.edge.experts import asked_for
+from eenn.offload.graphs.index import PRECISIONS, head_name, segments_name
+
+Needed = tuple[tuple[str, str], ...]  # names and precisions
+
+
+def needed_graphs(manifest: Manifest, deployment: Deployment) -> Needed:
+    """List the graphs of the deployment's own artifact.
+
+    Raises:
+        EennError: no such precision; see `Deployment.check` and `asked_for`.
+    """
+    deployment.check(manifest)
+    precision = deployment.precision
+    if precision not in PRECISIONS:
+        raise EennError(f"precision={precision}: allowed are {', '.join(PRECISIONS)}")
+    head_sets = asked_for(manifest, deployment.experts)
+    ends = [0, *(branch + 1 for branch in deployment.active)]
+    needed = [
+        graph
+        for start, stop in pairwise(ends)
+        for graph in _part(manifest, start, stop, head_sets, precision)
+    ]
+    if deployment.experts.asks_classifier:
+        needed.append((CLASSIFIER, "fp32"))
+    if _has_own_rest(deployment):
+        needed += _part(manifest, ends[-1], len(manifest.exits), manifest.head_sets, precision)
+    return tuple(dict.fromkeys(needed))
+
+
+def needed_of_upstream(upstream: Manifest, deployment: Deployment) -> Needed:
+    """List the graphs of an upstream network's artifact; none where it runs elsewhere."""
+    if deployment.upstream is None or deployment.rest != DEVICE:
+        return ()
+    exits = len(upstream.exits)
+    return tuple(_part(upstream, 0, exits, upstream.head_sets, deployment.precision))
+
+
+def _has_own_rest(deployment: Deployment) -> bool:
+    """Whether the device may compute the artifact's own rest: always, or when the cloud fails."""
+    if deployment.rest == DEVICE:
+        return deployment.upstream is None
+    return deployment.rest == CLOUD and deployment.on_failure == CONTINUE
+
+
+def _part(
+    manifest: Manifest, start: int, stop: int, head_sets: Sequence[str], precision: str
+) -> list[tuple[str, str]]:
+    """What a `Part` and its heads are made of; behind the last exit there are no segments."""
+    segments = [(segments_name(manifest, start, stop), precision)] if start < stop else []
+    heads = [(head_name(stop, name), "fp32") for name in head_sets if manifest.experts]
+    return segments + heads

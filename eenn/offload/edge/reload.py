@@ -1,0 +1,132 @@
+"""What SIGHUP does to an edge that serves: the deployment file is taken anew, or not at all.
+
+All that a deployment needs is opened beside what runs, so that a file that is refused costs
+nothing. Every image is answered by one runtime, the one before or the new one.
+"""
+
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from pathlib import Path
+from queue import SimpleQueue
+from threading import Thread
+from types import FrameType
+from typing import Self
+
+from eenn.artifact.deployment import Deployment
+from eenn.errors import EennError
+from eenn.files import JsonObject
+from eenn.offload.edge.runtime import EdgeRuntime
+from eenn.offload.edge.server import EdgeServer
+
+Say = Callable[[str], None]
+# Settles the deployment as its file and the flags are now, says which it is, and opens what it
+# needs; what is opened is closed with the block.
+Opening = Callable[[Say], AbstractContextManager[tuple[Deployment, EdgeRuntime]]]
+
+
+@contextmanager
+def following(
+    file: Path | None, opening: Opening, host: str, port: int, say: Say
+) -> Iterator[EdgeServer]:
+    """Serve by a deployment, and open it anew on SIGHUP; in the main thread.
+
+    Args:
+        file: the deployment file; without one there is nothing to take, and SIGHUP is told so.
+
+    Raises:
+        EennError: see `EdgeServer` and `opening`.
+    """
+    with ExitStack() as held:
+        server, summary = _started(held, opening, host, port, say)
+        with server, _Reloading(server, held, opening if file else None, summary, say):
+            yield server
+
+
+def _started(
+    held: ExitStack, opening: Opening, host: str, port: int, say: Say
+) -> tuple[EdgeServer, str]:
+    """The server, which alone keeps the runtime, and the deployment in words."""
+    deployment, runtime = held.enter_context(opening(say))
+    return EdgeServer(host, port, runtime, _shown(deployment)), _in_words(deployment)
+
+
+class _Reloading:
+    """Takes the deployment anew on SIGHUP, for as long as the block lasts.
+
+    Args:
+        held: what the server's runtime needs; it changes with the runtime.
+        summary: what runs, in words.
+    """
+
+    def __init__(
+        self, server: EdgeServer, held: ExitStack, opening: Opening | None, summary: str, say: Say
+    ) -> None:
+        self._server, self._held, self._opening = server, held, opening
+        self._summary, self._say = summary, say
+        # Its `put` may be interrupted by another `put`, as of the next signal.
+        self._asked: SimpleQueue[bool] = SimpleQueue()
+        # The main thread accepts connections meanwhile, and a signal may end it anywhere.
+        self._thread = Thread(target=self._follow, name="reload", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        self._before = signal.signal(signal.SIGHUP, self._ask)
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        signal.signal(signal.SIGHUP, self._before)
+        self._asked.put(False)
+        self._thread.join()
+
+    def _ask(self, _number: int, _frame: FrameType | None) -> None:
+        self._asked.put(True)
+
+    def _follow(self) -> None:
+        while self._asked.get():
+            if self._opening is None:
+                self._refuse("there is no deployment file to take")
+                continue
+            try:
+                self._take(self._opening)
+            except (EennError, OSError) as error:
+                self._refuse(str(error))
+            except Exception as error:
+                self._refuse(f"{type(error).__name__}: {error}; a bug")
+
+    def _take(self, opening: Opening) -> None:
+        said: list[str] = []
+        with ExitStack() as opened:
+            deployment, runtime = opened.enter_context(opening(said.append))
+            self._server.use(runtime, _shown(deployment))
+            before, now = self._held.pop_all(), opened.pop_all()
+        self._held.push(now)
+        self._summary = _in_words(deployment)
+        before.close()
+        self._say(f"SIGHUP: took {'; '.join(said)}")
+
+    def _refuse(self, reason: str) -> None:
+        self._say(f"SIGHUP: refused: {reason}; goes on with {self._summary}")
+
+
+def _shown(deployment: Deployment) -> JsonObject:
+    """What /health says of a deployment besides what it says of the runtime."""
+    setting = deployment.setting
+    return {
+        "policy": setting.name,
+        setting.knob: setting.value,
+        "fallback": deployment.policy.fallback_to,
+        "temperature": deployment.temperature,
+        "experts": str(deployment.experts),
+        "precision": deployment.precision,
+        "rest": deployment.rest,
+        "payload": deployment.payload,
+        "upstream": None if deployment.upstream is None else deployment.upstream.artifact_id,
+        "deadline_ms": deployment.deadline_ms,
+        "on_failure": deployment.on_failure,
+    }
+
+
+def _in_words(deployment: Deployment) -> str:
+    setting = deployment.setting
+    return f"{setting.policy_text}, branches {setting.branches or 'none'}"

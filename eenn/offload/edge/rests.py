@@ -1,0 +1,88 @@
+"""Opens whoever answers the rest of the network for an edge: the cloud, or this device."""
+
+import argparse
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from eenn.artifact.deployment import CONTINUE, Deployment
+from eenn.artifact.manifest import Manifest
+from eenn.exits.rests import CLOUD, DEVICE
+from eenn.offload.edge.clouds import LocalCloud, Rest
+from eenn.offload.edge.experts import models_of
+from eenn.offload.edge.settled import upstream_path
+from eenn.offload.graphs.index import Graphs
+from eenn.offload.protocol.errors import OffloadError
+from eenn.offload.protocol.wire import IMAGE_MODEL
+
+
+@contextmanager
+def opened_rest(
+    given: argparse.Namespace,
+    manifest: Manifest,
+    deployment: Deployment,
+    say: Callable[[str], None],
+) -> Iterator[Rest]:
+    """Open whoever answers what no branch accepts; a cloud that cannot be asked now is told.
+
+    Args:
+        given: the command line.
+        say: tells the user a line.
+
+    Raises:
+        EennError: an upstream network that is to run here is not there; see `HttpCloud`.
+    """
+    upstream = deployment.upstream
+    temperature = upstream.temperature if upstream else None
+    if deployment.rest == DEVICE:
+        path = manifest.path if upstream is None else upstream_path(given, manifest, upstream)
+        here = LocalCloud(path, deployment.precision, given.threads)
+        if upstream is None:
+            yield Rest(here, on_device=True)
+        else:
+            yield Rest(photographs=here, temperature=temperature, on_device=True)
+    elif deployment.rest == CLOUD and given.cloud is not None:
+        with _cloud(given, manifest, deployment, say) as rest:
+            yield rest
+    else:
+        yield Rest(temperature=temperature)
+
+
+@contextmanager
+def _cloud(
+    given: argparse.Namespace,
+    manifest: Manifest,
+    deployment: Deployment,
+    say: Callable[[str], None],
+) -> Iterator[Rest]:
+    # Imported here: a device that asks no cloud waits for less.
+    from eenn.offload.client.http_cloud import HttpCloud
+
+    upstream, features = deployment.upstream, deployment.features
+    with HttpCloud(
+        given.cloud,
+        Graphs.read(manifest.path).id if upstream is None else upstream.artifact_id,
+        precision=features or "fp32",
+        token=given.token_file.read_text().strip() if given.token_file else None,
+        ca_file=given.ca_file,
+    ) as cloud:
+        try:
+            deadline = time.monotonic() + deployment.deadline_ms / 1e3
+            models = models_of(manifest, deployment.experts) if features else (IMAGE_MODEL,)
+            cloud.check(deadline, models)
+        except OffloadError as error:
+            say(f"warning: {error}; the edge answers meanwhile")
+        yield Rest(
+            features=cloud if features else None,
+            photographs=None if features else cloud,
+            temperature=upstream.temperature if upstream else None,
+            standby=_standby(given, manifest, deployment),
+        )
+
+
+def _standby(
+    given: argparse.Namespace, manifest: Manifest, deployment: Deployment
+) -> LocalCloud | None:
+    if deployment.on_failure != CONTINUE:
+        return None
+    return LocalCloud(manifest.path, deployment.precision, given.threads)

@@ -1,0 +1,141 @@
+"""Settles how `eenn-edge` uses an artifact: a deployment file, defaults without one, and flags."""
+
+import argparse
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from eenn.artifact.deployment import Deployment, Upstream
+from eenn.artifact.manifest import Manifest, check_classes, read_manifest
+from eenn.errors import EennError
+from eenn.exits.policies.base import Policy, Validation
+from eenn.exits.policies.registry import find_policy, make_policy
+from eenn.exits.policies.threshold import DEFAULT
+from eenn.exits.rests import CLOUD, NOBODY
+from eenn.exits.settings import ActiveBranches
+from eenn.offload.edge.arguments import FLAGS, SETTINGS
+from eenn.offload.edge.changes import changed_fields
+
+UPSTREAM = "upstream"  # the folder of an upstream network inside an exported one
+
+
+def deployment_of(given: argparse.Namespace, manifest: Manifest) -> tuple[Deployment, str]:
+    """Settle how to use the artifact: by the deployment file, defaults without one, and flags.
+
+    Returns:
+        The deployment, and a line about what it is and which flags changed it.
+
+    Raises:
+        EennError: the file is not a deployment of this artifact, or a flag does not fit it.
+    """
+    if given.deployment is not None:
+        base, origin = Deployment.load(given.deployment), str(given.deployment)
+    else:
+        every = tuple(range(len(manifest.exits) - 1))
+        policy = _policy(given.policy or DEFAULT, {}, given, manifest)
+        base = Deployment(artifact_id=manifest.id, policy=policy, active=every)
+        origin = "no --deployment, so by default"
+    base.check(manifest)
+    deployment = _overridden(base, given, manifest)
+    deployment.check(manifest)
+    if given.cloud is not None and deployment.rest != CLOUD:
+        raise EennError(
+            f"--cloud with rest={deployment.rest}: nothing is sent; leave --cloud out, or give "
+            f"--rest {CLOUD}"
+        )
+    setting = deployment.setting
+    said = (
+        f"{origin}: {setting.policy_text}, fallback {deployment.policy.fallback_to}, branches "
+        f"{setting.branches or 'none'}, temperature {deployment.temperature}, experts "
+        f"{deployment.experts}, precision {deployment.precision}, {_rest_text(given, deployment)}"
+    )
+    if given.deployment is not None and deployment != base:
+        said += f"; flags in place of the file's {changed_fields(base, deployment, FLAGS)}"
+    return deployment, said
+
+
+def upstream_path(given: argparse.Namespace, manifest: Manifest, upstream: Upstream) -> Path:
+    """Find the artifact of an upstream network that runs on this device.
+
+    Raises:
+        EennError: it is not given, is another one, or has other classes.
+    """
+    path = given.upstream or manifest.path / UPSTREAM
+    if not path.exists():
+        raise EennError(
+            f"the deployment passes images on to artifact {upstream.artifact_id:.12} on this "
+            "device; give --upstream DIR, where that lies"
+        )
+    found = read_manifest(path)
+    if found.id != upstream.artifact_id:
+        raise EennError(
+            f"{path} is artifact {found.id:.12} and the deployment names {upstream.artifact_id:.12}"
+            "; give --upstream DIR, where that lies"
+        )
+    check_classes(manifest, found)
+    return Path(path)
+
+
+def _rest_text(given: argparse.Namespace, deployment: Deployment) -> str:
+    """Say who answers the rest, and from what."""
+    upstream = deployment.upstream
+    network = f" by {upstream}" if upstream else ""
+    if deployment.rest == NOBODY:
+        return f"rest {NOBODY}"
+    if deployment.rest != CLOUD:
+        return f"rest {deployment.rest}{network}"
+    if given.cloud is None:
+        return "no --cloud, so the last active branch answers"
+    return (
+        f"rest {CLOUD}{network}, payload {deployment.payload}, deadline "
+        f"{deployment.deadline_ms:g} ms, on failure {deployment.on_failure}"
+    )
+
+
+def _upstream(base: Deployment, given: argparse.Namespace, manifest: Manifest) -> Upstream | None:
+    """Read the upstream network of a flag; None where that does not change the file's."""
+    if given.upstream is None:
+        return None
+    found = read_manifest(given.upstream)
+    check_classes(manifest, found)
+    if base.upstream and base.upstream.artifact_id == found.id:
+        return None
+    temperature = found.temperatures.chosen(given.temperature or base.temperature)[-1]
+    return Upstream(found.id, temperature)
+
+
+def _overridden(base: Deployment, given: argparse.Namespace, manifest: Manifest) -> Deployment:
+    """Put what flags say in place of single fields."""
+    settings = json.loads(base.policy.to_json())
+    name = settings.pop("name")
+    if given.policy not in (None, name):
+        name, settings = given.policy, {}
+    named = ActiveBranches(active=given.active, first=given.first)
+    upstream = _upstream(base, given, manifest)
+    # With an upstream network the artifact's last exit is one more.
+    branches = len(manifest.exits) - (upstream is None and base.upstream is None)
+    changed = {
+        "policy": _policy(name, settings, given, manifest),
+        "active": named.sets(branches)[0] if named.chosen else None,
+        **{field: getattr(given, field) for field in FLAGS},
+        "upstream": upstream,
+    }
+    return replace(base, **{key: value for key, value in changed.items() if value is not None})
+
+
+def _policy(
+    name: str, settings: Mapping[str, object], given: argparse.Namespace, manifest: Manifest
+) -> Policy:
+    """Build the policy from its settings and the flags, which come first.
+
+    Raises:
+        EennError: a setting that the policy does not have or allow.
+    """
+    flags = {key: value for key in SETTINGS if (value := getattr(given, key)) is not None}
+    if given.thresholds is not None:
+        flags["p_tar"] = given.thresholds
+    knob = find_policy(name).knob
+    defaults = {knob.name: knob.default} if knob is not None else {}
+    validation = Validation(manifest.validation_accuracy)
+    return make_policy(name, {**defaults, **settings, **flags}, validation)

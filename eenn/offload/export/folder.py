@@ -1,0 +1,101 @@
+"""A folder for a device: of an artifact only what one deployment needs. No torch.
+
+FOLDER/manifest.json, deployment.json
+FOLDER/onnx/index.json          of all graphs, as edge and cloud compare artifacts by it
+FOLDER/onnx/NAME.onnx           those that the deployment opens
+FOLDER/upstream/                the same of an upstream network that runs on the device
+"""
+
+from argparse import Namespace
+from dataclasses import dataclass
+from pathlib import Path
+
+from eenn.artifact.deployment import FILE, Deployment
+from eenn.artifact.manifest import Manifest
+from eenn.errors import EennError
+from eenn.exits.rests import DEVICE
+from eenn.files import new_directory, write_file
+from eenn.offload.edge.needed import Needed, needed_graphs, needed_of_upstream
+from eenn.offload.edge.settled import UPSTREAM, upstream_path
+from eenn.offload.graphs.index import FOLDER, INDEX, Graphs
+from eenn.run_directory import MANIFEST
+
+
+@dataclass(frozen=True)
+class ForDevice:
+    """What is to be copied for a deployment.
+
+    Args:
+        needed: graphs of the deployment's artifact.
+        upstream: the artifact of an upstream network that runs on the device, and its graphs.
+    """
+
+    deployment: Deployment
+    needed: Needed
+    upstream: tuple[Graphs, Needed] | None = None
+
+
+def settle(given: Namespace, manifest: Manifest) -> ForDevice:
+    """Read the deployment, before anything is exported or written.
+
+    Args:
+        given: with `deployment` and `to`, and `upstream` or None.
+
+    Raises:
+        EennError: the file is not a deployment of this artifact; an upstream network that is
+            missing, not exported or not needed; there is something at `to`.
+    """
+    if given.to.exists():
+        raise EennError(f"--to {given.to} exists already; choose another directory")
+    deployment = Deployment.load(given.deployment)
+    needed, upstream = needed_graphs(manifest, deployment), deployment.upstream
+    if upstream is None or deployment.rest != DEVICE:
+        if given.upstream is not None:
+            raise EennError(
+                f"--upstream {given.upstream}: the deployment runs no other network on the device; "
+                "leave it out"
+            )
+        return ForDevice(deployment, needed)
+    graphs = Graphs.read(upstream_path(given, manifest, upstream))
+    return ForDevice(deployment, needed, (graphs, needed_of_upstream(graphs.manifest, deployment)))
+
+
+def write_folder(graphs: Graphs, content: ForDevice, folder: Path) -> str:
+    """Write the folder, whole or not at all.
+
+    Returns:
+        A line about its size, beside that of what it was copied from.
+
+    Raises:
+        EennError: the folder exists; see `Graphs.content`.
+    """
+    sources = [(graphs, content.needed, "."), *_upstream(content)]
+    whole = sum(_size(own.manifest.path) for own, _, _ in sources)
+    with new_directory(folder) as new:
+        content.deployment.save(new / FILE)
+        for own, needed, place in sources:
+            _copy(own, needed, new / place)
+    count = sum(len(needed) for _, needed, _ in sources)
+    return (
+        f"{folder}: {_size(folder) / 1e6:.1f} MB, of {whole / 1e6:.1f} MB in all; graphs: {count} "
+        f"of {sum(len(own.rows) for own, _, _ in sources)}"
+    )
+
+
+def _upstream(content: ForDevice) -> list[tuple[Graphs, Needed, str]]:
+    return [] if content.upstream is None else [(*content.upstream, UPSTREAM)]
+
+
+def _copy(graphs: Graphs, needed: Needed, directory: Path) -> None:
+    """Copy the manifest, the index and some graphs, verified."""
+    (directory / FOLDER).mkdir(parents=True)
+    path = graphs.manifest.path
+    for name in (MANIFEST, f"{FOLDER}/{INDEX}"):
+        write_file(directory / name, (path / name).read_bytes())
+    for name, precision in needed:
+        file = graphs.row(name, precision).file
+        write_file(directory / FOLDER / file, graphs.content(name, precision))
+
+
+def _size(directory: Path) -> int:
+    return sum(file.stat().st_size for file in directory.rglob("*") if file.is_file())

@@ -1,0 +1,143 @@
+"""Artifacts opened on the images that an evaluation names: their own split, or any folder."""
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from eenn.artifact.manifest import Manifest, read_manifest
+from eenn.data.datasets import ImageSource, caltech256, caltech256_folder
+from eenn.data.new_images import Folder, NewImages
+from eenn.data.splits import SPLIT_NAMES, Split
+from eenn.errors import EennError
+from eenn.records.evaluated_artifact import (
+    FIT_FOLDER,
+    EvaluatedArtifact,
+    ImagesNotFound,
+    images_of,
+    open_artifact,
+)
+from eenn.records.records import FOLDER
+from eenn.run_directory import CONFIG, find_artifact
+
+log = logging.getLogger(__name__)
+# The title of images that no training is known to have named.
+NEW = "new images"
+
+
+def open_artifacts(
+    paths: Sequence[str], images: str | None = None, fit_images: str | None = None
+) -> list[EvaluatedArtifact]:
+    """Open artifacts on their own images, or on folders of any.
+
+    A folder that holds the images of an artifact's split, by name and content, stands for where its
+    training found them. Any other is in the artifact's `folders`, all of it. So it is for all
+    artifacts if it is for one, so that all are compared on the same images.
+
+    Args:
+        images: a folder to evaluate.
+        fit_images: a folder to fit to.
+
+    Raises:
+        EennError: no artifact, or no images that it can be asked about.
+    """
+    if images is None and fit_images is None:
+        return [open_artifact(path) for path in paths]
+    folders = {
+        name: Folder(given, setting)
+        for name, given, setting in (
+            (FOLDER, images, "images"),
+            (FIT_FOLDER, fit_images, "fit.images"),
+        )
+        if given is not None
+    }
+    opened = [_Opened.of(path, folders) for path in paths]
+    new = {name for one in opened for name in folders.keys() - one.own}
+    return [one.artifact(new) for one in opened]
+
+
+@dataclass(frozen=True)
+class _Opened:
+    """An artifact and the folders that were named for it.
+
+    Args:
+        trained: the artifact on the images of its training, if it is known where they are.
+        own: names of the folders that hold the images of its split.
+    """
+
+    manifest: Manifest
+    trained: EvaluatedArtifact
+    seen: Mapping[str, NewImages]
+    own: frozenset[str]
+
+    @classmethod
+    def of(cls, path: str, folders: Mapping[str, Folder]) -> "_Opened":
+        manifest = read_manifest(find_artifact(path))
+        trained = EvaluatedArtifact(manifest, *_images_of(manifest))
+        seen = {name: folder.seen_by(manifest.classes) for name, folder in folders.items()}
+        contents = _contents(trained)
+        own = frozenset(n for n, found in seen.items() if _holds(found, trained.split, contents))
+        return cls(manifest, trained, seen, own)
+
+    def artifact(self, new: set[str]) -> EvaluatedArtifact:
+        """Open the artifact where these folders are to be taken as they are."""
+        folders = {name: self.seen[name] for name in new}
+        if self.own:
+            found = self.seen[min(self.own)]
+            return EvaluatedArtifact(self.manifest, str(found.root), lambda: found, folders)
+        title, opener = _images_of(self.manifest)
+        return EvaluatedArtifact(self.manifest, title, opener, folders)
+
+
+def overlap(artifact: EvaluatedArtifact, folder: NewImages) -> dict[str, int]:
+    """Count the images of a folder that are in each part of an artifact's split, by content.
+
+    Raises:
+        ImagesNotFound: it is not known what the images of the split were.
+    """
+    contents = artifact.contents
+    parts = {
+        part: {contents[sample_id] for sample_id in getattr(artifact.split, part)}
+        for part in SPLIT_NAMES
+    }
+    return {
+        part: sum(content in known for content in folder.content_hashes)
+        for part, known in parts.items()
+    }
+
+
+def _images_of(manifest: Manifest) -> tuple[str, Callable[[], ImageSource]]:
+    """Find where an artifact's training found its images; what opens them fails if nobody knows."""
+    trained = manifest.path.parent / CONFIG
+
+    if not trained.exists():
+        lies = f"{manifest.path} lies outside its training run"
+        return NEW, partial(_refuse, f"{lies}, so where its images are is not known")
+    try:
+        title, opener = images_of(trained)
+    except EennError as error:
+        return NEW, partial(_refuse, str(error))
+    if opener.func is caltech256 and not caltech256_folder(opener.keywords["root"]).is_dir():
+        # Nobody who evaluates other images wants to wait for these.
+        return title, partial(_refuse, "Caltech-256 was not downloaded here")
+    return title, opener
+
+
+def _refuse(said: str) -> ImageSource:
+    raise ImagesNotFound(said)
+
+
+def _contents(trained: EvaluatedArtifact) -> Mapping[str, str] | None:
+    try:
+        return trained.contents
+    except ImagesNotFound as error:
+        log.info("the training's images: %s", error)
+        return None
+
+
+def _holds(found: NewImages, split: Split, contents: Mapping[str, str] | None) -> bool:
+    """Whether a folder holds all images of a split: by content, or by name if that is not known."""
+    there = dict(zip(found.sample_ids, found.content_hashes, strict=True))
+    if contents is None:
+        return all(one in there for part in SPLIT_NAMES for one in getattr(split, part))
+    return all(there.get(one) == content for one, content in contents.items())
