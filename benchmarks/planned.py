@@ -32,7 +32,7 @@ from eenn.offload.bench.benchmark import Offloading, Server, asked_cloud
 from eenn.offload.bench.contenders import ByEdge, Outcome
 from eenn.offload.bench.deployments import deployment_of
 from eenn.offload.bench.measuring import Meter, times_of
-from eenn.offload.bench.ways import Behind, every_way
+from eenn.offload.bench.ways import Behind, policy_ways
 from eenn.offload.client.http_cloud import HttpCloud
 from eenn.offload.graphs.index import Graphs
 from eenn.offload.protocol.codecs import PAYLOADS as FEATURES
@@ -90,10 +90,9 @@ def way_of(plan: Plan, plans: Plans, bench: Bench) -> ByEdge:
     if plan.onward.upstream and bench.upstream is not None:
         behind = Behind(bench.upstream[1], bench.upstream[0])
     validation = validation_of(bench.networks, deployed)
-    for way in every_way(bench.networks.artifact.manifest, behind, deployed, validation):
-        if way.setting.baseline is None and isinstance(way, ByEdge):
-            return way
-    raise AssertionError("a deployment is a way of its own")
+    (way,) = policy_ways(bench.networks.artifact.manifest, behind, deployed, validation)
+    assert isinstance(way, ByEdge)
+    return way
 
 
 def answered(ways: dict[str, ByEdge], photos: Sequence[Photo]) -> dict[str, list[Outcome]]:
