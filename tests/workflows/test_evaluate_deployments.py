@@ -136,6 +136,32 @@ def test_each_deployment_keeps_its_own_settings(compared: Path) -> None:
     assert "Differences" in page
 
 
+def test_networks_of_other_splits_are_compared_on_other_images_alone(
+    place: Path, images: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    other = make_run(tmp_path / "other", images, branches=2, seed=1)
+    policy = make_policy("confidence", {"p_tar": 0.7})
+    own = read_manifest(other / "artifact").id
+    Deployment(artifact_id=own, policy=policy, active=(0,)).save(tmp_path / "c.json")
+    files = f"deployment=[a.json,{tmp_path / 'c.json'}]"
+    given = (files, f"artifact=[latest,{other}]", "logger=csv")
+    with pytest.raises(SystemExit):
+        run_in(place, *given)
+    assert "split in another way" in capfd.readouterr().err
+    loose = tmp_path / "loose"
+    loose.mkdir()
+    for number, file in enumerate(sorted((images / "ant").iterdir())[:20]):
+        (loose / f"{number}.jpg").write_bytes(file.read_bytes())
+    directory = run_in(place, *given, f"images={loose}")
+    (row,) = rows(directory, "differences")
+    assert row["n"] == "20"
+    assert row["accuracy"] == "nan"
+    assert np.isfinite(float(row["edge_probability"]))
+    printed = capfd.readouterr().out
+    assert "accuracy" not in printed
+    assert "are images that the network was trained on" in printed
+
+
 @pytest.mark.parametrize(
     ("given", "said"),
     [

@@ -5,6 +5,7 @@ import json
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,11 @@ import numpy as np
 import pytest
 
 import offload_bench
+from eenn.artifact.deployment import Deployment
+from eenn.artifact.manifest import read_manifest
 from eenn.cli import one_line_errors
+from eenn.exits.policies.registry import make_policy
+from eenn.exits.rests import CLOUD, PHOTOGRAPH
 from eenn.exits.settings import Baseline
 from eenn.offload.bench.contenders import ByEdge, Outcome
 from eenn.offload.cloud.command import running
@@ -77,6 +82,8 @@ def done(place: Path) -> Path:
         "payload=fp32",
         "p_tar=[0.4,0.7]",
         "conventional=outputs/train/plain/1",
+        "upstream=outputs/train/plain/1",
+        "plan.min_accuracy=0.0001",  # every rest and payload has a plan
         "logger=wandb",
     )
 
@@ -182,6 +189,8 @@ def test_the_report_and_the_plan_are_there(done: Path, summary: dict[str, Any]) 
         "Time to the answer",
         "Slower edges",
         "Best plan",
+        "Best plan of each kind",
+        "Photographs or features",
         "git commit",
     ):
         assert heading in page
@@ -191,6 +200,58 @@ def test_the_report_and_the_plan_are_there(done: Path, summary: dict[str, Any]) 
     assert summary["best_plan"]["latency_ms"] > 0
     assert summary["measured_link"].keys() == {"bandwidth_mbps", "rtt_ms"}
     assert list((done / "wandb").glob("offline-run-*"))
+
+
+def test_the_best_plans_are_deployments_that_promise_what_was_planned(
+    place: Path, done: Path, summary: dict[str, Any]
+) -> None:
+    manifest = read_manifest(place / "outputs" / "train" / "noise" / "1" / "artifact")
+    kinds = [f"cloud-{payload}" for payload in ("fp32", "fp16", "uint8", PHOTOGRAPH)]
+    kinds += ["device", "nobody", "cloud-photograph-upstream", "device-upstream"]
+    assert {path.stem for path in (done / "plans").iterdir()} == set(kinds)
+    best = Deployment.load(done / "deployment.json")
+    assert best.promise is not None
+    assert best.promise.means["latency_ms"][0] == pytest.approx(summary["best_plan"]["latency_ms"])
+    assert best.promise.means["accuracy"][0] == pytest.approx(summary["best_plan"]["accuracy"])
+    for path in (done / "plans").iterdir():
+        deployment = Deployment.load(path)
+        deployment.check(manifest)
+        assert path.stem.startswith(deployment.rest)
+        assert (deployment.upstream is not None) is path.stem.endswith("-upstream")
+        assert deployment.rest != CLOUD or deployment.payload in path.stem
+        promise = deployment.promise
+        assert promise is not None
+        assert best.promise.means["latency_ms"][0] <= promise.means["latency_ms"][0]
+        assert summary["plans"][f"plans/{path.name}"]["n"] == promise.n
+        for value, low, high in promise.means.values():
+            assert low <= value + 1e-9
+            assert value <= high + 1e-9
+        sends = deployment.rest == CLOUD and promise.means["edge_probability"][0] < 1
+        assert (promise.means["sent_bytes"][0] > 0) is sends
+
+
+def test_a_cascade_is_measured_as_its_deployment_says(
+    place: Path, done: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The last exit decides on the device, and another network answers from the photograph."""
+    planned = Deployment.load(done / "plans" / "cloud-photograph-upstream.json")
+    policy = make_policy("confidence", {"p_tar": 0.8, "strict": 2.0})
+    cascade = replace(planned, policy=policy, active=(1, BRANCHES), deadline_ms=60_000)
+    file = tmp_path / "cascade.json"
+    cascade.save(file)
+    given = (f"deployment={file}", "artifact=outputs/train/noise/1", "logger=csv", "link=lan")
+    assert "give upstream=DIR with that artifact" in error_of(place, capsys, *given)
+    directory = run_in(place, *given, "upstream=outputs/train/plain/1")
+    points = json.loads((directory / "summary.json").read_text())["points"]
+    (point,) = (row for row in points if row["policy"] == policy.label)
+    assert (point["active"], point["p_tar"], point["differing"]) == ("2 4", 0.8, 0)
+    assert 0 < point["edge_probability"] < 1
+    with (directory / "requests.csv").open() as stream:
+        own = of(list(csv.DictReader(stream)), policy.label)
+    assert {row["exit"] for row in own} <= {"2", "4", "5"}
+    # The files are sent as they are.
+    sent = [int(row["sent_bytes"]) for row in own if row["on_edge"] == "False"]
+    assert len(set(sent)) > 1
 
 
 def test_a_live_cloud_is_asked_with_its_token(place: Path, tmp_path: Path) -> None:
@@ -279,7 +340,12 @@ def test_an_interrupted_run_goes_on_without_measuring_anything_twice(
 @pytest.mark.parametrize(
     ("overrides", "says"),
     [
-        (["payload=fp8"], "payload=fp8: allowed are fp32, fp16, uint8"),
+        (["payload=fp8"], "payload=fp8: allowed are fp32, fp16, uint8, photograph"),
+        (["upstream=latest", "artifact=latest"], "it is the artifact itself"),
+        (
+            ["payload=photograph", "upload=crop", "distortion.level=1"],
+            "the file is pristine; allowed are features",
+        ),
         (["upload=png"], "upload=png: allowed are file, crop"),
         (["distortion.level=1"], "upload=crop"),
         (["edge.slowdown=0.5"], "edge.slowdown=0.5: allowed is 1 or more"),

@@ -1,0 +1,216 @@
+"""Whether the planner's choice is the fastest, on every link and on slower and slower edges.
+
+    python -m benchmarks.planned --artifact DIR --images DIR
+
+For each link of conf/link and each slowdown of the edge the parts are measured, a plan is chosen
+under an accuracy limit (one point below the last exit's on validation), and it runs live beside the
+best plan of every other kind that keeps the limit, beside cloud only and the whole network on the
+device. The ways take turns on the same photographs of the validation split, after a warm-up. Of
+every way the median at each exit counts, weighted by how many of all validation images stop there,
+so that neither a late sample nor the luck of few photographs decides; an exit that none of the
+photographs stopped at counts as predicted. Writes results/planned.json.
+"""
+
+import argparse
+import statistics
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import yaml
+
+from eenn.data.datasets import Photo
+from eenn.data.distortions import Distortion
+from eenn.exits.head_sets import PLAIN_HEADS
+from eenn.exits.policies.threshold import CURVE, DEFAULT
+from eenn.exits.settings import ActiveBranches, Swept
+from eenn.files import Json, JsonObject, write_json
+from eenn.offload.bench.benchmark import Offloading, Server, asked_cloud
+from eenn.offload.bench.contenders import ByEdge, Outcome
+from eenn.offload.bench.deployments import deployment_of
+from eenn.offload.bench.measuring import Meter, times_of
+from eenn.offload.bench.ways import Behind, policy_ways
+from eenn.offload.client.http_cloud import HttpCloud
+from eenn.offload.graphs.index import Graphs
+from eenn.offload.protocol.codecs import PAYLOADS as FEATURES
+from eenn.planning.costs import Link
+from eenn.planning.exhaustive import WITHOUT_BRANCHES, Plan, decided
+from eenn.planning.times import WHOLE_PHOTOGRAPH, Onward
+from eenn.provenance import processor, provenance
+from eenn.workflows.jobs import deployed_offloading, exported
+from eenn.workflows.offload_plans import Networks, Plans, planned, validation_of
+
+SLOWDOWNS = (1.0, 5.0, 10.0, 30.0)
+LIMIT, BLOCK, WARM_UP, PROBED = 40, 10, 2, 16  # photographs
+AT_MOST = 1.1
+LINKS = Path("conf/link")
+RESULT = Path("results/planned.json")
+PRISTINE = Distortion("gaussian_blur", 0)
+
+
+@dataclass(frozen=True)
+class Bench:
+    """The networks, and the clients of a cloud that has them behind one link."""
+
+    networks: Networks
+    photos: Sequence[Photo]
+    clouds: dict[str, HttpCloud]
+    upstream: tuple[Path, HttpCloud] | None
+
+
+def offloading_on(link: Link, slowdown: float) -> Offloading:
+    """Set out what is planned for."""
+    return Offloading(
+        split="val", limit=LIMIT, policies=[Swept(DEFAULT, {}, CURVE)], p_tars=[],
+        active=ActiveBranches(), distortion="gaussian_blur", levels=[0.0], link=link,
+        payload="uint8", compress=False, upload="file", experts=PLAIN_HEADS,
+        temperature="per_exit", precision="fp32", slowdown=slowdown, deadline_ms=None,
+        min_accuracy=None, plan_deadline_ms=None,
+    )  # fmt: skip
+
+
+def competitors(plans: Plans) -> dict[str, Plan]:
+    """Name the plans that run live: of every kind the best, cloud only, the whole network."""
+    found = {str(plan.onward): plan for plan in plans.others}
+    for name, onward in (("cloud only", WHOLE_PHOTOGRAPH), ("whole network", Onward("device"))):
+        (alone,) = (p for p in plans.every if not p.setting.active and p.onward == onward)
+        if alone not in found.values():
+            found[name] = alone
+    return found
+
+
+def way_of(plan: Plan, plans: Plans, bench: Bench) -> ByEdge:
+    """Set up a plan as its deployment says."""
+    deployment = replace(deployment_of(plan, plans.made), deadline_ms=60_000.0)
+    deployed = deployed_offloading(plans.made.offloading, deployment)
+    behind = Behind(bench.clouds.get(deployment.payload, bench.clouds[FEATURES[0]]))
+    if plan.onward.upstream and bench.upstream is not None:
+        behind = Behind(bench.upstream[1], bench.upstream[0])
+    validation = validation_of(bench.networks, deployed)
+    (way,) = policy_ways(bench.networks.artifact.manifest, behind, deployed, validation)
+    assert isinstance(way, ByEdge)
+    return way
+
+
+def answered(ways: dict[str, ByEdge], photos: Sequence[Photo]) -> dict[str, list[Outcome]]:
+    """Answer every photograph in every way, the ways taking turns."""
+    found: dict[str, list[Outcome]] = defaultdict(list)
+    for start in range(0, len(photos), BLOCK):
+        for name, way in ways.items():
+            for photo in photos[:WARM_UP]:
+                way.answer(photo, PRISTINE)
+            for photo in photos[start : start + BLOCK]:
+                found[name].append(way.answer(photo, PRISTINE))
+    return found
+
+
+def live_ms(plan: Plan, plans: Plans, outcomes: Sequence[Outcome]) -> float:
+    """Weight the medians at every exit by how many of the validation images stop there."""
+    made, policy = plans.made, plan.setting.policy or WITHOUT_BRANCHES
+    outputs = made.cascade if plan.onward.upstream and made.cascade else made.outputs
+    decisions = decided(outputs, policy, plan.setting.active, plan.onward)
+    predicted_ms = made.times.answer_ms(decisions, plan.onward)
+    total = 0.0
+    for exit in np.unique(decisions.taken).tolist():
+        here = decisions.taken == exit
+        took = [o.latency_ms for o in outcomes if o.exit - 1 == exit and not o.failure]
+        ms = statistics.median(took) if took else float(predicted_ms[here].mean())
+        total += float(here.mean()) * ms
+    return total
+
+
+def cell(bench: Bench, link: Link, slowdown: float) -> JsonObject:
+    """Plan for one link and edge, and run what was chosen beside everything else."""
+    offloading = offloading_on(link, slowdown)
+    meter = Meter(
+        Graphs.read(bench.networks.artifact.manifest.path), bench.clouds, offloading.precision,
+        offloading.experts, slowdown, bench.upstream, lambda: None,
+    )  # fmt: skip
+    step = len(bench.photos) / PROBED
+    probed = [bench.photos[int(step * at)] for at in range(PROBED)]
+    plans = planned(bench.networks, offloading, times_of(meter.passages(probed), slowdown))
+    assert isinstance(plans.best, Plan)
+    named = competitors(plans)
+    ways = {name: way_of(plan, plans, bench) for name, plan in named.items()}
+    outcomes = answered(ways, bench.photos)
+    rows: dict[str, Json] = {}
+    measured = {}
+    for name, plan in named.items():
+        measured[name] = live_ms(plan, plans, outcomes[name])
+        rows[name] = {
+            "active": plan.setting.branches,
+            "policy": plan.setting.policy_text,
+            "predicted_ms": plan.latency_ms,
+            "measured_ms": measured[name],
+            "accuracy": plan.accuracy,
+            "edge_probability": plan.edge_probability,
+            "sent_bytes": plan.sent_bytes,
+            "failed": sum(bool(outcome.failure) for outcome in outcomes[name]),
+        }
+    chosen = next(name for name, plan in named.items() if plan == plans.best)
+    # All of them keep the limit: cloud only and the whole network answer as the last exit does.
+    fastest = min(measured, key=measured.__getitem__)
+    return {
+        "slowdown": slowdown,
+        "chosen": chosen,
+        "fastest": fastest,
+        "ratio": measured[chosen] / measured[fastest],
+        "ways": rows,
+        "measured_link": asdict(plans.made.times.link),
+    }
+
+
+def cells(networks: Networks, slowdowns: Sequence[float]) -> Iterator[JsonObject]:
+    """Go through every link and every slowdown."""
+    photos = list(networks.artifact.photos("val", LIMIT))
+    paths = [str(network.manifest.path) for network in networks.every]
+    server = Server(None, None, None, 1.0)
+    for file in sorted(LINKS.glob("*.yaml")):
+        link = Link(**yaml.safe_load(file.read_text()))
+        with ExitStack() as stack:
+            url = stack.enter_context(asked_cloud(server, list(dict.fromkeys(paths)), link))
+            own, upstream = Graphs.read(networks.artifact.manifest.path), None
+            clouds = {
+                str(payload): stack.enter_context(HttpCloud(url, own.id, precision=payload))
+                for payload in FEATURES
+            }
+            if networks.upstream is not None:
+                there = Graphs.read(networks.upstream.manifest.path)
+                upstream = there.manifest.path, stack.enter_context(HttpCloud(url, there.id))
+            bench = Bench(networks, photos, clouds, upstream)
+            for slowdown in slowdowns:
+                found = {"link": file.stem, **asdict(link), **cell(bench, link, slowdown)}
+                print(
+                    f"{file.stem}, edge slower by {slowdown:g}: chose {found['chosen']}, fastest "
+                    f"{found['fastest']}, ratio {found['ratio']:.3f}",
+                    flush=True,
+                )
+                yield found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="the planner's choice against all others, live")
+    parser.add_argument("--artifact", required=True, help="directory of an artifact, or latest")
+    parser.add_argument("--upstream", help="directory of another network with the same classes")
+    parser.add_argument("--images", help="folder of class folders that it was trained on")
+    given = parser.parse_args()
+    artifact = exported(given.artifact, given.images)
+    upstream = exported(given.upstream, given.images) if given.upstream else None
+    rows = list(cells(Networks(artifact, None, upstream), SLOWDOWNS))
+    within = sum(float(str(row["ratio"])) <= AT_MOST for row in rows)
+    result: JsonObject = {
+        "cells": rows,
+        "at_most": AT_MOST,
+        "within": within,
+        "photographs": LIMIT,
+        **provenance(artifact.split.seed, artifact.title, f"{processor()}, 1 thread"),
+    }
+    write_json(RESULT, result)
+    print(f"{within} of {len(rows)} within {AT_MOST}\nwrote {RESULT}")
+
+
+if __name__ == "__main__":
+    main()
