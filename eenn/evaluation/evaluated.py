@@ -299,9 +299,11 @@ def _split_of(artifact: EvaluatedArtifact, evaluation: Evaluation) -> str:
 def _spent(artifact: EvaluatedArtifact, evaluation: Evaluation) -> CostModel:
     """Model what answers cost, with the rest where and from what the evaluation has it."""
     spent = costs(artifact, evaluation.link, evaluation.experts)
-    upstream, photographs = evaluation.upstream, evaluation.payload == PHOTOGRAPH
-    if upstream is None and not photographs:
-        share = BYTES_OF[evaluation.payload] / BYTES_OF["fp32"]
+    upstream, payload = evaluation.upstream, evaluation.payload
+    if evaluation.rest != CLOUD:
+        payload = "fp32"  # nothing is sent
+    if upstream is None and payload != PHOTOGRAPH:
+        share = BYTES_OF[payload] / BYTES_OF["fp32"]
         features = (share * size for size in spent.payload_bytes[1:])
         return replace(spent, payload_bytes=(spent.payload_bytes[0], *features))
     theirs = costs(upstream, evaluation.link, PLAIN_HEADS) if upstream else None

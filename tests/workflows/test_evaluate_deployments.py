@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -120,6 +121,55 @@ def test_two_deployments_differ_by_what_their_images_differ(
     points = {one["deployment"]: one for one in rows(compared, "points")}
     latency = float(points["b.json"]["latency_ms"]) - float(points["a.json"]["latency_ms"])
     assert float(row["latency_ms"]) == pytest.approx(latency, rel=1e-3, abs=1e-4)
+
+
+def test_who_answers_the_rest_and_from_what_decides_what_it_costs(
+    place: Path, images: Path, manifest: Manifest, by_hand: dict[str, list[Answered]]
+) -> None:
+    first = Deployment.load(place / "a.json")
+    ways = [("cloud", own) for own in ("fp32", "fp16", "uint8", "photograph")]
+    ways += [("device", "photograph"), ("nobody", "fp32")]
+    names = [f"{rest}-{payload}.json" for rest, payload in ways]
+    for name, (rest, payload) in zip(names, ways, strict=True):
+        replace(first, rest=rest, payload=payload).save(place / name)
+    directory = run_in(place, f"deployment=[{','.join(names)}]", "logger=csv")
+    points = {one["deployment"]: one for one in rows(directory, "points")}
+    found = by_hand["a.json"]
+    n, left = len(found), [one for one in found if one.exit == 3]
+    assert 0 < len(left) < n
+
+    def mean(name: str, of: str) -> float:
+        return float(points[name][of])
+
+    features = sum(one.sent for one in found) / n
+    files = [(images / one).stat().st_size for one in Split.load(manifest.split_file).val]
+    sent = {
+        "cloud-fp32.json": features,
+        "cloud-fp16.json": features / 2,
+        "cloud-uint8.json": features / 4,
+        "cloud-photograph.json": float(np.mean(files)) * len(left) / n,
+        "device-photograph.json": 0,
+        "nobody-fp32.json": 0,
+    }
+    for name, expected in sent.items():
+        assert mean(name, "sent_bytes") == pytest.approx(expected, rel=1e-4), name
+    for name in names:
+        here = name.startswith(("device", "nobody"))
+        assert mean(name, "edge_probability") == pytest.approx(1 if here else 1 - len(left) / n)
+    macs = sum(one.macs for one in found) / n
+    # From the photograph on, the cloud computes the whole network once more.
+    exits = manifest.exits
+    before = exits[1].macs
+    again = macs + before * len(left) / n
+    assert mean("cloud-photograph.json", "macs") == pytest.approx(again, rel=1e-4)
+    for name in ("cloud-fp32.json", "device-photograph.json"):
+        assert mean(name, "macs") == pytest.approx(macs, rel=1e-4)
+    assert mean("device-photograph.json", "edge_macs") == pytest.approx(macs, rel=1e-4)
+    rest = exits[3].macs - before + exits[3].head_macs
+    alone = macs - rest * len(left) / n
+    assert mean("nobody-fp32.json", "macs") == pytest.approx(alone, rel=1e-4)
+    for name in names[:4]:
+        assert mean(name, "edge_macs") == pytest.approx(alone, rel=1e-4)
 
 
 def test_each_deployment_keeps_its_own_settings(compared: Path) -> None:

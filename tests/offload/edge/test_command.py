@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from eenn.exits.decide import on_device
 from eenn.exits.policies.registry import make_policy
 from eenn.offload.cloud.command import running
 from eenn.offload.edge import command
@@ -208,6 +209,20 @@ def test_when_the_cloud_is_gone_the_edge_answers_all_and_says_why(
     assert {answer["failure"] for answer in answers} <= {"", "refused", "breaker"}
     _, lines, _ = edge("--cloud", url, *exported.files)
     assert [", degraded: " in line for line in lines] == offloaded.tolist()
+
+
+def test_when_the_cloud_is_gone_a_device_may_compute_the_rest(
+    exported: Exported, edge: Any
+) -> None:
+    url = f"http://127.0.0.1:{free_port()}"
+    given = ("--json", "--cloud", url, *NO_HURRY, "--on-failure", "continue")
+    code, lines, errors = edge(*given, *exported.files)
+    assert code == 0
+    assert "on failure continue\n" in errors
+    expected = decided(exported, (0, 1, 2), cloud=True)
+    answers = parsed(lines)
+    assert_decided(answers, on_device(expected))
+    assert [answer["degraded"] for answer in answers] == (~expected.on_edge).tolist()
 
 
 def test_with_no_branch_and_no_cloud_each_image_is_an_error_and_not_the_end(
