@@ -278,3 +278,22 @@ def test_what_a_rest_takes_is_the_median_of_the_newest(
         here.infer(exported.images[:2], 0, None)
     # Of the newest five, each for two images.
     assert here.expected_s(0) == 3.0
+
+
+def test_a_photograph_that_is_only_passed_on_is_not_read_by_the_device(exported: Exported) -> None:
+    class Whole:
+        """Whoever takes any file."""
+
+        def infer_files(self, files: Sequence[bytes], deadline: float | None) -> Floats:
+            assert files == [b"not an image"]
+            return np.eye(5, dtype=np.float32)[[3]]
+
+    def answered(active: Sequence[int], file: Path) -> Result:
+        runtime = EdgeRuntime(exported.path, POLICY, active, Rest(photographs=Whole()))
+        return runtime.classify_file(file)
+
+    file = exported.path.parent / "not_an_image.jpg"
+    file.write_bytes(b"not an image")
+    assert answered((), file).label == 3
+    with pytest.raises(EennError):
+        answered((0,), file)
