@@ -7,10 +7,10 @@ Result files are the `metrics.json` and `summary.json` of runs, and what the ben
 import re
 from collections.abc import Callable
 
-from benchmarks.readme import evaluation, hardening, offloading, training
+from benchmarks.readme import deployments, evaluation, hardening, offloading, training
 
 # The pages that hold such blocks.
-PAGES = ("README.md", "docs/security.md")
+PAGES = ("README.md", "docs/deployments.md", "docs/security.md")
 BLOCKS: dict[str, Callable[[], str]] = {
     f.__name__: f
     for f in (
@@ -35,6 +35,11 @@ BLOCKS: dict[str, Callable[[], str]] = {
         offloading.edge_speed,
         offloading.wire,
         offloading.serving,
+        deployments.strict,
+        deployments.cascade,
+        deployments.deployments,
+        deployments.payloads,
+        deployments.planned,
         hardening.attacks,
         hardening.fuzz,
     )

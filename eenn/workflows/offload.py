@@ -35,7 +35,13 @@ from eenn.planning.costs import Link
 from eenn.planning.exhaustive import Plan
 from eenn.records.evaluated_artifact import EvaluatedArtifact
 from eenn.reports.curves import way_name
-from eenn.reports.offload import Offloaded, offload_report, point_rows, request_cells
+from eenn.reports.offload import (
+    Offloaded,
+    offload_report,
+    payload_rows,
+    point_rows,
+    request_cells,
+)
 from eenn.reports.tables import flat, headline_numbers, table, write_csv
 from eenn.run_directory import MEASURED, SUMMARY
 from eenn.workflows.conclusion import Conclusion, conclude
@@ -91,6 +97,7 @@ def run_offloading(
         "best_plan": plans.best if isinstance(plans.best, str) else flat(plans.best),
         "plans": {name: asdict(own.promise) for name, own in files.items() if own.promise},
         "parts": [flat(part) for part in times.parts()],
+        "payloads": payload_rows(times),
         "measured_link": asdict(times.link),
         **facts,
     }

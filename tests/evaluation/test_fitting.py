@@ -17,7 +17,7 @@ from eenn.exits.policies.base import Policy
 from eenn.exits.policies.registry import POLICIES
 from eenn.exits.policies.threshold import CANDIDATES, Confidence
 from eenn.statistics.risk_control import Infeasible
-from tests.evaluation.test_grid import VALIDATION, case
+from tests.evaluation.cases import VALIDATION, case
 
 CLOPPER_PEARSON = {"method": "clopper_pearson"}
 

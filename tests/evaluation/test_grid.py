@@ -10,46 +10,18 @@ from sklearn.metrics import roc_auc_score
 from eenn.evaluation.exit_metrics import exit_quality
 from eenn.evaluation.grid import (
     Case,
-    Service,
     by_baselines,
     by_policies,
-    exit_outputs,
     exits_taken,
     point,
     tradeoff,
 )
-from eenn.evaluation.rows import ExitTaken, Network, Point
-from eenn.exits.policies.base import Validation
+from eenn.evaluation.rows import ExitTaken, Point
 from eenn.exits.policies.registry import POLICIES
 from eenn.exits.settings import Baseline, Swept
-from eenn.planning.costs import CostModel, Costs, Link
-from eenn.records.records import ExitRecords, Origin
 from eenn.statistics.calibration import Temperatures, ece, nll
 from eenn.statistics.intervals import Estimate
-
-NETWORK = Network("2 branches", 2, 0)
-VALIDATION = Validation((0.4, 0.6, 0.8))
-ORIGIN = Origin("an artifact", "test", "a split", "none", 0.0, 32)
-MACS = Costs((100.0, 200.0, 300.0), (1.0, 2.0, 3.0))
-TEMPERATURES = (1.5, 0.8, 1.2)
-
-
-def records(samples: int, seed: int = 0) -> ExitRecords:
-    """Three exits, each better than the one before."""
-    generator = np.random.default_rng(seed)
-    logits = generator.standard_normal((3, samples, 5)).astype(np.float32)
-    labels = generator.integers(5, size=samples)
-    for exit, strength in enumerate((0.8, 2.0, 4.0)):
-        logits[exit, np.arange(samples), labels] += strength * generator.random(samples)
-    return ExitRecords(logits, labels, tuple(map(str, range(samples))), ORIGIN)
-
-
-def case(samples: int = 400, seed: int = 0) -> Case:
-    recorded = records(samples, seed)
-    ms = Costs((1.0, 2.0, 3.0), (0.1, 0.2, 0.3))
-    costs = CostModel(MACS, ms, ms, (3000, 2000, 1000), Link(10, 5))
-    outputs = exit_outputs(recorded, TEMPERATURES)
-    return Case(NETWORK, 0.0, outputs.exits, outputs.labels, costs, Service(8, 16))
+from tests.evaluation.cases import NETWORK, TEMPERATURES, VALIDATION, case, records
 
 
 def grid(

@@ -23,7 +23,7 @@ from eenn.data.datasets import Photo
 from eenn.errors import EennError
 from eenn.exits.head_sets import HeadChoice
 from eenn.exits.policies.base import Bools, ExitProbs
-from eenn.exits.policies.threshold import Confidence
+from eenn.exits.policies.threshold import ByConfidence
 from eenn.exits.rests import PHOTOGRAPH
 from eenn.offload.client.http_cloud import Exchange, HttpCloud
 from eenn.offload.edge.clouds import LocalCloud, Rest
@@ -75,7 +75,7 @@ class Passage:
 
 
 @dataclass(frozen=True)
-class _Onwards(Confidence):
+class _Onwards(ByConfidence):
     """Decide as a device does, and let nobody leave."""
 
     p_tar: float | tuple[float, ...] = 1.0

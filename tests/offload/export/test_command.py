@@ -84,9 +84,8 @@ def alone(run: Path, images: Path) -> list[tuple[int, int, int]]:
         confidence, answer = torch.softmax(logits / temperatures, -1).max(-1)
         sure = (confidence >= P_TAR).nonzero()
         exit = int(sure[0]) if len(sure) else BRANCHES
-        best = exit if len(sure) else int(confidence.argmax())
         truth = saved.manifest.classes.index(sample_id.split("/")[0])
-        found.append((exit + 1, int(answer[best]), truth))
+        found.append((exit + 1, int(answer[exit]), truth))
     return found
 
 
