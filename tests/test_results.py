@@ -140,3 +140,38 @@ def test_the_distortion_classifier_is_right_and_next_to_free(branches: int) -> N
     assert sum(distorted) / len(distorted) >= 0.98
     (network,) = result["networks"].values()
     assert network["classifier"]["macs"] < 0.02 * network["backbone_macs"]
+
+
+def test_strict_exits_keep_more_images_at_no_less_accuracy() -> None:
+    points = {
+        (row["active"], row["p_tar"], row["strict"]): row
+        for row in run("strict")["points"]
+        if row["p_tar"] is not None
+    }
+    usual, strict = points["1 2 3 4 5", 0.8, 1], points["1 2 3 4 5", 0.5, 10]
+    assert strict["edge_probability"] > usual["edge_probability"] + 0.05
+    assert strict["accuracy"] > usual["accuracy"] + 0.02
+
+
+def test_a_cascade_is_as_accurate_as_the_larger_network_at_about_half_of_its_cost() -> None:
+    own, last = run("cascade")["points"]
+    assert own["accuracy"] >= last["accuracy"]
+    assert own["macs"] <= 0.52 * last["macs"]
+
+
+def test_deployments_do_live_what_their_records_say() -> None:
+    rows = [row for row in run("deployments")["points"] if row["policy"].endswith(".json")]
+    assert len(rows) >= 5
+    assert {row["differing"] for row in rows} == {0}
+    assert {row["degraded"] for row in rows} == {0}
+
+
+def test_the_planners_choice_is_about_the_fastest() -> None:
+    found = run("planned")
+    assert {cell["link"] for cell in found["cells"]} == {
+        file.stem for file in (ROOT / "conf" / "link").glob("*.yaml")
+    }
+    assert len(found["cells"]) >= 20
+    # Where several plans take nearly the same, the fastest is a matter of luck.
+    assert found["within"] >= 0.9 * len(found["cells"])
+    assert all(cell["ratio"] <= 1.2 for cell in found["cells"])
