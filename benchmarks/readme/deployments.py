@@ -86,8 +86,8 @@ def planned() -> str:
     return (
         f"{table(rows)}\n\n{run['within']} of {len(rows)} take at most {run['at_most']:g} times as "
         f"long as the fastest; {run['photographs']} validation photographs. Photograph to "
-        "features: the latency of the best plan that sends photographs over that of the best that sends "
-        f"features, as measured and as predicted. {where(run)}"
+        "features: the latency of the best plan that sends photographs over that of the best "
+        f"that sends features, as measured and as predicted. {where(run)}"
     )
 
 
