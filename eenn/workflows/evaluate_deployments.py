@@ -105,7 +105,7 @@ def subjects_of(
         # Of an artifact that was not given, the first one's check says so.
         name, artifact = by_id.get(deployment.artifact_id, named[0])
         deployment.check(artifact.manifest)
-        then = _upstream_of(deployment, upstream)
+        then = upstream_of(deployment, upstream)
         subjects.append(Subject(path, deployment, name, artifact, then))
     idle = by_id.keys() - {one.artifact.manifest.id for one in subjects}
     for _, artifact in (by_id[one] for one in sorted(idle)):
@@ -118,10 +118,14 @@ def subjects_of(
     return subjects
 
 
-def _upstream_of(
+def upstream_of(
     deployment: Deployment, found: EvaluatedArtifact | None
 ) -> EvaluatedArtifact | None:
-    """Give the upstream network if the deployment names it."""
+    """Give the upstream network if the deployment names it.
+
+    Raises:
+        EennError: the deployment names one, and there is none or another one.
+    """
     meant = deployment.upstream
     if meant is None:
         return None

@@ -22,7 +22,7 @@ from eenn.records.evaluated_artifact import EvaluatedArtifact, open_artifact
 from eenn.records.opening import open_artifacts
 from eenn.run_directory import find_artifact
 from eenn.workflows.evaluate import run_evaluation
-from eenn.workflows.evaluate_deployments import run_deployments, subjects_of
+from eenn.workflows.evaluate_deployments import run_deployments, subjects_of, upstream_of
 from eenn.workflows.evaluate_experts import run_expert_evaluation
 from eenn.workflows.images import title_of
 from eenn.workflows.offload import run_offloading
@@ -84,7 +84,7 @@ def _deployed(paths: Sequence[str], networks: Networks, offloading: Offloading) 
     for path in paths:
         deployment = Deployment.load(Path(path))
         deployment.check(networks.artifact.manifest)
-        check_given(deployment, networks.upstream)
+        upstream_of(deployment, networks.upstream)
         own = deployed_offloading(offloading, deployment)
         found.append(replace(own, label=path if len(paths) > 1 else ""))
     for name in ("temperature", "experts", "precision"):
@@ -117,23 +117,6 @@ def _networks(settings: OffloadSettings) -> Networks:
         if conventional is not None and conventional.manifest.id == upstream.manifest.id:
             conventional = upstream
     return Networks(artifact, conventional, upstream)
-
-
-def check_given(deployment: Deployment, upstream: EvaluatedArtifact | None) -> None:
-    """Check that the upstream network that a deployment names is the one at hand.
-
-    Raises:
-        EennError: there is none, or another one.
-    """
-    if deployment.upstream is None:
-        return
-    named = deployment.upstream.artifact_id
-    if upstream is None or upstream.manifest.id != named:
-        given = "none is given" if upstream is None else f"upstream={upstream.manifest.path}"
-        raise EennError(
-            f"the deployment's upstream network is artifact {named:.12} and {given}; give "
-            "upstream=DIR with that artifact"
-        )
 
 
 def found_artifacts(settings: OffloadSettings) -> dict[str, Json]:

@@ -240,7 +240,7 @@ def test_a_cascade_is_measured_as_its_deployment_says(
     file = tmp_path / "cascade.json"
     cascade.save(file)
     given = (f"deployment={file}", "artifact=outputs/train/noise/1", "logger=csv", "link=lan")
-    assert "give upstream=DIR with that artifact" in error_of(place, capsys, *given)
+    assert "give upstream=DIR, where that lies" in error_of(place, capsys, *given)
     directory = run_in(place, *given, "upstream=outputs/train/plain/1")
     points = json.loads((directory / "summary.json").read_text())["points"]
     (point,) = (row for row in points if row["policy"] == policy.label)
