@@ -1,20 +1,21 @@
 """Run directories: where a run writes, and which is the newest.
 
 outputs/SCRIPT/NAME/TIMESTAMP/         a single run
-outputs/SCRIPT/NAME/TIMESTAMP/JOB/     a job of a sweep
+outputs/SCRIPT/NAME/TIMESTAMP/JOB/     a job of a sweep, which sweep.json beside it describes
 """
 
 import json
 import os
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 
 from eenn.errors import EennError
-from eenn.files import JsonObject, write_file
+from eenn.files import JsonObject, from_json, write_file, write_json
 
 OUTPUTS = Path("outputs")
-CONFIG, ARTIFACT = "config.yaml", "artifact"
+CONFIG, ARTIFACT, SWEEP = "config.yaml", "artifact", "sweep.json"
 MANIFEST = "manifest.json"
 # What a training and an evaluation write last.
 RESULTS = METRICS, SUMMARY = "metrics.json", "summary.json"
@@ -31,6 +32,47 @@ SHOWN = 5  # settings that an error names
 
 # How torchrun, SLURM, LSF and Lightning's own launcher number processes.
 RANKS = ("RANK", "LOCAL_RANK", "NODE_RANK", "GROUP_RANK", "SLURM_PROCID", "JSM_NAMESPACE_RANK")
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """Describe a sweep, written into its directory before its first job.
+
+    Args:
+        config_name: of the script's configuration, such as `train`.
+        overrides: as given on the command line, with the values of all jobs.
+        varied: keys of the settings that differ between jobs.
+    """
+
+    config_name: str
+    overrides: tuple[str, ...]
+    varied: tuple[str, ...]
+
+    @classmethod
+    def read(cls, directory: Path) -> "Sweep":
+        """Read the description of the sweep in a directory.
+
+        Raises:
+            EennError: it is not one.
+            OSError: the file cannot be read.
+        """
+        try:
+            return from_json(cls, json.loads((directory / SWEEP).read_text(encoding="utf-8")))
+        except ValueError as error:
+            raise EennError(
+                f"{directory / SWEEP} does not describe a sweep: {error}; start a new sweep"
+            ) from None
+
+    def write(self, directory: Path) -> None:
+        """Write the description into the directory of a new sweep.
+
+        Raises:
+            EennError: the directory holds another sweep.
+        """
+        if (directory / SWEEP).exists() and Sweep.read(directory) != self:
+            raise EennError(f"{directory} holds another sweep; choose another hydra.sweep.dir")
+        directory.mkdir(parents=True, exist_ok=True)
+        write_json(directory / SWEEP, asdict(self))
 
 
 def is_first_process() -> bool:

@@ -13,16 +13,17 @@ import hydra.utils
 from hydra import compose
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from eenn.cli import one_line_errors, written
 from eenn.errors import EennError
 from eenn.exits.policies.registry import POLICIES
 from eenn.files import Json
 from eenn.reports.sweep import comparison
-from eenn.run_directory import CONFIG, claim, claim_resumed, read_config, run_directory
+from eenn.run_directory import CONFIG, Sweep, claim, claim_resumed, read_config, run_directory
 from eenn.workflows.check import checked, keys_of
 from eenn.workflows.run import Job
 
@@ -35,7 +36,20 @@ OmegaConf.register_new_resolver("run_directory", run_directory, use_cache=True, 
 
 
 class CompareRuns(Callback):
-    """Prints one table over all jobs when a sweep ends, whichever launcher ran them."""
+    """Writes down a sweep before its jobs, and prints one table over them when it ends.
+
+    That holds for every launcher, as Hydra calls this where the sweep was started.
+    """
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: object) -> None:
+        given: Any = OmegaConf.to_container(config.hydra.overrides.task)
+        params = config.hydra.sweeper.get("params") or {}
+        every = [*(f"{key}={value}" for key, value in params.items()), *given]
+        parsed = OverridesParser.create().parse_overrides(every)
+        varied = dict.fromkeys(one.key_or_group for one in parsed if one.is_sweep_override())
+        sweep = Sweep(config.hydra.job.config_name, tuple(given), tuple(varied))
+        with one_line_errors():
+            sweep.write(Path(config.hydra.sweep.dir))
 
     def on_multirun_end(self, config: DictConfig, **kwargs: object) -> None:
         jobs, unfinished = comparison(Path(config.hydra.sweep.dir))
@@ -81,16 +95,21 @@ def claimed_job(
             recorded: Any = read_config(directory / CONFIG)
         else:
             composed: Any = OmegaConf.to_container(config, resolve=True)
+            varied = Sweep.read(directory.parent).varied if sweeping else []
             recorded = {
                 **composed,
                 **completed(checked(kind, composed)),
                 "overrides": overrides,
                 "group": directory.parent.name if sweeping else None,
+                "varied": {key: _value(key, config) for key in varied},
             }
             claim(directory, OmegaConf.to_yaml(recorded))
         own = {key: recorded[key] for key in keys_of(kind) if key in recorded}
         settings = checked(kind, own)
-        yield Job(settings, directory, recorded["group"], recorded["overrides"], recorded)
+        yield Job(
+            settings, directory, recorded["group"], recorded["overrides"], recorded,
+            recorded.get("varied", {}),
+        )  # fmt: skip
 
 
 def offer_policies() -> None:
@@ -121,6 +140,15 @@ def policy_settings(name: str) -> dict[str, object]:
 
 
 offer_policies()
+
+
+def _value(key: str, config: DictConfig) -> str:
+    """Give a setting of this job as users write it; of a group that is the file's name."""
+    choices = HydraConfig.get().runtime.choices
+    found: Any = choices[key] if key in choices else OmegaConf.select(config, key)
+    if isinstance(found, (DictConfig, ListConfig)):
+        found = OmegaConf.to_container(found, resolve=True)
+    return written(found)
 
 
 def _given_beside_resume(config: DictConfig, name: str | None) -> list[str]:

@@ -1,7 +1,7 @@
 """A script's job: its settings, where its results go and where they come from."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -19,6 +19,7 @@ class Job(Generic[Settings]):
         group: of the sweep that the job belongs to.
         overrides: what was given on the command line.
         recorded: what config.yaml says, for W&B.
+        varied: settings that differ between the jobs of its sweep, as users write their values.
     """
 
     settings: Settings
@@ -26,6 +27,7 @@ class Job(Generic[Settings]):
     group: str | None
     overrides: Sequence[str]
     recorded: Mapping[str, Json]
+    varied: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
