@@ -1,6 +1,7 @@
 """What a device and its cloud take, measured on a cloud whose times are known."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import combinations, pairwise
 from typing import Any
 
@@ -69,7 +70,8 @@ def test_every_part_is_measured_behind_all_that_can_come_before_it(exported: Exp
     chained = [p for p in passages if p.payload != PHOTOGRAPH]
     rests = {(p.cut, p.payload) for p in chained}
     assert rests == {(cut, payload) for cut in CUTS for payload in ("", *clouds)}
-    assert {p.image for p in chained} == {photo.sample_id for photo in own}
+    on_device = [p for p in chained if not p.payload]
+    assert {p.image for p in on_device} == {photo.sample_id for photo in own}
     assert [p.image for p in passages if p.payload == PHOTOGRAPH] == [p.sample_id for p in own]
     for passage in chained:
         assert len(passage.stages_ms) == len(passage.ends)
@@ -150,16 +152,28 @@ def test_late_samples_make_every_part_late_alike_and_totals_right() -> None:
     assert times.stage_ms == pytest.approx({(0, 1): 10 * factor, (0, 2): 20 * factor,
                                             (1, 2): 10 * factor})  # fmt: skip
     assert times.preprocess_ms == pytest.approx(factor * punctual.preprocess_ms)
-    chained = [p for p in passages if p.payload != PHOTOGRAPH]
-    total = sum(p.preprocess_ms + sum(p.stages_ms) + (not p.payload) * p.rest_ms for p in chained)
+    on_device = [p for p in passages if not p.payload]
+    total = sum(p.preprocess_ms + sum(p.stages_ms) + p.rest_ms for p in on_device)
     medians = {"a": 20.0, "b": 40.0}
     expected = sum(
         factor * medians[p.image]
         + sum(times.stage_ms[step] for step in pairwise((0, *p.ends)))
-        + (not p.payload) * times.rest_ms[p.cut]
-        for p in chained
+        + times.rest_ms[p.cut]
+        for p in on_device
     )
     assert expected == pytest.approx(total)
+
+
+def test_stages_before_a_request_are_not_samples_of_a_stage() -> None:
+    """They follow the wait for the last reply, which photographs that stay do not."""
+    passages = all_passages()
+    cold = [
+        replace(p, preprocess_ms=2 * p.preprocess_ms, stages_ms=tuple(2 * s for s in p.stages_ms))
+        if p.payload
+        else p
+        for p in passages
+    ]
+    assert times_of(cold, 1.0) == times_of(passages, 1.0)
 
 
 def test_an_upstream_network_counts_with_its_preprocessing() -> None:
