@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from eenn.models.early_exit import EarlyExitNet
 from eenn.planning.costs import Profile
+from eenn.progress import counted
 
 WARM_UP = 5
 
@@ -42,7 +42,7 @@ def profile(
     try:
         with torch.inference_mode():
             # Warm-up passes count from below zero: they write rows that are written again.
-            for repeat in tqdm(range(-WARM_UP, repeats), "profile", unit="pass", disable=None):
+            for repeat in counted(range(-WARM_UP, repeats), "profile", "passes"):
                 x = image
                 if classifier is not None:
                     _, kinds[repeat, 0] = _timed(classifier, image)

@@ -7,9 +7,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from eenn.models.expert_net import ExpertNet
+from eenn.progress import counted
 
 Batches = Iterable[tuple[Tensor, Tensor]]
 Logits = NDArray[np.float32]
@@ -57,7 +57,7 @@ def _passes(
 ) -> Iterator[tuple[Any, Labels]]:
     network = network.to(device).eval()
     with torch.inference_mode():
-        for images, truth in tqdm(batches, title, unit="batch", disable=None):
+        for images, truth in counted(batches, title, "batches"):
             yield network(images.to(device, non_blocking=True)), truth.numpy()
 
 

@@ -1,6 +1,8 @@
-"""Callbacks of our own: early stopping across resumes, temperature scaling, training rate."""
+"""Callbacks of our own: early stopping across resumes, temperatures, training rate, progress."""
 
 import logging
+import re
+import sys
 import time
 from collections.abc import Iterable
 
@@ -12,11 +14,14 @@ from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint
 from torch import Tensor
 
 from eenn.errors import EennError
+from eenn.progress import Pace
 from eenn.records.recording import record
 from eenn.statistics.calibration import HELD, Temperatures, fit_temperatures, how_fitted
 from eenn.training.checkpoints import WholeCheckpoints
 
 log = logging.getLogger(__name__)
+
+ACCURACY = re.compile(r"val/(exit\d+/)?acc")
 
 
 class StayingEarlyStopping(EarlyStopping):
@@ -113,3 +118,40 @@ class Throughput(Callback):
 
     def load_state_dict(self, state_dict: dict[str, float]) -> None:
         self.images, self.seconds = int(state_dict["images"]), state_dict["seconds"]
+
+
+class ProgressLines(Callback):
+    """Tell on stderr how far a fit is: within an epoch now and then, and what every epoch came to.
+
+    It stands in for the bar where nobody looks at a terminal. The time left is that to the last
+    epoch; early stopping may end sooner.
+    """
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        epochs = max(trainer.max_epochs or 0, 0)
+        self._before = trainer.global_step
+        total = epochs * int(trainer.num_training_batches) - self._before
+        self._pace = Pace("training", max(total, 0), "batches")
+        self._epochs = f" of at most {epochs}" if epochs else ""
+
+    def on_train_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: object,
+        batch: tuple[Tensor, Tensor],
+        batch_idx: int,
+    ) -> None:
+        self._tell(trainer, self._pace.line(trainer.global_step - self._before))
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        found = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        losses = [f"{name} {found[f'{name}/loss']:.3f}" for name in ("train", "val")]
+        accuracies = [f"{100 * v:.1f}" for name, v in found.items() if ACCURACY.fullmatch(name)]
+        exits = f"; validation accuracy by exit {' '.join(accuracies)} %" if accuracies else ""
+        epoch = f"epoch {trainer.current_epoch + 1}{self._epochs}"
+        self._tell(trainer, f"{epoch}: loss {', '.join(losses)}{exits}")
+
+    def _tell(self, trainer: Trainer, line: str | None) -> None:
+        if line is not None and trainer.is_global_zero:
+            print(line, file=sys.stderr, flush=True)

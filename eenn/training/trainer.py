@@ -9,6 +9,8 @@ from typing import Any
 from pytorch_lightning import Callback, Trainer
 from pytorch_lightning.loggers import Logger
 
+from eenn.progress import on_terminal
+from eenn.training.callbacks import ProgressLines
 from eenn.training.checkpoints import WholeCheckpoints
 
 FIXED: dict[str, Any] = {
@@ -34,9 +36,20 @@ EXPECTED_WARNINGS = (
 def make_trainer(
     arguments: Mapping[str, Any], logger: Logger, callbacks: Sequence[Callback]
 ) -> Trainer:
-    """The Trainer with the user's arguments, such as `accelerator` and `max_epochs`."""
+    """Make the Trainer with the user's arguments, such as `accelerator` and `max_epochs`.
+
+    Off a terminal it tells its progress in lines, unless the user says whether there is a bar.
+    """
+    arguments, lines = dict(arguments), list[Callback]()
+    if "enable_progress_bar" not in arguments and not on_terminal():
+        arguments["enable_progress_bar"] = False
+        lines.append(ProgressLines())
     return Trainer(
-        **arguments, **FIXED, logger=logger, callbacks=[*callbacks], plugins=WholeCheckpoints()
+        **arguments,
+        **FIXED,
+        logger=logger,
+        callbacks=[*callbacks, *lines],
+        plugins=WholeCheckpoints(),
     )
 
 

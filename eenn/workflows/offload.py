@@ -8,8 +8,6 @@ from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
-from tqdm import tqdm
-
 from eenn.artifact.deployment import FILE as DEPLOYMENT
 from eenn.artifact.manifest import Manifest
 from eenn.data.distortions import Distortion
@@ -33,6 +31,7 @@ from eenn.offload.protocol.codecs import Precision
 from eenn.offload.protocol.errors import CloudOverloaded, OffloadError
 from eenn.planning.costs import Link
 from eenn.planning.exhaustive import Plan
+from eenn.progress import counted
 from eenn.records.evaluated_artifact import EvaluatedArtifact
 from eenn.reports.curves import way_name
 from eenn.reports.offload import (
@@ -156,8 +155,8 @@ def _live(
             blocks = measure(ways, photos, distortion, kept, lambda: _check_there(cloud))
             title = f"{len(ways)} ways, {offloading.distortion} {level:g}"
             turns = [photos[at : at + BLOCK] for at in range(0, len(photos), BLOCK)]
-            counted = tqdm(blocks, title, len(turns), unit="block", disable=None)
-            for number, (block, turn) in enumerate(zip(counted, turns, strict=True)):
+            told = counted(blocks, title, "blocks", len(turns))
+            for number, (block, turn) in enumerate(zip(told, turns, strict=True)):
                 for way, request in block:
                     found.setdefault((way, float(level)), []).append(request)
                 if level == offloading.levels[0]:

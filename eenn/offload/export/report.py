@@ -15,7 +15,6 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from eenn.artifact import store
 from eenn.errors import EennError
@@ -29,6 +28,7 @@ from eenn.offload.edge.clouds import LocalCloud
 from eenn.offload.edge.runtime import EdgeRuntime
 from eenn.offload.export.write import export
 from eenn.offload.graphs.index import FOLDER, PRECISIONS, Graph
+from eenn.progress import counted
 from eenn.provenance import processor, provenance
 from eenn.records.evaluated_artifact import EvaluatedArtifact
 from eenn.reports.tables import table
@@ -226,10 +226,9 @@ def _outputs(
 def _batches(
     artifact: EvaluatedArtifact, split: str, count: int, title: str
 ) -> Iterator[tuple[NDArray[np.float32], NDArray[np.int64]]]:
-    """Preprocessed images (N, 3, H, W) and their labels, with a progress bar on a terminal."""
-    preprocessing, photos = artifact.manifest.preprocessing, artifact.photos(split, count)
-    with tqdm(total=count, desc=title, unit="image", disable=None) as bar:
-        while batch := list(islice(photos, BATCH_SIZE)):
-            images = (preprocessing(preprocessing.read(BytesIO(photo.file))) for photo in batch)
-            yield np.stack(list(images)), np.array([photo.label for photo in batch])
-            bar.update(len(batch))
+    """Preprocessed images (N, 3, H, W) and their labels, and tell how far they are."""
+    preprocessing = artifact.manifest.preprocessing
+    photos = counted(artifact.photos(split, count), title, "images", count)
+    while batch := list(islice(photos, BATCH_SIZE)):
+        images = (preprocessing(preprocessing.read(BytesIO(photo.file))) for photo in batch)
+        yield np.stack(list(images)), np.array([photo.label for photo in batch])

@@ -20,7 +20,6 @@ from numpy.typing import NDArray
 from onnx import ModelProto
 from onnx.utils import Extractor
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from eenn.artifact import store
 from eenn.artifact.store import Artifact
@@ -32,6 +31,7 @@ from eenn.offload.export.quantise import Quantiser, with_plain_nodes
 from eenn.offload.graphs import index
 from eenn.offload.graphs.index import NEXT_FEATURES, Graph, Graphs
 from eenn.offload.protocol.wire import FEATURES, LOGITS
+from eenn.progress import counted
 
 Images = NDArray[np.float32]
 
@@ -74,7 +74,7 @@ def export(artifact_dir: str | Path, calibration: Iterable[Images], images: Imag
         with TemporaryDirectory() as scratch:
             quantiser = Quantiser(whole, batches, Path(scratch))
             cuts = list(_cuts(len(loaded.network.segments), experts))
-            for cut in tqdm(cuts, "graphs", unit="graph", disable=None):
+            for cut in counted(cuts, "export", "graphs"):
                 model = cutter.extract_model([cut.input], list(cut.outputs))
                 if cut.in_int8:
                     keep(quantiser(model), cut, "int8")
