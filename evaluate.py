@@ -8,13 +8,14 @@ from omegaconf import DictConfig
 
 from eenn.cli import one_line_errors
 from eenn.workflows.hydra_job import CONF, claimed_job, policy_settings
+from eenn.workflows.interrupted import interruptible
 from eenn.workflows.jobs import evaluate_job
 from eenn.workflows.settings import EvaluateSettings
 
 
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="evaluate")
 def main(config: DictConfig) -> None:
-    with claimed_job(config, EvaluateSettings) as job:
+    with claimed_job(config, EvaluateSettings) as job, interruptible(job.directory):
         evaluate_job(job, policy_settings)
 
 

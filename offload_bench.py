@@ -8,13 +8,17 @@ from omegaconf import DictConfig
 
 from eenn.cli import one_line_errors
 from eenn.workflows.hydra_job import CONF, claimed_job, policy_settings
+from eenn.workflows.interrupted import interruptible
 from eenn.workflows.jobs import found_artifacts, offload_job
 from eenn.workflows.settings import OffloadSettings
 
 
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="offload_bench")
 def main(config: DictConfig) -> None:
-    with claimed_job(config, OffloadSettings, completed=found_artifacts) as job:
+    with (
+        claimed_job(config, OffloadSettings, completed=found_artifacts) as job,
+        interruptible(job.directory),
+    ):
         offload_job(job, policy_settings)
 
 

@@ -11,6 +11,7 @@ from omegaconf import DictConfig
 from eenn.cli import one_line_errors
 from eenn.data.sources import SOURCES
 from eenn.workflows.hydra_job import CONF, claimed_job
+from eenn.workflows.interrupted import interruptible
 from eenn.workflows.settings import TrainExpertsSettings, TrainSettings
 from eenn.workflows.tracking import LOGGERS
 from eenn.workflows.trained_images import TrainedImages, of_artifact
@@ -25,7 +26,7 @@ def main(config: DictConfig) -> None:
 
 
 def train(config: DictConfig) -> None:
-    with claimed_job(config, TrainSettings) as job:
+    with claimed_job(config, TrainSettings) as job, interruptible(job.directory):
         # Imported here because torch and Lightning take seconds, and a wrong key should not wait.
         from eenn.workflows.train import train
 
@@ -37,7 +38,10 @@ def train(config: DictConfig) -> None:
 
 
 def train_experts(config: DictConfig) -> None:
-    with claimed_job(config, TrainExpertsSettings, completed=of_artifact) as job:
+    with (
+        claimed_job(config, TrainExpertsSettings, completed=of_artifact) as job,
+        interruptible(job.directory),
+    ):
         from eenn.workflows.train_experts import train_experts
 
         images = TrainedImages.of(job.directory)

@@ -97,9 +97,7 @@ def run_directory(
         # Hydra takes a name such as 2021 for a number; this is the first to see it.
         return str(OUTPUTS / script / str(name) / timestamp)
     if resume == "latest":
-        unfinished = [
-            run for run in with_file(OUTPUTS / script, Path(progress)) if not is_finished(run)
-        ]
+        unfinished = unfinished_runs(script, Path(progress))
         if not unfinished:
             raise EennError(
                 f"resume=latest: no unfinished run with {progress} under {OUTPUTS / script}; "
@@ -107,7 +105,11 @@ def run_directory(
             )
         return str(unfinished[-1])
     if not (Path(resume) / progress).exists():
-        raise EennError(f"resume={resume} has no {progress}; {_resumed_by(Path(resume))}")
+        way = goes_on_by(Path(resume)) or (
+            "allowed are latest or the directory of a run that finished an epoch, or one expert, "
+            "or measured anything"
+        )
+        raise EennError(f"resume={resume} has no {progress}; {way}")
     return resume
 
 
@@ -187,6 +189,11 @@ def with_file(root: Path, *files: Path) -> list[Path]:
     return [directory for _, directory in sorted(found)]
 
 
+def unfinished_runs(script: str, progress: Path = LAST_CHECKPOINT) -> list[Path]:
+    """List the runs of a script that could go on, and those that are running, the newest last."""
+    return [run for run in with_file(OUTPUTS / script, progress) if not is_finished(run)]
+
+
 def find_artifact(given: str) -> Path:
     """The directory of an artifact: `latest` for the newest that a training run wrote, or a path.
 
@@ -214,7 +221,8 @@ def is_finished(directory: Path) -> bool:
 _COMMANDS = {"train": "train.py", "offload": "offload_bench.py"}
 
 
-def _resumed_by(run: Path) -> str:
+def goes_on_by(run: Path) -> str | None:
+    """Say how an unfinished run goes on; None where it has nothing to go on from."""
     for progress, command in (
         (LAST_CHECKPOINT, "python train.py"),
         (FINISHED, "python train.py --config-name train_experts"),
@@ -222,7 +230,4 @@ def _resumed_by(run: Path) -> str:
     ):
         if (run / progress).exists():
             return f"it goes on with `{command} resume={run}`"
-    return (
-        "allowed are latest or the directory of a run that finished an epoch, or one expert, or "
-        "measured anything"
-    )
+    return None

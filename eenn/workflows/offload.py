@@ -1,6 +1,5 @@
 """An offloading benchmark: photographs through edge and cloud over a link, then its report."""
 
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -42,7 +41,7 @@ from eenn.reports.offload import (
     request_cells,
 )
 from eenn.reports.tables import flat, headline_numbers, table, write_csv
-from eenn.run_directory import MEASURED, SUMMARY
+from eenn.run_directory import MEASURED, SUMMARY, goes_on_by
 from eenn.workflows.conclusion import Conclusion, conclude
 from eenn.workflows.offload_plans import Networks, planned, points_of, validation_of
 from eenn.workflows.run import Run
@@ -110,21 +109,14 @@ def run_offloading(
 
 @contextmanager
 def _going_on(run: Run, kept: KeptMeasurements) -> Iterator[None]:
-    """Say how a run that is cut short goes on, if it measured anything."""
+    """Say how a run goes on that lost its cloud, if it measured anything."""
     try:
         yield
-    except (KeyboardInterrupt, OffloadError, OSError) as error:
-        said = "interrupted" if isinstance(error, KeyboardInterrupt) else str(error)
-        if (run.directory / MEASURED).exists():
-            said += (
-                f"; {len(kept)} measurements are kept, go on with `python offload_bench.py "
-                f"resume={run.directory}`"
-            )
-        if not isinstance(error, KeyboardInterrupt):
-            raise EennError(said) from error
-        # Not an error of this job alone: a sweep ends, too.
-        print(said, file=sys.stderr)
-        raise SystemExit(130) from None
+    except (OffloadError, OSError) as error:
+        said = str(error)
+        if way := goes_on_by(run.directory):
+            said += f"; {len(kept)} measurements are kept, {way}"
+        raise EennError(said) from error
 
 
 def _live(

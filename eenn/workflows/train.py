@@ -22,7 +22,14 @@ from eenn.provenance import provenance
 from eenn.records.recording import record
 from eenn.reports.tables import table
 from eenn.reports.training import exit_metrics, exit_rows, training_report
-from eenn.run_directory import ARTIFACT, LAST_CHECKPOINT, METRICS, is_first_process
+from eenn.run_directory import (
+    ARTIFACT,
+    LAST_CHECKPOINT,
+    METRICS,
+    goes_on_by,
+    is_first_process,
+    unfinished_runs,
+)
 from eenn.training.callbacks import StayingEarlyStopping, TemperatureScaling, Throughput
 from eenn.training.losses import exit_weights
 from eenn.training.module import EarlyExitModule
@@ -69,6 +76,7 @@ def train(
     machine = prepare(settings.trainer.get("accelerator", "auto"))
     if is_first_process():
         print(f"{machine.settings}\nwriting to {directory}")
+        _tell_of_unfinished(job)
     training = _plan(settings, open_source())
     if is_first_process():
         images = training.images
@@ -88,6 +96,13 @@ def train(
         conclude(directory, _test(training, fit, directory), origin, tracker)
     finally:
         finish()
+
+
+def _tell_of_unfinished(job: Job[TrainSettings]) -> None:
+    """Say of a single run that starts anew which run could go on instead."""
+    left = unfinished_runs("train")
+    if left and job.group is None and job.directory not in left:
+        print(f"not finished, unless it still runs: {left[-1]}; {goes_on_by(left[-1])}")
 
 
 def _plan(settings: TrainSettings, source: ImageSource) -> Training:
