@@ -95,6 +95,19 @@ class EvaluatedArtifact:
             if (path / MANIFEST).exists()
         }
 
+    def image_count(self, split: str) -> int:
+        """Count the images of a split, or of the folder of that name.
+
+        Raises:
+            EennError: there is neither.
+        """
+        folder = self.folders.get(split)
+        if folder is not None:
+            return len(folder.content_hashes)
+        if split not in SPLIT_NAMES:
+            raise EennError(f"split={split}: allowed are {', '.join(SPLIT_NAMES)}")
+        return self.split.sizes[split]
+
     def records(self, split: str, distortion: str, level: float, heads: str = PLAIN) -> ExitRecords:
         """Logits of one split at one level of a distortion; level 0 of any kind is the same.
 
@@ -106,8 +119,7 @@ class EvaluatedArtifact:
             ImagesNotFound: the split was not recorded yet, and cannot be.
         """
         folder = self.folders.get(split)
-        if folder is None and split not in SPLIT_NAMES:
-            raise EennError(f"split={split}: allowed are {', '.join(SPLIT_NAMES)}")
+        self.image_count(split)  # checks it
         origin = Origin(
             artifact_id=self.manifest.id,
             split=FOLDER if folder else split,

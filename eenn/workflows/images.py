@@ -47,6 +47,17 @@ def title_of(artifact: EvaluatedArtifact) -> str:
     return artifact.title if folder is None else str(folder.root)
 
 
+def image_line(artifact: EvaluatedArtifact, split: str) -> str:
+    """Say before an evaluation which images it is on."""
+    folder, manifest = artifact.folders.get(FOLDER), artifact.manifest
+    count = artifact.image_count(split if folder is None else FOLDER)
+    part = f"{split} images of {artifact.title}" if folder is None else f"images of {folder.root}"
+    return (
+        f"{manifest.path}: {artifact.branches} branches, {len(manifest.classes)} classes; "
+        f"{count:,} {part}"
+    )
+
+
 def fitted_to(artifact: EvaluatedArtifact) -> str:
     """Name the images that a fit is to, as a promise says it."""
     folder = artifact.folders.get(FIT_FOLDER)

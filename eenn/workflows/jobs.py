@@ -24,7 +24,7 @@ from eenn.run_directory import find_artifact
 from eenn.workflows.evaluate import run_evaluation
 from eenn.workflows.evaluate_deployments import run_deployments, subjects_of, upstream_of
 from eenn.workflows.evaluate_experts import run_expert_evaluation
-from eenn.workflows.images import title_of
+from eenn.workflows.images import image_line, title_of
 from eenn.workflows.offload import run_offloading
 from eenn.workflows.offload_plans import Networks
 from eenn.workflows.run import Job, Run
@@ -42,6 +42,7 @@ def evaluate_job(job: Job[EvaluateSettings], policy_settings: PolicySettings) ->
     artifacts = open_artifacts(paths, settings.images, settings.fit.images)
     upstream = artifacts.pop() if settings.upstream is not None else None
     run = run_of(job, artifacts)
+    _begin(job, artifacts)
     if settings.deployment is not None:
         if evaluation.goal is not None:
             raise EennError("fit.goal and deployment: allowed is one of them; leave the other out")
@@ -69,7 +70,18 @@ def offload_job(job: Job[OffloadSettings], policy_settings: PolicySettings) -> N
     if settings.deployment is not None:
         offloading, *beside = _deployed(several(settings.deployment), networks, offloading)
     run = run_of(job, [networks.artifact])
+    _begin(job, [networks.artifact])
     run_offloading(run, networks, server, offloading, beside)
+
+
+def _begin(
+    job: Job[EvaluateSettings] | Job[OffloadSettings], artifacts: Sequence[EvaluatedArtifact]
+) -> None:
+    """Say what begins, and where it writes; the jobs of a sweep are announced by Hydra."""
+    if job.group is None:
+        print(f"writing to {job.directory}")
+        for artifact in artifacts:
+            print(image_line(artifact, job.settings.split))
 
 
 def _deployed(paths: Sequence[str], networks: Networks, offloading: Offloading) -> list[Offloading]:
