@@ -1,4 +1,4 @@
-"""How scripts meet a user's mistake: one clear line on stderr, exit code 1, no traceback."""
+"""How scripts talk on a terminal: a user's mistake in one clear line, how far a long loop is."""
 
 import io
 import json
@@ -6,8 +6,10 @@ import os
 import re
 import shlex
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from contextlib import contextmanager
+from typing import TypeVar
 
 from eenn.errors import TRAIN_EXPERTS, EennError
 
@@ -30,6 +32,11 @@ _INSTEAD = {
 }
 
 _TWICE = """a value with spaces needs two pairs of quotes, as in 'data.root="/my photos"'"""
+
+
+T = TypeVar("T")
+
+PAUSE_S = 10.0  # between lines about a loop
 
 
 @contextmanager
@@ -88,6 +95,77 @@ def quoted(key: str, value: str) -> str:
     """A setting quoted for the shell and for Hydra, which each take a pair of quotes away."""
     inner = value.replace('"', r"\"")
     return shlex.quote(f'{key}="{inner}"')
+
+
+class Pace:
+    """Words how far a loop is, no more often than once in `PAUSE_S` seconds.
+
+    Args:
+        title: what is done, such as `record test`.
+        total: how many units there are; 0 where that is not known.
+        unit: in the plural.
+        clock: gives seconds.
+    """
+
+    def __init__(
+        self, title: str, total: int, unit: str, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._title, self._total, self._unit, self._clock = title, total, unit, clock
+        self._start = self._told = clock()
+
+    def line(self, done: int) -> str | None:
+        """Word how far the loop is; None where that was told only just now.
+
+        Args:
+            done: units since the start.
+        """
+        now = self._clock()
+        if now - self._told < PAUSE_S or not done:
+            return None
+        self._told = now
+        if not self._total:
+            return f"{self._title}: {done} {self._unit}"
+        left_s = (now - self._start) / done * (self._total - done)
+        share = f"{100 * done / self._total:.0f} %"
+        return (
+            f"{self._title}: {done} of {self._total} {self._unit} ({share}), {spoken(left_s)} left"
+        )
+
+
+def counted(items: Iterable[T], title: str, unit: str, total: int | None = None) -> Iterator[T]:
+    """Yield the items, and tell on stderr how far they are.
+
+    Args:
+        title, unit: as of `Pace`.
+        total: how many there are; None where they tell themselves, if they do.
+    """
+    if on_terminal():
+        # Imported here, as a device has no tqdm.
+        from tqdm import tqdm
+
+        yield from tqdm(items, title, total, unit=f" {unit}")
+        return
+    if total is None:
+        total = len(items) if isinstance(items, Sized) else 0
+    pace = Pace(title, total, unit)
+    for done, item in enumerate(items, 1):
+        yield item
+        if line := pace.line(done):
+            print(line, file=sys.stderr, flush=True)
+
+
+def on_terminal() -> bool:
+    """Whether somebody looks at a bar that is drawn over and over."""
+    return sys.stderr.isatty()
+
+
+def spoken(seconds: float) -> str:
+    """Word a duration: 45 s, 12 min, 3 h 20 min."""
+    whole = round(seconds)
+    if whole < 100:
+        return f"{whole} s"
+    minutes = round(whole / 60)
+    return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60} min"
 
 
 def _line(error: Exception) -> str | None:

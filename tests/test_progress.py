@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eenn import progress
-from eenn.progress import PAUSE_S, Pace, counted, spoken
+from eenn import cli
+from eenn.cli import PAUSE_S, Pace, counted, spoken
 
 
 class Clock:
@@ -48,7 +48,7 @@ def test_counting_yields_every_item_and_tells_of_long_loops_alone(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     clock = Clock()
-    monkeypatch.setattr(progress, "Pace", partial(Pace, clock=clock))
+    monkeypatch.setattr(cli, "Pace", partial(Pace, clock=clock))
 
     def slow() -> Iterator[int]:
         for item in range(5):

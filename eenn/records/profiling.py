@@ -9,9 +9,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from eenn.cli import counted
 from eenn.models.early_exit import EarlyExitNet
 from eenn.planning.costs import Profile
-from eenn.progress import counted
 
 WARM_UP = 5
 

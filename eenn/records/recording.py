@@ -8,8 +8,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from eenn.cli import counted
 from eenn.models.expert_net import ExpertNet
-from eenn.progress import counted
 
 Batches = Iterable[tuple[Tensor, Tensor]]
 Logits = NDArray[np.float32]

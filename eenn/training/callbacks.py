@@ -13,8 +13,8 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint
 from torch import Tensor
 
+from eenn.cli import Pace
 from eenn.errors import EennError
-from eenn.progress import Pace
 from eenn.records.recording import record
 from eenn.statistics.calibration import HELD, Temperatures, fit_temperatures, how_fitted
 from eenn.training.checkpoints import WholeCheckpoints

@@ -9,7 +9,7 @@ from typing import Any
 from pytorch_lightning import Callback, Trainer
 from pytorch_lightning.loggers import Logger
 
-from eenn.progress import on_terminal
+from eenn.cli import on_terminal
 from eenn.training.callbacks import ProgressLines
 from eenn.training.checkpoints import WholeCheckpoints
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from eenn.artifact.deployment import FILE as DEPLOYMENT
 from eenn.artifact.manifest import Manifest
+from eenn.cli import counted
 from eenn.data.distortions import Distortion
 from eenn.errors import EennError
 from eenn.exits.head_sets import PLAIN_HEADS
@@ -30,7 +31,6 @@ from eenn.offload.protocol.codecs import Precision
 from eenn.offload.protocol.errors import CloudOverloaded, OffloadError
 from eenn.planning.costs import Link
 from eenn.planning.exhaustive import Plan
-from eenn.progress import counted
 from eenn.records.evaluated_artifact import EvaluatedArtifact
 from eenn.reports.curves import way_name
 from eenn.reports.offload import (

@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from eenn.artifact import store
+from eenn.cli import counted
 from eenn.errors import EennError
 from eenn.exits.decide import decide
 from eenn.exits.policies.base import ExitProbs
@@ -28,7 +29,6 @@ from eenn.offload.edge.clouds import LocalCloud
 from eenn.offload.edge.runtime import EdgeRuntime
 from eenn.offload.export.write import export
 from eenn.offload.graphs.index import FOLDER, PRECISIONS, Graph
-from eenn.progress import counted
 from eenn.provenance import processor, provenance
 from eenn.records.evaluated_artifact import EvaluatedArtifact
 from eenn.reports.tables import table

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from eenn.artifact import store
 from eenn.artifact.store import Artifact
+from eenn.cli import counted
 from eenn.errors import EennError
 from eenn.exits.head_sets import CLASSIFIER, PLAIN
 from eenn.files import new_directory, write_file
@@ -31,7 +32,6 @@ from eenn.offload.export.quantise import Quantiser, with_plain_nodes
 from eenn.offload.graphs import index
 from eenn.offload.graphs.index import NEXT_FEATURES, Graph, Graphs
 from eenn.offload.protocol.wire import FEATURES, LOGITS
-from eenn.progress import counted
 
 Images = NDArray[np.float32]
 
