@@ -94,19 +94,6 @@ class Placed(Protocol):
     def setting(self) -> Setting: ...
 
 
-def headline_numbers(points: Sequence[Placed]) -> dict[str, float]:
-    """List the numbers of points, under what tells each point from all others of an evaluation."""
-    numbers: dict[str, float] = {}
-    for point in points:
-        network, setting = point.network, point.setting
-        way = " ".join(filter(None, (setting.name, setting.value_text)))
-        branches = f", branches {setting.branches}" if setting.active else ""
-        name = f"{network.network}, seed {network.seed}/level {point.level:g}/{way}{branches}"
-        cells = flat(point).items()
-        numbers |= {f"{name}/{key}": cell for key, cell in cells if isinstance(cell, float)}
-    return numbers
-
-
 def varying(rows: list[dict[str, str]], columns: Sequence[str]) -> list[dict[str, str]]:
     """Leave out those of the columns that say the same in all rows."""
     constant = {c for c in columns if len({row[c] for row in rows}) == 1}

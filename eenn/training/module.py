@@ -88,11 +88,11 @@ class EarlyExitModule(LightningModule):
     def configure_optimizers(self) -> OptimizerLRScheduler:
         groups = [
             group
-            for part, lr in (
-                (self.network.segments, self.lr_backbone),
-                (self.network.heads, self.lr_heads),
+            for name, part, lr in (
+                ("backbone", self.network.segments, self.lr_backbone),
+                ("heads", self.network.heads, self.lr_heads),
             )
-            for group in _parameter_groups(part, lr, self.weight_decay)
+            for group in _parameter_groups(name, part, lr, self.weight_decay)
             if group["params"]
         ]
         optimiser = torch.optim.AdamW(groups, fused=True)
@@ -133,12 +133,15 @@ class HeadModule(EarlyExitModule):
         return self
 
 
-def _parameter_groups(part: nn.Module, lr: float, weight_decay: float) -> list[dict[str, object]]:
-    # Decay shrinks scales and shifts of BatchNorm for no benefit, so only kernels are decayed.
+def _parameter_groups(
+    name: str, part: nn.Module, lr: float, weight_decay: float
+) -> list[dict[str, object]]:
+    # Decay shrinks scales and shifts of BatchNorm for no benefit, so only kernels are decayed. The
+    # curves of learning rates have the groups' names.
     learning = [p for p in part.parameters() if p.requires_grad]
     kernels = [p for p in learning if p.ndim > 1]
     others = [p for p in learning if p.ndim <= 1]
     return [
-        {"params": kernels, "lr": lr, "weight_decay": weight_decay},
-        {"params": others, "lr": lr, "weight_decay": 0.0},
+        {"name": name, "params": kernels, "lr": lr, "weight_decay": weight_decay},
+        {"name": f"{name}_undecayed", "params": others, "lr": lr, "weight_decay": 0.0},
     ]

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from eenn.files import Json, write_json
 from eenn.reports.report import PAGE, Report, write_report
+from eenn.reports.summed_up import SummedUp
 from eenn.workflows.tracking import Tracker
 
 
@@ -17,14 +18,14 @@ class Conclusion:
         file: METRICS of a training, SUMMARY of others; once it is there, the run is finished.
         results: the content of that file.
         shown: what is printed.
-        headline: numbers by name, for the tracker.
+        summed_up: for the tracker.
     """
 
     report: Report
     file: str
     results: Mapping[str, Json]
     shown: str
-    headline: Mapping[str, float] = field(default_factory=dict)
+    summed_up: SummedUp = field(default_factory=SummedUp)
 
 
 def conclude(
@@ -40,7 +41,7 @@ def conclude(
     pngs = write_report(directory, replace(report, facts={**report.facts, **shown}))
     write_json(directory / conclusion.file, {**conclusion.results, **origin})
     print(f"\n{conclusion.shown}\n\nreport: {directory / PAGE}\n")
-    track(report.tables, conclusion.headline, pngs)
+    track(report.tables, conclusion.summed_up, pngs)
 
 
 def _text(value: Json) -> str:

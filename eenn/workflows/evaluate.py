@@ -21,7 +21,8 @@ from eenn.records.records import FOLDER
 from eenn.reports.evaluation import Drawing, evaluation_report, reliability, unlabelled_tables
 from eenn.reports.figures import Drawn, reliability_figure
 from eenn.reports.rows import fitted_cells, point_rows, verdicts
-from eenn.reports.tables import flat, headline_numbers, table
+from eenn.reports.summed_up import SummedUp, evaluated
+from eenn.reports.tables import flat, table
 from eenn.run_directory import SUMMARY
 from eenn.workflows.conclusion import Conclusion, conclude
 from eenn.workflows.images import fitted_to, image_facts, image_notes, image_summary
@@ -88,8 +89,20 @@ def run_evaluation(
     if fitted:
         parts.append(_deployed(run, named, evaluation, fitted))
     shown = "\n\n".join(filter(None, parts))
-    conclusion = Conclusion(report, SUMMARY, summary, shown, headline_numbers(headline))
+    summed_up = _summed_up(results.points, fitted, evaluation)
+    conclusion = Conclusion(report, SUMMARY, summary, shown, summed_up)
     conclude(run.directory, conclusion, run.provenance, run_tracker(run))
+
+
+def _summed_up(
+    points: Sequence[Point], fitted: Sequence[Fitted], evaluation: Evaluation
+) -> SummedUp:
+    """Sum up by the best of what was fitted, or else by the evaluation's points."""
+    if not fitted:
+        return evaluated(points, None, evaluation.link)
+    best = best_of(fitted)
+    own = [point for point in points if point.network == best.validation.network]
+    return evaluated(own, best.setting, evaluation.link)
 
 
 def _deployed(

@@ -17,7 +17,8 @@ from eenn.reports.deployments import (
     difference_rows,
     drift_verdicts,
 )
-from eenn.reports.tables import flat, table
+from eenn.reports.summed_up import evaluated
+from eenn.reports.tables import table
 from eenn.run_directory import SUMMARY
 from eenn.workflows.conclusion import Conclusion, conclude
 from eenn.workflows.evaluate import reliabilities
@@ -69,13 +70,9 @@ def run_deployments(run: Run, subjects: Sequence[Subject], evaluation: Evaluatio
         "\n".join(said),
         image_notes(images),
     ]
-    headline = {
-        f"{label or first.name}/level {row.level:g}/{key}": cell
-        for label, row in compared.points
-        for key, cell in flat(row).items()
-        if isinstance(cell, float)
-    }
-    conclusion = Conclusion(report, SUMMARY, summary, "\n\n".join(filter(None, parts)), headline)
+    own = [row for label, row in compared.points if label == first.label]
+    summed_up = evaluated(own, own[0].setting, evaluation.link, deployment=first.label)
+    conclusion = Conclusion(report, SUMMARY, summary, "\n\n".join(filter(None, parts)), summed_up)
     conclude(run.directory, conclusion, run.provenance, run_tracker(run))
 
 

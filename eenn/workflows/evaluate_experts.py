@@ -8,10 +8,11 @@ from eenn.errors import TRAIN_EXPERTS, EennError
 from eenn.evaluation.answers import check_experts
 from eenn.evaluation.evaluated import Evaluation, evaluate, with_names
 from eenn.evaluation.experts import confusion, having, with_last_exit
-from eenn.exits.head_sets import FINE_TUNED, HeadChoice
+from eenn.exits.head_sets import DEPLOYED, FINE_TUNED, PLAIN_HEADS, HeadChoice
 from eenn.files import Json
 from eenn.records.evaluated_artifact import EvaluatedArtifact
 from eenn.reports.experts import Study, confusion_rows, point_rows, study_report, study_tables
+from eenn.reports.summed_up import SummedUp, evaluated
 from eenn.reports.tables import table
 from eenn.run_directory import SUMMARY
 from eenn.workflows.conclusion import Conclusion, conclude
@@ -48,9 +49,14 @@ def run_expert_evaluation(
         )
     named = with_names(artifacts)
     parts = _parts(named, evaluation, distortions, experts)
-    study = Study([], [], [])
+    study, summed_up = Study([], [], []), SummedUp()
+    shown_part = _headline_part(parts)
     for part, own in parts:
         results = evaluate(own, part).results
+        if part is shown_part:
+            summed_up = evaluated(
+                results.points, None, part.link, experts=str(part.experts), kind=part.distortion
+            )
         study.points.extend(with_last_exit(part.distortion, part.experts, results.points))
         study.quality.extend((part.distortion, part.experts, row) for row in results.quality)
     for name, artifact in named:
@@ -67,7 +73,7 @@ def run_expert_evaluation(
         **described(artifacts, evaluation),
     }
     shown = f"{table(rows)}\n\n{table(confusion_rows(study.confusion))}"
-    conclusion = Conclusion(report, SUMMARY, summary, shown)
+    conclusion = Conclusion(report, SUMMARY, summary, shown, summed_up)
     conclude(run.directory, conclusion, run.provenance, run_tracker(run))
 
 
@@ -93,6 +99,13 @@ def _parts(
             f"{TRAIN_EXPERTS} trains some for its kinds"
         )
     return parts
+
+
+def _headline_part(parts: Sequence[Part]) -> Evaluation:
+    """Choose the evaluation that sums up the others: the first by experts that a device can use."""
+    evaluations = [part for part, _ in parts]
+    usable = [e for e in evaluations if e.experts.how in DEPLOYED and e.experts != PLAIN_HEADS]
+    return (usable or evaluations)[0]
 
 
 def _facts(artifacts: Sequence[EvaluatedArtifact], evaluation: Evaluation) -> dict[str, str]:

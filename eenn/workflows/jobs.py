@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 from eenn.artifact.deployment import Deployment
 from eenn.errors import EennError
@@ -29,6 +30,7 @@ from eenn.workflows.offload import run_offloading
 from eenn.workflows.offload_plans import Networks
 from eenn.workflows.run import Job, Run
 from eenn.workflows.settings import EvaluateSettings, OffloadSettings, several
+from eenn.workflows.tracking import tracked_if_it_fails
 
 # Gives the settings of a policy that is compared, by its name.
 PolicySettings = Callable[[str], Mapping[str, object]]
@@ -41,8 +43,20 @@ def evaluate_job(job: Job[EvaluateSettings], policy_settings: PolicySettings) ->
     paths = (*several(settings.artifact), *filter(None, [settings.upstream]))
     artifacts = open_artifacts(paths, settings.images, settings.fit.images)
     upstream = artifacts.pop() if settings.upstream is not None else None
-    run = run_of(job, artifacts)
+    run = run_of(job, "evaluate", artifacts, [*artifacts, *filter(None, [upstream])])
     _begin(job, artifacts)
+    with tracked_if_it_fails(run):
+        _evaluate(run, settings, artifacts, upstream, evaluation)
+
+
+def _evaluate(
+    run: Run,
+    settings: EvaluateSettings,
+    artifacts: Sequence[EvaluatedArtifact],
+    upstream: EvaluatedArtifact | None,
+    evaluation: Evaluation,
+) -> None:
+    """Evaluate deployments, or policies under one kind of distortion, or experts under several."""
     if settings.deployment is not None:
         if evaluation.goal is not None:
             raise EennError("fit.goal and deployment: allowed is one of them; leave the other out")
@@ -69,9 +83,10 @@ def offload_job(job: Job[OffloadSettings], policy_settings: PolicySettings) -> N
     beside: list[Offloading] = []
     if settings.deployment is not None:
         offloading, *beside = _deployed(several(settings.deployment), networks, offloading)
-    run = run_of(job, [networks.artifact])
+    run = run_of(job, "offload", [networks.artifact], networks.every)
     _begin(job, [networks.artifact])
-    run_offloading(run, networks, server, offloading, beside)
+    with tracked_if_it_fails(run):
+        run_offloading(run, networks, server, offloading, beside)
 
 
 def _begin(
@@ -252,19 +267,27 @@ def active_of(settings: EvaluateSettings | OffloadSettings) -> ActiveBranches:
 
 
 def run_of(
-    job: Job[EvaluateSettings] | Job[OffloadSettings], artifacts: Sequence[EvaluatedArtifact]
+    job: Job[EvaluateSettings] | Job[OffloadSettings],
+    kind: Literal["evaluate", "offload"],
+    artifacts: Sequence[EvaluatedArtifact],
+    asked: Sequence[EvaluatedArtifact],
 ) -> Run:
-    """Say where the job's results go, and their origin."""
+    """Say where the job's results go, and their origin.
+
+    Args:
+        asked: the artifacts, and further networks.
+    """
     titles = dict.fromkeys(map(title_of, artifacts))
     seeds = dict.fromkeys(str(artifact.split.seed) for artifact in artifacts)
     origin = provenance(", ".join(seeds), ", ".join(titles), f"{processor()}, 1 thread")
     return Run(
         job.directory,
         job.settings.name,
-        job.group,
+        job.label(job.settings.name, kind),
         job.settings.logger.get("project"),
         job.recorded,
         {**origin, "overrides": list(job.overrides)},
+        list({each.manifest.id: each.manifest for each in asked}.values()),
     )
 
 

@@ -40,7 +40,8 @@ from eenn.reports.offload import (
     point_rows,
     request_cells,
 )
-from eenn.reports.tables import flat, headline_numbers, table, write_csv
+from eenn.reports.summed_up import measured as measured_points
+from eenn.reports.tables import flat, table, write_csv
 from eenn.run_directory import MEASURED, SUMMARY, goes_on_by
 from eenn.workflows.conclusion import Conclusion, conclude
 from eenn.workflows.offload_plans import Networks, planned, points_of, validation_of
@@ -102,7 +103,9 @@ def run_offloading(
     shown = f"{table(rows)}\n\nbest plan: {_sentence(plans.best)}"
     if best is not None:
         shown += f"\n{_how_to_run(run.directory / DEPLOYMENT, best, networks)}"
-    conclusion = Conclusion(report, SUMMARY, summary, shown, headline_numbers(points))
+    link = offloading.link if server.url is None else times.link
+    summed_up = measured_points(points, link, offloading.label)
+    conclusion = Conclusion(report, SUMMARY, summary, shown, summed_up)
     conclude(run.directory, conclusion, run.provenance, run_tracker(run))
     (run.directory / MEASURED).unlink()
 

@@ -18,6 +18,8 @@ from eenn.offload.bench.benchmark import Offloading
 from eenn.offload.bench.contenders import ByCloud, ByEdge, Request, Way
 from eenn.offload.bench.deployments import Planned
 from eenn.offload.bench.rows import Foreseen, summarised
+from eenn.planning.costs import Costs
+from eenn.planning.costs import macs as macs_of
 from eenn.planning.exhaustive import (
     WITHOUT_BRANCHES,
     NoPlan,
@@ -34,6 +36,7 @@ from eenn.planning.times import WHOLE_PHOTOGRAPH, Onward, Times
 from eenn.records.evaluated_artifact import EvaluatedArtifact
 from eenn.reports.curves import way_name
 from eenn.reports.offload import OffloadPoint
+from eenn.statistics.intervals import means
 
 Measured = Mapping[tuple[Way, float], list[Request]]
 
@@ -99,10 +102,25 @@ def points_of(
             foreseen = Foreseen(float(times.answer_ms(decisions, way.onward).mean()))
         if decisions is not None and isinstance(way, ByEdge):
             others = _differing(decisions, requests)
-            foreseen = replace(foreseen, differing=float(len(others)))
+            spent = _macs(networks, offloading, way.onward)
+            (macs,) = means({"": spent.edge(decisions) + spent.cloud(decisions)}).values()
+            foreseen = replace(foreseen, differing=float(len(others)), macs=macs)
             differing += others
         points.append(OffloadPoint(network, summarised(requests, alone[level]), foreseen))
     return points, differing
+
+
+def _macs(networks: Networks, offloading: Offloading, onward: Onward) -> Costs:
+    """Give the MACs of the artifact's segments and heads, and of whatever answers the rest."""
+    manifest = networks.artifact.manifest
+    costs = macs_of(manifest.exits)
+    if offloading.experts.asks_classifier:
+        costs = replace(costs, first=float(manifest.classifier.macs))
+    if onward.payload != PHOTOGRAPH and not onward.upstream:
+        return costs
+    there = networks.upstream if onward.upstream and networks.upstream else networks.artifact
+    whole = macs_of(there.manifest.exits)
+    return replace(costs, upstream=sum(whole.segments) + whole.heads[-1])
 
 
 def planned(networks: Networks, offloading: Offloading, times: Times) -> Plans:

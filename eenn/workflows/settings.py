@@ -326,7 +326,7 @@ def several(value: T | tuple[T, ...]) -> tuple[T, ...]:
 
 
 def _check_logger(given: Arguments) -> None:
-    check_named("logger", given, LOGGERS, without=("directory", "name", "group"))
+    check_named("logger", given, LOGGERS, without=("directory", "label"))
 
 
 def _check_trainer(given: Arguments, *without: str) -> None:

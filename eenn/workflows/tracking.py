@@ -1,19 +1,29 @@
 """Experiment tracking; the only module that imports wandb. Offline unless WANDB_MODE says not."""
 
+import logging
 import os
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import wandb
 
+from eenn.artifact.manifest import Manifest
 from eenn.data.by_name import Table
+from eenn.files import Json
+from eenn.reports.summed_up import SummedUp
 from eenn.reports.tables import Cell
-from eenn.workflows.run import Run
+from eenn.run_directory import ARTIFACT
+from eenn.workflows.run import Label, Run
 
 if TYPE_CHECKING:
     from pytorch_lightning.loggers import CSVLogger, Logger, WandbLogger
 
+log = logging.getLogger(__name__)
+# As W&B itself says it of a run.
+FAILED, INTERRUPTED = 1, 255
 # Flat rows by name of their table.
 Tables = Mapping[str, Sequence[Mapping[str, Cell]]]
 
@@ -21,13 +31,11 @@ Tables = Mapping[str, Sequence[Mapping[str, Cell]]]
 class Tracker(Protocol):
     """Puts what a run came to where runs are compared."""
 
-    def __call__(
-        self, tables: Tables, summary: Mapping[str, float], figures: Sequence[Path]
-    ) -> None:
-        """Track tables, without those that have no rows, numbers by name, and image files."""
+    def __call__(self, tables: Tables, summed_up: SummedUp, figures: Sequence[Path]) -> None:
+        """Track tables, without those that have no rows, what they come to, and image files."""
 
 
-def wandb_logger(directory: Path, name: str, group: str | None, project: str) -> "WandbLogger":
+def wandb_logger(directory: Path, label: Label, project: str) -> "WandbLogger":
     """A W&B run that writes below `directory`; going on in the same directory continues the run."""
     # Lightning takes seconds to import, and an evaluation has no use for it.
     from pytorch_lightning.loggers import WandbLogger
@@ -35,22 +43,24 @@ def wandb_logger(directory: Path, name: str, group: str | None, project: str) ->
     _offline_by_default()
     return WandbLogger(
         project=project,
-        name=name,
-        group=group,
+        name=label.name,
+        group=label.group,
+        job_type=label.kind,
+        tags=label.tags,
         id=_run_id(directory),
         save_dir=directory,
         resume="allow",
     )
 
 
-def csv_logger(directory: Path, name: str, group: str | None) -> "CSVLogger":
+def csv_logger(directory: Path, label: Label) -> "CSVLogger":
     """Metrics as `logs/version_0/metrics.csv` in `directory`; a resumed run adds version 1."""
     from pytorch_lightning.loggers import CSVLogger
 
     return CSVLogger(directory, name="logs")
 
 
-# As `open_logger` of a training: called with a directory and the run's name and group.
+# As `open_logger` of a training: called with a directory and the run's label.
 LOGGERS: Table["Logger"] = Table(
     {"csv": csv_logger, "wandb": wandb_logger},
     {
@@ -61,7 +71,7 @@ LOGGERS: Table["Logger"] = Table(
 )
 
 
-def no_tracker(tables: Tables, summary: Mapping[str, float], figures: Sequence[Path]) -> None:
+def no_tracker(tables: Tables, summed_up: SummedUp, figures: Sequence[Path]) -> None:
     """Track nothing."""
 
 
@@ -70,22 +80,24 @@ def run_tracker(run: Run) -> Tracker:
     if run.project is None:
         return no_tracker
 
-    def track(tables: Tables, summary: Mapping[str, float], figures: Sequence[Path]) -> None:
-        _offline_by_default()
-        tracked = wandb.init(
-            project=run.project,
-            name=run.name,
-            group=run.group,
-            id=_run_id(run.directory),
-            dir=run.directory,
-            config=dict(run.settings),
-        )
-        try:
-            _publish(tracked, tables, summary, figures)
-        finally:
-            tracked.finish()
+    def track(tables: Tables, summed_up: SummedUp, figures: Sequence[Path]) -> None:
+        with ending():
+            _publish(_opened(run, summed_up), tables, summed_up, figures)
 
     return track
+
+
+@contextmanager
+def tracked_if_it_fails(run: Run) -> Iterator[None]:
+    """Open a W&B run that says so if the block fails, or is interrupted, before it tracks any."""
+    try:
+        yield
+    except BaseException:
+        if run.project is None:
+            raise
+        with ending():
+            _opened(run, SummedUp())
+            raise
 
 
 def training_tracker(logger: "Logger", artifact: Path) -> Tracker:
@@ -95,29 +107,99 @@ def training_tracker(logger: "Logger", artifact: Path) -> Tracker:
     if not isinstance(logger, WandbLogger):
         return no_tracker
 
-    def track(tables: Tables, summary: Mapping[str, float], figures: Sequence[Path]) -> None:
+    def track(tables: Tables, summed_up: SummedUp, figures: Sequence[Path]) -> None:
         tracked = logger.experiment
-        _publish(tracked, tables, summary, figures)
-        model = wandb.Artifact(f"eenn-{tracked.id}", type="model")
+        _publish(tracked, tables, summed_up, figures)
+        model = wandb.Artifact(_model_name(tracked.id), type="model")
         model.add_dir(str(artifact))
         tracked.log_artifact(model)
 
     return track
 
 
-def finish() -> None:
+@contextmanager
+def ending() -> Iterator[None]:
+    """End the process's W&B run with the block, as failed or interrupted where the block is."""
+    try:
+        yield
+    except BaseException as error:
+        # Lightning makes an exit of Ctrl-C and of a signal to terminate.
+        finish(FAILED if isinstance(error, Exception) else INTERRUPTED)
+        raise
+    finish()
+
+
+def finish(exit_code: int = 0) -> None:
     """End the process's W&B run, if there is one, so that the next job of a sweep gets its own."""
     if wandb.run is not None:
-        wandb.finish()
+        wandb.finish(exit_code)
+
+
+def _opened(run: Run, summed_up: SummedUp) -> wandb.Run:
+    """Open the W&B run, linked to the models that it asked.
+
+    Where its point has a setting that was given as a grid or as a mapping, config has the point's,
+    and what was given under `given`.
+    """
+    _offline_by_default()
+    trainings = [_training_of(manifest) for manifest in run.models]
+    own = summed_up.settings
+    tracked = wandb.init(
+        project=run.project,
+        name=run.label.name,
+        group=run.label.group,
+        job_type=run.label.kind,
+        tags=run.label.tags,
+        id=_run_id(run.directory),
+        dir=run.directory,
+        config={
+            **run.settings,
+            **own,
+            "given": {key: run.settings[key] for key in own if key in run.settings},
+            **_links(run.models, trainings),
+        },
+    )
+    for training in trainings:
+        if training and not tracked.offline:
+            try:
+                tracked.use_artifact(f"{_model_name(training)}:latest")
+            except (wandb.errors.Error, ValueError) as error:
+                log.warning("not linked to %s: %s", _model_name(training), error)
+    return tracked
+
+
+def _links(models: Sequence[Manifest], trainings: Sequence[str | None]) -> dict[str, Json]:
+    """Name the models of a run, by commas: their ids, and where they were tracked, W&B's names."""
+    known = [training for training in trainings if training]
+    return {
+        "model_id": ", ".join(manifest.id for manifest in models),
+        "model_artifact": ", ".join(map(_model_name, known)) or None,
+        "model_run": ", ".join(known) or None,
+    }
+
+
+def _training_of(manifest: Manifest) -> str | None:
+    """Give the id of the W&B run that trained and logged a model, if its directory is there."""
+    path = Path(os.path.abspath(manifest.path))
+    # Beside the network fine-tuned for a kind lies one that is another.
+    runs = path.parent.glob("wandb/*run-*") if path.name == ARTIFACT else ()
+    for found in runs:
+        if match := re.fullmatch(r"(?:offline-)?run-\d+_\d+-(.+)", found.name):
+            return match[1]
+    return None
+
+
+def _model_name(run_id: str) -> str:
+    return f"eenn-{run_id}"
 
 
 def _publish(
-    tracked: wandb.Run, tables: Tables, summary: Mapping[str, float], figures: Sequence[Path]
+    tracked: wandb.Run, tables: Tables, summed_up: SummedUp, figures: Sequence[Path]
 ) -> None:
     tracked.log({name: _table(rows) for name, rows in tables.items() if rows})
     if figures:
         tracked.log({file.stem: wandb.Image(str(file)) for file in figures})
-    tracked.summary.update(dict(summary))
+    tracked.summary.update(dict(summed_up.numbers))
 
 
 def _run_id(directory: Path) -> str:

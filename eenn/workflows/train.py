@@ -20,6 +20,7 @@ from eenn.models.building import build, place
 from eenn.preprocess import Preprocessing
 from eenn.provenance import provenance
 from eenn.records.recording import record
+from eenn.reports.summed_up import SummedUp, trained
 from eenn.reports.tables import table
 from eenn.reports.training import exit_metrics, exit_rows, training_report
 from eenn.run_directory import (
@@ -37,7 +38,7 @@ from eenn.training.trainer import make_trainer, quiet
 from eenn.workflows.conclusion import Conclusion, conclude
 from eenn.workflows.run import Job
 from eenn.workflows.settings import TrainSettings
-from eenn.workflows.tracking import finish, training_tracker
+from eenn.workflows.tracking import ending, training_tracker
 
 log = logging.getLogger(__name__)
 
@@ -70,7 +71,7 @@ def train(
     Goes on from the last checkpoint there if there is one.
 
     Args:
-        open_logger: gives the logger, from a directory and the run's `name` and `group`.
+        open_logger: gives the logger, from a directory and the run's label.
     """
     settings, directory = job.settings, job.directory
     machine = prepare(settings.trainer.get("accelerator", "auto"))
@@ -83,9 +84,9 @@ def train(
         print(overview(images.source, images.split))
         for doubt in doubts(images.source, images.split):
             log.warning("%s", doubt)
-    logger = open_logger(directory, name=settings.name, group=job.group)
+    logger = open_logger(directory, job.label(settings.name, "train"))
     logger.log_hyperparams(dict(job.recorded))
-    try:
+    with ending():
         fit = _fit(training, settings, directory, logger, machine)
         if fit is None:
             return
@@ -94,8 +95,6 @@ def train(
         origin |= {"overrides": list(job.overrides)}
         tracker = training_tracker(logger, directory / ARTIFACT)
         conclude(directory, _test(training, fit, directory), origin, tracker)
-    finally:
-        finish()
 
 
 def _tell_of_unfinished(job: Job[TrainSettings]) -> None:
@@ -210,11 +209,12 @@ def _test(training: Training, fit: Fit, directory: Path) -> Conclusion:
     }
     report = training_report(facts, rows, recorded, temperatures)
     shown = f"Test split, {len(labels)} images:\n\n{table(rows)}"
-    return Conclusion(report, METRICS, metrics, shown, _headline(found, fit))
+    numbers = {**_numbers(found, fit), **trained(exits, found["accuracy"])}
+    return Conclusion(report, METRICS, metrics, shown, SummedUp(numbers))
 
 
-def _headline(test: Mapping[str, Sequence[float]], fit: Fit) -> dict[str, float]:
-    """The headline numbers under W&B's keys, such as `test/exit2/acc`."""
+def _numbers(test: Mapping[str, Sequence[float]], fit: Fit) -> dict[str, float]:
+    """The numbers of every exit under W&B's keys, such as `test/exit2/acc`."""
     names = {"accuracy": "acc", "nll": "nll", "ece": "ece"}
     names |= {f"{name}_calibrated": f"{name}_calibrated" for name in ("nll", "ece")}
     numbers = {

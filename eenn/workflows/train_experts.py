@@ -6,7 +6,7 @@ Everything is fitted on the training and the validation split of the artifact.
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from pytorch_lightning import seed_everything
@@ -37,7 +37,7 @@ from eenn.workflows.conclusion import Conclusion, conclude
 from eenn.workflows.resume_experts import load_heads, save_heads
 from eenn.workflows.run import Job
 from eenn.workflows.settings import TrainExpertsSettings
-from eenn.workflows.tracking import finish, no_tracker
+from eenn.workflows.tracking import ending, finish, no_tracker
 from eenn.workflows.trained_images import TrainedImages
 
 Heads = Mapping[str, nn.ModuleList]
@@ -82,15 +82,17 @@ def train_experts(
 
     Args:
         images: those of the artifact's own training.
-        open_logger: gives the logger of one fit, from a directory and its `name` and `group`.
+        open_logger: gives the logger of one fit, from a directory and its label.
     """
     settings, directory = job.settings, job.directory
     machine = prepare(settings.trainer.get("accelerator", "auto"))
     print(f"{machine.settings}\nwriting to {directory}")
 
     def open_named(folder: Path, fit: str) -> Logger:
-        name, group = f"{settings.name}-{fit}", job.group or settings.name
-        return open_logger(folder, name=name, group=group)
+        label = job.label(f"{settings.name} {fit}", "train")
+        # The fits of a single run are a group as well.
+        alone = f"{directory.parent.name} {directory.name}"
+        return open_logger(folder, replace(label, group=label.group or alone))
 
     base, source = store.load(settings.artifact), open_source()
     print(overview(source, Split.load(base.manifest.split_file)))
@@ -121,7 +123,7 @@ def run_expert_training(
         origin: where the results come from.
     """
     started = time.perf_counter()
-    with quiet():
+    with quiet(), ending():
         heads, experts = _heads(directory, training)
         if not (directory / ARTIFACT).exists():
             _add_classifier(directory, training, heads, experts)

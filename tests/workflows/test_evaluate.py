@@ -18,7 +18,7 @@ from eenn.data.datasets import FolderImages
 from eenn.data.splits import Split
 from tests.artifact.trained_run import PREPROCESSING, make_run
 from tests.workflows.evaluating import rows, run_in
-from tests.workflows.wandb_file import items, records
+from tests.workflows.wandb_file import runs
 
 pytest_plugins = ["tests.reports.browser"]
 
@@ -114,9 +114,24 @@ def test_a_point_is_what_a_loop_over_single_images_finds(
 
 
 def test_it_is_tracked_by_wandb_without_an_account(evaluated: Path) -> None:
-    (file,) = (evaluated / "wandb").glob("offline-run-*/*.wandb")
-    logged = {key.split("/")[0] for record in records(file) for key in items(record.history.item)}
+    (run,) = runs(evaluated)
+    logged = {key.split("/")[0] for key in run.history}
     assert {"points", "exits", "quality", "edge_probability", "tradeoff_3_branches"} <= logged
+    assert (run.name, run.group, run.kind, run.tags) == ("grid", "", "evaluate", ())
+    # The one point of a whole grid that keeps within one point of the last exit at least MACs.
+    points = rows(evaluated, "points")
+    (last,) = (float(row["accuracy"]) for row in points if row["policy"] == "last exit only")
+    near = [
+        row
+        for row in points
+        if row["policy"] == "confidence" and float(row["accuracy"]) >= last - 0.01 - 1e-9
+    ]
+    best = min(near, key=lambda row: float(row["macs"]))
+    assert (run.config["p_tar"], run.config["active"]) == (float(best["p_tar"]), best["active"])
+    assert run.summary["accuracy"] == pytest.approx(float(best["accuracy"]), rel=1e-5)
+    # No W&B run trained the model, so its id is all there is.
+    assert run.config["model_id"]
+    assert run.config["model_artifact"] is None
 
 
 def test_jobs_share_records_and_a_second_sweep_makes_no_pass(
@@ -164,7 +179,7 @@ def test_an_interrupted_evaluation_goes_on_at_the_level_where_it_stopped(
     tmp_path: Path, images: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make_run(tmp_path / "outputs" / "train" / "noise" / "1", images, branches=1)
-    settings = ("p_tar=0.8", "distortion.level=[0,0.5,1]", "logger=csv")
+    settings = ("p_tar=0.8", "distortion.level=[0,0.5,1]")
     real, made = eenn.records.recording.record, list[str]()
 
     def interrupted(*arguments: Any) -> Any:
@@ -180,6 +195,8 @@ def test_an_interrupted_evaluation_goes_on_at_the_level_where_it_stopped(
     run_in(tmp_path, *settings)
     levels = [title.split()[-1] for title in made if "test" in title]
     assert levels == ["0", "0.5", "1"]
+    # W&B says 255 of what was interrupted.
+    assert sorted(run.exit_code or 0 for run in runs(tmp_path)) == [0, 255]
 
 
 def test_a_damaged_record_is_named_rebuilt_and_never_trusted(

@@ -15,6 +15,7 @@ from eenn.statistics.calibration import probabilities
 from tests.artifact.expert_artifact import add_fine_tuned, run_with_experts
 from tests.artifact.trained_run import make_run
 from tests.workflows.evaluating import rows, run_in
+from tests.workflows.wandb_file import runs
 
 RUN = Path("outputs/train/noise/1")
 STUDY = (
@@ -42,7 +43,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory, images: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def studied(trained: Path) -> Path:
-    return run_in(trained, *STUDY)
+    return run_in(trained, *STUDY, "logger=wandb")
 
 
 def key(row: Any) -> tuple[str, float, str]:
@@ -60,6 +61,16 @@ def test_every_kind_level_and_way_has_its_point(studied: Path) -> None:
     assert len(found) == len(expected)
     assert set(found) == expected
     assert {row["p_tar"] for row in rows(studied, "points")} == {"0.95"}
+
+
+def test_wandb_is_told_of_the_experts_that_a_device_chooses(studied: Path) -> None:
+    (run,) = runs(studied)
+    (point,) = (row for row in rows(studied, "points") if key(row) == ("gaussian_blur", 0, "auto"))
+    assert (run.config["experts"], run.config["kind"]) == ("auto", "gaussian_blur")
+    for name in ("accuracy", "edge_probability", "edge_accuracy"):
+        if point[name] != "nan":
+            assert run.summary[name] == pytest.approx(float(point[name]), rel=1e-5)
+    assert run.summary["mmacs"] == pytest.approx(float(point["macs"]) / 1e6, rel=1e-5)
 
 
 @pytest.mark.parametrize(

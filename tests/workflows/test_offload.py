@@ -26,6 +26,7 @@ from eenn.planning.costs import Link
 from tests.artifact.expert_artifact import run_with_experts
 from tests.artifact.trained_run import PREPROCESSING, make_run
 from tests.offload.patience import make_patient
+from tests.workflows.wandb_file import runs
 
 CLOUD_ONLY = Baseline.CLOUD_ONLY.value
 WHOLE_ON_EDGE = Baseline.WHOLE_ON_EDGE.value
@@ -199,7 +200,37 @@ def test_the_report_and_the_plan_are_there(done: Path, summary: dict[str, Any]) 
     assert not (done / "measured.jsonl").exists()
     assert summary["best_plan"]["latency_ms"] > 0
     assert summary["measured_link"].keys() == {"bandwidth_mbps", "rtt_ms"}
-    assert list((done / "wandb").glob("offline-run-*"))
+
+
+def test_wandb_is_told_of_the_cheapest_point_that_keeps_the_accuracy(
+    place: Path, done: Path, requests: Rows, summary: dict[str, Any]
+) -> None:
+    (run,) = runs(done)
+    points = summary["points"]
+    (whole,) = (p["accuracy"] for p in points if p["policy"] == WHOLE_ON_EDGE)
+    policies = [p for p in points if p["policy"] == "confidence"]
+    near = [p for p in policies if p["accuracy"] >= whole - 0.01 - 1e-9]
+    cheap = min(near, key=lambda p: p["answer_ms"]) if near else None
+    best = cheap or max(policies, key=lambda p: p["accuracy"])
+    assert (run.config["p_tar"], run.config["active"]) == (best["p_tar"], best["active"])
+    for end in ("", "_low", "_high"):
+        assert run.summary[f"latency_ms{end}"] == pytest.approx(best[f"answer_ms{end}"])
+        assert run.summary[f"accuracy{end}"] == pytest.approx(best[f"accuracy{end}"])
+    # Each image pays for the segments up to its exit, and the heads that it met on its way.
+    artifact = read_manifest(place / "outputs" / "train" / "noise" / "1" / "artifact")
+    exits, active = artifact.exits, [int(branch) for branch in best["active"].split()]
+    spent = [
+        exits[taken - 1].macs
+        + sum(exits[k - 1].head_macs for k in {*active, len(exits)} if k <= taken)
+        for row in of(requests, "confidence")
+        if (float(row["p_tar"]), row["active"]) == (best["p_tar"], best["active"])
+        for taken in [int(row["exit"])]
+    ]
+    assert run.summary["mmacs"] == pytest.approx(np.mean(spent) / 1e6)
+    assert (run.name, run.kind, run.exit_code) == ("offload", "offload", 0)
+    # Asked are the artifact and, as conventional and upstream network, one more.
+    plain = read_manifest(place / "outputs" / "train" / "plain" / "1" / "artifact")
+    assert run.config["model_id"] == f"{artifact.id}, {plain.id}"
 
 
 def test_the_best_plans_are_deployments_that_promise_what_was_planned(

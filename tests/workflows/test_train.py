@@ -7,8 +7,8 @@ import re
 import signal
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -18,8 +18,10 @@ from PIL import Image
 from eenn.artifact import store
 from eenn.data.demo import DemoImages
 from eenn.data.splits import Split
+from tests.workflows.evaluating import rows
+from tests.workflows.evaluating import run_in as evaluate_in
 from tests.workflows.training import TINY, run_in, weights
-from tests.workflows.wandb_file import items, records
+from tests.workflows.wandb_file import runs
 
 ROOT = Path(__file__).parents[2]
 
@@ -41,6 +43,27 @@ def tracked(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def untracked(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same run, with the CSV logger."""
     return run_in(tmp_path_factory.mktemp("untracked") / "run", *TINY, "logger=csv")
+
+
+@dataclass(frozen=True)
+class Swept:
+    """A sweep of three trainings, of which the second cannot run, as a program did it."""
+
+    directory: Path
+    done: subprocess.CompletedProcess[str]
+
+
+@pytest.fixture(scope="module", params=["basic", "joblib"])
+def swept(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Swept:
+    place = tmp_path_factory.mktemp("swept")
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "WANDB_DATA_DIR": str(place)}
+    command = [sys.executable, str(ROOT / "train.py"), "-m", "branches=2,99,3", *TINY[:3]]
+    done = subprocess.run(
+        [*command, *TINY[4:], f"hydra/launcher={request.param}"],
+        cwd=place, env=environment, capture_output=True, text=True, timeout=600, check=False,
+    )  # fmt: skip
+    (directory,) = place.glob("outputs/train/demo/*")
+    return Swept(directory, done)
 
 
 def assert_same_weights(one: Path, other: Path) -> None:
@@ -91,25 +114,87 @@ def test_metrics_are_those_of_the_artifact_on_the_test_split(tracked: Path) -> N
 
 
 def test_offline_wandb_holds_the_metrics(tracked: Path) -> None:
-    (file,) = tracked.glob("wandb/offline-run-*/*.wandb")
-    history: dict[str, Any] = {}
-    summary: dict[str, Any] = {}
-    config: dict[str, Any] = {}
-    kinds = set()
-    for record in records(file):
-        kinds.add(record.WhichOneof("record_type"))
-        history |= items(record.history.item)
-        summary |= items(record.summary.update)
-        config |= items(record.config.update) | items(record.run.config.update)
+    (run,) = runs(tracked)
+    assert (run.name, run.group, run.kind, run.tags) == ("demo", "", "train", ())
+    assert run.exit_code == 0
     metrics = json.loads((tracked / "metrics.json").read_text())
+    accuracy, exits = metrics["test"]["accuracy"], metrics["exits"]
     for k in range(1, 4):
-        assert 0 <= history[f"val/exit{k}/acc"] <= 1
-        assert summary[f"test/exit{k}/acc"] == pytest.approx(metrics["test"]["accuracy"][k - 1])
-    assert {"train/loss", "val/loss", "train/images_per_s"} <= history.keys()
-    for start in ("lr-", "exits/", "reliability_val/", "reliability_test/"):
-        assert any(key.startswith(start) for key in history)
-    assert config["branches"] == 2
-    assert "artifact" in kinds
+        assert f"val/exit{k}/acc" in run.history
+        assert run.summary[f"test/exit{k}/acc"] == pytest.approx(accuracy[k - 1])
+    assert run.summary["test/final/acc"] == pytest.approx(accuracy[2])
+    assert run.summary["test/edge/acc"] == pytest.approx(accuracy[1])
+    heads = [own["head_macs"] for own in exits]
+    whole, edge = exits[2]["macs"] + sum(heads), exits[1]["macs"] + sum(heads[:2])
+    assert run.summary["mmacs"] == pytest.approx(whole / 1e6)
+    assert run.summary["macs_share"] == pytest.approx(edge / whole)
+    assert {"train/loss", "val/loss", "train/images_per_s"} <= run.history
+    assert {"lr-AdamW/backbone", "lr-AdamW/heads"} <= run.history
+    for start in ("exits/", "reliability_val/", "reliability_test/"):
+        assert any(key.startswith(start) for key in run.history)
+    assert run.config["branches"] == 2
+    assert run.models == [f"eenn-{run.id}"]
+
+
+def test_an_evaluation_sweep_is_compared_by_columns_of_its_runs(
+    tracked: Path, tmp_path: Path
+) -> None:
+    """Edge probability over p_tar by active branches, accuracy over MMACs, and the model's link."""
+    sweep = evaluate_in(
+        tmp_path, "-m", f"artifact={tracked}", "p_tar=0.05,0.105", "active=[1],[1,2]"
+    )
+    found = runs(sweep)
+    (training,) = runs(tracked)
+    told = [(p_tar, active) for p_tar in ("0.05", "0.105") for active in ("[1]", "[1, 2]")]
+    assert {run.name for run in found} == {f"grid p_tar={p} active={a}" for p, a in told}
+    assert {run.tags for run in found} == {(f"p_tar={p}", f"active={a}") for p, a in told}
+    assert {(run.group, run.kind) for run in found} == {(f"grid {sweep.name}", "evaluate")}
+    lines: dict[str, dict[float, float]] = {}
+    for run in found:
+        config, summary = run.config, run.summary
+        lines.setdefault(config["active"], {})[config["p_tar"]] = summary["edge_probability"]
+        job = {"0.05": 0, "0.105": 2}[str(config["p_tar"])] + (config["active"] == "1 2")
+        (point,) = (
+            row for row in rows(sweep / str(job), "points") if row["policy"] == "confidence"
+        )
+        for name in ("accuracy", "edge_probability", "latency_ms", "sent_bytes"):
+            for end in ("", "_low", "_high"):
+                assert summary[name + end] == pytest.approx(float(point[name + end]), rel=1e-5)
+        assert summary["mmacs"] == pytest.approx(float(point["macs"]) / 1e6, rel=1e-5)
+        assert (config["policy"], config["level"], config["branches"]) == ("confidence", 0, 2)
+        assert config["deployment"] is None
+        assert config["link"] == f"{config['bandwidth_mbps']:g} Mbps, {config['rtt_ms']:g} ms"
+        # Its tables hold all points; no number of theirs has a key of its own.
+        numbers = {key for key, value in summary.items() if isinstance(value, float)}
+        assert len(numbers) < 30
+        assert config["model_id"] == store.load(tracked / "artifact").manifest.id
+        assert [config["model_artifact"]] == training.models
+        assert config["model_run"] == training.id
+    assert set(lines) == {"1", "1 2"}
+    for line in lines.values():
+        # Ten classes: every confidence reaches 0.05.
+        assert line[0.05] == 1 >= line[0.105]
+
+
+@pytest.mark.slow
+def test_jobs_of_a_training_sweep_are_compared_by_columns_of_their_runs(swept: Swept) -> None:
+    """Final accuracy over branches, and over MMACs."""
+    found = runs(swept.directory)
+    assert [run.name for run in found] == ["demo branches=2", "demo branches=3"]
+    assert [run.tags for run in found] == [("branches=2",), ("branches=3",)]
+    group = f"demo {swept.directory.name}"
+    assert {(run.group, run.kind, run.exit_code) for run in found} == {(group, "train", 0)}
+    over_branches = {run.config["branches"]: run.summary["test/final/acc"] for run in found}
+    metrics = {
+        branches: json.loads((swept.directory / job / "metrics.json").read_text())
+        for branches, job in ((2, "0"), (3, "2"))
+    }
+    assert over_branches == {
+        branches: pytest.approx(own["test"]["accuracy"][-1]) for branches, own in metrics.items()
+    }
+    # Another branch has a head more.
+    over_mmacs = sorted((run.summary["mmacs"], run.summary["test/final/acc"]) for run in found)
+    assert [accuracy for _, accuracy in over_mmacs] == [*over_branches.values()]
 
 
 def test_csv_logger_does_without_wandb(untracked: Path) -> None:
@@ -346,7 +431,7 @@ def test_a_run_killed_after_an_early_stop_resumes_without_training_on(
     stop: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # So large a rate never improves, and the fit stops after its second or third epoch.
-    settings = (*TINY, "logger=csv", "patience=1", "optimiser.lr_heads=100", "name=stopped")
+    settings = (*TINY, "patience=1", "optimiser.lr_heads=100", "name=stopped")
     settings += ("trainer.max_epochs=30",)
     killed = "exit_metrics" if stop == "after the artifact" else "store.save"
     with monkeypatch.context() as patch:
@@ -357,6 +442,13 @@ def test_a_run_killed_after_an_early_stop_resumes_without_training_on(
     run_in(tmp_path / "run", f"resume={tmp_path / 'run'}")
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
     assert metrics["epochs"] == last["epoch"] + 1 < 30
+    # One run to W&B, which failed and then went on.
+    failed_and_resumed = runs(tmp_path / "run")
+    assert len({run.id for run in failed_and_resumed}) == 1
+    assert sorted(run.exit_code for run in failed_and_resumed if run.exit_code is not None) == [
+        0,
+        1,
+    ]
     assert "patience=1" in metrics["overrides"]
     best = torch.load(tmp_path / "run" / "checkpoints" / "best.ckpt", weights_only=True)
     saved = weights(tmp_path / "run")
@@ -364,37 +456,17 @@ def test_a_run_killed_after_an_early_stop_resumes_without_training_on(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("launcher", ["basic", "joblib"])
-def test_a_sweep_is_one_tracked_run_each_and_one_table(launcher: str, tmp_path: Path) -> None:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "WANDB_DATA_DIR": str(tmp_path)}
-    command = [
-        sys.executable,
-        str(ROOT / "train.py"),
-        "-m",
-        "branches=0,99,3",
-        *TINY[:3],
-        *TINY[4:],
-    ]
-    done = subprocess.run(
-        [*command, f"hydra/launcher={launcher}"],
-        cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=600, check=False,
-    )  # fmt: skip
+def test_a_sweep_is_one_tracked_run_each_and_one_table(swept: Swept) -> None:
+    done = swept.done
     # The job in the middle cannot run, and says so; the others are not held up.
     assert done.returncode == 1
     assert "error in job 1" in done.stderr
     assert "branches=99: allowed are 0 to 18" in done.stderr
     assert "jobs without a result: 1" in done.stderr
     assert "Traceback" not in done.stderr
-    (sweep,) = tmp_path.glob("outputs/train/demo/*")
     table = [line for line in done.stdout.splitlines() if "branches=" in line and "|" in line]
-    assert ["branches=0" in table[0], "branches=3" in table[1], len(table)] == [True, True, 2]
-    groups, runs = set(), set()
-    for file in sweep.glob("*/wandb/offline-run-*/*.wandb"):
-        run = next(r.run for r in records(file) if r.WhichOneof("record_type") == "run")
-        groups.add(run.run_group)
-        runs.add(run.run_id)
-    assert groups == {sweep.name}
-    assert len(runs) == 2
+    assert ["branches=2" in table[0], "branches=3" in table[1], len(table)] == [True, True, 2]
+    assert len({run.id for run in runs(swept.directory)}) == 2
 
 
 @pytest.mark.slow

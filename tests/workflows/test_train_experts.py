@@ -32,6 +32,7 @@ from eenn.training.expert_recipe import ExpertRecipe
 from eenn.training.experts import Fits
 from eenn.training.module import HeadModule
 from eenn.workflows import train_experts
+from eenn.workflows.run import Label
 from eenn.workflows.tracking import csv_logger
 from eenn.workflows.train_experts import ExpertTraining, run_expert_training
 from eenn.workflows.trained_images import TrainedImages
@@ -253,7 +254,7 @@ def train_directly(
     def open_logger(folder: Path, name: str) -> Logger:
         if name == interrupted:
             raise KeyboardInterrupt
-        return csv_logger(folder, name, None)
+        return csv_logger(folder, Label(name, "train"))
 
     fits = Fits(
         directory / "fits", {"accelerator": "cpu", "enable_progress_bar": False}, open_logger

@@ -8,7 +8,7 @@ import numpy as np
 
 from eenn.exits.settings import Setting
 from eenn.offload.bench.contenders import Request
-from eenn.statistics.intervals import Estimate, means, share, statistic
+from eenn.statistics.intervals import UNKNOWN, Estimate, means, share, statistic
 
 
 @dataclass(frozen=True)
@@ -47,11 +47,13 @@ class Foreseen:
 
     Args:
         predicted_ms: from the measured parts and the recorded exits.
+        macs: until the answer, by the recorded exits.
         differing: requests whose exit or answer is not that of the records.
     """
 
     predicted_ms: float = math.nan
     differing: float = math.nan
+    macs: Estimate = UNKNOWN
 
 
 def summarised(requests: Sequence[Request], cloud_only: Sequence[Request]) -> Measured:

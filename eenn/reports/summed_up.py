@@ -1,0 +1,134 @@
+"""Lays out what runs are compared by: the numbers of a run's headline point, and its settings."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+
+import numpy as np
+
+from eenn.evaluation.rows import Point
+from eenn.exits.settings import Setting
+from eenn.files import Json
+from eenn.models.architecture import Exit
+from eenn.planning.costs import Link, macs
+from eenn.reports.headline import Candidate, headline_point
+from eenn.reports.offload import OffloadPoint
+from eenn.statistics.intervals import Estimate
+
+
+@dataclass(frozen=True)
+class SummedUp:
+    """What a run comes to, a value each.
+
+    Args:
+        numbers: by name; of a quantity also the ends of its interval, `_low` and `_high`.
+        settings: what the numbers hold for.
+    """
+
+    numbers: Mapping[str, float] = field(default_factory=dict)
+    settings: Mapping[str, Json] = field(default_factory=dict)
+
+
+def evaluated(points: Sequence[Point], chosen: Setting | None, link: Link, **also: str) -> SummedUp:
+    """Sum up an evaluation by its headline point.
+
+    Args:
+        chosen: as of `headline_point`.
+        link: that latency is modelled for.
+        also: further settings that the point is for.
+    """
+    point = headline_point(points, chosen, lambda row: row.macs.value, _right)
+    if point is None:
+        return SummedUp()
+    quantities = {
+        "accuracy": point.accuracy,
+        "same_as_last": point.same_as_last,
+        "edge_probability": point.edge_probability,
+        "edge_accuracy": point.edge_accuracy,
+        "mmacs": _millions(point.macs),
+        "latency_ms": point.latency_ms,
+        "sent_bytes": point.sent_bytes,
+    }
+    return SummedUp(_flat(quantities), {**_settings(point, link), **also})
+
+
+def measured(points: Sequence[OffloadPoint], link: Link, deployment: str) -> SummedUp:
+    """Sum up a benchmark by its headline point; its latency is measured.
+
+    Args:
+        link: to the cloud.
+        deployment: the file that the point is of, where several are compared; else empty.
+    """
+    settings = [row.setting for row in points if deployment and row.setting.goal == deployment]
+    chosen = next(iter(settings), None)
+    point = headline_point(
+        points, chosen, lambda row: row.answer_ms.value, lambda row: row.measured.accuracy.value
+    )
+    if point is None:
+        return SummedUp()
+    found = point.measured
+    quantities = {
+        "accuracy": found.accuracy,
+        "edge_probability": found.edge_probability,
+        "edge_accuracy": found.edge_accuracy,
+        "mmacs": _millions(point.foreseen.macs),
+        "latency_ms": found.answer_ms,
+        "sent_bytes": found.sent_bytes,
+    }
+    also = {"deployment": deployment} if deployment else {}
+    return SummedUp(_flat(quantities), {**_settings(point, link), **also})
+
+
+def trained(exits: Sequence[Exit], accuracy: Sequence[float]) -> dict[str, float]:
+    """Sum up a training: accuracy of the last exit and the last branch, and what they cost.
+
+    MACs count all segments and heads up to the exit.
+
+    Args:
+        accuracy: of every exit.
+    """
+    costs = macs(exits)
+    whole = sum(costs.segments) + sum(costs.heads)
+    numbers = {"test/final/acc": accuracy[-1], "mmacs": whole / 1e6}
+    if len(exits) > 1:
+        numbers["test/edge/acc"] = accuracy[-2]
+        numbers["macs_share"] = (sum(costs.segments[:-1]) + sum(costs.heads[:-1])) / whole
+    return numbers
+
+
+def _right(point: Point) -> float:
+    estimate = point.same_as_last if np.isnan(point.accuracy.value) else point.accuracy
+    return estimate.value
+
+
+def _millions(estimate: Estimate) -> Estimate:
+    return Estimate(*(end / 1e6 for end in estimate))
+
+
+def _flat(quantities: Mapping[str, Estimate]) -> dict[str, float]:
+    """Give every quantity and the ends of its interval a name; leave out those not known."""
+    numbers = {
+        f"{name}{end}": float(value)
+        for name, estimate in quantities.items()
+        for end, value in zip(("", "_low", "_high"), estimate, strict=True)
+    }
+    return {name: value for name, value in numbers.items() if np.isfinite(value)}
+
+
+def _settings(point: Candidate, link: Link) -> dict[str, Json]:
+    setting = point.setting
+    settings: dict[str, Json] = {
+        **asdict(point.network),
+        "level": point.level,
+        "policy": setting.name if setting.policy is None else setting.policy.label,
+        # A policy with another knob has none.
+        "p_tar": None,
+        "active": setting.branches,
+        "link": f"{link.bandwidth_mbps:g} Mbps, {link.rtt_ms:g} ms",
+        **asdict(link),
+    }
+    if setting.policy is not None:
+        settings |= {name: getattr(setting.policy, name) for name in setting.policy.grids}
+    if setting.knob:
+        shown = setting.value_text if isinstance(setting.value, tuple) else setting.number
+        settings[setting.knob] = shown
+    return settings
