@@ -26,6 +26,7 @@ _INSTEAD = {
     "distortion.level": "with distortions, levels are given as distortions.KIND=[LEVEL,LEVEL]",
     "distortion.kind": "with distortions, levels are given as distortions.KIND=[LEVEL,LEVEL]",
     "distortions": f"evaluate.py reads it, and experts are trained by {TRAIN_EXPERTS}",
+    "resume": "evaluate.py completes sweeps by it, and SWEEP_DIR has a sweep.json",
     "expert_training": f"it is recipe of {TRAIN_EXPERTS}",
 }
 
@@ -48,7 +49,7 @@ def one_line_errors(job: str | None = None) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        line = _line(error)
+        line = line_of(error)
         if line is None or os.environ[_ASKED]:
             raise
         said = f"error: {line}" if job is None else f"error in job {job}: {line}"
@@ -86,11 +87,17 @@ def written(value: object) -> str:
 
 def quoted(key: str, value: str) -> str:
     """A setting quoted for the shell and for Hydra, which each take a pair of quotes away."""
+    return shlex.quote(assigned(key, value))
+
+
+def assigned(key: str, value: str) -> str:
+    """A setting quoted for Hydra alone."""
     inner = value.replace('"', r"\"")
-    return shlex.quote(f'{key}="{inner}"')
+    return f'{key}="{inner}"'
 
 
-def _line(error: Exception) -> str | None:
+def line_of(error: Exception) -> str | None:
+    """Say in one line what the user can mend; None for a bug."""
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, EennError):

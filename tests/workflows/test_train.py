@@ -383,11 +383,14 @@ def test_a_sweep_is_one_tracked_run_each_and_one_table(launcher: str, tmp_path: 
     assert done.returncode == 1
     assert "error in job 1" in done.stderr
     assert "branches=99: allowed are 0 to 18" in done.stderr
-    assert "jobs without a result: 1" in done.stderr
+    assert "job 1 (branches=99) failed: branches=99: allowed are 0 to 18" in done.stderr
     assert "Traceback" not in done.stderr
     (sweep,) = tmp_path.glob("outputs/train/demo/*")
-    table = [line for line in done.stdout.splitlines() if "branches=" in line and "|" in line]
-    assert ["branches=0" in table[0], "branches=3" in table[1], len(table)] == [True, True, 2]
+    with (sweep / "comparison.csv").open() as file:
+        table = [(row["job"], row["state"], row["branches"]) for row in csv.DictReader(file)]
+    assert table == [("0", "finished", "0"), ("1", "failed", "99"), ("2", "finished", "3")]
+    page = (sweep / "report.html").read_text()
+    assert [f'<a href="{job}/report.html">' in page for job in range(3)] == [True, False, True]
     groups, runs = set(), set()
     for file in sweep.glob("*/wandb/offline-run-*/*.wandb"):
         run = next(r.run for r in records(file) if r.WhichOneof("record_type") == "run")
