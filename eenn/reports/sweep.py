@@ -90,7 +90,10 @@ def rows_of(jobs: Sequence[SweepJob]) -> tuple[list[dict[str, str]], dict[str, s
             if all(one.varied.get(key) == sharing[0].varied[key] for one in sharing)
         }
         results.append(({"job": _numbers(sharing, jobs), **shared}, _printed(point)))
-    shown = sorted({key: None for _, cells in results for key in cells}, key=_rank)
+    varied = list(dict.fromkeys(key for job in jobs for key in job.varied))
+    # A setting stands as it was given, also where a result is called the same.
+    named = {key: None for _, cells in results for key in cells if key not in varied}
+    shown = sorted(named, key=_rank)
     alike = {}
     for column in (column for column in shown if column not in _ALWAYS):
         found = [cells.get(column, "") for _, cells in results if cells]
@@ -99,11 +102,11 @@ def rows_of(jobs: Sequence[SweepJob]) -> tuple[list[dict[str, str]], dict[str, s
     repeated = {
         column
         for column in shown
-        for key in jobs[0].varied
+        for key in varied
         if all(cells.get(column, v) == v for p, cells in results[:own] for v in [p.get(key, "")])
     }
     rows = [
-        place | {k: v for k, v in cells.items() if k not in alike and k not in repeated}
+        place | {k: cells[k] for k in shown if k in cells and k not in alike and k not in repeated}
         for place, cells in results
     ]
     columns = dict.fromkeys(key for place, _ in results for key in place)

@@ -46,7 +46,11 @@ def read_jobs(directory: Path, sweep: Sweep) -> list[SweepJob]:
     begun = {int(job.name) for job in directory.iterdir() if job.name.isdigit() and job.is_dir()}
     jobs = []
     for number in sorted(begun | set(range(len(sweep.jobs)))):
-        varied = sweep.jobs[number] if number < len(sweep.jobs) else {}
+        known = dict(sweep.jobs[number]) if number < len(sweep.jobs) else {}
+        if (config := directory / str(number) / CONFIG).exists():
+            recorded: Any = read_config(config).get("varied")
+            known |= recorded or {}
+        varied = {key: known[key] for key in sweep.varied if key in known}
         jobs.append(_read(directory / str(number), number, varied))
     return jobs
 
@@ -62,9 +66,6 @@ def number_of(text: str) -> float | None:
 
 
 def _read(job: Path, number: int, varied: Mapping[str, str]) -> SweepJob:
-    if (job / CONFIG).exists():
-        recorded: Any = read_config(job / CONFIG).get("varied")
-        varied = recorded or varied
     file = next((job / name for name in RESULTS if (job / name).exists()), None)
     if file is not None:
         result: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
