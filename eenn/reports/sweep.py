@@ -10,7 +10,7 @@ from eenn.files import Json, JsonObject, write_json
 from eenn.reports.page import Section
 from eenn.reports.report import PAGE, Report, write_report
 from eenn.reports.sweep_curves import sweep_figures
-from eenn.reports.sweep_jobs import FAILED, FINISHED, SweepJob, number_of, read_jobs
+from eenn.reports.sweep_jobs import FAILED, FINISHED, MISSING, SweepJob, number_of, read_jobs
 from eenn.reports.tables import Cell, number, raw, table, write_csv
 from eenn.run_directory import Sweep
 
@@ -44,13 +44,13 @@ def compare(directory: Path) -> tuple[str, list[str]]:
     """Compare the jobs of a sweep: write comparison.csv, comparison.json and report.html there.
 
     Returns:
-        What to print, and a line for each job without a result that says what to do.
+        What to print, and lines on the jobs without a result, with what to do.
     """
     sweep = Sweep.read(directory)
     jobs = read_jobs(directory, sweep)
     rows, alike = rows_of(jobs)
     resume = sweep.command(directory)
-    unfinished = [_unfinished(job, resume) for job in jobs if job.state != FINISHED]
+    unfinished = _unfinished(jobs, resume)
     write_csv(directory / CSV, _flat_rows(jobs))
     write_json(directory / JSON, _as_json(sweep, jobs))
     links = {str(job.number): f"{job.number}/{PAGE}" for job in jobs if job.state == FINISHED}
@@ -184,12 +184,20 @@ def _shortened(varied: Mapping[str, str], jobs: Sequence[SweepJob]) -> dict[str,
     return short
 
 
-def _unfinished(job: SweepJob, resume: str) -> str:
-    varied = " ".join(f"{key}={value}" for key, value in job.varied.items())
-    name = f"job {job.number} ({varied})" if varied else f"job {job.number}"
-    if job.state == FAILED:
-        return f"{name} failed: {job.error}; start a new sweep, or try it again with `{resume}`"
-    return f"{name} has no result; `{resume}` runs what is missing"
+def _unfinished(jobs: Sequence[SweepJob], resume: str) -> list[str]:
+    """Say why each job failed, which others have no result, and what to do."""
+    lines = []
+    for job in (job for job in jobs if job.state == FAILED):
+        varied = " ".join(f"{key}={value}" for key, value in job.varied.items())
+        lines.append(
+            f"job {job.number} ({varied}) failed: {job.error}; start a new sweep, or try it again "
+            f"with `{resume}`"
+        )
+    missing = [str(job.number) for job in jobs if job.state == MISSING]
+    if missing:
+        named = f"job{'s' if len(missing) > 1 else ''} {', '.join(missing)}"
+        lines.append(f"{named}: cut short or never begun; `{resume}` runs what is missing")
+    return lines
 
 
 def _flat_rows(jobs: Sequence[SweepJob]) -> list[dict[str, str]]:
