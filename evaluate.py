@@ -3,22 +3,21 @@
 Reads conf/evaluate.yaml, writes outputs/evaluate/NAME/TIMESTAMP/.
 """
 
+from functools import partial
+
 import hydra
 from omegaconf import DictConfig
 
-from eenn.cli import one_line_errors
-from eenn.workflows.hydra_job import CONF, claimed_job, policy_settings
-from eenn.workflows.interrupted import interruptible
+from eenn.workflows.hydra_job import CONF, policy_settings, run_job, run_script
 from eenn.workflows.jobs import evaluate_job
 from eenn.workflows.settings import EvaluateSettings
 
 
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="evaluate")
 def main(config: DictConfig) -> None:
-    with claimed_job(config, EvaluateSettings) as job, interruptible(job.directory):
-        evaluate_job(job, policy_settings)
+    work = partial(evaluate_job, policy_settings=policy_settings)
+    run_job(config, EvaluateSettings, work)
 
 
 if __name__ == "__main__":
-    with one_line_errors():
-        main()
+    run_script(main)

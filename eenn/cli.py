@@ -28,6 +28,7 @@ _INSTEAD = {
     "distortion.level": "with distortions, levels are given as distortions.KIND=[LEVEL,LEVEL]",
     "distortion.kind": "with distortions, levels are given as distortions.KIND=[LEVEL,LEVEL]",
     "distortions": f"evaluate.py reads it, and experts are trained by {TRAIN_EXPERTS}",
+    "resume": "evaluate.py completes sweeps by it, and SWEEP_DIR has a sweep.json",
     "expert_training": f"it is recipe of {TRAIN_EXPERTS}",
 }
 
@@ -55,7 +56,7 @@ def one_line_errors(job: str | None = None) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        line = _line(error)
+        line = line_of(error)
         if line is None or os.environ[_ASKED]:
             raise
         said = f"error: {line}" if job is None else f"error in job {job}: {line}"
@@ -93,8 +94,13 @@ def written(value: object) -> str:
 
 def quoted(key: str, value: str) -> str:
     """A setting quoted for the shell and for Hydra, which each take a pair of quotes away."""
+    return shlex.quote(assigned(key, value))
+
+
+def assigned(key: str, value: str) -> str:
+    """A setting quoted for Hydra alone."""
     inner = value.replace('"', r"\"")
-    return shlex.quote(f'{key}="{inner}"')
+    return f'{key}="{inner}"'
 
 
 class Pace:
@@ -168,7 +174,8 @@ def spoken(seconds: float) -> str:
     return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60} min"
 
 
-def _line(error: Exception) -> str | None:
+def line_of(error: Exception) -> str | None:
+    """Say in one line what the user can mend; None for a bug."""
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, EennError):

@@ -2,6 +2,7 @@
 
 outputs/SCRIPT/NAME/TIMESTAMP/         a single run
 outputs/SCRIPT/NAME/TIMESTAMP/JOB/     a job of a sweep, which sweep.json beside it describes
+outputs/SCRIPT/NAME/TIMESTAMP/JOB.1/   what a first attempt at that job left, unless it goes on
 """
 
 import json
@@ -9,6 +10,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
+from itertools import count
 from pathlib import Path
 
 from eenn.errors import EennError
@@ -16,6 +18,7 @@ from eenn.files import JsonObject, from_json, write_file, write_json
 
 OUTPUTS = Path("outputs")
 CONFIG, ARTIFACT, SWEEP = "config.yaml", "artifact", "sweep.json"
+ERROR = "error.txt"  # why a job of a sweep failed
 MANIFEST = "manifest.json"
 # What a training and an evaluation write last.
 RESULTS = METRICS, SUMMARY = "metrics.json", "summary.json"
@@ -30,6 +33,14 @@ LAST_CHECKPOINT, FINISHED, MEASURED = RESUMABLE = (
 MAX_CONFIG_BYTES, MAX_BRACKETS = 256 * 1024, 1000  # a training's has 2 kB and a few
 SHOWN = 5  # settings that an error names
 
+# The script of every configuration.
+SCRIPTS = {
+    "train": "train.py",
+    "train_experts": "train.py",
+    "evaluate": "evaluate.py",
+    "offload_bench": "offload_bench.py",
+}
+
 # How torchrun, SLURM, LSF and Lightning's own launcher number processes.
 RANKS = ("RANK", "LOCAL_RANK", "NODE_RANK", "GROUP_RANK", "SLURM_PROCID", "JSM_NAMESPACE_RANK")
 
@@ -42,11 +53,16 @@ class Sweep:
         config_name: of the script's configuration, such as `train`.
         overrides: as given on the command line, with the values of all jobs.
         varied: keys of the settings that differ between jobs.
+        launching: settings of Hydra itself, such as `hydra/launcher=joblib`.
+        jobs: the varied settings of every job, by its number; none where a sweeper chooses them as
+            it goes.
     """
 
     config_name: str
     overrides: tuple[str, ...]
     varied: tuple[str, ...]
+    launching: tuple[str, ...] = ()
+    jobs: tuple[dict[str, str], ...] = ()
 
     @classmethod
     def read(cls, directory: Path) -> "Sweep":
@@ -64,15 +80,23 @@ class Sweep:
             ) from None
 
     def write(self, directory: Path) -> None:
-        """Write the description into the directory of a new sweep.
+        """Write the description into the directory of a sweep, unless it is there already.
 
         Raises:
             EennError: the directory holds another sweep.
         """
-        if (directory / SWEEP).exists() and Sweep.read(directory) != self:
-            raise EennError(f"{directory} holds another sweep; choose another hydra.sweep.dir")
+        if (directory / SWEEP).exists():
+            known = Sweep.read(directory)
+            if (known.config_name, known.overrides) != (self.config_name, self.overrides):
+                raise EennError(f"{directory} holds another sweep; choose another hydra.sweep.dir")
+            return
         directory.mkdir(parents=True, exist_ok=True)
         write_json(directory / SWEEP, asdict(self))
+
+    def command(self, directory: Path) -> str:
+        """Give the command that completes the sweep in a directory."""
+        named = f"--config-name {self.config_name} " if self.config_name == "train_experts" else ""
+        return f"python {SCRIPTS.get(self.config_name, 'SCRIPT')} {named}resume={directory}"
 
 
 def is_first_process() -> bool:
@@ -86,7 +110,8 @@ def run_directory(
     """A new directory for a run, or the one of the run to go on with.
 
     Args:
-        resume: a run directory, `latest` for the newest unfinished run, or None.
+        resume: a run directory, `latest` for the newest unfinished run, or None. The jobs of a
+            sweep do not count: they go on with their sweep.
         progress: what a run that can go on has in its directory.
 
     Raises:
@@ -101,13 +126,14 @@ def run_directory(
         if not unfinished:
             raise EennError(
                 f"resume=latest: no unfinished run with {progress} under {OUTPUTS / script}; "
-                f"start one with `python {_COMMANDS[script]}`"
+                f"start one with `python {_COMMANDS[script]}`; a sweep goes on with "
+                "resume=SWEEP_DIR"
             )
         return str(unfinished[-1])
     if not (Path(resume) / progress).exists():
         way = goes_on_by(Path(resume)) or (
             "allowed are latest or the directory of a run that finished an epoch, or one expert, "
-            "or measured anything"
+            "or measured anything; or of a sweep, with its sweep.json"
         )
         raise EennError(f"resume={resume} has no {progress}; {way}")
     return resume
@@ -127,6 +153,52 @@ def claim(directory: Path, config: str) -> None:
             f"{directory} holds a run; go on with resume={directory}, or choose another"
         )
     write_file(directory / CONFIG, config)
+
+
+def goes_on(directory: Path) -> bool:
+    """Whether a run that was cut short left enough to go on from."""
+    return (directory / CONFIG).exists() and any((directory / one).exists() for one in RESUMABLE)
+
+
+def set_aside(directory: Path, log: str) -> Path | None:
+    """Clear a job's directory of what an attempt left that was cut short and cannot go on.
+
+    Args:
+        log: name of the file that this attempt writes already.
+
+    Returns:
+        The directory beside it where all of it lies now; None where there was nothing but
+        settings and an error.
+    """
+    if not is_first_process() or not directory.exists():
+        return None
+    left = [entry for entry in directory.iterdir() if entry.name != log]
+    if {entry.name for entry in left} <= {CONFIG, ERROR}:
+        for entry in left:
+            entry.unlink()
+        return None
+    places = (directory.with_name(f"{directory.name}.{n}") for n in count(1))
+    aside = next(place for place in places if not place.exists())
+    aside.mkdir()
+    for entry in left:
+        entry.rename(aside / entry.name)
+    return aside
+
+
+def remove_empty(directory: Path, log: str) -> None:
+    """Remove the directory of a run that ended before it wrote more than its settings.
+
+    Args:
+        log: name of its log, which has to be empty.
+    """
+    if not is_first_process() or not directory.exists():
+        return
+    left = list(directory.iterdir())
+    is_empty = all(e.name == CONFIG or (e.name == log and not e.stat().st_size) for e in left)
+    if is_empty and directory.resolve() != Path.cwd():
+        for entry in left:
+            entry.unlink()
+        directory.rmdir()
 
 
 def claim_resumed(directory: Path, given: Sequence[str]) -> None:
@@ -190,8 +262,12 @@ def with_file(root: Path, *files: Path) -> list[Path]:
 
 
 def unfinished_runs(script: str, progress: Path = LAST_CHECKPOINT) -> list[Path]:
-    """List the runs of a script that could go on, and those that are running, the newest last."""
-    return [run for run in with_file(OUTPUTS / script, progress) if not is_finished(run)]
+    """List single runs of a script that could go on, or are running, the newest last."""
+    return [
+        run
+        for run in with_file(OUTPUTS / script, progress)
+        if not is_finished(run) and not (run.parent / SWEEP).exists()
+    ]
 
 
 def find_artifact(given: str) -> Path:
@@ -218,7 +294,7 @@ def is_finished(directory: Path) -> bool:
     return any((directory / name).exists() for name in RESULTS)
 
 
-_COMMANDS = {"train": "train.py", "offload": "offload_bench.py"}
+_COMMANDS = {"train": SCRIPTS["train"], "offload": SCRIPTS["offload_bench"]}
 
 
 def goes_on_by(run: Path) -> str | None:

@@ -5,9 +5,10 @@ import io
 import re
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
+from urllib.parse import quote
 
 from PIL import Image
 
@@ -29,6 +30,7 @@ class Section:
             is absent, empty, "-" or "nan" comes last.
         figure: a PNG file. It is shown in the size, in inches, that its resolution gives it.
         caption: what the figure shows, also to those who cannot see it.
+        links: files beside the page, by the cell of the table's first column that leads there.
     """
 
     title: str
@@ -36,6 +38,7 @@ class Section:
     rows: Sequence[Mapping[str, str]] = ()
     figure: bytes | None = None
     caption: str = ""
+    links: Mapping[str, str] = field(default_factory=dict)
 
 
 def report_page(title: str, facts: Mapping[str, str], sections: Sequence[Section]) -> str:
@@ -89,7 +92,7 @@ def report_page(title: str, facts: Mapping[str, str], sections: Sequence[Section
 
 def _section(anchor: str, section: Section) -> str:
     text = f"<p>{escape(section.text)}</p>\n" if section.text else ""
-    table = _table(section.rows) if section.rows else ""
+    table = _table(section.rows, section.links) if section.rows else ""
     figure = _figure(section.figure, section.caption) if section.figure else ""
     return (
         f'<section id="{anchor}">\n<h2>{escape(section.title)}</h2>\n{text}{table}{figure}'
@@ -97,7 +100,7 @@ def _section(anchor: str, section: Section) -> str:
     )
 
 
-def _table(rows: Sequence[Mapping[str, str]]) -> str:
+def _table(rows: Sequence[Mapping[str, str]], links: Mapping[str, str]) -> str:
     columns = list(dict.fromkeys(column for row in rows for column in row))
     kinds = [_kind([row.get(column, "") for row in rows]) for column in columns]
     head = "".join(
@@ -107,7 +110,7 @@ def _table(rows: Sequence[Mapping[str, str]]) -> str:
     body = "".join(
         "<tr>"
         + "".join(
-            f"<td{kind}>{escape(row.get(column, ''))}</td>"
+            f"<td{kind}>{_cell(row.get(column, ''), links if column == columns[0] else {})}</td>"
             for column, kind in zip(columns, kinds, strict=True)
         )
         + "</tr>\n"
@@ -117,6 +120,11 @@ def _table(rows: Sequence[Mapping[str, str]]) -> str:
         f'<div class="table"><table>\n<thead><tr>{head}</tr></thead>\n'
         f"<tbody>\n{body}</tbody>\n</table></div>\n"
     )
+
+
+def _cell(text: str, links: Mapping[str, str]) -> str:
+    shown = escape(text)
+    return f'<a href="{quote(links[text])}">{shown}</a>' if text in links else shown
 
 
 def _kind(cells: Sequence[str]) -> str:

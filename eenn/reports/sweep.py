@@ -1,40 +1,244 @@
-"""What a sweep's jobs came to, in one table."""
+"""The comparison of a sweep's jobs: one table, its files, and a page."""
 
 import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
-from eenn.reports.tables import table
-from eenn.run_directory import RESULTS, is_finished
+from eenn.files import Json, JsonObject, write_json
+from eenn.reports.page import Section
+from eenn.reports.report import PAGE, Report, write_report
+from eenn.reports.sweep_curves import sweep_figures
+from eenn.reports.sweep_jobs import FAILED, FINISHED, MISSING, SweepJob, number_of, read_jobs
+from eenn.reports.tables import Cell, number, raw, table, write_csv
+from eenn.run_directory import Sweep
+
+CSV, JSON = "comparison.csv", "comparison.json"
+
+# What a table shows of a point: key, heading, scale and format; text and what is not listed between
+# them is shown as it is. The numbers of the exits of a training come before.
+_NUMBERS: Mapping[str, tuple[str, float, str]] = {
+    "accuracy": ("accuracy %", 100, "z.1f"),
+    "same_as_last": ("as last exit %", 100, "z.1f"),
+    "edge_probability": ("edge %", 100, "z.1f"),
+    "edge_accuracy": ("edge accuracy %", 100, "z.1f"),
+    "macs": ("MMACs", 1e-6, "z.1f"),
+    "answer_ms": ("mean ms", 1, "z.1f"),
+    "latency_ms": ("latency ms", 1, "z.1f"),
+    "sent_bytes": ("kB sent", 1e-3, "z.1f"),
+    "outage": ("outage %", 100, "z.1f"),
+    "missed_deadline": ("late %", 100, "z.1f"),
+    "epochs": ("epochs", 1, "g"),
+    "images_per_s": ("images/s", 1, ".0f"),
+}
+_TEXTS = (
+    "deployment", "network", "seed", "distortion", "level", "experts", "policy", "p_tar",
+    "thresholds", "active", "n",
+)  # fmt: skip
+# They are what jobs are compared by, also where they are equal.
+_ALWAYS = ("accuracy %", "edge %", "MMACs")
 
 
-def comparison(sweep: Path) -> tuple[str, list[str]]:
-    """One table over the finished jobs below `sweep`, and the names of the unfinished ones.
+def compare(directory: Path) -> tuple[str, list[str]]:
+    """Compare the jobs of a sweep: write comparison.csv, comparison.json and report.html there.
 
-    The table says what was varied, and of a training test accuracy of every exit in % and the
-    training rate, of an evaluation the table it printed.
+    Returns:
+        What to print, and lines on the jobs without a result, with what to do.
     """
-    jobs = sorted((d for d in sweep.iterdir() if d.name.isdigit()), key=lambda d: int(d.name))
-    finished = {job.name: _result(job) for job in jobs if is_finished(job)}
-    exits = max(
-        (len(run["test"]["accuracy"]) for run in finished.values() if "test" in run), default=0
-    )
+    sweep = Sweep.read(directory)
+    jobs = read_jobs(directory, sweep)
+    rows, alike = rows_of(jobs)
+    resume = sweep.command(directory)
+    unfinished = _unfinished(jobs, resume)
+    write_csv(directory / CSV, _flat_rows(jobs))
+    write_json(directory / JSON, _as_json(sweep, jobs))
+    links = {str(job.number): f"{job.number}/{PAGE}" for job in jobs if job.state == FINISHED}
+    finished = len(links)
+    facts = {
+        "configuration": sweep.config_name,
+        "settings": " ".join(sweep.overrides),
+        "jobs": f"{finished} of {len(jobs)} finished",
+        **alike,
+    }
+    opening = [Section("Jobs", _TEXT, rows, links=links)]
+    if unfinished:
+        opening.insert(0, Section("Jobs without a result", "\n".join(unfinished)))
+    title = f"Sweep over {', '.join(sweep.varied) or 'nothing'}"
+    write_report(directory, Report(title, facts, {}, opening, sweep_figures(jobs)))
+    parts = [f"{directory}:", ", ".join(f"{key} {value}" for key, value in alike.items())]
+    parts += [table(rows), f"report: {directory / PAGE}"]
+    return "\n\n".join(filter(None, parts)), unfinished
+
+
+def rows_of(jobs: Sequence[SweepJob]) -> tuple[list[dict[str, str]], dict[str, str]]:
+    """Print the jobs as rows of a table, and apart from them what says the same in all rows.
+
+    A point that policies are held against is one row for all jobs where it is equal.
+    """
+    results: list[tuple[dict[str, str], dict[str, str]]] = []
+    for job in jobs:
+        place = {"job": str(job.number), **_shortened(job.varied, jobs)}
+        if job.state != FINISHED:
+            place["state"] = job.state
+        results += [(place, _printed(point)) for point in job.points or [{}]]
+    own = len(results)
+    for point, sharing in _references(jobs):
+        shared = {
+            key: value
+            for key, value in _shortened(sharing[0].varied, jobs).items()
+            if all(one.varied.get(key) == sharing[0].varied[key] for one in sharing)
+        }
+        results.append(({"job": _numbers(sharing, jobs), **shared}, _printed(point)))
+    varied = list(dict.fromkeys(key for job in jobs for key in job.varied))
+    # A setting stands as it was given, also where a result is called the same.
+    named = {key: None for _, cells in results for key in cells if key not in varied}
+    shown = sorted(named, key=_rank)
+    alike = {}
+    for column in (column for column in shown if column not in _ALWAYS):
+        found = [cells.get(column, "") for _, cells in results if cells]
+        if len(found) > 1 and len(set(found)) == 1:
+            alike[column] = found[0]
+    repeated = {
+        column
+        for column in shown
+        for key in varied
+        if all(cells.get(column, v) == v for p, cells in results[:own] for v in [p.get(key, "")])
+    }
     rows = [
-        {"job": name, "varied": " ".join(run["overrides"]), **columns}
-        for name, run in finished.items()
-        for columns in ([_trained(run, exits)] if "test" in run else run["table"])
+        place | {k: cells[k] for k in shown if k in cells and k not in alike and k not in repeated}
+        for place, cells in results
     ]
-    return table(rows), [job.name for job in jobs if job.name not in finished]
+    columns = dict.fromkeys(key for place, _ in results for key in place)
+    columns |= dict.fromkeys(shown)
+    filled = [{key: row.get(key, "") for key in columns} for row in rows]
+    empty = {
+        key for key in columns if key != "job" and not any(row[key].strip("-") for row in filled)
+    }
+    rows = [{key: value for key, value in row.items() if key not in empty} for row in filled]
+    return rows, {key: value for key, value in alike.items() if value.strip("-")}
 
 
-def _trained(run: dict[str, Any], exits: int) -> dict[str, str]:
-    *inner, final = (f"{100 * accuracy:.1f}" for accuracy in run["test"]["accuracy"])
-    inner += [""] * (exits - 1 - len(inner))
-    columns = {f"exit {k}": accuracy for k, accuracy in enumerate(inner, 1)}
-    return {**columns, "final": final, "images/s": f"{run['images_per_s']:.0f}"}
+def _rank(column: str) -> tuple[int, int]:
+    """Order columns: texts, the exits of a training, numbers; others between them as they come."""
+    if column in _TEXTS:
+        return 0, _TEXTS.index(column)
+    headings = [heading for heading, _, _ in _NUMBERS.values()]
+    if column in headings:
+        return 2, headings.index(column)
+    return 1, int(column[5:-2]) if column.startswith("exit ") and column.endswith(" %") else 0
 
 
-def _result(directory: Path) -> dict[str, Any]:
-    file = next(directory / name for name in RESULTS if (directory / name).exists())
-    content: dict[str, Any] = json.loads(file.read_text())
-    return content
+def _printed(point: JsonObject) -> dict[str, str]:
+    """Print a point: text as it is, numbers as tables do, the accuracy with its interval."""
+    if point and "accuracy" not in point:
+        return {key: str(value) for key, value in point.items()}
+    cells = {}
+    for key in _TEXTS:
+        if key in point:
+            value = point[key]
+            cells[key] = number(value, "g") if isinstance(value, float) else str(value)
+    for key, value in point.items():
+        if key.startswith("exit") and isinstance(value, float):
+            cells[key.replace("_accuracy", " %").replace("exit", "exit ")] = f"{100 * value:.1f}"
+    for key, (heading, scale, form) in _NUMBERS.items():
+        value = point.get(key)
+        if isinstance(value, int | float):
+            cells[heading] = number(value * scale, form)
+    low, high = point.get("accuracy_low"), point.get("accuracy_high")
+    if isinstance(low, float) and isinstance(high, float) and math.isfinite(low):
+        cells["accuracy %"] += f" ({100 * low:.1f}-{100 * high:.1f})"
+    # All else says it better where there are labels.
+    if cells.get("accuracy %", "-") != "-":
+        cells.pop("as last exit %", None)
+    return cells
+
+
+def _references(jobs: Sequence[SweepJob]) -> list[tuple[JsonObject, list[SweepJob]]]:
+    """Group the points of the whole network that are equal, with the jobs that have each."""
+    found: dict[str, tuple[JsonObject, list[SweepJob]]] = {}
+    for job in jobs:
+        for point in job.references:
+            found.setdefault(json.dumps(point, sort_keys=True), (point, []))[1].append(job)
+    return list(found.values())
+
+
+def _numbers(sharing: Sequence[SweepJob], jobs: Sequence[SweepJob]) -> str:
+    finished = [job for job in jobs if job.state == FINISHED]
+    if len(sharing) == len(finished) > 1:
+        return "all"
+    return str(sharing[0].number) if len(sharing) == 1 else f"{len(sharing)} jobs"
+
+
+def _shortened(varied: Mapping[str, str], jobs: Sequence[SweepJob]) -> dict[str, str]:
+    """Leave out of paths the folders that they have in common."""
+    short = {}
+    for key, value in varied.items():
+        others = [job.varied.get(key, value).split("/") for job in jobs]
+        parts = value.split("/")
+        while len(parts) > 1 and all(one[:1] == parts[:1] and len(one) > 1 for one in others):
+            parts, others = parts[1:], [one[1:] for one in others]
+        while len(parts) > 1 and all(one[-1:] == parts[-1:] and len(one) > 1 for one in others):
+            parts, others = parts[:-1], [one[:-1] for one in others]
+        short[key] = "/".join(parts)
+    return short
+
+
+def _unfinished(jobs: Sequence[SweepJob], resume: str) -> list[str]:
+    """Say why each job failed, which others have no result, and what to do."""
+    lines = []
+    for job in (job for job in jobs if job.state == FAILED):
+        varied = " ".join(f"{key}={value}" for key, value in job.varied.items())
+        lines.append(
+            f"job {job.number} ({varied}) failed: {job.error}; start a new sweep, or try it again "
+            f"with `{resume}`"
+        )
+    missing = [str(job.number) for job in jobs if job.state == MISSING]
+    if missing:
+        named = f"job{'s' if len(missing) > 1 else ''} {', '.join(missing)}"
+        lines.append(f"{named}: cut short or never begun; `{resume}` runs what is missing")
+    return lines
+
+
+def _flat_rows(jobs: Sequence[SweepJob]) -> list[dict[str, str]]:
+    rows: list[dict[str, str]] = []
+    for job in jobs:
+        place: dict[str, Cell] = {"job": job.number, "state": job.state, **job.varied}
+        for point in job.points or [{}]:
+            # A setting comes as it was given, also where a result is called the same.
+            own: dict[str, Cell] = {k: v for k, v in point.items() if isinstance(v, Cell)}
+            rows.append(raw(own | place if not place.keys() & own.keys() else {**place, **own}))
+    for point, sharing in _references(jobs):
+        own = {k: v for k, v in point.items() if isinstance(v, Cell)}
+        rows.append(raw({"job": _numbers(sharing, jobs), "state": FINISHED, **own}))
+    return rows
+
+
+def _as_json(sweep: Sweep, jobs: Sequence[SweepJob]) -> JsonObject:
+    described: list[Json] = [
+        {
+            "job": job.number,
+            "state": job.state,
+            "error": job.error,
+            "varied": {key: _value(value) for key, value in job.varied.items()},
+            "points": [dict(point) for point in job.points],
+        }
+        for job in jobs
+    ]
+    references: list[Json] = [
+        {"jobs": [job.number for job in sharing], **point} for point, sharing in _references(jobs)
+    ]
+    return {**asdict(sweep), "jobs": described, "references": references}
+
+
+def _value(text: str) -> Json:
+    found = number_of(text)
+    if found is None:
+        return text
+    return int(found) if found.is_integer() and "." not in text else found
+
+
+_TEXT = (
+    "A row for each job and what it came to; the accuracy with its 95 % interval. Where a row is "
+    'of "all" jobs, nothing that varies changes it. Intervals of all numbers are in comparison.csv.'
+)

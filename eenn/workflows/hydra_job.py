@@ -1,30 +1,48 @@
-"""A Hydra job: its settings and directory, claimed, and the table at the end of a sweep.
+"""Hydra's side of a script: a job in its directory, and sweeps, compared and completed.
 
 Besides the scripts this is the only module that knows Hydra.
 """
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import MISSING, fields
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import hydra.utils
 from hydra import compose
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
-from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf, flag_override
 
-from eenn.cli import one_line_errors, written
+from eenn.cli import assigned, line_of, one_line_errors, printable, written
 from eenn.errors import EennError
 from eenn.exits.policies.registry import POLICIES
-from eenn.files import Json
-from eenn.reports.sweep import comparison
-from eenn.run_directory import CONFIG, Sweep, claim, claim_resumed, read_config, run_directory
+from eenn.files import Json, write_file
+from eenn.run_directory import (
+    CONFIG,
+    ERROR,
+    SCRIPTS,
+    SWEEP,
+    Sweep,
+    claim,
+    claim_resumed,
+    find_artifact,
+    goes_on,
+    is_finished,
+    read_config,
+    remove_empty,
+    run_directory,
+    set_aside,
+)
 from eenn.workflows.check import checked, keys_of
+from eenn.workflows.interrupted import interruptible
 from eenn.workflows.run import Job
 
 T = TypeVar("T")
@@ -36,26 +54,61 @@ OmegaConf.register_new_resolver("run_directory", run_directory, use_cache=True, 
 
 
 class CompareRuns(Callback):
-    """Writes down a sweep before its jobs, and prints one table over them when it ends.
+    """Writes down a sweep before its jobs, and compares them when it ends.
 
     That holds for every launcher, as Hydra calls this where the sweep was started.
     """
 
+    # Of the sweep that this process runs now. Hydra says to nobody when one is cut short.
+    running: ClassVar[Path | None] = None
+
     def on_multirun_start(self, config: DictConfig, **kwargs: object) -> None:
-        given: Any = OmegaConf.to_container(config.hydra.overrides.task)
-        params = config.hydra.sweeper.get("params") or {}
-        every = [*(f"{key}={value}" for key, value in params.items()), *given]
-        parsed = OverridesParser.create().parse_overrides(every)
+        hydra = config.hydra
+        params = hydra.sweeper.get("params") or {}
+        composed = [f"{key}={value}" for key, value in params.items()]
+        parsed = OverridesParser.create().parse_overrides([*composed, *hydra.overrides.task])
         varied = dict.fromkeys(one.key_or_group for one in parsed if one.is_sweep_override())
-        sweep = Sweep(config.hydra.job.config_name, tuple(given), tuple(varied))
-        with one_line_errors():
-            sweep.write(Path(config.hydra.sweep.dir))
+        if config.get("artifact") == "latest" and "artifact" not in varied:
+            # Otherwise a training that ends amid the sweep would part it in two.
+            with flag_override(config, "readonly", False):
+                hydra.overrides.task.append(assigned("artifact", str(find_artifact("latest"))))
+        is_basic = hydra.sweeper._target_.endswith(f".{BasicSweeper.__name__}")
+        sweep = Sweep(
+            hydra.job.config_name,
+            tuple(hydra.overrides.task),
+            tuple(varied),
+            tuple(one for one in hydra.overrides.hydra if not one.startswith(_OF_THE_SWEEP)),
+            _jobs(parsed) if is_basic else (),
+        )
+        sweep.write(Path(hydra.sweep.dir))
+        CompareRuns.running = Path(hydra.sweep.dir)
 
     def on_multirun_end(self, config: DictConfig, **kwargs: object) -> None:
-        jobs, unfinished = comparison(Path(config.hydra.sweep.dir))
-        print(f"\n{config.hydra.sweep.dir}:\n\n{jobs}")
-        if unfinished:
-            raise SystemExit(f"error: jobs without a result: {', '.join(unfinished)}")
+        CompareRuns.running = None
+        _compare(Path(config.hydra.sweep.dir))
+
+
+# What Hydra adds to its own settings for every sweep.
+_OF_THE_SWEEP = ("hydra.sweep.dir=", "hydra.mode=")
+
+
+def _jobs(parsed: Sequence[Override]) -> tuple[dict[str, str], ...]:
+    """Set out the varied settings of every job, in the order of Hydra's own sweeper."""
+    names = {one.get_key_element(): one.key_or_group for one in parsed if one.is_sweep_override()}
+    (batch,) = BasicSweeper.split_arguments(list(parsed), None)
+    pairs = [[one.partition("=")[::2] for one in job] for job in batch]
+    return tuple({names[key]: value for key, value in job if key in names} for job in pairs)
+
+
+def _compare(sweep: Path) -> None:
+    """Compare the jobs of a sweep; the process fails where one has no result."""
+    # Imported here because drawing takes a second, which no job should wait for.
+    from eenn.reports.sweep import compare
+
+    shown, unfinished = compare(sweep)
+    print(f"\n{shown}\n")
+    if unfinished:
+        raise SystemExit("\n".join(f"error: {line}" for line in unfinished))
 
 
 def _callback(config: DictConfig) -> CompareRuns:
@@ -71,15 +124,77 @@ def _callback(config: DictConfig) -> CompareRuns:
 hydra.utils.instantiate = _callback
 
 
-@contextmanager
-def claimed_job(
+def run_script(main: Callable[[], None]) -> None:
+    """Run a script's `main`, or complete a sweep: `resume=SWEEP_DIR` stands for its command line.
+
+    A sweep that is cut short says how to go on.
+    """
+    with one_line_errors():
+        sys.argv[1:] = _completing(sys.argv[1:])
+        try:
+            main()
+        except (KeyboardInterrupt, SystemExit):
+            if CompareRuns.running is None:
+                raise
+            print(printable(_cut_short(CompareRuns.running)), file=sys.stderr)
+            raise SystemExit(130) from None
+        except Exception:
+            # A bug in a job: its traceback follows, and the others are compared before.
+            if CompareRuns.running is not None:
+                with suppress(SystemExit):
+                    _compare(CompareRuns.running)
+            raise
+        finally:
+            CompareRuns.running = None
+
+
+def _completing(given: Sequence[str]) -> list[str]:
+    """Put the command line of a sweep in place of `resume=SWEEP_DIR`.
+
+    Raises:
+        EennError: other settings beside it, or another script's sweep.
+    """
+    asked = [one for one in given if one.startswith("resume=")]
+    if len(asked) != 1:
+        return list(given)
+    directory = Path(str(OverridesParser.create().parse_override(asked[0]).value()))
+    if not (directory / SWEEP).exists():
+        return list(given)
+    sweep = Sweep.read(directory)
+    name = sweep.config_name
+    allowed = {asked[0], "-m", "--multirun", "--config-name", "-cn", name, f"--config-name={name}"}
+    if beside := [one for one in given if one not in allowed]:
+        raise EennError(f"resume keeps the sweep's own settings; leave out {' '.join(beside)}")
+    if SCRIPTS.get(name, own := Path(sys.argv[0]).name) != own:
+        raise EennError(f"{asked[0]}: the sweep goes on with `{sweep.command(directory)}`")
+    place = assigned("hydra.sweep.dir", str(directory))
+    return ["-m", f"--config-name={name}", *sweep.launching, place, *sweep.overrides]
+
+
+def _cut_short(directory: Path) -> str:
+    """Say what a sweep that was cut short has finished, and how it goes on."""
+    sweep = Sweep.read(directory)
+    finished = sorted(
+        int(job.name) for job in directory.iterdir() if job.name.isdigit() and is_finished(job)
+    )
+    of_all = f" of {len(sweep.jobs)}" if sweep.jobs else ""
+    named = f" ({', '.join(map(str, finished))})" if finished else ""
+    return (
+        f"interrupted: {len(finished)}{of_all} jobs are finished{named}; go on with "
+        f"`{sweep.command(directory)}`"
+    )
+
+
+def run_job(
     config: DictConfig,
     kind: type[T],
+    work: Callable[[Job[T]], None],
     completed: Callable[[T], Mapping[str, Json]] = lambda _: {},
-) -> Iterator[Job[T]]:
-    """This Hydra job, its directory claimed; a user's mistake ends it with one line.
+) -> None:
+    """Do the work of this Hydra job in its directory; a user's mistake ends it with one line.
 
-    A resumed job has the settings, overrides and group of its run.
+    A sweep's job that is finished is kept. A resumed job, also one of a sweep, has the settings,
+    overrides and group of its run.
 
     Args:
         kind: what the settings are checked against.
@@ -87,29 +202,68 @@ def claimed_job(
     """
     hydra_config = HydraConfig.get()
     sweeping = hydra_config.mode is RunMode.MULTIRUN
-    overrides = list(hydra_config.overrides.task)
-    with one_line_errors(f"{hydra_config.job.num} {overrides}" if sweeping else None):
-        directory = Path(hydra_config.runtime.output_dir)
-        if config.get("resume") is not None:
-            claim_resumed(directory, _given_beside_resume(config, hydra_config.job.config_name))
-            recorded: Any = read_config(directory / CONFIG)
-        else:
-            composed: Any = OmegaConf.to_container(config, resolve=True)
-            varied = Sweep.read(directory.parent).varied if sweeping else []
-            recorded = {
-                **composed,
-                **completed(checked(kind, composed)),
-                "overrides": overrides,
-                "group": directory.parent.name if sweeping else None,
-                "varied": {key: _value(key, config) for key in varied},
-            }
-            claim(directory, OmegaConf.to_yaml(recorded))
-        own = {key: recorded[key] for key in keys_of(kind) if key in recorded}
-        settings = checked(kind, own)
-        yield Job(
-            settings, directory, recorded["group"], recorded["overrides"], recorded,
-            recorded.get("varied", {}),
-        )  # fmt: skip
+    directory = Path(hydra_config.runtime.output_dir)
+    if sweeping and is_finished(directory):
+        print(f"job {hydra_config.job.num}: kept, it is finished")
+        return
+    name = f"{hydra_config.job.num} {list(hydra_config.overrides.task)}" if sweeping else None
+    with one_line_errors(name), _ending_well(directory, f"{hydra_config.job.name}.log", sweeping):
+        job = _claimed(config, directory, sweeping, kind, completed)
+        with interruptible(directory):
+            work(job)
+
+
+@contextmanager
+def _ending_well(directory: Path, log: str, sweeping: bool) -> Iterator[None]:
+    """Leave the reason of a failure in a sweep's job, and nothing of a run that did nothing."""
+    try:
+        yield
+    except BaseException as error:
+        if not sweeping:
+            remove_empty(directory, log)
+        elif isinstance(error, Exception) and directory.is_dir():
+            said = line_of(error) or f"{type(error).__name__}: {error}"
+            write_file(directory / ERROR, f"{said}\n")
+        raise
+
+
+def _claimed(
+    config: DictConfig,
+    directory: Path,
+    sweeping: bool,
+    kind: type[T],
+    completed: Callable[[T], Mapping[str, Json]],
+) -> Job[T]:
+    """Claim the directory of a job, and give the job; see `run_job`."""
+    hydra_config = HydraConfig.get()
+    if config.get("resume") is not None:
+        claim_resumed(directory, _given_beside_resume(config, hydra_config.job.config_name))
+        recorded: Any = read_config(directory / CONFIG)
+    elif sweeping and goes_on(directory):
+        print(f"job {hydra_config.job.num}: going on in {directory}")
+        (directory / ERROR).unlink(missing_ok=True)
+        recorded = read_config(directory / CONFIG)
+    else:
+        composed: Any = OmegaConf.to_container(config, resolve=True)
+        recorded = {
+            **composed,
+            **completed(checked(kind, composed)),
+            "overrides": list(hydra_config.overrides.task),
+            "group": directory.parent.name if sweeping else None,
+            "varied": {},
+        }
+        if sweeping:
+            varied = Sweep.read(directory.parent).varied
+            recorded["varied"] = {key: _value(key, config) for key in varied}
+            if aside := set_aside(directory, f"{hydra_config.job.name}.log"):
+                print(f"job {hydra_config.job.num}: a first attempt could not go on: {aside}")
+        claim(directory, OmegaConf.to_yaml(recorded))
+    own = {key: recorded[key] for key in keys_of(kind) if key in recorded}
+    settings = checked(kind, own)
+    return Job(
+        settings, directory, recorded["group"], recorded["overrides"], recorded,
+        recorded.get("varied", {}),
+    )  # fmt: skip
 
 
 def offer_policies() -> None:

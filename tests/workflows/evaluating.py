@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import evaluate
-from eenn.cli import one_line_errors
+from eenn.workflows.hydra_job import run_script
 
 
 def run_in(place: Path, *overrides: str) -> Path:
@@ -17,8 +17,7 @@ def run_in(place: Path, *overrides: str) -> Path:
         patch.setattr(sys, "argv", ["evaluate.py", *overrides])
         patch.setenv("WANDB_DATA_DIR", str(place))
         patch.chdir(place)
-        with one_line_errors():
-            evaluate.main()
+        run_script(evaluate.main)
     (directory,) = _runs(place) - before
     return directory
 

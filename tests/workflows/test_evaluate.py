@@ -144,7 +144,7 @@ def test_jobs_share_records_and_a_second_sweep_makes_no_pass(
     assert levels in (["0", "0", "0.7"], ["0.7"])
     assert sorted(int(job.name) for job in directory.iterdir() if job.is_dir()) == list(range(8))
     table = capsys.readouterr().out
-    assert len(re.findall(r"p_tar=0\.[59] first=[13] distortion\.level=0", table)) >= 8
+    assert re.search(r"job \|\s+p_tar \|\s+first \|\s+distortion\.level \|", table)
 
     passes.clear()
     for room, name in ((eenn.records.recording, "record"), (eenn.records.profiling, "profile")):

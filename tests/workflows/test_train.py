@@ -462,11 +462,15 @@ def test_a_sweep_is_one_tracked_run_each_and_one_table(swept: Swept) -> None:
     assert done.returncode == 1
     assert "error in job 1" in done.stderr
     assert "branches=99: allowed are 0 to 18" in done.stderr
-    assert "jobs without a result: 1" in done.stderr
+    assert "job 1 (branches=99) failed: branches=99: allowed are 0 to 18" in done.stderr
     assert "Traceback" not in done.stderr
-    table = [line for line in done.stdout.splitlines() if "branches=" in line and "|" in line]
-    assert ["branches=2" in table[0], "branches=3" in table[1], len(table)] == [True, True, 2]
-    assert len({run.id for run in runs(swept.directory)}) == 2
+    sweep = swept.directory
+    with (sweep / "comparison.csv").open() as file:
+        table = [(row["job"], row["state"], row["branches"]) for row in csv.DictReader(file)]
+    assert table == [("0", "finished", "2"), ("1", "failed", "99"), ("2", "finished", "3")]
+    page = (sweep / "report.html").read_text()
+    assert [f'<a href="{job}/report.html">' in page for job in range(3)] == [True, False, True]
+    assert len({run.id for run in runs(sweep)}) == 2
 
 
 @pytest.mark.slow

@@ -8,7 +8,7 @@ import safetensors.torch
 import torch
 
 import train
-from eenn.cli import one_line_errors
+from eenn.workflows.hydra_job import run_script
 
 # Ten classes of ten images, a narrow net, two epochs: seconds, and every step of a real run.
 TINY = (
@@ -32,8 +32,7 @@ def run_in(directory: Path, *overrides: str) -> Path:
         patch.setattr(sys, "argv", ["train.py", *options, *place, *given])
         patch.setenv("WANDB_DATA_DIR", str(directory.parent))
         patch.chdir(directory.parent)
-        with one_line_errors():
-            train.main()
+        run_script(train.main)
     return directory
 
 
