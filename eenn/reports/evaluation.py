@@ -24,10 +24,12 @@ from eenn.reports.curves import (
     way_name,
 )
 from eenn.reports.figures import BARS, Drawn
+from eenn.reports.opening import Answer, answer_figure, answer_section
 from eenn.reports.page import Section
-from eenn.reports.report import Report
+from eenn.reports.report import Report, table_section
 from eenn.reports.rows import (
     AGREEMENT_TEXT,
+    CLASSES_TEXT,
     DRIFT_TEXT,
     EXITS_TEXT,
     POINTS_TEXT,
@@ -35,6 +37,7 @@ from eenn.reports.rows import (
     THRESHOLDS_TEXT,
     TRADEOFF_TEXT,
     agreement_rows,
+    class_rows,
     drift_rows,
     fitted_cells,
     point_rows,
@@ -42,7 +45,10 @@ from eenn.reports.rows import (
     taken_rows,
     verdicts,
 )
-from eenn.reports.tables import Cell, flat, raw
+from eenn.reports.tables import Cell, distorted, flat, raw, words
+
+# Facts that whoever reads the answer has to know.
+NOTES = ("beware", "not fitted")
 
 
 @dataclass(frozen=True)
@@ -74,8 +80,7 @@ class Drawing:
     @property
     def where(self) -> str:
         """The policy and the level, as captions say them."""
-        distortion = self.distortion.replace("_", " ")
-        return f"{self.policy.replace('_', ' ')}, {distortion} level {self.first_level:g}"
+        return f"{words(self.policy)}, {distorted(self.distortion, self.first_level)}"
 
     def chosen(self, row: Point | ExitTaken) -> bool:
         """Whether a row is the chosen policy's, at the first level and not fitted."""
@@ -96,26 +101,32 @@ def evaluation_report(
     fitted: Sequence[Fitted],
     unlabelled: Unlabelled,
     reliability: Sequence[Drawn],
+    answer: Answer,
 ) -> Report:
     """Put together the report of an evaluation.
 
     Args:
         reliability: the diagrams of every network and level.
+        answer: what the page opens with.
     """
     results = drawing.results
-    opening = [Section("Settings", POINTS_TEXT, point_rows(results.points))]
+    tables = [table_section("Settings", POINTS_TEXT, point_rows(results.points))]
     if fitted:
         rows = [raw(fitted_cells(each)) for each in fitted]
-        opening.append(Section("Fitted thresholds", THRESHOLDS_TEXT, rows))
-    opening.append(drift_section(unlabelled, drawing.distortion))
-    closing = [
-        Section("Who stopped where", EXITS_TEXT, taken_rows(results.exits)),
-        Section("Agreement between exits", AGREEMENT_TEXT, agreement_rows(unlabelled.agreement)),
+        tables.insert(0, table_section("Fitted thresholds", THRESHOLDS_TEXT, rows))
+    tables.append(table_section("Classes", CLASSES_TEXT, class_rows(answer.classes)))
+    tables += [
+        table_section("Who stopped where", EXITS_TEXT, taken_rows(results.exits)),
+        drift_section(unlabelled, drawing.distortion),
+        table_section(
+            "Agreement between exits", AGREEMENT_TEXT, agreement_rows(unlabelled.agreement)
+        ),
+        table_section("Quality of the exits", QUALITY_TEXT, quality_rows(results.quality)),
+        table_section("Every policy", TRADEOFF_TEXT, point_rows(results.tradeoff)),
     ]
-    if results.quality:
-        closing.append(Section("Quality of the exits", QUALITY_TEXT, quality_rows(results.quality)))
-    if results.tradeoff:
-        closing.append(Section("Every policy", TRADEOFF_TEXT, point_rows(results.tradeoff)))
+    notes = [facts[name] for name in NOTES if name in facts]
+    if any(row.drift for row in unlabelled.drift):
+        notes += verdicts(unlabelled.drift, drawing.distortion)
     return Report(
         title,
         facts,
@@ -124,11 +135,14 @@ def evaluation_report(
             "exits": [flat(row) for row in results.exits],
             "quality": [flat(row) for row in results.quality],
             "tradeoff": [{**flat(row), "setting": row.setting.number} for row in results.tradeoff],
+            "classes": [flat(row) for row in answer.classes],
             **unlabelled_tables(unlabelled),
         },
-        opening,
+        [],
         [*figures(drawing), *reliability],
-        closing,
+        [section for section in tables if section.rows],
+        answer_section(results.points, answer, notes),
+        answer_figure(results.points, answer.point) if drawing.networks else None,
     )
 
 
@@ -144,7 +158,7 @@ def drift_section(unlabelled: Unlabelled, distortion: str) -> Section:
     """Say whether there is drift, and show every quantity that was tested."""
     said = [*verdicts(unlabelled.drift, distortion), *unlabelled.left_out]
     text = "\n".join([*said, DRIFT_TEXT])
-    return Section("Drift", text, drift_rows(unlabelled.drift))
+    return table_section("Drift", text, drift_rows(unlabelled.drift))
 
 
 def figures(drawing: Drawing) -> list[Drawn]:
@@ -248,8 +262,8 @@ def _against_level(drawing: Drawing) -> list[Drawn]:
 def _tradeoffs(drawing: Drawing) -> list[Drawn]:
     rows = drawing.results.tradeoff
     caption = (
-        f"Every policy over its settings, {drawing.distortion.replace('_', ' ')} level "
-        f"{drawing.first_level:g}; what lies more than 20 points below the last exit is cut off. "
+        f"Every policy over its settings, {distorted(drawing.distortion, drawing.first_level)}; "
+        "what lies more than 20 points below the last exit is cut off. "
         "The oracle takes the first exit that is right: it sees the labels, and bounds the "
         f"accuracy of rules that pick an exit, not of committees. {BARS}"
     )
@@ -270,8 +284,9 @@ def reliability(network: str, seed: int, distortion: str, level: float, figure: 
         "Accuracy against confidence before and after temperature scaling; the area of a marker is "
         f"its share of the images. Seed {seed}."
     )
-    heading = f"Reliability, {network}, {distortion.replace('_', ' ')} level {level:g}"
-    return Drawn(_slug(heading), heading, caption, figure)
+    heading = f"Reliability, {network}, {distorted(distortion, level)}"
+    name = _slug(f"reliability {network} {distortion} level {level:g}")
+    return Drawn(name, heading, caption, figure)
 
 
 def _slug(network: str) -> str:

@@ -183,7 +183,7 @@ def page(tmp_path: Path, open_page: Callable[[Path], Page]) -> Page:
 
 
 def column(page: Page, index: int) -> list[str]:
-    return page.locator("table").first.locator("td").all_inner_texts()[index::2]
+    return page.locator("table").first.locator("td").all_text_contents()[index::2]
 
 
 def header(page: Page, name: str) -> Locator:

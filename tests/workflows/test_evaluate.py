@@ -58,7 +58,7 @@ def evaluated(trained: Path) -> Path:
 
 def test_the_default_evaluation_leaves_tables_figures_and_a_page(evaluated: Path) -> None:
     assert {file.stem for file in (evaluated / "tables").iterdir()} == {
-        "points", "exits", "quality", "tradeoff", "agreement", "drift",
+        "points", "exits", "quality", "tradeoff", "agreement", "drift", "classes",
     }  # fmt: skip
     figures = {file.name for file in (evaluated / "figures").iterdir()}
     assert {"edge_probability.png", "edge_probability.pdf", "tradeoff_3_branches.png"} <= figures
@@ -368,7 +368,10 @@ def test_the_page_works_in_a_browser(evaluated: Path, open_page: Callable[[Path]
     widths = page.eval_on_selector_all("img", "all => all.map(image => image.naturalWidth)")
     assert widths
     assert all(width > 0 for width in widths)
-    column = page.locator("th", has_text="accuracy %").first
-    column.get_by_role("button").click()
-    cells = page.locator("table").first.locator("tbody tr").all_inner_texts()
+    settings = page.locator("section", has=page.get_by_role("heading", name="Settings", exact=True))
+    settings.locator("summary").click()
+    settings.get_by_role("columnheader", name="accuracy %", exact=True).get_by_role(
+        "button"
+    ).click()
+    cells = settings.locator("tbody tr").all_inner_texts()
     assert len(cells) == len(rows(evaluated, "points"))
