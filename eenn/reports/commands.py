@@ -22,6 +22,12 @@ def device_command(
     return shlex.join([*parts, "PHOTO.jpg"])
 
 
+def experts_command(artifact: Path, experts: str = "auto") -> str:
+    """Give the command that answers photographs by the heads made for their distortion."""
+    parts = ["eenn-edge", "--artifact", str(artifact), "--experts", experts, "--cloud", "URL"]
+    return shlex.join([*parts, "PHOTO.jpg"])
+
+
 def evaluate_command(artifact: Path, *settings: str) -> str:
     """Give the command that evaluates an artifact."""
     return shlex.join(["python", "evaluate.py", f"artifact={artifact}", *settings])

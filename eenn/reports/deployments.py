@@ -4,16 +4,19 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
 from eenn.evaluation.deployed import Compared, Difference
+from eenn.evaluation.rows import Point
 from eenn.reports.evaluation import unlabelled_tables
 from eenn.reports.figures import Drawn
-from eenn.reports.page import Section
-from eenn.reports.report import Report
+from eenn.reports.opening import Answer, answer_figure, answer_section, answering, why_chosen
+from eenn.reports.report import Report, table_section
 from eenn.reports.rows import (
     AGREEMENT_TEXT,
+    CLASSES_TEXT,
     DRIFT_TEXT,
     EXITS_TEXT,
     QUALITY_TEXT,
     agreement_rows,
+    class_rows,
     drift_rows,
     point_rows,
     quality_rows,
@@ -32,36 +35,78 @@ def deployments_report(
     compared: Compared,
     distortion: str,
     drawn: Sequence[Drawn],
+    answer: Answer,
 ) -> Report:
     """Put together the report of deployments on the same images.
 
     Args:
         drawn: figures of their networks.
+        answer: what the page opens with.
     """
-    opening = [Section("Deployments", POINTS_TEXT, deployment_rows(compared))]
+    tables = [table_section("Deployments", POINTS_TEXT, deployment_rows(compared))]
     if compared.differences:
         rows = difference_rows(compared.differences)
-        opening.append(Section("Differences", DIFFERENCES_TEXT, rows))
-    drift = [
+        tables.append(table_section("Differences", DIFFERENCES_TEXT, rows))
+    verdict = drift_verdicts(compared, distortion)
+    quality = _labelled(compared.quality, quality_rows)
+    tables += [
+        table_section("Classes", CLASSES_TEXT, class_rows(answer.classes)),
+        table_section("Who stopped where", EXITS_TEXT, _labelled(compared.exits, taken_rows)),
+        table_section("Drift", "\n".join([*verdict, DRIFT_TEXT]), _drift(compared)),
+        table_section("Agreement between exits", AGREEMENT_TEXT, _agreement(compared)),
+        table_section("Quality of the exits", QUALITY_TEXT, quality),
+    ]
+    points = [point for _, point in compared.points]
+    lines = {
+        label: [point]
+        for label, point in compared.points
+        if label and point.level == answer.point.level
+    }
+    notes = [facts["beware"]] if "beware" in facts else []
+    if any(row.drift for _, own in compared.unlabelled for row in own.drift):
+        notes += verdict
+    return Report(
+        title,
+        facts,
+        {
+            **deployment_tables(compared),
+            "classes": [flat(row) for row in answer.classes],
+        },
+        [],
+        drawn,
+        [section for section in tables if section.rows],
+        answer_section(points, answer, notes),
+        answer_figure(points, answer.point, lines, "a mark is a deployment"),
+    )
+
+
+def deployed_answer(compared: Compared) -> tuple[str, Point, str]:
+    """Choose the deployment that sums up the others: its label, its point, and why."""
+    labelled = [(label, point) for label, point in compared.points if label]
+    point = answering([point for _, point in compared.points])
+    # A file may say no branches, as a network without any has it.
+    label = next((label for label, own in labelled if own is point), labelled[0][0])
+    labels = {label for label, _ in labelled}
+    if len(labels) == 1:
+        return label, labelled[0][1], f"The deployment {label}."
+    points = [point for _, point in compared.points]
+    return label, point, f"{label}. {why_chosen(points, point, None)}"
+
+
+def _drift(compared: Compared) -> list[dict[str, str]]:
+    return [
         {"deployment": label, **row}
         for label, own in compared.unlabelled
         for row in drift_rows(own.drift)
     ]
-    said = [*drift_verdicts(compared, distortion), DRIFT_TEXT]
-    opening.append(Section("Drift", "\n".join(said), drift))
-    agreement = [
+
+
+def _agreement(compared: Compared) -> list[dict[str, str]]:
+    return [
         {"deployment": label, **row}
         for label, own in compared.unlabelled
         for row in agreement_rows(own.agreement)
     ]
-    closing = [
-        Section("Who stopped where", EXITS_TEXT, _labelled(compared.exits, taken_rows)),
-        Section("Agreement between exits", AGREEMENT_TEXT, agreement),
-    ]
-    if compared.quality:
-        rows = _labelled(compared.quality, quality_rows)
-        closing.append(Section("Quality of the exits", QUALITY_TEXT, rows))
-    return Report(title, facts, deployment_tables(compared), opening, drawn, closing)
 
 
 def deployment_tables(compared: Compared) -> dict[str, list[dict[str, Cell]]]:

@@ -24,7 +24,7 @@ from eenn.reports.curves import (
     way_name,
 )
 from eenn.reports.figures import BARS, Drawn
-from eenn.reports.opening import Answer, answer_figure, answer_section
+from eenn.reports.opening import Answer, answer_figure, answer_section, curves_of
 from eenn.reports.page import Section
 from eenn.reports.report import Report, table_section
 from eenn.reports.rows import (
@@ -49,6 +49,7 @@ from eenn.reports.tables import Cell, distorted, flat, raw, words
 
 # Facts that whoever reads the answer has to know.
 NOTES = ("beware", "not fitted")
+CURVES_CAPTION = "a line is a network, or a set of active branches, over its thresholds"
 
 
 @dataclass(frozen=True)
@@ -142,7 +143,11 @@ def evaluation_report(
         [*figures(drawing), *reliability],
         [section for section in tables if section.rows],
         answer_section(results.points, answer, notes),
-        answer_figure(results.points, answer.point) if drawing.networks else None,
+        answer_figure(
+            results.points, answer.point, curves_of(results.points, answer.point), CURVES_CAPTION
+        )
+        if drawing.networks
+        else None,
     )
 
 

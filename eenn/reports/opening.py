@@ -1,6 +1,6 @@
 """What a report opens with: the answer in words and numbers, and the figure that shows it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -189,21 +189,27 @@ def last_exit_of(points: Sequence[Point], point: Point) -> Point | None:
     )
 
 
-def answer_figure(points: Sequence[Point], point: Point) -> Drawn:
-    """Draw how right answers are against their MACs, the point that sums them up marked."""
+def answer_figure(
+    points: Sequence[Point], point: Point, lines: Mapping[str, Sequence[Point]], caption: str
+) -> Drawn:
+    """Draw how right answers are against their MACs, the point that sums them up marked.
+
+    Args:
+        lines: points by the name of their line.
+        caption: what a line is.
+    """
     right = right_of(points)
-    here = [own for own in points if own.level == point.level]
     figure, (axis,) = make_panels(1, width=5.2, height=2.9)
-    lines = {
-        name: [(_mmacs(own), _exactly(own, right)) for own in marks]
-        for name, marks in _curves(here, point).items()
+    marks = {
+        name: [(_mmacs(own), _exactly(own, right)) for own in line] for name, line in lines.items()
     }
-    draw_lines(axis, lines, right)
+    draw_lines(axis, marks, right)
+    here = [own for own in points if own.level == point.level]
     lasts = [own for own in here if own.setting.baseline is Baseline.LAST_EXIT_ONLY]
     scale = QUANTITIES[right][1]
     for marked, mark, size, colour, label in (
         (lasts, "*", 13, "0.35", Baseline.LAST_EXIT_ONLY.value),
-        ([point], "o", 14, "#d55e00", "the point above"),
+        ([point], "o", 14, "#d55e00", "this point"),
     ):
         xs = [_mmacs(own) for own in marked]
         ys = [scale * estimate_of(own, right).value for own in marked]
@@ -212,15 +218,12 @@ def answer_figure(points: Sequence[Point], point: Point) -> Drawn:
             zorder=5, fillstyle="none" if mark == "o" else "full",
         )  # fmt: skip
     label_axis(axis, QUANTITIES["macs"][0], right, "")
-    caption = (
-        "What early exits save: a line is a set of active branches over its thresholds, the ring "
-        "is the point above."
-    )
-    return Drawn("headline", "What early exits save", caption, finish(figure, [axis]))
+    shown = f"What early exits save: {caption}; the ring is the point that the numbers are of."
+    return Drawn("headline", "What early exits save", shown, finish(figure, [axis]))
 
 
-def _curves(points: Sequence[Point], point: Point) -> dict[str, list[Point]]:
-    """Part the points of the chosen policy into lines.
+def curves_of(points: Sequence[Point], point: Point) -> dict[str, list[Point]]:
+    """Part the points of the chosen policy, at the level of the chosen point, into lines.
 
     Of one network there is a line per set of active branches, of several one per network.
     """
@@ -228,10 +231,11 @@ def _curves(points: Sequence[Point], point: Point) -> dict[str, list[Point]]:
     ways = [
         own
         for own in points
-        if own.setting.baseline is None
+        if own.level == point.level
+        and own.setting.baseline is None
         and own.setting.policy is not None
         and chosen is not None
-        and own.setting.policy.label == chosen.label
+        and own.setting.policy.name == chosen.name
         and not own.setting.goal
     ]
     networks = list(dict.fromkeys(own.network for own in ways))

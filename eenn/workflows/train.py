@@ -193,7 +193,7 @@ def _test(training: Training, fit: Fit, directory: Path) -> Conclusion:
         "artifact": f"{directory / ARTIFACT} ({saved.manifest.id[:12]})",
         "temperatures": scaling.fitted,
     }
-    report = training_report(facts, rows, recorded, temperatures)
+    report = training_report(facts, rows, recorded, temperatures, exits, directory / ARTIFACT)
     shown = f"Test split, {len(labels)} images:\n\n{table(rows)}"
     return Conclusion(report, METRICS, metrics, shown, _headline(found, fit))
 
