@@ -1,6 +1,8 @@
 """The report of deployments on the same images."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import TypeVar
 
 from eenn.evaluation.deployed import Compared, Difference
@@ -43,6 +45,7 @@ def deployments_report(
         drawn: figures of their networks.
         answer: what the page opens with.
     """
+    full, compared = compared, _with_short_labels(compared)
     tables = [table_section("Deployments", POINTS_TEXT, deployment_rows(compared))]
     if compared.differences:
         rows = difference_rows(compared.differences)
@@ -69,7 +72,7 @@ def deployments_report(
         title,
         facts,
         {
-            **deployment_tables(compared),
+            **deployment_tables(full),
             "classes": [flat(row) for row in answer.classes],
         },
         [],
@@ -88,9 +91,34 @@ def deployed_answer(compared: Compared) -> tuple[str, Point, str]:
     label = next((label for label, own in labelled if own is point), labelled[0][0])
     labels = {label for label, _ in labelled}
     if len(labels) == 1:
-        return label, labelled[0][1], f"The deployment {label}."
+        return label, labelled[0][1], f"The deployment {Path(label).name}."
     points = [point for _, point in compared.points]
-    return label, point, f"{label}. {why_chosen(points, point, None)}"
+    name = short_labels([*labels])[label]
+    return label, point, f"{name}. {why_chosen(points, point, None, 'deployments')}"
+
+
+def short_labels(paths: Sequence[str]) -> dict[str, str]:
+    """Name every path by the fewest of its last parts that tell it from the others."""
+    parts = {path: Path(path).parts for path in paths}
+    for count in range(1, max(map(len, parts.values()), default=1)):
+        short = {path: "/".join(own[-count:]) for path, own in parts.items()}
+        if len(set(short.values())) == len(short):
+            return short
+    return {path: path for path in paths}
+
+
+def _with_short_labels(compared: Compared) -> Compared:
+    short = short_labels([*dict.fromkeys(label for label, _ in compared.points if label)])
+    return Compared(
+        points=[(short.get(label, label), row) for label, row in compared.points],
+        exits=[(short[label], row) for label, row in compared.exits],
+        quality=[(short[label], row) for label, row in compared.quality],
+        unlabelled=[(short[label], own) for label, own in compared.unlabelled],
+        differences=[
+            replace(row, first=short[row.first], second=short[row.second])
+            for row in compared.differences
+        ],
+    )
 
 
 def _drift(compared: Compared) -> list[dict[str, str]]:

@@ -58,8 +58,14 @@ def right_of(points: Sequence[Point]) -> str:
     return "accuracy" if known else "same_as_last"
 
 
-def why_chosen(points: Sequence[Point], point: Point, fitted: Fitted | None) -> str:
-    """Say why a point sums up the others."""
+def why_chosen(
+    points: Sequence[Point], point: Point, fitted: Fitted | None, ways: str = "settings"
+) -> str:
+    """Say why a point sums up the others.
+
+    Args:
+        ways: what they are called.
+    """
     if point.setting.policy is None:
         return "The last exit answers every image: no policy was evaluated."
     if fitted is not None:
@@ -72,13 +78,14 @@ def why_chosen(points: Sequence[Point], point: Point, fitted: Fitted | None) -> 
         return "The only setting of this evaluation."
     last, right = last_exit_of(points, point), right_of(points)
     of = "agreement with" if right == "same_as_last" else "accuracy against"
+    own = "its own" if len({other.network for other in points}) > 1 else "the"
     if last and estimate_of(last, right).value - estimate_of(point, right).value > 0.01 + 1e-9:
         return (
-            f"None of {count} settings keeps within one point of {of} the last exit: this one "
+            f"None of {count} {ways} keeps within one point of {of} {own} last exit: this one "
             "does best."
         )
     return (
-        f"The cheapest of {count} settings that lose at most one point of {of} the last exit, "
+        f"Of {count} {ways} the cheapest that loses at most one point of {of} {own} last exit, "
         "chosen on these images."
     )
 
@@ -91,8 +98,7 @@ def answer_section(points: Sequence[Point], answer: Answer, notes: Sequence[str]
     """
     point = answer.point
     last, right = last_exit_of(points, point), right_of(points)
-    several = len({p.network for p in points}) > 1
-    text = [way_text(point, several), answer.why, *_conventional(points, point, right), *notes]
+    text = [way_text(point, points), answer.why, *_conventional(points, point, right), *notes]
     return Section(
         title_of(point, last, right),
         "\n".join(text),
@@ -157,12 +163,15 @@ def change(own: Estimate, other: Estimate, less: str = "less") -> str:
     return f"{abs(share):.0f} % {less if share >= 0 else 'more'}"
 
 
-def way_text(point: Point, several: bool) -> str:
-    """Name a way to answer in words: its network where there are several, policy, branches."""
+def way_text(point: Point, points: Sequence[Point]) -> str:
+    """Name a way to answer in words, by what tells it from others: network, policy, branches."""
     setting, network = point.setting, point.network
-    own = [f"{network.network}, seed {network.seed}"] if several else []
+    networks = {other.network for other in points}
+    own = [network.network] if len(networks) > 1 else []
+    if len({other.seed for other in networks}) > 1:
+        own.append(f"seed {network.seed}")
     if setting.policy is None:
-        return f"{', '.join([*own, setting.name])}."
+        return f"{', '.join(own or [network.network])}, {setting.name}."
     knob = f"p_tar {setting.value_text}" if setting.knob == "p_tar" else setting.value_text
     parts = [*own, words(setting.policy.label), knob, branches_text(point)]
     return f"{', '.join(filter(None, parts))}."

@@ -2,6 +2,7 @@
 
 import pytest
 
+from eenn.reports.deployments import short_labels
 from eenn.reports.tables import apart, distorted, words
 
 
@@ -35,3 +36,10 @@ def test_what_all_rows_have_in_common_is_said_once() -> None:
 )
 def test_no_row_loses_its_last_column(rows: list[dict[str, str]]) -> None:
     assert apart(rows) == ("", rows)
+
+
+def test_deployments_are_named_by_what_tells_them_apart() -> None:
+    assert short_labels(["runs/1/deployment.json"]) == {"runs/1/deployment.json": "deployment.json"}
+    assert list(short_labels(["runs/1/a.json", "runs/1/b.json"]).values()) == ["a.json", "b.json"]
+    assert list(short_labels(["x/1/d.json", "x/2/d.json"]).values()) == ["1/d.json", "2/d.json"]
+    assert list(short_labels(["d.json", "x/d.json"]).values()) == ["d.json", "x/d.json"]
