@@ -19,6 +19,7 @@ from eenn.reports.rows import (
     QUALITY_TEXT,
     agreement_rows,
     class_rows,
+    drift_note,
     drift_rows,
     point_rows,
     quality_rows,
@@ -66,8 +67,7 @@ def deployments_report(
         if label and point.level == answer.point.level
     }
     notes = [facts["beware"]] if "beware" in facts else []
-    if any(row.drift for _, own in compared.unlabelled for row in own.drift):
-        notes += verdict
+    notes += drift_note([row for _, own in compared.unlabelled for row in own.drift], distortion)
     return Report(
         title,
         facts,

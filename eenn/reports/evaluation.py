@@ -24,7 +24,14 @@ from eenn.reports.curves import (
     way_name,
 )
 from eenn.reports.figures import BARS, Drawn
-from eenn.reports.opening import Answer, answer_figure, answer_section, curves_of
+from eenn.reports.opening import (
+    Answer,
+    answer_figure,
+    answer_section,
+    curves_of,
+    estimate_of,
+    right_of,
+)
 from eenn.reports.page import Section
 from eenn.reports.report import Report, table_section
 from eenn.reports.rows import (
@@ -38,6 +45,7 @@ from eenn.reports.rows import (
     TRADEOFF_TEXT,
     agreement_rows,
     class_rows,
+    drift_note,
     drift_rows,
     fitted_cells,
     point_rows,
@@ -126,8 +134,8 @@ def evaluation_report(
         table_section("Every policy", TRADEOFF_TEXT, point_rows(results.tradeoff)),
     ]
     notes = [facts[name] for name in NOTES if name in facts]
-    if any(row.drift for row in unlabelled.drift):
-        notes += verdicts(unlabelled.drift, drawing.distortion)
+    notes += _at_strongest(results.points, answer.point, drawing.distortion)
+    notes += drift_note(unlabelled.drift, drawing.distortion)
     return Report(
         title,
         facts,
@@ -149,6 +157,21 @@ def evaluation_report(
         if drawing.networks
         else None,
     )
+
+
+def _at_strongest(points: Sequence[Point], point: Point, distortion: str) -> list[str]:
+    """Say how a point's setting does where images are distorted most, if they are."""
+    strongest = max(own.level for own in points)
+    right = right_of(points)
+    return [
+        f"At {distorted(distortion, own.level)}: "
+        f"{100 * estimate_of(own, right).value:.1f} % right, "
+        f"{100 * own.edge_probability.value:.1f} % answered on the edge."
+        for own in points
+        if own.level == strongest > point.level
+        and (own.network, own.setting) == (point.network, point.setting)
+        and right == "accuracy"
+    ]
 
 
 def unlabelled_tables(unlabelled: Unlabelled) -> dict[str, list[dict[str, Cell]]]:

@@ -185,6 +185,16 @@ def verdicts(rows: Sequence[Drift], distortion: str) -> list[str]:
     return said
 
 
+def drift_note(rows: Sequence[Drift], distortion: str) -> list[str]:
+    """Say in a line where images drifted, if they did."""
+    places = dict.fromkeys(
+        distorted(distortion, row.level) if row.level else "the images as they are"
+        for row in rows
+        if row.drift
+    )
+    return [f"Drift from validation: {', '.join(places)}."] if places else []
+
+
 POINTS_TEXT = (
     "Each row is a policy at a threshold over a set of active branches. Intervals are 95 %: Wilson "
     "for shares, bootstrap over images for means; a latency is a sum of median stage times and the "
