@@ -110,13 +110,32 @@ def with_names(
         f"{each.branches} branches" if each.branches else "conventional network"
         for each in artifacts
     ]
-    details: dict[str, set[str]] = {}
-    for name, artifact in zip(short, artifacts, strict=True):
-        details.setdefault(name, set()).add(artifact.details)
     return [
-        (f"{name if len(details[name]) == 1 else f'{name}, {artifact.details}'}{then}", artifact)
+        (", ".join([name, *_apart(artifact, _alike(short, artifacts, name))]) + then, artifact)
         for name, artifact in zip(short, artifacts, strict=True)
     ]
+
+
+def _alike(
+    names: Sequence[str], artifacts: Sequence[EvaluatedArtifact], name: str
+) -> list[EvaluatedArtifact]:
+    return [each for own, each in zip(names, artifacts, strict=True) if own == name]
+
+
+def _apart(artifact: EvaluatedArtifact, alike: Sequence[EvaluatedArtifact]) -> list[str]:
+    """List the first details that tell an artifact apart from those that are named alike.
+
+    A detail that follows from those before it, as positions from the input's size, is left out.
+    """
+    every, used = {each.details for each in alike}, list[int]()
+    for index in range(len(artifact.details)):
+        if len(_parted(every, [*used, index])) > len(_parted(every, used)):
+            used.append(index)
+    return [artifact.details[index] for index in used]
+
+
+def _parted(details: set[tuple[str, ...]], used: Sequence[int]) -> set[tuple[str, ...]]:
+    return {tuple(own[index] for index in used) for own in details}
 
 
 def evaluate(named: Sequence[tuple[str, EvaluatedArtifact]], evaluation: Evaluation) -> Computed:

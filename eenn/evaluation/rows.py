@@ -79,6 +79,29 @@ class ExitTaken:
 
 
 @dataclass(frozen=True)
+class ClassAnswered:
+    """The samples of one class, and how one way answers them.
+
+    Args:
+        class_name: as the artifact has it.
+        last_exit_accuracy: of the last exit alone, on the same samples.
+        edge_accuracy: NaN where the edge answers none of them.
+        macs: mean to the answer.
+    """
+
+    network: Network
+    level: float
+    setting: Setting
+    class_name: str
+    n: int
+    accuracy: Estimate
+    last_exit_accuracy: Estimate
+    edge_probability: Estimate
+    edge_accuracy: Estimate
+    macs: float
+
+
+@dataclass(frozen=True)
 class ExitQuality:
     """One exit, counted from 1, as if it answered all samples: calibration, failure prediction.
 

@@ -74,13 +74,19 @@ class EvaluatedArtifact:
         self._passed: dict[Origin, ExitRecords] = {}
 
     @property
-    def details(self) -> str:
-        """What tells networks with the same number of branches apart, apart from their seed."""
+    def details(self) -> tuple[str, ...]:
+        """What tells networks with the same number of branches apart, apart from their seed.
+
+        A part each, those first that people look for first.
+        """
         made = self.manifest.architecture
         after = ", ".join(map(str, made.positions))
         return (
-            f"{made.head} heads after {after or 'none'}, width {made.width_mult:g}, "
-            f"{made.input_size} px, {self.title}"
+            f"{made.input_size} px",
+            f"width {made.width_mult:g}",
+            f"{made.head} heads",
+            self.title,
+            f"after {after or 'none'}",
         )
 
     @cached_property

@@ -3,6 +3,7 @@
 Colour-blind safe, and every line has its own marker and dash, so that it reads in black and white.
 """
 
+import textwrap
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import cycle
@@ -26,6 +27,7 @@ DASHES: tuple[Dash, ...] = ("-", "--", "-.", ":", (0, (3, 1, 1, 1)))
 
 QUANTITIES = {
     "accuracy": ("accuracy, %", 100.0),
+    "same_as_last": ("answers of the last exit, %", 100.0),
     "edge_probability": ("edge probability, %", 100.0),
     "edge_accuracy": ("accuracy on the edge, %", 100.0),
     "macs": ("mean MACs to the answer, millions", 1e-6),
@@ -108,10 +110,19 @@ def label_axis(axis: Axes, x: str, quantity: str, title: str) -> None:
     """Name the axes, with units, and the panel."""
     axis.set(xlabel=x, ylabel=QUANTITIES[quantity][0])
     axis.xaxis.set_major_locator(MaxNLocator(6))
-    axis.set_title(title, fontsize=10)
+    put_title(axis, title)
     axis.grid(color="0.92")
     if quantity in ("edge_probability", "outage", "missed_deadline"):
         axis.set_ylim(-2, 102)
+
+
+def put_title(axis: Axes, title: str) -> None:
+    """Write a panel's title, in as many lines as its width needs."""
+    figure, grid = axis.get_figure(root=True), axis.get_gridspec()
+    columns = grid.ncols if grid is not None else 1
+    # A letter of this size takes about 0.08 inches.
+    letters = int(figure.get_size_inches()[0] / columns / 0.08) if figure is not None else 40
+    axis.set_title(textwrap.fill(title, letters), fontsize=10)
 
 
 def finish(figure: Figure, panels: Sequence[Axes]) -> Figure:

@@ -4,6 +4,7 @@ A network is one panel. Where it has several seeds, a curve is their mean and it
 range; otherwise the bars are the 95 % interval.
 """
 
+import textwrap
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
@@ -25,10 +26,11 @@ from eenn.reports.canvas import (
     finish,
     label_axis,
     make_panels,
+    put_title,
     spread,
     styles,
 )
-from eenn.reports.tables import Placed
+from eenn.reports.tables import Placed, words
 from eenn.statistics.intervals import Estimate
 
 
@@ -139,7 +141,7 @@ def tradeoff_figure(rows: Sequence[Point], network: str) -> Figure:
         for (name, marks), style in zip(sorted(policies.items()), styles(), strict=False):
             xs, ys, bars = _scaled(marks, x)
             axis.errorbar(
-                xs, ys, bars, label=name.replace("_", " "), markersize=4, linewidth=1.2,
+                xs, ys, bars, label=words(name), markersize=4, linewidth=1.2,
                 elinewidth=0.6, ecolor=to_rgba(style["color"], 0.35), **style,
             )  # fmt: skip
         for baseline, marker in ((Baseline.LAST_EXIT_ONLY, "*"), (Baseline.ORACLE, "p")):
@@ -153,7 +155,7 @@ def tradeoff_figure(rows: Sequence[Point], network: str) -> Figure:
         axis.set_ylim(100 * last.value - 20, 100 * best.value + 2)
         axis.set(xlabel=QUANTITIES[x][0], ylabel="accuracy, %")
         axis.grid(color="0.92")
-    figure.suptitle(_title(own), fontsize=11)
+    figure.suptitle(textwrap.fill(_title(own), 90), fontsize=11)
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False, fontsize=9)
     return figure
@@ -200,7 +202,7 @@ def exit_times(profiles: Mapping[str, Profile]) -> Figure:
         axis.bar(exits, p50, color="#56b4e9", edgecolor="0.2", linewidth=0.8)
         axis.errorbar(exits, p50, [p50 - p5, p95 - p50], fmt="none", ecolor="0.2", capsize=3)
         axis.set(xlabel="exit", ylabel="processing time, ms", xticks=exits)
-        axis.set_title(network, fontsize=10)
+        put_title(axis, network)
         axis.label_outer()
     return figure
 
@@ -213,7 +215,7 @@ def quantity_of(row: Measured, name: str) -> Estimate:
 
 def way_name(setting: Setting) -> str:
     """Name a line: the policy and its knob."""
-    return ", ".join(filter(None, (setting.name.replace("_", " "), setting.value_text)))
+    return ", ".join(filter(None, (words(setting.name), setting.value_text)))
 
 
 def _networks(rows: Iterable[Measured]) -> list[str]:

@@ -1,19 +1,25 @@
 """The report of deployments on the same images."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import TypeVar
 
 from eenn.evaluation.deployed import Compared, Difference
+from eenn.evaluation.rows import Point
 from eenn.reports.evaluation import unlabelled_tables
 from eenn.reports.figures import Drawn
-from eenn.reports.page import Section
-from eenn.reports.report import Report
+from eenn.reports.opening import Answer, answer_figure, answer_section, answering, why_chosen
+from eenn.reports.report import Report, table_section
 from eenn.reports.rows import (
     AGREEMENT_TEXT,
+    CLASSES_TEXT,
     DRIFT_TEXT,
     EXITS_TEXT,
     QUALITY_TEXT,
     agreement_rows,
+    class_rows,
+    drift_note,
     drift_rows,
     point_rows,
     quality_rows,
@@ -32,36 +38,103 @@ def deployments_report(
     compared: Compared,
     distortion: str,
     drawn: Sequence[Drawn],
+    answer: Answer,
 ) -> Report:
     """Put together the report of deployments on the same images.
 
     Args:
         drawn: figures of their networks.
+        answer: what the page opens with.
     """
-    opening = [Section("Deployments", POINTS_TEXT, deployment_rows(compared))]
+    full, compared = compared, _with_short_labels(compared)
+    tables = [table_section("Deployments", POINTS_TEXT, deployment_rows(compared))]
     if compared.differences:
         rows = difference_rows(compared.differences)
-        opening.append(Section("Differences", DIFFERENCES_TEXT, rows))
-    drift = [
+        tables.append(table_section("Differences", DIFFERENCES_TEXT, rows))
+    verdict = drift_verdicts(compared, distortion)
+    quality = _labelled(compared.quality, quality_rows)
+    tables += [
+        table_section("Classes", CLASSES_TEXT, class_rows(answer.classes)),
+        table_section("Who stopped where", EXITS_TEXT, _labelled(compared.exits, taken_rows)),
+        table_section("Drift", "\n".join([*verdict, DRIFT_TEXT]), _drift(compared)),
+        table_section("Agreement between exits", AGREEMENT_TEXT, _agreement(compared)),
+        table_section("Quality of the exits", QUALITY_TEXT, quality),
+    ]
+    points = [point for _, point in compared.points]
+    lines = {
+        label: [point]
+        for label, point in compared.points
+        if label and point.level == answer.point.level
+    }
+    notes = [facts["beware"]] if "beware" in facts else []
+    notes += drift_note([row for _, own in compared.unlabelled for row in own.drift], distortion)
+    return Report(
+        title,
+        facts,
+        {
+            **deployment_tables(full),
+            "classes": [flat(row) for row in answer.classes],
+        },
+        [],
+        drawn,
+        [section for section in tables if section.rows],
+        answer_section(points, answer, notes),
+        answer_figure(points, answer.point, lines, "a mark is a deployment"),
+    )
+
+
+def deployed_answer(compared: Compared) -> tuple[str, Point, str]:
+    """Choose the deployment that sums up the others: its label, its point, and why."""
+    labelled = [(label, point) for label, point in compared.points if label]
+    point = answering([point for _, point in compared.points])
+    # A file may say no branches, as a network without any has it.
+    label = next((label for label, own in labelled if own is point), labelled[0][0])
+    labels = {label for label, _ in labelled}
+    if len(labels) == 1:
+        return label, labelled[0][1], f"The deployment {Path(label).name}."
+    points = [point for _, point in compared.points]
+    name = short_labels([*labels])[label]
+    return label, point, f"{name}. {why_chosen(points, point, None, 'deployments')}"
+
+
+def short_labels(paths: Sequence[str]) -> dict[str, str]:
+    """Name every path by the fewest of its last parts that tell it from the others."""
+    parts = {path: Path(path).parts for path in paths}
+    for count in range(1, max(map(len, parts.values()), default=1)):
+        short = {path: "/".join(own[-count:]) for path, own in parts.items()}
+        if len(set(short.values())) == len(short):
+            return short
+    return {path: path for path in paths}
+
+
+def _with_short_labels(compared: Compared) -> Compared:
+    short = short_labels([*dict.fromkeys(label for label, _ in compared.points if label)])
+    return Compared(
+        points=[(short.get(label, label), row) for label, row in compared.points],
+        exits=[(short[label], row) for label, row in compared.exits],
+        quality=[(short[label], row) for label, row in compared.quality],
+        unlabelled=[(short[label], own) for label, own in compared.unlabelled],
+        differences=[
+            replace(row, first=short[row.first], second=short[row.second])
+            for row in compared.differences
+        ],
+    )
+
+
+def _drift(compared: Compared) -> list[dict[str, str]]:
+    return [
         {"deployment": label, **row}
         for label, own in compared.unlabelled
         for row in drift_rows(own.drift)
     ]
-    said = [*drift_verdicts(compared, distortion), DRIFT_TEXT]
-    opening.append(Section("Drift", "\n".join(said), drift))
-    agreement = [
+
+
+def _agreement(compared: Compared) -> list[dict[str, str]]:
+    return [
         {"deployment": label, **row}
         for label, own in compared.unlabelled
         for row in agreement_rows(own.agreement)
     ]
-    closing = [
-        Section("Who stopped where", EXITS_TEXT, _labelled(compared.exits, taken_rows)),
-        Section("Agreement between exits", AGREEMENT_TEXT, agreement),
-    ]
-    if compared.quality:
-        rows = _labelled(compared.quality, quality_rows)
-        closing.append(Section("Quality of the exits", QUALITY_TEXT, rows))
-    return Report(title, facts, deployment_tables(compared), opening, drawn, closing)
 
 
 def deployment_tables(compared: Compared) -> dict[str, list[dict[str, Cell]]]:

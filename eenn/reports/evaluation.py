@@ -24,10 +24,19 @@ from eenn.reports.curves import (
     way_name,
 )
 from eenn.reports.figures import BARS, Drawn
+from eenn.reports.opening import (
+    Answer,
+    answer_figure,
+    answer_section,
+    curves_of,
+    estimate_of,
+    right_of,
+)
 from eenn.reports.page import Section
-from eenn.reports.report import Report
+from eenn.reports.report import Report, table_section
 from eenn.reports.rows import (
     AGREEMENT_TEXT,
+    CLASSES_TEXT,
     DRIFT_TEXT,
     EXITS_TEXT,
     POINTS_TEXT,
@@ -35,6 +44,8 @@ from eenn.reports.rows import (
     THRESHOLDS_TEXT,
     TRADEOFF_TEXT,
     agreement_rows,
+    class_rows,
+    drift_note,
     drift_rows,
     fitted_cells,
     point_rows,
@@ -42,7 +53,11 @@ from eenn.reports.rows import (
     taken_rows,
     verdicts,
 )
-from eenn.reports.tables import Cell, flat, raw
+from eenn.reports.tables import Cell, distorted, flat, raw, words
+
+# Facts that whoever reads the answer has to know.
+NOTES = ("beware", "not fitted")
+CURVES_CAPTION = "a line is a network, or a set of active branches, over its thresholds"
 
 
 @dataclass(frozen=True)
@@ -74,8 +89,7 @@ class Drawing:
     @property
     def where(self) -> str:
         """The policy and the level, as captions say them."""
-        distortion = self.distortion.replace("_", " ")
-        return f"{self.policy.replace('_', ' ')}, {distortion} level {self.first_level:g}"
+        return f"{words(self.policy)}, {distorted(self.distortion, self.first_level)}"
 
     def chosen(self, row: Point | ExitTaken) -> bool:
         """Whether a row is the chosen policy's, at the first level and not fitted."""
@@ -96,26 +110,32 @@ def evaluation_report(
     fitted: Sequence[Fitted],
     unlabelled: Unlabelled,
     reliability: Sequence[Drawn],
+    answer: Answer,
 ) -> Report:
     """Put together the report of an evaluation.
 
     Args:
         reliability: the diagrams of every network and level.
+        answer: what the page opens with.
     """
     results = drawing.results
-    opening = [Section("Settings", POINTS_TEXT, point_rows(results.points))]
+    tables = [table_section("Settings", POINTS_TEXT, point_rows(results.points))]
     if fitted:
         rows = [raw(fitted_cells(each)) for each in fitted]
-        opening.append(Section("Fitted thresholds", THRESHOLDS_TEXT, rows))
-    opening.append(drift_section(unlabelled, drawing.distortion))
-    closing = [
-        Section("Who stopped where", EXITS_TEXT, taken_rows(results.exits)),
-        Section("Agreement between exits", AGREEMENT_TEXT, agreement_rows(unlabelled.agreement)),
+        tables.insert(0, table_section("Fitted thresholds", THRESHOLDS_TEXT, rows))
+    tables.append(table_section("Classes", CLASSES_TEXT, class_rows(answer.classes)))
+    tables += [
+        table_section("Who stopped where", EXITS_TEXT, taken_rows(results.exits)),
+        drift_section(unlabelled, drawing.distortion),
+        table_section(
+            "Agreement between exits", AGREEMENT_TEXT, agreement_rows(unlabelled.agreement)
+        ),
+        table_section("Quality of the exits", QUALITY_TEXT, quality_rows(results.quality)),
+        table_section("Every policy", TRADEOFF_TEXT, point_rows(results.tradeoff)),
     ]
-    if results.quality:
-        closing.append(Section("Quality of the exits", QUALITY_TEXT, quality_rows(results.quality)))
-    if results.tradeoff:
-        closing.append(Section("Every policy", TRADEOFF_TEXT, point_rows(results.tradeoff)))
+    notes = [facts[name] for name in NOTES if name in facts]
+    notes += _at_strongest(results.points, answer.point, drawing.distortion)
+    notes += drift_note(unlabelled.drift, drawing.distortion)
     return Report(
         title,
         facts,
@@ -124,12 +144,34 @@ def evaluation_report(
             "exits": [flat(row) for row in results.exits],
             "quality": [flat(row) for row in results.quality],
             "tradeoff": [{**flat(row), "setting": row.setting.number} for row in results.tradeoff],
+            "classes": [flat(row) for row in answer.classes],
             **unlabelled_tables(unlabelled),
         },
-        opening,
+        [],
         [*figures(drawing), *reliability],
-        closing,
+        [section for section in tables if section.rows],
+        answer_section(results.points, answer, notes),
+        answer_figure(
+            results.points, answer.point, curves_of(results.points, answer.point), CURVES_CAPTION
+        )
+        if drawing.networks
+        else None,
     )
+
+
+def _at_strongest(points: Sequence[Point], point: Point, distortion: str) -> list[str]:
+    """Say how a point's setting does where images are distorted most, if they are."""
+    strongest = max(own.level for own in points)
+    right = right_of(points)
+    return [
+        f"At {distorted(distortion, own.level)}: "
+        f"{100 * estimate_of(own, right).value:.1f} % right, "
+        f"{100 * own.edge_probability.value:.1f} % answered on the edge."
+        for own in points
+        if own.level == strongest > point.level
+        and (own.network, own.setting) == (point.network, point.setting)
+        and right == "accuracy"
+    ]
 
 
 def unlabelled_tables(unlabelled: Unlabelled) -> dict[str, list[dict[str, Cell]]]:
@@ -144,7 +186,7 @@ def drift_section(unlabelled: Unlabelled, distortion: str) -> Section:
     """Say whether there is drift, and show every quantity that was tested."""
     said = [*verdicts(unlabelled.drift, distortion), *unlabelled.left_out]
     text = "\n".join([*said, DRIFT_TEXT])
-    return Section("Drift", text, drift_rows(unlabelled.drift))
+    return table_section("Drift", text, drift_rows(unlabelled.drift))
 
 
 def figures(drawing: Drawing) -> list[Drawn]:
@@ -248,8 +290,8 @@ def _against_level(drawing: Drawing) -> list[Drawn]:
 def _tradeoffs(drawing: Drawing) -> list[Drawn]:
     rows = drawing.results.tradeoff
     caption = (
-        f"Every policy over its settings, {drawing.distortion.replace('_', ' ')} level "
-        f"{drawing.first_level:g}; what lies more than 20 points below the last exit is cut off. "
+        f"Every policy over its settings, {distorted(drawing.distortion, drawing.first_level)}; "
+        "what lies more than 20 points below the last exit is cut off. "
         "The oracle takes the first exit that is right: it sees the labels, and bounds the "
         f"accuracy of rules that pick an exit, not of committees. {BARS}"
     )
@@ -270,8 +312,9 @@ def reliability(network: str, seed: int, distortion: str, level: float, figure: 
         "Accuracy against confidence before and after temperature scaling; the area of a marker is "
         f"its share of the images. Seed {seed}."
     )
-    heading = f"Reliability, {network}, {distortion.replace('_', ' ')} level {level:g}"
-    return Drawn(_slug(heading), heading, caption, figure)
+    heading = f"Reliability, {network}, {distorted(distortion, level)}"
+    name = _slug(f"reliability {network} {distortion} level {level:g}")
+    return Drawn(name, heading, caption, figure)
 
 
 def _slug(network: str) -> str:

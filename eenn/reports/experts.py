@@ -2,15 +2,18 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from eenn.evaluation.experts import Confusion, ExpertPoint
 from eenn.evaluation.rows import ExitQuality
-from eenn.exits.head_sets import HeadChoice
-from eenn.reports.curves import against_level
+from eenn.exits.head_sets import PLAIN_HEADS, HeadChoice, How
+from eenn.reports.commands import experts_command
+from eenn.reports.curves import against_level, way_name
 from eenn.reports.figures import BARS, Drawn
-from eenn.reports.page import Section
-from eenn.reports.report import Report
-from eenn.reports.tables import Cell, flat, number, setting_columns, varying, with_bounds
+from eenn.reports.page import Number, Section
+from eenn.reports.report import Report, table_section
+from eenn.reports.tables import Cell, flat, number, setting_columns, varying, with_bounds, words
+from eenn.statistics.intervals import Estimate
 
 
 @dataclass(frozen=True)
@@ -45,16 +48,74 @@ FIGURES = (
 )
 
 
-def study_report(title: str, facts: Mapping[str, str], study: Study) -> Report:
-    """Put together the report of an evaluation of experts."""
+def study_report(title: str, facts: Mapping[str, str], study: Study, artifact: Path) -> Report:
+    """Put together the report of an evaluation of experts.
+
+    Args:
+        artifact: of the first network.
+    """
+    drawn = figures(study.points)
+    shown = next((one for one in drawn if one.name.endswith("-accuracy")), None)
+    tables = [
+        table_section("Who answers", POINTS_TEXT, point_rows(study.points)),
+        table_section("Distortion classifier", CONFUSION_TEXT, confusion_rows(study.confusion)),
+    ]
     return Report(
         title,
         facts,
         study_tables(study),
-        [Section("Who answers", POINTS_TEXT, point_rows(study.points))],
-        figures(study.points),
-        [Section("Distortion classifier", CONFUSION_TEXT, confusion_rows(study.confusion))],
+        [],
+        [one for one in drawn if one is not shown],
+        [section for section in tables if section.rows],
+        study_headline(study.points, artifact),
+        shown,
     )
+
+
+def study_headline(points: Sequence[ExpertPoint], artifact: Path) -> Section:
+    """Say what every choice of heads is right about on average over the distorted images.
+
+    Args:
+        points: those of the first network, policy and threshold count.
+    """
+    first = points[0].point
+    own = [
+        row
+        for row in points
+        if (row.point.network, row.point.setting) == (first.network, first.setting)
+    ]
+    own = [row for row in own if row.point.level] or own
+    by_choice: dict[HeadChoice, list[ExpertPoint]] = {}
+    for row in own:
+        by_choice.setdefault(row.experts, []).append(row)
+    right = {
+        heads: _mean([row.point.accuracy for row in rows]) for heads, rows in by_choice.items()
+    }
+    numbers = [
+        Number(
+            _words(heads),
+            f"{100 * right[heads]:.1f} %",
+            f"{100 * _mean([row.point.edge_probability for row in rows]):.0f} % on the edge",
+        )
+        for heads, rows in by_choice.items()
+    ]
+    usable = [heads for heads in right if heads.how in (How.PLAIN, How.CHOSEN)] or [*right]
+    best = max(usable, key=lambda heads: right[heads])
+    said = f"{100 * right[best]:.1f} % right on distorted images with {_words(best)} heads"
+    if best != PLAIN_HEADS and PLAIN_HEADS in right:
+        said += f", {100 * right[PLAIN_HEADS]:.1f} % with plain ones"
+    return Section(
+        said,
+        f"{first.network.network}, {way_name(first.setting)}: accuracy of all answers, and the "
+        "share answered on the edge, mean over all levels and kinds above 0.",
+        numbers=numbers,
+        purpose="Use them on a device:",
+        command=experts_command(artifact, str(best)),
+    )
+
+
+def _mean(estimates: Sequence[Estimate]) -> float:
+    return sum(estimate.value for estimate in estimates) / len(estimates)
 
 
 def study_tables(study: Study) -> dict[str, list[dict[str, Cell]]]:
@@ -77,7 +138,7 @@ def figures(points: Sequence[ExpertPoint]) -> list[Drawn]:
         if len({row.point.level for row in own}) < 2:
             continue
         ways = [(_way(row), row.point) for row in own]
-        shown = kind.replace("_", " ")
+        shown = words(kind)
         for quantity, heading, caption in FIGURES:
             figure = against_level(ways, quantity, kind)
             name, heading = f"{kind}-{quantity}", f"{heading}, {shown}"
@@ -95,7 +156,7 @@ def point_rows(points: Sequence[ExpertPoint]) -> list[dict[str, str]]:
             {
                 "network": setting["network"],
                 "seed": setting["seed"],
-                "distortion": row.distortion.replace("_", " "),
+                "distortion": words(row.distortion),
                 "level": setting["level"],
                 "policy": setting["policy"],
                 "p_tar": setting["p_tar"],
@@ -119,7 +180,7 @@ def confusion_rows(confusion: Iterable[Confusion]) -> list[dict[str, str]]:
     rows = [
         {
             "network": row.network,
-            "distortion": row.distortion.replace("_", " "),
+            "distortion": words(row.distortion),
             "level": f"{row.level:g}",
             **{
                 f"{heads.replace('_', ' ')} %": number(100 * row.chosen[heads].value, ".1f")

@@ -15,10 +15,14 @@ from eenn.planning.exhaustive import Plan, SlowerEdge
 from eenn.planning.times import MeasuredPart, RequestCost, Times
 from eenn.reports.curves import against_knob, against_level, against_slowdown, way_name
 from eenn.reports.figures import BARS, Drawn
+from eenn.reports.headline import headline_point
+from eenn.reports.opening import change, tile
 from eenn.reports.page import Section
-from eenn.reports.report import Report
+from eenn.reports.report import Report, table_section
 from eenn.reports.tables import Cell, flat, number, raw, setting_columns, varying, with_bounds
 from eenn.statistics.intervals import Estimate
+
+CLOUD_ONLY = Baseline.CLOUD_ONLY.value
 
 
 @dataclass(frozen=True)
@@ -84,22 +88,29 @@ class Offloaded:
 
 
 def offload_report(
-    title: str, facts: Mapping[str, str], results: Offloaded, distortion: str
+    title: str, facts: Mapping[str, str], results: Offloaded, distortion: str, command: str
 ) -> Report:
-    """Put together the report of an offloading benchmark."""
+    """Put together the report of an offloading benchmark.
+
+    Args:
+        command: runs the best plan; empty where there is none.
+    """
     best, parts = results.best, results.times.parts()
-    closing = [
-        Section("Best plan", f"{PLANS_TEXT} {best}.")
-        if isinstance(best, str)
-        else Section("Best plan", PLANS_TEXT, [_plan(best)]),
-        Section("Best plan of each kind", KINDS_TEXT, [_kind(plan) for plan in results.others]),
-        Section("Photographs or features", PAYLOADS_TEXT, payload_rows(results.times)),
-        Section("Measured parts", PARTS_TEXT, [_part(part) for part in parts]),
+    plans = [] if isinstance(best, str) else [_plan(best)]
+    tables = [
+        Section("Best plan", PLANS_TEXT if plans else f"{PLANS_TEXT} {best}.", plans),
+        table_section("Ways to answer", POINTS_TEXT, point_rows(results.points)),
+        table_section(
+            "Best plan of each kind", KINDS_TEXT, [_kind(plan) for plan in results.others]
+        ),
+        table_section("Photographs or features", PAYLOADS_TEXT, payload_rows(results.times)),
+        table_section("Measured parts", PARTS_TEXT, [_part(part) for part in parts]),
     ]
     differing = [request_cells(request) for request in results.differing]
     if differing:
         rows = [raw(row) for row in differing]
-        closing.append(Section("Not as recorded", DIFFERING_TEXT, rows))
+        tables.append(table_section("Not as recorded", DIFFERING_TEXT, rows))
+    drawn = _figures(results, distortion)
     return Report(
         title,
         facts,
@@ -110,9 +121,54 @@ def offload_report(
             "parts": [flat(part) for part in parts],
             "differing": differing,
         },
-        [Section("Ways to answer", POINTS_TEXT, point_rows(results.points))],
-        _figures(results, distortion),
-        closing,
+        [],
+        drawn[1:],
+        tables,
+        offload_headline(results, command),
+        next(iter(drawn), None),
+    )
+
+
+def offload_headline(results: Offloaded, command: str) -> Section:
+    """Say how long the best measured way takes to the answer, and what the planner recommends.
+
+    Args:
+        command: runs the best plan; empty where there is none.
+    """
+    points = results.points
+    point = headline_point(
+        points, None, lambda one: one.answer_ms.value, lambda one: one.accuracy.value
+    )
+    point = point or points[0]
+    alone = next(one for one in points if one.setting.baseline is Baseline.CLOUD_ONLY)
+    measured, cloud = point.measured, alone.measured
+    way = f"{way_name(point.setting)}, branches {point.setting.branches or 'none'}"
+    numbers = [
+        tile("mean time to the answer", "ms", 1, measured.answer_ms, cloud.answer_ms, CLOUD_ONLY),
+        tile("accuracy", "%", 100, measured.accuracy, cloud.accuracy, CLOUD_ONLY),
+        tile("answered on the edge", "%", 100, measured.edge_probability),
+        tile("sent per photograph", "kB", 1e-3, measured.sent_bytes, cloud.sent_bytes, CLOUD_ONLY),
+    ]
+    best = results.best
+    planned = f"No plan: {best}." if isinstance(best, str) else f"Best plan: {plan_text(best)}."
+    return Section(
+        f"{measured.answer_ms.value:.1f} ms to the answer, "
+        f"{change(measured.answer_ms, cloud.answer_ms)} time than cloud only",
+        f"{way}: the fastest of the measured policies that lose at most one point of accuracy "
+        f"to the whole network, or that which loses least.\n{planned}",
+        numbers=numbers,
+        purpose="Run the best plan on a device:" if command else "",
+        command=command,
+    )
+
+
+def plan_text(plan: Plan) -> str:
+    """Say what a plan does and what it is predicted to take."""
+    setting, onward = plan.setting, plan.onward
+    way = f"branches {setting.branches}, {way_name(setting)}" if setting.active else "no branches"
+    return (
+        f"{way}, rest {str(onward).replace('-', ', ')}: {plan.latency_ms:.2f} ms, accuracy "
+        f"{100 * plan.accuracy:.1f} %, {100 * plan.edge_probability:.1f} % on the edge"
     )
 
 

@@ -1,5 +1,10 @@
-// Tables that sort: one activation of a header sorts its column upwards, the next downwards.
+// Tables that sort, and print whole: one activation of a header sorts its column upwards, the next downwards.
 "use strict";
+
+// Paper cannot be clicked on.
+addEventListener("beforeprint", () => {
+  for (const folded of document.querySelectorAll("details")) folded.open = true;
+});
 
 const collator = new Intl.Collator("en", { numeric: true });
 const missing = ["", "-", "nan"];

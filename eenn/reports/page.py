@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
+from typing import NamedTuple
 from urllib.parse import quote
 
 from PIL import Image
@@ -17,6 +18,15 @@ _JS = Path(__file__).with_name("page.js").read_text(encoding="utf-8")
 _MISSING = ("", "-", "nan")
 # No more than JavaScript's parseFloat reads, because that is what the page sorts by.
 _NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]+)?(e[+-]?[0-9]+)?( \(.*\))?", re.IGNORECASE)
+_FOLDED_FROM = 7  # rows
+
+
+class Number(NamedTuple):
+    """A number that is shown large: its name, the number with its unit, and what to know of it."""
+
+    name: str
+    value: str
+    beside: str = ""
 
 
 @dataclass(frozen=True)
@@ -31,6 +41,10 @@ class Section:
         figure: a PNG file. It is shown in the size, in inches, that its resolution gives it.
         caption: what the figure shows, also to those who cannot see it.
         links: files beside the page, by the cell of the table's first column that leads there.
+        folded: a table of more than a few rows opens on a click only.
+        numbers: shown large, above the text.
+        purpose: what the command is for.
+        command: for a shell.
     """
 
     title: str
@@ -39,9 +53,18 @@ class Section:
     figure: bytes | None = None
     caption: str = ""
     links: Mapping[str, str] = field(default_factory=dict)
+    folded: bool = False
+    numbers: Sequence[Number] = ()
+    purpose: str = ""
+    command: str = ""
 
 
-def report_page(title: str, facts: Mapping[str, str], sections: Sequence[Section]) -> str:
+def report_page(
+    title: str,
+    facts: Mapping[str, str],
+    sections: Sequence[Section],
+    headline: Section | None = None,
+) -> str:
     """The whole page as HTML, to be written as UTF-8.
 
     All strings are shown as they are: none can add markup. The page forbids its browser to load
@@ -49,6 +72,7 @@ def report_page(title: str, facts: Mapping[str, str], sections: Sequence[Section
 
     Args:
         facts: the origin of the results (artifact, data, seed, commit, ...), shown first.
+        headline: the answer that the page opens with; the facts are then folded below it.
     """
     anchors = [f"{n}-{_slug(section.title)}" for n, section in enumerate(sections, 1)]
     contents = "".join(
@@ -59,6 +83,11 @@ def report_page(title: str, facts: Mapping[str, str], sections: Sequence[Section
         f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>\n"
         for name, value in facts.items()
     )
+    facts_list = f"<dl>\n{terms}</dl>\n"
+    answer = ""
+    if headline is not None:
+        answer = _section("headline", headline)
+        facts_list = f"<details>\n<summary>Origin and settings</summary>\n{facts_list}</details>\n"
     policy = (
         f"default-src 'none'; img-src data:; style-src {_hash(_CSS)}; script-src {_hash(_JS)}; "
         "base-uri 'none'; form-action 'none'"
@@ -75,9 +104,7 @@ def report_page(title: str, facts: Mapping[str, str], sections: Sequence[Section
 <body>
 <header>
 <h1>{escape(title)}</h1>
-<dl>
-{terms}</dl>
-</header>
+{answer}{facts_list}</header>
 <nav aria-label="Contents">
 <ol>
 {contents}</ol>
@@ -91,13 +118,30 @@ def report_page(title: str, facts: Mapping[str, str], sections: Sequence[Section
 
 
 def _section(anchor: str, section: Section) -> str:
-    text = f"<p>{escape(section.text)}</p>\n" if section.text else ""
-    table = _table(section.rows, section.links) if section.rows else ""
+    numbers = "".join(
+        f"<li>{escape(one.name)} <b>{escape(one.value)}</b> "
+        f"<small>{escape(one.beside)}</small></li>\n"
+        for one in section.numbers
+    )
+    purpose = f"<p>{escape(section.purpose)}</p>\n" if section.purpose else ""
+    parts = [
+        f"<ul>\n{numbers}</ul>\n" if numbers else "",
+        f"<p>{escape(section.text)}</p>\n" if section.text else "",
+        f"{purpose}<pre><code>{escape(section.command)}</code></pre>\n" if section.command else "",
+        _folding(section) if section.rows else "",
+    ]
     figure = _figure(section.figure, section.caption) if section.figure else ""
     return (
-        f'<section id="{anchor}">\n<h2>{escape(section.title)}</h2>\n{text}{table}{figure}'
-        "</section>\n"
+        f'<section id="{anchor}">\n<h2>{escape(section.title)}</h2>\n'
+        f"<div>\n{''.join(parts)}</div>\n{figure}</section>\n"
     )
+
+
+def _folding(section: Section) -> str:
+    table, count = _table(section.rows, section.links), len(section.rows)
+    if not section.folded or count < _FOLDED_FROM:
+        return table
+    return f"<details>\n<summary>{count} rows</summary>\n{table}</details>\n"
 
 
 def _table(rows: Sequence[Mapping[str, str]], links: Mapping[str, str]) -> str:
@@ -110,8 +154,8 @@ def _table(rows: Sequence[Mapping[str, str]], links: Mapping[str, str]) -> str:
     body = "".join(
         "<tr>"
         + "".join(
-            f"<td{kind}>{_cell(row.get(column, ''), links if column == columns[0] else {})}</td>"
-            for column, kind in zip(columns, kinds, strict=True)
+            f"<td{kind}>{_cell(row.get(column, ''), kind, {} if number else links)}</td>"
+            for number, (column, kind) in enumerate(zip(columns, kinds, strict=True))
         )
         + "</tr>\n"
         for row in rows
@@ -122,9 +166,14 @@ def _table(rows: Sequence[Mapping[str, str]], links: Mapping[str, str]) -> str:
     )
 
 
-def _cell(text: str, links: Mapping[str, str]) -> str:
-    shown = escape(text)
-    return f'<a href="{quote(links[text])}">{shown}</a>' if text in links else shown
+def _cell(text: str, kind: str, links: Mapping[str, str]) -> str:
+    """Give a cell's text, with its link, the interval of a number below it."""
+    if text in links:
+        return f'<a href="{quote(links[text])}">{escape(text)}</a>'
+    number, bracket, interval = text.partition(" (")
+    if not kind or not bracket:
+        return escape(text)
+    return f"{escape(number)} <small>({escape(interval)}</small>"
 
 
 def _kind(cells: Sequence[str]) -> str:

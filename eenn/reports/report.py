@@ -1,13 +1,13 @@
 """A run's report on disk: tables/*.csv, figures/*.png and *.pdf, and report.html."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from eenn.files import write_file
 from eenn.reports.figures import Drawn, save_figures
 from eenn.reports.page import Section, report_page
-from eenn.reports.tables import Cell, raw, write_csv
+from eenn.reports.tables import Cell, apart, raw, write_csv
 
 PAGE = "report.html"
 
@@ -21,6 +21,8 @@ class Report:
         tables: flat rows by the name of their file; those without rows are left out.
         opening: sections above the figures.
         closing: sections below them.
+        headline: the answer that the page opens with.
+        shown: the figure that shows it.
     """
 
     title: str
@@ -29,6 +31,14 @@ class Report:
     opening: Sequence[Section]
     figures: Sequence[Drawn]
     closing: Sequence[Section] = ()
+    headline: Section | None = None
+    shown: Drawn | None = None
+
+
+def table_section(title: str, text: str, rows: Sequence[Mapping[str, str]]) -> Section:
+    """Make the section of a table; what all rows have in common is said above it."""
+    common, apart_rows = apart(rows)
+    return Section(title, "\n".join(filter(None, [text, common])), apart_rows, folded=True)
 
 
 def write_report(directory: Path, report: Report) -> list[Path]:
@@ -40,11 +50,16 @@ def write_report(directory: Path, report: Report) -> list[Path]:
     for name, rows in report.tables.items():
         if rows:
             write_csv(directory / "tables" / f"{name}.csv", [raw(row) for row in rows])
-    pngs = save_figures(directory / "figures", report.figures)
-    shown = [
+    answer = [] if report.shown is None else [report.shown]
+    pngs = save_figures(directory / "figures", [*answer, *report.figures])
+    sections = [
         Section(drawn.heading, figure=file.read_bytes(), caption=drawn.caption)
-        for drawn, file in zip(report.figures, pngs, strict=True)
+        for drawn, file in zip([*answer, *report.figures], pngs, strict=True)
     ]
-    sections = [*report.opening, *shown, *report.closing]
-    write_file(directory / PAGE, report_page(report.title, report.facts, sections))
+    headline = report.headline
+    if headline is not None and answer:
+        shown = sections.pop(0)
+        headline = replace(headline, figure=shown.figure, caption=shown.caption)
+    sections = [*report.opening, *sections, *report.closing]
+    write_file(directory / PAGE, report_page(report.title, report.facts, sections, headline))
     return pngs

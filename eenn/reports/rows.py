@@ -6,8 +6,24 @@ import numpy as np
 
 from eenn.evaluation.drift import verdict
 from eenn.evaluation.fitting import LAST_EXIT, Fitted
-from eenn.evaluation.rows import Agreement, Drift, ExitQuality, ExitTaken, Network, Point
-from eenn.reports.tables import Cell, flat, setting_columns, varying, with_bounds, without
+from eenn.evaluation.rows import (
+    Agreement,
+    ClassAnswered,
+    Drift,
+    ExitQuality,
+    ExitTaken,
+    Network,
+    Point,
+)
+from eenn.reports.tables import (
+    Cell,
+    distorted,
+    flat,
+    setting_columns,
+    varying,
+    with_bounds,
+    without,
+)
 
 
 def point_rows(points: Sequence[Point]) -> list[dict[str, str]]:
@@ -51,6 +67,23 @@ def taken_rows(exits: Sequence[ExitTaken]) -> list[dict[str, str]]:
     return varying(rows if labelled else without(rows, ("accuracy %",)), ("seed", "level"))
 
 
+def class_rows(classes: Sequence[ClassAnswered]) -> list[dict[str, str]]:
+    """Print how classes are answered as rows of a table, those first that leave early."""
+    ordered = sorted(classes, key=lambda row: (-row.edge_probability.value, row.macs))
+    return [
+        {
+            "class": row.class_name,
+            "n": str(row.n),
+            "edge %": with_bounds(row.edge_probability, 100),
+            "accuracy %": with_bounds(row.accuracy, 100),
+            "last exit only %": with_bounds(row.last_exit_accuracy, 100),
+            "edge accuracy %": with_bounds(row.edge_accuracy, 100),
+            "MMACs": f"{1e-6 * row.macs:.1f}",
+        }
+        for row in ordered
+    ]
+
+
 def quality_rows(quality: Sequence[ExitQuality]) -> list[dict[str, str]]:
     """Print accuracy, calibration and failure prediction of the exits as rows of a table."""
     rows = [
@@ -62,16 +95,16 @@ def quality_rows(quality: Sequence[ExitQuality]) -> list[dict[str, str]]:
             "n": str(row.n),
             "accuracy %": with_bounds(row.accuracy, 100),
             "T": f"{row.temperature:.3f}",
-            "NLL raw": with_bounds(row.nll_raw, 1, 3),
+            "NLL raw": f"{row.nll_raw.value:.3f}",
             "NLL": with_bounds(row.nll, 1, 3),
-            "Brier raw": with_bounds(row.brier_raw, 1, 3),
+            "Brier raw": f"{row.brier_raw.value:.3f}",
             "Brier": with_bounds(row.brier, 1, 3),
-            "ECE % raw": with_bounds(row.ece_raw, 100),
+            "ECE % raw": f"{100 * row.ece_raw.value:.1f}",
             "ECE %": with_bounds(row.ece, 100),
             "ECE % if calibrated": f"{100 * row.ece_if_calibrated:.1f}",
-            "AUROC raw": with_bounds(row.failure_auroc_raw, 1, 3),
+            "AUROC raw": f"{row.failure_auroc_raw.value:.3f}",
             "AUROC": with_bounds(row.failure_auroc, 1, 3),
-            "AURC raw": with_bounds(row.aurc_raw, 1, 3),
+            "AURC raw": f"{row.aurc_raw.value:.3f}",
             "AURC": with_bounds(row.aurc, 1, 3),
         }
         for row in quality
@@ -147,9 +180,19 @@ def verdicts(rows: Sequence[Drift], distortion: str) -> list[str]:
     said = []
     for (network, level), own in families.items():
         where = [f"{network.network}, seed {network.seed}"] if several else []
-        where += [f"{distortion.replace('_', ' ')} level {level:g}"] if level else []
+        where += [distorted(distortion, level)] if level else []
         said.append(": ".join([*filter(None, [", ".join(where)]), verdict(own)]))
     return said
+
+
+def drift_note(rows: Sequence[Drift], distortion: str) -> list[str]:
+    """Say in a line where images drifted, if they did."""
+    places = dict.fromkeys(
+        distorted(distortion, row.level) if row.level else "the images as they are"
+        for row in rows
+        if row.drift
+    )
+    return [f"Drift from validation: {', '.join(places)}."] if places else []
 
 
 POINTS_TEXT = (
@@ -162,6 +205,11 @@ POINTS_TEXT = (
 EXITS_TEXT = (
     "How many images stopped at each exit, and how confident and right their answers are. At the "
     "last exit that includes the answers of the fallback, which may be an earlier exit's."
+)
+CLASSES_TEXT = (
+    "Which classes leave early: every class at the setting that the report opens with, the one "
+    "that leaves most first; accuracy of all its answers, of the last exit alone, and of those of "
+    "the edge."
 )
 QUALITY_TEXT = (
     'Every exit as if it answered all images. "ECE % if calibrated" is what a perfectly calibrated '

@@ -77,7 +77,7 @@ def setting_columns(network: Network, level: float, setting: Setting) -> dict[st
         "network": network.network,
         "seed": str(network.seed),
         "level": f"{level:g}",
-        "policy": setting.name.replace("_", " "),
+        "policy": words(setting.name),
         "p_tar": setting.value_text or "-",
         "active": setting.branches,
     }
@@ -92,6 +92,37 @@ class Placed(Protocol):
     def level(self) -> float: ...
     @property
     def setting(self) -> Setting: ...
+
+
+def words(name: str) -> str:
+    """Print a name with spaces for underscores, but those of files."""
+    return " ".join(
+        word if "." in word or "/" in word else word.replace("_", " ") for word in name.split(" ")
+    )
+
+
+def distorted(kind: str, level: float) -> str:
+    """Say in words how images are distorted; at level 0 of any kind they are not."""
+    return f"{words(kind)} level {level:g}" if level else "untouched"
+
+
+def apart(rows: Sequence[Mapping[str, str]]) -> tuple[str, list[dict[str, str]]]:
+    """Part columns that say the same in all rows from the others.
+
+    Returns:
+        What these columns say, in a sentence, and rows without them.
+    """
+    columns = dict.fromkeys(column for row in rows for column in row)
+    alike = {
+        column: rows[0][column]
+        for column in columns
+        if len(rows) > 1 and len({row.get(column) for row in rows}) == 1
+    }
+    if len(alike) == len(columns):
+        return "", [dict(row) for row in rows]
+    said = "; ".join(f"{name} {value}" for name, value in alike.items() if value not in ("", "-"))
+    left = [{k: v for k, v in row.items() if k not in alike} for row in rows]
+    return f"In all rows: {said}." if said else "", left
 
 
 def varying(rows: list[dict[str, str]], columns: Sequence[str]) -> list[dict[str, str]]:

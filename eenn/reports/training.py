@@ -1,16 +1,22 @@
 """The report of a training: how good and how calibrated every exit, or every expert, became."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from eenn.exits.head_sets import Classifier, Expert
 from eenn.models.architecture import Exit
+from eenn.reports.canvas import draw_lines, label_axis, make_panels
+from eenn.reports.commands import evaluate_command, experts_command
 from eenn.reports.figures import Drawn, reliability_figure
-from eenn.reports.page import Section
-from eenn.reports.report import Report
+from eenn.reports.opening import tile
+from eenn.reports.page import Number, Section
+from eenn.reports.report import Report, table_section
+from eenn.reports.tables import words
 from eenn.statistics.calibration import Temperatures, ece, ece_if_calibrated, nll, probabilities
+from eenn.statistics.intervals import Estimate, share
 
 Logits = NDArray[np.float32]
 Labels = NDArray[np.int64]
@@ -21,12 +27,16 @@ def training_report(
     rows: Sequence[Mapping[str, str]],
     recorded: Mapping[str, tuple[Logits, Labels]],
     temperatures: Temperatures,
+    exits: Sequence[Exit],
+    artifact: Path,
 ) -> Report:
     """Put together the report of a training.
 
     Args:
         rows: see `exit_rows`.
-        recorded: raw logits and labels by part of the split.
+        recorded: raw logits and labels by part of the split, the test split among them.
+        exits: the manifest's table of exits.
+        artifact: where it lies.
     """
     caption = (
         "Accuracy against confidence before and after temperature scaling; the area of a marker is "
@@ -41,13 +51,96 @@ def training_report(
         )
         for part, (logits, labels) in recorded.items()
     ]
-    return Report("Training", facts, {"exits": rows}, [Section("Exits", EXITS_TEXT, rows)], figures)
+    logits, labels = recorded["test"]
+    right = logits.argmax(-1) == labels
+    accuracies = [share(int(own.sum()), len(labels)) for own in right]
+    macs = exit_macs(exits)
+    return Report(
+        "Training",
+        facts,
+        {"exits": rows},
+        [],
+        figures,
+        [table_section("Exits", EXITS_TEXT, rows)],
+        _trained(accuracies, macs, len(labels), artifact),
+        _accuracy_figure(accuracies, macs) if len(macs) > 1 else None,
+    )
 
 
-def expert_training_report(facts: Mapping[str, str], rows: Sequence[Mapping[str, str]]) -> Report:
-    """Put together the report of a training of experts; `rows` are those of `expert_rows`."""
-    opening = [Section("Experts", EXPERTS_TEXT, rows)]
-    return Report("Training of experts", facts, {"experts": rows}, opening, [])
+def _trained(
+    accuracies: Sequence[Estimate], macs: Sequence[int], n: int, artifact: Path
+) -> Section:
+    """Say how good the network became, where it is, and how to go on."""
+    *branches, final = accuracies
+    numbers = [tile("final accuracy", "%", 100, final)]
+    title = f"{100 * final.value:.1f} % right at the last exit"
+    if branches:
+        part = 100 * macs[-2] / macs[-1]
+        last = len(branches)
+        title += f", {100 * branches[-1].value:.1f} % at branch {last} for {part:.0f} % of the MACs"
+        numbers.append(tile(f"accuracy of branch {last}", "%", 100, branches[-1]))
+        numbers.append(Number(f"MMACs to branch {last}", f"{macs[-2] / 1e6:.1f}", f"{part:.0f} %"))
+    numbers.append(Number("MMACs in all", f"{macs[-1] / 1e6:.1f}", "with all branches"))
+    return Section(
+        title,
+        f"Every exit as if it answered all {n} test images. The artifact is {artifact}.",
+        numbers=numbers,
+        purpose="Evaluate it over thresholds and sets of branches:",
+        command=evaluate_command(artifact),
+    )
+
+
+def _accuracy_figure(accuracies: Sequence[Estimate], macs: Sequence[int]) -> Drawn:
+    """Draw the accuracy of every exit against its MACs."""
+    figure, (axis,) = make_panels(1, width=5.2, height=2.9)
+    marks = [(count / 1e6, own) for count, own in zip(macs, accuracies, strict=True)]
+    draw_lines(axis, {"exits": marks}, "accuracy")
+    for number, (x, own) in enumerate(marks, 1):
+        axis.annotate(
+            str(number), (x, 100 * own.value), (6, -12), textcoords="offset points", fontsize=9
+        )
+    label_axis(axis, "MACs to the exit, millions", "accuracy", "")
+    caption = "Every exit as if it answered all test images. Bars: 95 % interval."
+    return Drawn("headline", "Accuracy of every exit", caption, figure)
+
+
+def expert_training_report(
+    facts: Mapping[str, str],
+    rows: Sequence[Mapping[str, str]],
+    experts: Sequence[Expert],
+    classifier: Classifier,
+    artifact: Path,
+) -> Report:
+    """Put together the report of a training of experts.
+
+    Args:
+        rows: those of `expert_rows`.
+        artifact: where it lies.
+    """
+    headline = _experts_trained(experts, classifier, artifact)
+    tables = [table_section("Experts", EXPERTS_TEXT, rows)]
+    return Report("Training of experts", facts, {"experts": rows}, [], [], tables, headline)
+
+
+def _experts_trained(experts: Sequence[Expert], classifier: Classifier, artifact: Path) -> Section:
+    """Say what experts bring at the last branch, where they are, and how to go on."""
+    numbers, said = [], []
+    for expert, recognised in zip(experts, classifier.validation_accuracy[1:], strict=True):
+        plain, own = (
+            100 * each[-1] for each in (expert.plain_accuracy, expert.validation_accuracy)
+        )
+        kind = words(expert.kind)
+        said.append(f"{kind} {plain:.0f} to {own:.0f} %")
+        beside = f"plain {plain:.1f} %; {100 * recognised:.0f} % recognised"
+        numbers.append(Number(f"{kind}, with its expert", f"{own:.1f} %", beside))
+    return Section(
+        f"Right with experts: {', '.join(said)}",
+        "Accuracy of the last exit on distorted validation images, by the plain heads and by the "
+        f"expert's. The artifact is {artifact}.",
+        numbers=numbers,
+        purpose="Use them on a device, chosen by the distortion classifier:",
+        command=experts_command(artifact),
+    )
 
 
 def exit_metrics(
@@ -75,6 +168,11 @@ def exit_metrics(
     return metrics
 
 
+def exit_macs(exits: Sequence[Exit]) -> list[int]:
+    """Count the MACs to every exit: of all segments and heads up to it."""
+    return [row.macs + sum(e.head_macs for e in exits[: k + 1]) for k, row in enumerate(exits)]
+
+
 def exit_rows(
     metrics: dict[str, list[float]], temperatures: Temperatures, exits: Sequence[Exit]
 ) -> list[dict[str, str]]:
@@ -87,7 +185,7 @@ def exit_rows(
         {
             "exit": str(k + 1),
             "after block": str(row.after),
-            "MMACs": f"{(row.macs + sum(e.head_macs for e in exits[: k + 1])) / 1e6:.1f}",
+            "MMACs": f"{macs / 1e6:.1f}",
             "accuracy %": f"{100 * metrics['accuracy'][k]:.1f}",
             "NLL": f"{metrics['nll'][k]:.3f}",
             "NLL cal.": f"{metrics['nll_calibrated'][k]:.3f}",
@@ -95,7 +193,7 @@ def exit_rows(
             "ECE % cal.": f"{100 * metrics['ece_calibrated'][k]:.1f}",
             "T": f"{temperatures.per_exit[k]:.3f}",
         }
-        for k, row in enumerate(exits)
+        for k, (row, macs) in enumerate(zip(exits, exit_macs(exits), strict=True))
     ]
 
 

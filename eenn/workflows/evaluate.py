@@ -7,10 +7,11 @@ from typing import Any
 
 from eenn.artifact.deployment import FILE as DEPLOYMENT
 from eenn.artifact.deployment import Upstream
-from eenn.evaluation.evaluated import Evaluated, Evaluation, evaluate, with_names
+from eenn.evaluation.classes import classes_of
+from eenn.evaluation.evaluated import Computed, Evaluated, Evaluation, evaluate, with_names
 from eenn.evaluation.fitting import Fitted
 from eenn.evaluation.promises import best_of, deployment_of
-from eenn.evaluation.rows import Point
+from eenn.evaluation.rows import Network, Point
 from eenn.evaluation.unlabelled import unlabelled
 from eenn.exits.head_sets import DEPLOYED
 from eenn.exits.rests import PHOTOGRAPH
@@ -18,11 +19,13 @@ from eenn.exits.settings import Baseline
 from eenn.files import Json
 from eenn.records.evaluated_artifact import EvaluatedArtifact
 from eenn.records.records import FOLDER
+from eenn.reports.commands import device_command, evaluate_command, fit_settings
 from eenn.reports.evaluation import Drawing, evaluation_report, reliability, unlabelled_tables
 from eenn.reports.figures import Drawn, reliability_figure
+from eenn.reports.opening import Answer, answering, right_of, why_chosen
 from eenn.reports.rows import fitted_cells, point_rows, verdicts
 from eenn.reports.summed_up import SummedUp, evaluated
-from eenn.reports.tables import flat, table
+from eenn.reports.tables import distorted, flat, table
 from eenn.run_directory import SUMMARY
 from eenn.workflows.conclusion import Conclusion, conclude
 from eenn.workflows.images import fitted_to, image_facts, image_notes, image_summary
@@ -68,6 +71,7 @@ def run_evaluation(
         fitted,
         seen,
         list(reliabilities(drawn, evaluation)),
+        _answer(run, named, evaluation, computed),
     )
     headline = _headline(results.points, evaluation.active.chosen)
     rows = point_rows(headline)
@@ -105,6 +109,50 @@ def _summed_up(
     return evaluated(own, best.setting, evaluation.link)
 
 
+def _answer(
+    run: Run,
+    named: Sequence[tuple[str, EvaluatedArtifact]],
+    evaluation: Evaluation,
+    computed: Computed,
+) -> Answer:
+    """Choose the point that sums up an evaluation, and say how it becomes a deployment."""
+    points = computed.results.points
+    fitted = best_of(computed.fitted) if computed.fitted else None
+    point = answering(points, fitted)
+    path = _artifact_of(named, point.network).manifest.path
+    purpose, command = "", ""
+    if fitted is not None and evaluation.experts.how in DEPLOYED:
+        upstream = evaluation.upstream.manifest.path if evaluation.upstream else None
+        purpose = "Run it on a device:"
+        command = device_command(path, run.directory / DEPLOYMENT, evaluation.rest, upstream)
+    elif point.setting.policy is not None and fitted is None:
+        purpose = "Fit this on validation images, and write a deployment:"
+        images = run.settings.get("images")
+        command = evaluate_command(
+            path,
+            *([f"images={images}"] if images else []),
+            *fit_settings(point.setting, right_of(points) == "accuracy"),
+        )
+    return Answer(
+        point,
+        why_chosen(points, point, fitted),
+        classes_of(named, evaluation, point.network, point.level, point.setting),
+        purpose,
+        command,
+    )
+
+
+def _artifact_of(
+    named: Sequence[tuple[str, EvaluatedArtifact]], network: Network
+) -> EvaluatedArtifact:
+    (found,) = (
+        artifact
+        for name, artifact in named
+        if (name, artifact.split.seed) == (network.network, network.seed)
+    )
+    return found
+
+
 def _deployed(
     run: Run,
     named: Sequence[tuple[str, EvaluatedArtifact]],
@@ -115,12 +163,7 @@ def _deployed(
     chosen = best_of(fitted)
     if evaluation.experts.how not in DEPLOYED:
         return f"no {DEPLOYMENT}: experts={evaluation.experts} are for evaluations only"
-    network = chosen.validation.network
-    (artifact,) = (
-        artifact
-        for name, artifact in named
-        if (name, artifact.split.seed) == (network.network, network.seed)
-    )
+    artifact = _artifact_of(named, chosen.validation.network)
     manifest, images = artifact.manifest, fitted_to(artifact)
     deployment = replace(
         deployment_of(chosen, manifest.id, evaluation.temperature, evaluation.experts, images),
@@ -176,12 +219,12 @@ def facts(
     Args:
         images: which they are; see `image_facts`.
     """
-    levels = ", ".join(f"{level:g}" for level in evaluation.levels)
+    kinds = dict.fromkeys(distorted(evaluation.distortion, level) for level in evaluation.levels)
     link, service = evaluation.link, evaluation.service
     return {
         "artifact": ", ".join(f"{a.manifest.path} ({a.manifest.id[:12]})" for a in artifacts),
         **images,
-        "distortion": f"{evaluation.distortion.replace('_', ' ')}, level {levels}",
+        "distortion": ", ".join(kinds),
         "policy": evaluation.policies[0].name.replace("_", " "),
         "temperature": evaluation.temperature.replace("_", " "),
         "experts": str(evaluation.experts).replace("_", " "),

@@ -6,19 +6,23 @@ from pathlib import Path
 
 from eenn.artifact.deployment import Deployment
 from eenn.errors import EennError
-from eenn.evaluation.deployed import Subject, compare
+from eenn.evaluation.classes import classes_of
+from eenn.evaluation.deployed import Compared, Subject, compare
 from eenn.evaluation.evaluated import Evaluation, with_names
 from eenn.files import Json
 from eenn.records.evaluated_artifact import EvaluatedArtifact
+from eenn.reports.commands import device_command
 from eenn.reports.deployments import (
+    deployed_answer,
     deployment_rows,
     deployment_tables,
     deployments_report,
     difference_rows,
     drift_verdicts,
 )
+from eenn.reports.opening import Answer
 from eenn.reports.summed_up import evaluated
-from eenn.reports.tables import table
+from eenn.reports.tables import distorted, table
 from eenn.run_directory import SUMMARY
 from eenn.workflows.conclusion import Conclusion, conclude
 from eenn.workflows.evaluate import reliabilities
@@ -47,6 +51,7 @@ def run_deployments(run: Run, subjects: Sequence[Subject], evaluation: Evaluatio
         compared,
         evaluation.distortion,
         list(reliabilities({first.name: first.artifact}, first.evaluation(evaluation))),
+        _answer(subjects, evaluation, compared),
     )
     rows, pairs = deployment_rows(compared), difference_rows(compared.differences)
     said = drift_verdicts(compared, evaluation.distortion)
@@ -74,6 +79,27 @@ def run_deployments(run: Run, subjects: Sequence[Subject], evaluation: Evaluatio
     summed_up = evaluated(own, own[0].setting, evaluation.link, deployment=first.label)
     conclusion = Conclusion(report, SUMMARY, summary, "\n\n".join(filter(None, parts)), summed_up)
     conclude(run.directory, conclusion, run.provenance, run_tracker(run))
+
+
+def _answer(subjects: Sequence[Subject], evaluation: Evaluation, compared: Compared) -> Answer:
+    """Choose the deployment that sums up an evaluation, and say how it is run."""
+    label, point, why = deployed_answer(compared)
+    (own,) = (subject for subject in subjects if subject.label == label)
+    upstream = own.upstream.manifest.path if own.upstream else None
+    path = own.artifact.manifest.path
+    return Answer(
+        point,
+        why,
+        classes_of(
+            [(own.name, own.artifact)],
+            own.evaluation(evaluation),
+            point.network,
+            point.level,
+            point.setting,
+        ),
+        "Run it on a device:",
+        device_command(path, Path(label), own.deployment.rest, upstream),
+    )
 
 
 def subjects_of(
@@ -142,14 +168,14 @@ def upstream_of(
 def _facts(subjects: Sequence[Subject], evaluation: Evaluation) -> dict[str, str]:
     """Say on the page what was evaluated."""
     link, service = evaluation.link, evaluation.service
-    levels = ", ".join(f"{level:g}" for level in evaluation.levels)
+    kinds = dict.fromkeys(distorted(evaluation.distortion, level) for level in evaluation.levels)
     paths = dict.fromkeys(
         f"{a.manifest.path} ({a.manifest.id[:12]})" for a in (one.artifact for one in subjects)
     )
     return {
         "artifact": ", ".join(paths),
         **{one.label: _way(one) for one in subjects},
-        "distortion": f"{evaluation.distortion.replace('_', ' ')}, level {levels}",
+        "distortion": ", ".join(kinds),
         "link": f"{link.bandwidth_mbps:g} Mbps, round trip {link.rtt_ms:g} ms",
         "deadline": f"{service.deadline_ms:g} ms, batches of {service.batch_size}",
     }

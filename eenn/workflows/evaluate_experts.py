@@ -63,7 +63,10 @@ def run_expert_evaluation(
         if len(artifact.heads) > 1:
             for kind, levels in distortions.items():
                 study.confusion.extend(confusion(name, artifact, evaluation.split, kind, levels))
-    report = study_report(f"Evaluation: {run.name}", _facts(artifacts, evaluation), study)
+    first = next(a for name, a in named if name == study.points[0].point.network.network)
+    report = study_report(
+        f"Evaluation: {run.name}", _facts(artifacts, evaluation), study, first.manifest.path
+    )
     rows, tables = point_rows(study.points), study_tables(study)
     summary: dict[str, Json] = {
         "points": tables["points"],

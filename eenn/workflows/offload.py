@@ -13,7 +13,6 @@ from eenn.cli import counted
 from eenn.data.distortions import Distortion
 from eenn.errors import EennError
 from eenn.exits.head_sets import PLAIN_HEADS
-from eenn.exits.rests import CLOUD
 from eenn.exits.settings import Baseline, Setting
 from eenn.files import Json
 from eenn.offload.bench.benchmark import Offloading, Server, asked_cloud
@@ -32,11 +31,12 @@ from eenn.offload.protocol.errors import CloudOverloaded, OffloadError
 from eenn.planning.costs import Link
 from eenn.planning.exhaustive import Plan
 from eenn.records.evaluated_artifact import EvaluatedArtifact
-from eenn.reports.curves import way_name
+from eenn.reports.commands import device_command
 from eenn.reports.offload import (
     Offloaded,
     offload_report,
     payload_rows,
+    plan_text,
     point_rows,
     request_cells,
 )
@@ -88,7 +88,10 @@ def run_offloading(
         offloading.slowdown,
     )  # fmt: skip
     facts = _facts(networks, server, offloading, times.link)
-    report = offload_report(f"Offloading: {run.name}", facts, results, offloading.distortion)
+    command = _command(run.directory / DEPLOYMENT, best, networks) if best is not None else ""
+    report = offload_report(
+        f"Offloading: {run.name}", facts, results, offloading.distortion, command
+    )
     rows = point_rows(points)
     summary: dict[str, Json] = {
         "points": [flat(point) for point in points],
@@ -100,9 +103,10 @@ def run_offloading(
         "measured_link": asdict(times.link),
         **facts,
     }
-    shown = f"{table(rows)}\n\nbest plan: {_sentence(plans.best)}"
+    said = plans.best if isinstance(plans.best, str) else plan_text(plans.best)
+    shown = f"{table(rows)}\n\nbest plan: {said}"
     if best is not None:
-        shown += f"\n{_how_to_run(run.directory / DEPLOYMENT, best, networks)}"
+        shown += f"\ndeployment: {run.directory / DEPLOYMENT}\nrun it: {command}"
     link = offloading.link if server.url is None else times.link
     summed_up = measured_points(points, link, offloading.label)
     conclusion = Conclusion(report, SUMMARY, summary, shown, summed_up)
@@ -217,25 +221,10 @@ def _check_there(cloud: HttpCloud) -> None:
             return
 
 
-def _sentence(plan: Plan | str) -> str:
-    if isinstance(plan, str):
-        return plan
-    setting, onward = plan.setting, plan.onward
-    way = f"branches {setting.branches}, {way_name(setting)}" if setting.active else "no branches"
-    return (
-        f"{way}, rest {str(onward).replace('-', ', ')}: {plan.latency_ms:.2f} ms, accuracy "
-        f"{100 * plan.accuracy:.1f} %, {100 * plan.edge_probability:.1f} % on the edge"
-    )
-
-
-def _how_to_run(file: Path, plan: Plan, networks: Networks) -> str:
-    """Say where a plan's deployment is, and the command that runs it."""
-    parts = [f"eenn-edge --artifact {networks.artifact.manifest.path} --deployment {file}"]
-    if plan.onward.rest == CLOUD:
-        parts.append("--cloud URL")
-    if plan.onward.upstream and networks.upstream is not None:
-        parts.append(f"--upstream {networks.upstream.manifest.path}")
-    return f"deployment: {file}\nrun it: {' '.join(parts)} PHOTO.jpg"
+def _command(file: Path, plan: Plan, networks: Networks) -> str:
+    """Give the command that runs a plan's deployment."""
+    then = networks.upstream.manifest.path if plan.onward.upstream and networks.upstream else None
+    return device_command(networks.artifact.manifest.path, file, plan.onward.rest, then)
 
 
 def _facts(

@@ -207,7 +207,7 @@ def _test(training: Training, fit: Fit, directory: Path) -> Conclusion:
         "artifact": f"{directory / ARTIFACT} ({saved.manifest.id[:12]})",
         "temperatures": scaling.fitted,
     }
-    report = training_report(facts, rows, recorded, temperatures)
+    report = training_report(facts, rows, recorded, temperatures, exits, directory / ARTIFACT)
     shown = f"Test split, {len(labels)} images:\n\n{table(rows)}"
     numbers = {**_numbers(found, fit), **trained(exits, found["accuracy"])}
     return Conclusion(report, METRICS, metrics, shown, SummedUp(numbers))

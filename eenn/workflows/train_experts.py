@@ -150,7 +150,8 @@ def run_expert_training(
         f"Validation split, levels as in training, every exit:\n\n{table(rows)}\n\n"
         f"distortion classifier: {size}"
     )
-    conclusion = Conclusion(expert_training_report(facts, rows), METRICS, metrics, shown)
+    report = expert_training_report(facts, rows, experts, classifier, directory / ARTIFACT)
+    conclusion = Conclusion(report, METRICS, metrics, shown)
     # Every fit had a W&B run of its own.
     conclude(directory, conclusion, origin, no_tracker)
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from playwright.sync_api import Locator, Page
 
-from eenn.reports.page import Section, report_page
+from eenn.reports.page import Number, Section, report_page
 
 pytest_plugins = ["tests.reports.browser"]
 
@@ -89,6 +89,43 @@ def test_every_string_is_shown_as_it_is_and_adds_no_markup(
     assert found.texts("figcaption") == found.attributes("alt") == [caption]
     assert found.tags() == page(["plain"] * 9, ("plain", "plain")).tags()
     assert found.opened == []
+
+
+@quick
+@given(st.lists(texts.filter(bool), min_size=6, max_size=6))
+def test_the_answer_is_shown_as_it_is_before_the_folded_facts(strings: list[str]) -> None:
+    def page(strings: Sequence[str]) -> Elements:
+        title, name, value, beside, purpose, command = strings
+        numbers = [Number(name, value, beside)]
+        headline = Section(title, numbers=numbers, purpose=purpose, command=command)
+        return Elements(report_page("t", {"f": "v"}, [Section("s")], headline))
+
+    found = page(strings)
+    title, name, value, beside, purpose, command = strings
+    assert found.texts("h2") == [title, "s"]
+    (said,) = found.texts("li")[:1]
+    assert said.startswith(f"{name} ")
+    assert (found.texts("b"), found.texts("small")) == ([value], [beside])
+    assert (found.texts("p"), found.texts("code")) == ([purpose], [command])
+    order = [tag for tag in found.tags() if tag in ("h1", "code", "details", "dl", "nav")]
+    assert order == ["h1", "code", "details", "dl", "nav"]
+    assert found.texts("a") == ["s"]
+    assert found.tags() == page(["plain"] * 6).tags()
+
+
+@pytest.mark.parametrize(("count", "folded"), [(3, False), (60, True)])
+def test_a_long_table_opens_on_a_click_and_a_short_one_is_there(count: int, folded: bool) -> None:
+    rows = [{"n": str(number)} for number in range(count)]
+    tags = Elements(report_page("t", {}, [Section("s", rows=rows, folded=True)])).tags()
+    assert ("details" in tags) is folded
+    assert tags.count("td") == count
+
+
+def test_an_interval_stands_below_its_number() -> None:
+    rows = [{"a": "9.5 (9.1-9.9)", "b": "x (y)"}]
+    found = Elements(report_page("t", {}, [Section("s", rows=rows)]))
+    assert found.texts("td") == ["9.5 ", "x (y)"]
+    assert found.texts("small") == ["(9.1-9.9)"]
 
 
 def test_what_a_section_leaves_empty_is_left_out() -> None:
@@ -183,7 +220,7 @@ def page(tmp_path: Path, open_page: Callable[[Path], Page]) -> Page:
 
 
 def column(page: Page, index: int) -> list[str]:
-    return page.locator("table").first.locator("td").all_inner_texts()[index::2]
+    return page.locator("table").first.locator("td").all_text_contents()[index::2]
 
 
 def header(page: Page, name: str) -> Locator:

@@ -58,7 +58,7 @@ def evaluated(trained: Path) -> Path:
 
 def test_the_default_evaluation_leaves_tables_figures_and_a_page(evaluated: Path) -> None:
     assert {file.stem for file in (evaluated / "tables").iterdir()} == {
-        "points", "exits", "quality", "tradeoff", "agreement", "drift",
+        "points", "exits", "quality", "tradeoff", "agreement", "drift", "classes",
     }  # fmt: skip
     figures = {file.name for file in (evaluated / "figures").iterdir()}
     assert {"edge_probability.png", "edge_probability.pdf", "tradeoff_3_branches.png"} <= figures
@@ -385,7 +385,82 @@ def test_the_page_works_in_a_browser(evaluated: Path, open_page: Callable[[Path]
     widths = page.eval_on_selector_all("img", "all => all.map(image => image.naturalWidth)")
     assert widths
     assert all(width > 0 for width in widths)
-    column = page.locator("th", has_text="accuracy %").first
-    column.get_by_role("button").click()
-    cells = page.locator("table").first.locator("tbody tr").all_inner_texts()
+    settings = page.locator("section", has=page.get_by_role("heading", name="Settings", exact=True))
+    settings.locator("summary").click()
+    settings.get_by_role("columnheader", name="accuracy %", exact=True).get_by_role(
+        "button"
+    ).click()
+    cells = settings.locator("tbody tr").all_inner_texts()
     assert len(cells) == len(rows(evaluated, "points"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("width", "height"), [(1280, 800), (390, 844)])
+def test_the_answer_is_above_the_fold_and_only_tables_scroll(
+    evaluated: Path, open_page: Callable[[Path], Page], width: int, height: int
+) -> None:
+    page = open_page(evaluated / "report.html")
+    page.set_viewport_size({"width": width, "height": height})
+    for part in ("h2", "ul", "pre"):
+        box = page.locator(f"#headline {part}").bounding_box()
+        assert box is not None
+        assert box["y"] > 0
+        assert box["y"] + box["height"] <= height, part
+    page.evaluate("document.querySelectorAll('details').forEach(each => { each.open = true; })")
+    # Inline elements have no width of their own.
+    overflowing = page.evaluate(
+        """() => [...document.querySelectorAll("body *")]
+            .filter(each => !each.parentElement.closest(".table"))
+            .filter(each => each.getBoundingClientRect().right > innerWidth + 1
+                || (each.clientWidth && !each.matches(".table")
+                    && each.scrollWidth > each.clientWidth + 1))
+            .map(each => each.outerHTML.slice(0, 80))"""
+    )
+    assert overflowing == []
+
+
+@pytest.mark.slow
+def test_the_first_column_stays_while_a_table_scrolls(
+    evaluated: Path, open_page: Callable[[Path], Page]
+) -> None:
+    page = open_page(evaluated / "report.html")
+    page.set_viewport_size({"width": 390, "height": 844})
+    page.evaluate("document.querySelectorAll('details').forEach(each => { each.open = true; })")
+    box = page.locator("section", has=page.get_by_role("heading", name="Settings", exact=True))
+    table, cell = box.locator(".table"), box.locator("tbody td").first
+    before = cell.evaluate("cell => cell.getBoundingClientRect().left")
+    assert table.evaluate("table => { table.scrollLeft = 200; return table.scrollLeft; }") == 200
+    assert cell.evaluate("cell => cell.getBoundingClientRect().left") == before
+
+
+def test_the_page_opens_with_the_cheapest_setting_that_keeps_within_one_point(
+    evaluated: Path,
+) -> None:
+    points = rows(evaluated, "points")
+    (last,) = (row for row in points if row["policy"] == "last exit only")
+    least = float(last["accuracy"]) - 0.01 - 1e-6
+    policies = [row for row in points if row["policy"] == "confidence"]
+    near = [row for row in policies if float(row["accuracy"]) >= least]
+    best = (
+        min(near, key=lambda row: float(row["macs"]))
+        if near
+        else max(policies, key=lambda row: float(row["accuracy"]))
+    )
+    page = (evaluated / "report.html").read_text()
+    shown = page[page.index('id="headline"') : page.index("Origin and settings")]
+    assert f"<b>{100 * float(best['accuracy']):.1f} %</b>" in shown
+    assert f"<b>{float(best['macs']) / 1e6:.1f}</b>" in shown
+    assert f"p_tar {float(best['p_tar']):g}" in shown
+    active = ",".join(best["active"].split())
+    assert f"active=[{active}]" in shown
+    assert "artifact=outputs/train/noise/1/artifact" in shown
+
+
+def test_a_fit_opens_with_what_was_fitted_and_how_a_device_runs_it(trained: Path) -> None:
+    given = ("fit.goal=macs", "fit.limit=5e5", "p_tar=0.8", "first=3", "logger=csv")
+    directory = run_in(trained, *given)
+    (row,) = (row for row in rows(directory, "points") if "macs" in row["policy"])
+    page = (directory / "report.html").read_text()
+    shown = page[page.index('id="headline"') : page.index("Origin and settings")]
+    assert f"<b>{float(row['macs']) / 1e6:.1f}</b>" in shown
+    assert f"--deployment {directory / 'deployment.json'}" in shown

@@ -1,6 +1,7 @@
 """evaluate.py with deployment files: what it reports of them, compares, and refuses."""
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -98,6 +99,9 @@ def test_a_deployment_is_reported_as_image_by_image(
 def test_two_deployments_differ_by_what_their_images_differ(
     compared: Path, by_hand: dict[str, list[Answered]], truth: list[int]
 ) -> None:
+    opening = (compared / "report.html").read_text().split("Origin and settings")[0]
+    assert "of 2 deployments" in opening.lower()
+    assert re.search(r"--deployment [ab]\.json", opening)
     (row,) = rows(compared, "differences")
     assert (row["first"], row["second"]) == ("a.json", "b.json")
     first, second = by_hand["a.json"], by_hand["b.json"]

@@ -183,7 +183,20 @@ def test_it_leaves_a_page_figures_and_a_summary(studied: Path) -> None:
         f"gaussian_blur-{quantity}.png"
         for quantity in ("accuracy", "edge_probability", "edge_accuracy")
     }
-    assert (studied / "report.html").read_text().count("<img") == 3
+    page = (studied / "report.html").read_text()
+    assert page.count("<img") == 3
+    opening = page[page.index('id="headline"') : page.index("Origin and settings")]
+    first = rows(studied, "points")[0]
+    for experts in dict.fromkeys(row["experts"] for row in rows(studied, "points")):
+        right = [
+            float(row["accuracy"])
+            for row in rows(studied, "points")
+            if row["experts"] == experts
+            and float(row["level"])
+            and (row["p_tar"], row["active"]) == (first["p_tar"], first["active"])
+        ]
+        assert f"{experts.replace('_', ' ')} <b>{100 * np.mean(right):.1f} %</b>" in opening
+    assert "eenn-edge --artifact" in opening
     assert {row["exit"] for row in rows(studied, "quality")} == {"1", "2", "3", "4"}
 
 

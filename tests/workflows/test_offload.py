@@ -195,6 +195,10 @@ def test_the_report_and_the_plan_are_there(done: Path, summary: dict[str, Any]) 
         "git commit",
     ):
         assert heading in page
+    opening = page[page.index('id="headline"') : page.index("Origin and settings")]
+    assert f"--deployment {done / 'deployment.json'}" in opening
+    early = [row for row in summary["points"] if row["policy"] == "confidence"]
+    assert any(f"<b>{row['answer_ms']:.1f} ms</b>" in opening for row in early)
     for name in ("answer_ms", "accuracy", "sent_bytes", "slowdown"):
         assert (done / "figures" / f"{name}.png").stat().st_size > 1000
     assert not (done / "measured.jsonl").exists()

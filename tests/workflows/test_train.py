@@ -78,6 +78,11 @@ def test_a_run_leaves_what_the_contract_says(tracked: Path) -> None:
         assert len(metrics["test"][name]) == 3
     assert metrics["images_per_s"] > 0
     assert metrics["seconds"] > 0
+    page = (tracked / "report.html").read_text()
+    opening = page[page.index('id="headline"') : page.index("Origin and settings")]
+    for accuracy in metrics["test"]["accuracy"][-2:]:
+        assert f"<b>{100 * accuracy:.1f} %</b>" in opening
+    assert f"python evaluate.py artifact={tracked / 'artifact'}" in opening
     saved = store.load(tracked / "artifact")
     assert saved.manifest.content["split"]["sizes"] == {"train": 80, "val": 10, "test": 10}
     assert list(saved.manifest.temperatures.per_exit) == metrics["temperatures"]["per_exit"]

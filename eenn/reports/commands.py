@@ -1,0 +1,42 @@
+"""Commands that a report names, to go on with what it shows."""
+
+import shlex
+from pathlib import Path
+
+from eenn.exits.rests import CLOUD
+from eenn.exits.settings import Setting
+
+
+def device_command(
+    artifact: Path, deployment: Path, rest: str = CLOUD, upstream: Path | None = None
+) -> str:
+    """Give the command that answers photographs as a deployment says.
+
+    Args:
+        rest: as of `Deployment`.
+        upstream: the artifact of the network that images are passed on to.
+    """
+    parts = ["eenn-edge", "--artifact", str(artifact), "--deployment", str(deployment)]
+    parts += ["--cloud", "URL"] if rest == CLOUD else []
+    parts += ["--upstream", str(upstream)] if upstream else []
+    return shlex.join([*parts, "PHOTO.jpg"])
+
+
+def experts_command(artifact: Path, experts: str = "auto") -> str:
+    """Give the command that answers photographs by the heads made for their distortion."""
+    parts = ["eenn-edge", "--artifact", str(artifact), "--experts", experts, "--cloud", "URL"]
+    return shlex.join([*parts, "PHOTO.jpg"])
+
+
+def evaluate_command(artifact: Path, *settings: str) -> str:
+    """Give the command that evaluates an artifact."""
+    return shlex.join(["python", "evaluate.py", f"artifact={artifact}", *settings])
+
+
+def fit_settings(setting: Setting, has_labels: bool) -> list[str]:
+    """List the settings of an evaluation that fits a setting's policy, and writes a deployment."""
+    branches = ",".join(setting.branches.split())
+    policy = [f"policy={setting.policy.name}"] if setting.policy else []
+    against = [] if has_labels else ["fit.against=last_exit"]
+    goal = ["fit.goal=accuracy_drop", "fit.limit=0.01"]
+    return [*policy, f"active=[{branches}]", *goal, *against]
