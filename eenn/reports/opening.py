@@ -227,7 +227,7 @@ def answer_figure(
             zorder=5, fillstyle="none" if mark == "o" else "full",
         )  # fmt: skip
     label_axis(axis, QUANTITIES["macs"][0], right, "")
-    shown = f"What early exits save: {caption}; the ring is the point that the numbers are of."
+    shown = f"{caption}; the ring is the point that the numbers are of."
     return Drawn("headline", "What early exits save", shown, finish(figure, [axis]))
 
 

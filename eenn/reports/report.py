@@ -59,7 +59,8 @@ def write_report(directory: Path, report: Report) -> list[Path]:
     headline = report.headline
     if headline is not None and answer:
         shown = sections.pop(0)
-        headline = replace(headline, figure=shown.figure, caption=shown.caption)
+        caption = f"{shown.title}: {shown.caption}"
+        headline = replace(headline, figure=shown.figure, caption=caption)
     sections = [*report.opening, *sections, *report.closing]
     write_file(directory / PAGE, report_page(report.title, report.facts, sections, headline))
     return pngs
