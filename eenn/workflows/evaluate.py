@@ -48,10 +48,7 @@ def run_evaluation(
     results, fitted, unmet = computed.results, computed.fitted, computed.unmet
     for line in (*unmet, *seen.left_out):
         log.warning("%s", line)
-    # Where networks differ in their seed alone, the first stands for them.
-    drawn: dict[str, EvaluatedArtifact] = {}
-    for name, artifact in named:
-        drawn.setdefault(name, artifact)
+    drawn = _drawn(named)
     drawing = Drawing(
         results,
         next((row.setting.policy.label for row in results.points if row.setting.policy), ""),
@@ -96,6 +93,14 @@ def run_evaluation(
     summed_up = _summed_up(results.points, fitted, evaluation)
     conclusion = Conclusion(report, SUMMARY, summary, shown, summed_up)
     conclude(run.directory, conclusion, run.provenance, run_tracker(run))
+
+
+def _drawn(named: Sequence[tuple[str, EvaluatedArtifact]]) -> dict[str, EvaluatedArtifact]:
+    """Choose the networks of figures: where some differ in their seed alone, the first."""
+    drawn: dict[str, EvaluatedArtifact] = {}
+    for name, artifact in named:
+        drawn.setdefault(name, artifact)
+    return drawn
 
 
 def _summed_up(

@@ -103,15 +103,19 @@ def run_offloading(
         "measured_link": asdict(times.link),
         **facts,
     }
-    said = plans.best if isinstance(plans.best, str) else plan_text(plans.best)
-    shown = f"{table(rows)}\n\nbest plan: {said}"
-    if best is not None:
-        shown += f"\ndeployment: {run.directory / DEPLOYMENT}\nrun it: {command}"
+    shown = f"{table(rows)}\n\nbest plan: {_best(plans.best, run, command)}"
     link = offloading.link if server.url is None else times.link
     summed_up = measured_points(points, link, offloading.label)
     conclusion = Conclusion(report, SUMMARY, summary, shown, summed_up)
     conclude(run.directory, conclusion, run.provenance, run_tracker(run))
     (run.directory / MEASURED).unlink()
+
+
+def _best(plan: Plan | str, run: Run, command: str) -> str:
+    """Say which plan is the best, and how it is run; or why there is none."""
+    if isinstance(plan, str):
+        return plan
+    return f"{plan_text(plan)}\ndeployment: {run.directory / DEPLOYMENT}\nrun it: {command}"
 
 
 @contextmanager
