@@ -80,7 +80,10 @@ class CompareRuns(Callback):
             tuple(one for one in hydra.overrides.hydra if not one.startswith(_OF_THE_SWEEP)),
             _jobs(parsed) if is_basic else (),
         )
-        sweep.write(Path(hydra.sweep.dir))
+        # Hydra would only warn of another error, and run the jobs.
+        with one_line_errors():
+            _check_different(sweep.jobs)
+            sweep.write(Path(hydra.sweep.dir))
         CompareRuns.running = Path(hydra.sweep.dir)
 
     def on_multirun_end(self, config: DictConfig, **kwargs: object) -> None:
@@ -98,6 +101,21 @@ def _jobs(parsed: Sequence[Override]) -> tuple[dict[str, str], ...]:
     (batch,) = BasicSweeper.split_arguments(list(parsed), None)
     pairs = [[one.partition("=")[::2] for one in job] for job in batch]
     return tuple({names[key]: value for key, value in job if key in names} for job in pairs)
+
+
+def _check_different(jobs: Sequence[Mapping[str, str]]) -> None:
+    """Check that no two jobs of a sweep are the same.
+
+    Raises:
+        EennError: two are, so that one would say nothing new.
+    """
+    parse, seen = OverridesParser.create().parse_override, set[str]()
+    for job in jobs:
+        settings = {key: repr(parse(f"{key}={value}").value()) for key, value in job.items()}
+        if str(settings) in seen:
+            shown = " ".join(f"{key}={value}" for key, value in job.items())
+            raise EennError(f"two jobs with {shown}: allowed is one; leave out one of the values")
+        seen.add(str(settings))
 
 
 def _compare(sweep: Path) -> None:

@@ -68,6 +68,28 @@ def test_a_sweep_is_written_down_with_its_jobs_and_what_varies(whole: Path) -> N
     assert {job["points"][0]["p_tar"] for job in compared["jobs"]} == {0.5, 0.7, 0.9}
 
 
+@pytest.mark.parametrize("twice", ["p_tar=0.5,0.50", "p_tar=[0.5],[0.7],[ 0.5 ]"])
+def test_two_jobs_alike_are_refused_before_any_runs(
+    twice: str, whole: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    place = f"hydra.sweep.dir={whole / 'alike'}"
+    with pytest.raises(SystemExit):
+        called(whole, evaluate, "-m", twice, "first=2", "logger=csv", place)
+    assert "error: two jobs with p_tar=" in capfd.readouterr().err
+    assert not (whole / "alike").exists()
+
+
+def test_another_sweep_does_not_go_where_there_is_one(
+    whole: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    before = content(whole / "swept")
+    given = ("p_tar=0.6,0.7", "first=2", "logger=csv", "hydra.sweep.dir=swept")
+    with pytest.raises(SystemExit):
+        called(whole, evaluate, "-m", *given)
+    assert "holds another sweep" in capfd.readouterr().err
+    assert content(whole / "swept") == before
+
+
 def test_a_sweep_that_was_cut_short_is_completed(whole: Path, capfd: Any) -> None:
     cut = whole / "cut"
     shutil.copytree(whole / "swept", cut)
