@@ -118,7 +118,7 @@ def evaluation_report(
         reliability: the diagrams of every network and level.
         answer: what the page opens with.
     """
-    results = drawing.results
+    results, drift = drawing.results, drift_section(unlabelled, drawing.distortion)
     tables = [table_section("Settings", POINTS_TEXT, point_rows(results.points))]
     if fitted:
         rows = [raw(fitted_cells(each)) for each in fitted]
@@ -126,7 +126,7 @@ def evaluation_report(
     tables.append(table_section("Classes", CLASSES_TEXT, class_rows(answer.classes)))
     tables += [
         table_section("Who stopped where", EXITS_TEXT, taken_rows(results.exits)),
-        drift_section(unlabelled, drawing.distortion),
+        drift,
         table_section(
             "Agreement between exits", AGREEMENT_TEXT, agreement_rows(unlabelled.agreement)
         ),
@@ -149,7 +149,8 @@ def evaluation_report(
         },
         [],
         [*figures(drawing), *reliability],
-        [section for section in tables if section.rows],
+        # Why there is no drift is worth a section, too.
+        [one for one in tables if one.rows or (one is drift and unlabelled.left_out)],
         answer_section(results.points, answer, notes),
         answer_figure(
             results.points, answer.point, curves_of(results.points, answer.point), CURVES_CAPTION

@@ -190,7 +190,7 @@ def test_an_interrupted_evaluation_goes_on_at_the_level_where_it_stopped(
         return real(*arguments)
 
     monkeypatch.setattr(eenn.records.recording, "record", interrupted)
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(SystemExit):
         run_in(tmp_path, *settings)
     monkeypatch.setattr(eenn.records.recording, "record", lambda *a: made.append(a[-1]) or real(*a))
     run_in(tmp_path, *settings)

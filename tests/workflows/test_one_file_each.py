@@ -91,4 +91,4 @@ def test_a_distortion_goes_from_its_function_to_the_report(
         if row["active"] == "1 2"
     }
     assert accuracy["0"] != accuracy["0.9"]
-    assert "fade, level" in (directory / "report.html").read_text()
+    assert "fade level 0.9" in (directory / "report.html").read_text()
