@@ -293,7 +293,8 @@ def wins(one: RequestCost, other: RequestCost) -> str:
     if saved_ms >= 0 >= more_bytes:
         return "always"
     mbps = 8e-3 * more_bytes / saved_ms
-    return f"{'above' if more_bytes > 0 else 'below'} {mbps:.3g} Mbps"
+    shown = f"{mbps:,.0f}" if mbps >= 100 else f"{mbps:.3g}"
+    return f"{'above' if more_bytes > 0 else 'below'} {shown} Mbps"
 
 
 def _part(part: MeasuredPart) -> dict[str, str]:
