@@ -1,28 +1,17 @@
 """Chooses the point that a run is summed up by."""
 
 from collections.abc import Callable, Sequence
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
-from eenn.evaluation.rows import Network
 from eenn.exits.settings import Baseline, Setting
+from eenn.reports.tables import Placed
 
 WHOLE = (Baseline.LAST_EXIT_ONLY, Baseline.WHOLE_ON_EDGE, Baseline.CLOUD_ONLY)
 # Accuracy that may be lost to the whole network: one point, and what rounding makes of that.
 LOST = 0.01 + 1e-9
 
 
-class Candidate(Protocol):
-    """A point of an evaluation or of a benchmark."""
-
-    @property
-    def network(self) -> Network: ...
-    @property
-    def level(self) -> float: ...
-    @property
-    def setting(self) -> Setting: ...
-
-
-P = TypeVar("P", bound=Candidate)
+P = TypeVar("P", bound=Placed)
 
 
 def headline_point(
