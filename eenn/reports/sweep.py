@@ -11,6 +11,7 @@ from eenn.reports.page import Section
 from eenn.reports.report import PAGE, Report, write_report
 from eenn.reports.sweep_curves import sweep_figures
 from eenn.reports.sweep_jobs import FAILED, FINISHED, MISSING, SweepJob, number_of, read_jobs
+from eenn.reports.sweep_opening import sweep_answer
 from eenn.reports.tables import Cell, number, raw, table, write_csv
 from eenn.run_directory import Sweep
 
@@ -65,8 +66,15 @@ def compare(directory: Path) -> tuple[str, list[str]]:
     if unfinished:
         opening.insert(0, Section("Jobs without a result", "\n".join(unfinished)))
     title = f"Sweep over {', '.join(sweep.varied) or 'nothing'}"
-    write_report(directory, Report(title, facts, {}, opening, sweep_figures(jobs)))
-    parts = [f"{directory}:", ", ".join(f"{key} {value}" for key, value in alike.items())]
+    figures = sweep_figures(jobs)
+    shown = figures.pop() if (answer := sweep_answer(jobs)) and figures else None
+    report = Report(title, facts, {}, opening, figures, headline=answer, shown=shown)
+    write_report(directory, report)
+    parts = [
+        f"{directory}:",
+        answer.title if answer else "",
+        ", ".join(f"{key} {value}" for key, value in alike.items()),
+    ]
     parts += [table(rows), f"report: {directory / PAGE}"]
     return "\n\n".join(filter(None, parts)), unfinished
 

@@ -46,14 +46,14 @@ def sweep_figures(jobs: Sequence[SweepJob]) -> list[Drawn]:
         ("accuracy", "Final accuracy" if pairs[0][0].curve else "Accuracy"),
         ("edge_probability", "Edge probability"),
     ):
-        if any(math.isfinite(_estimate(point, quantity).value) for _, point in pairs):
+        if any(math.isfinite(estimate_in(point, quantity).value) for _, point in pairs):
             title = f"{heading} over {against}"
             if others:
                 title += f" by {', '.join(others)}"
             figure = _over_setting(pairs, against, others, quantity)
             caption = _GREY if quantity in LEVELLED and any(job.references for job in jobs) else ""
             made.append(Drawn(quantity, title, f"{title}. {caption}{BARS}", figure))
-    if any(math.isfinite(_estimate(point, "macs").value) for _, point in pairs):
+    if any(math.isfinite(estimate_in(point, "macs").value) for _, point in pairs):
         caption = "The accuracy of each job and the mean MACs to its answers. "
         if any(job.curve for job, _ in pairs):
             caption = "Each mark is an exit, as if it answered all images, and a line is a job. "
@@ -91,13 +91,13 @@ def _over_setting(
             place = places[job.varied.get(against, "")]
             x = names.index(job.varied.get(against, "")) if None in places.values() else place
             lines.setdefault(_name(job, within, point), []).append(
-                (float(x or 0), _estimate(point, quantity))
+                (float(x or 0), estimate_in(point, quantity))
             )
         draw_lines(axis, _named(lines, against), quantity)
         references = _unique(point for job, _ in own for point in job.references)
         if len(references) == 1 and quantity in LEVELLED:
             (point,) = references
-            draw_level(axis, [_estimate(point, quantity)], quantity, str(point["policy"]))
+            draw_level(axis, [estimate_in(point, quantity)], quantity, str(point["policy"]))
         label_axis(axis, against, quantity, f"{panelled}={value}" if panelled else "")
         if None in places.values():
             axis.set_xticks(range(len(names)), names)
@@ -115,10 +115,10 @@ def _over_macs(pairs: Sequence[Pair], others: Sequence[str]) -> Figure:
             name = " ".join(f"{key}={value}" for key, value in job.varied.items())
             lines[name] = [(macs * scale, Estimate(right, *_NONE)) for macs, right in job.curve]
         else:
-            mark = _estimate(point, "macs").value * scale, _estimate(point, "accuracy")
+            mark = estimate_in(point, "macs").value * scale, estimate_in(point, "accuracy")
             lines.setdefault(_name(job, others, point), []).append(mark)
     for point in _unique(point for job, _ in pairs for point in job.references):
-        mark = _estimate(point, "macs").value * scale, _estimate(point, "accuracy")
+        mark = estimate_in(point, "macs").value * scale, estimate_in(point, "accuracy")
         lines.setdefault(str(point["policy"]), []).append(mark)
     draw_lines(axis, _named(lines, "jobs"), "accuracy")
     label_axis(axis, QUANTITIES["macs"][0], "accuracy", "")
@@ -149,7 +149,8 @@ def _unique(points: Iterable[JsonObject]) -> list[JsonObject]:
     return list({str(point): point for point in points}.values())
 
 
-def _estimate(point: JsonObject, quantity: str) -> Estimate:
+def estimate_in(point: JsonObject, quantity: str) -> Estimate:
+    """Read a quantity and its interval off a flat point, NaN where it does not say."""
     found = [point.get(f"{quantity}{end}", math.nan) for end in ("", "_low", "_high")]
     return Estimate(*(float(v) if isinstance(v, int | float) else math.nan for v in found))
 

@@ -107,7 +107,9 @@ def test_a_page_leads_to_each_finished_job(
     assert "give <another>" in page.locator("main").inner_text()
     headings = page.locator("h2").all_inner_texts()
     assert "Edge probability over p_tar by first" in headings
-    assert "Accuracy over MMACs" in headings
+    headline = page.locator("#headline")
+    assert headline.locator("h2").inner_text().startswith("p_tar=0.8 first=1: 88.0 % right")
+    assert "Accuracy over MMACs" in headline.locator("figcaption").inner_text()
     assert {file.stem for file in (sweep / "figures").glob("*.png")} == {
         "accuracy", "edge_probability", "macs",
     }  # fmt: skip

@@ -13,12 +13,12 @@ from playwright.sync_api import Page
 
 import eenn.records.profiling
 import eenn.records.recording
+from benchmarks.wandb_runs import runs
 from eenn.artifact import store
 from eenn.data.datasets import FolderImages
 from eenn.data.splits import Split
 from tests.artifact.trained_run import PREPROCESSING, make_run
 from tests.workflows.evaluating import rows, run_in
-from tests.workflows.wandb_file import runs
 
 pytest_plugins = ["tests.reports.browser"]
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from benchmarks.wandb_runs import runs
 from eenn.exits.head_sets import CLASSIFIER
 from eenn.records.evaluated_artifact import open_artifact
 from eenn.records.records import ExitRecords
@@ -15,7 +16,6 @@ from eenn.statistics.calibration import probabilities
 from tests.artifact.expert_artifact import add_fine_tuned, run_with_experts
 from tests.artifact.trained_run import make_run
 from tests.workflows.evaluating import rows, run_in
-from tests.workflows.wandb_file import runs
 
 RUN = Path("outputs/train/noise/1")
 STUDY = (

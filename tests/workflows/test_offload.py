@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 import offload_bench
+from benchmarks.wandb_runs import runs
 from eenn.artifact.deployment import Deployment
 from eenn.artifact.manifest import read_manifest
 from eenn.cli import one_line_errors
@@ -26,7 +27,6 @@ from eenn.planning.costs import Link
 from tests.artifact.expert_artifact import run_with_experts
 from tests.artifact.trained_run import PREPROCESSING, make_run
 from tests.offload.patience import make_patient
-from tests.workflows.wandb_file import runs
 
 CLOUD_ONLY = Baseline.CLOUD_ONLY.value
 WHOLE_ON_EDGE = Baseline.WHOLE_ON_EDGE.value

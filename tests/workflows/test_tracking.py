@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 import wandb
 
+from benchmarks.wandb_runs import runs
 from eenn.artifact.manifest import Manifest
 from eenn.workflows import tracking
 from eenn.workflows.run import MAX_NAME, MAX_TAG, Job, Label, Run
-from tests.workflows.wandb_file import runs
 
 
 @pytest.fixture(autouse=True)

@@ -15,13 +15,13 @@ import pytest
 import torch
 from PIL import Image
 
+from benchmarks.wandb_runs import runs
 from eenn.artifact import store
 from eenn.data.demo import DemoImages
 from eenn.data.splits import Split
 from tests.workflows.evaluating import rows
 from tests.workflows.evaluating import run_in as evaluate_in
 from tests.workflows.training import TINY, run_in, weights
-from tests.workflows.wandb_file import runs
 
 ROOT = Path(__file__).parents[2]
 

@@ -8,15 +8,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from wandb.proto.wandb_internal_pb2 import Record
+from wandb.proto import wandb_internal_pb2
 
+# wandb makes it while it is imported, for the protobuf that is installed.
+Record: Any = vars(wandb_internal_pb2)["Record"]
 HEADER_BYTES, BLOCK_BYTES = 7, 32 * 1024
 FULL, LAST = 1, 4
 PATIENCE_S = 120
 
 
 def records(file: Path) -> Iterator[Record]:
-    """Every record of a `.wandb` file, in order, as far as it is written."""
+    """Yield the records of a `.wandb` file, in order, as far as they are written."""
     data = file.read_bytes()
     assert data[:4] in (b"", b":W&B")
     position, parts = HEADER_BYTES, b""
@@ -37,7 +39,7 @@ def records(file: Path) -> Iterator[Record]:
 
 @dataclass
 class Tracked:
-    """A run as W&B shows it in a row of its table, and the keys of its curves."""
+    """One run: its row in the table of W&B, and the keys of its curves."""
 
     id: str = ""
     name: str = ""
@@ -84,5 +86,5 @@ def _run(file: Path) -> Tracked:
 
 
 def items(entries: Any) -> dict[str, Any]:
-    """The key-value pairs of a history, summary or config record."""
+    """Give the key-value pairs of a history, summary or config record."""
     return {(e.key or "/".join(e.nested_key)): json.loads(e.value_json) for e in entries}

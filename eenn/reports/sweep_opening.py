@@ -1,0 +1,129 @@
+"""Answers what a sweep was run for: the settings that keep the accuracy and cost least."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from eenn.files import JsonObject
+from eenn.reports.canvas import spread
+from eenn.reports.headline import LOST
+from eenn.reports.opening import change, tile
+from eenn.reports.page import Number, Section
+from eenn.reports.sweep_curves import SEED, estimate_in
+from eenn.reports.sweep_jobs import SweepJob
+from eenn.statistics.intervals import UNKNOWN, Estimate
+
+_CAUTION = (
+    "Chosen on the images that the jobs report of; what is to be deployed is fitted on validation."
+)
+_COSTS = {"macs": ("fewest MACs", "fewer", "MACs"), "answer_ms": ("least time", "less", "time")}
+_QUANTITIES: Mapping[str, tuple[str, str, float]] = {
+    "accuracy": ("accuracy", "%", 100.0),
+    "edge_probability": ("answered on the edge", "%", 100.0),
+    "macs": ("MMACs per image", "", 1e-6),
+    "answer_ms": ("mean time to the answer", "ms", 1.0),
+    "sent_bytes": ("sent per image", "kB", 1e-3),
+}
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """What jobs that differ in their seed alone came to, or one point of a job."""
+
+    name: str
+    found: Mapping[str, Estimate]
+
+    def value(self, quantity: str) -> float:
+        """Give the value of a quantity, NaN where it is not known."""
+        return self.found[quantity].value
+
+
+def sweep_answer(jobs: Sequence[SweepJob]) -> Section | None:
+    """Answer which settings of a sweep keep the accuracy at least cost, for the top of its page.
+
+    Of the jobs that lose at most one point to the most accurate, the whole networks among them, it
+    is the one with the shortest measured time, or with the fewest MACs. Distorted images count
+    where there are no others.
+
+    Returns:
+        None where fewer than two jobs have a known accuracy and cost, or their images differ.
+    """
+    candidates = _candidates(jobs)
+    cost = "answer_ms" if all(_known(own, "answer_ms") for own in candidates) else "macs"
+    known = all(_known(own, cost) for own in candidates)
+    if len(candidates) < 2 or not known or _other_images(jobs[0].varied):
+        return None
+    best = max([*candidates, *_whole_networks(jobs)], key=lambda own: own.value("accuracy"))
+    near = [own for own in candidates if own.value("accuracy") >= best.value("accuracy") - LOST]
+    of = f"{best.name}, {100 * best.value('accuracy'):.1f} % right"
+    least, less, spent = _COSTS[cost]
+    if near:
+        chosen = min(near, key=lambda own: own.value(cost))
+        why = f"Of {len(candidates)} ways, the {least} at a loss of at most one point to {of}."
+    else:
+        chosen = max(candidates, key=lambda own: own.value("accuracy"))
+        why = f"None of {len(candidates)} ways keeps within one point of {of}: this one does best."
+    if chosen is best:
+        why = (
+            f"The most accurate of {len(candidates)} ways; none within one point of it costs less."
+        )
+    title = f"{chosen.name}: {100 * chosen.value('accuracy'):.1f} % right"
+    if chosen is not best and _known(best, cost):
+        title += f", {change(chosen.found[cost], best.found[cost], less)} {spent} than {best.name}"
+    return Section(title, f"{why}\n{_CAUTION}", numbers=_numbers(chosen, best))
+
+
+def _other_images(varied: Iterable[str]) -> bool:
+    """Tell whether what varies are the images: their numbers cannot be held against each other."""
+    return any(key in ("data", "data.root") or key.startswith("images") for key in varied)
+
+
+def _candidates(jobs: Sequence[SweepJob]) -> list[Candidate]:
+    pairs = [(job, point) for job in jobs for point in job.points if "accuracy" in point]
+    mildest = min((_level(point) for _, point in pairs), default=0.0)
+    alike: dict[str, list[JsonObject]] = {}
+    for job, point in pairs:
+        if _level(point) == mildest and math.isfinite(estimate_in(point, "accuracy").value):
+            name = " ".join(f"{key}={value}" for key, value in job.varied.items() if key != SEED)
+            if len(job.points) > 1:
+                own = (point.get(key) for key in ("policy", "p_tar", "active"))
+                name = " ".join([name, *(str(value) for value in own if value)])
+            alike.setdefault(name or "all seeds", []).append(point)
+    return [_candidate(name, points) for name, points in alike.items()]
+
+
+def _whole_networks(jobs: Sequence[SweepJob]) -> list[Candidate]:
+    points = [point for job in jobs for point in job.references]
+    mildest = min(map(_level, points), default=0.0)
+    return [
+        _candidate(str(point["policy"]), [point])
+        for point in points
+        if _level(point) == mildest and math.isfinite(estimate_in(point, "accuracy").value)
+    ]
+
+
+def _candidate(name: str, points: Sequence[JsonObject]) -> Candidate:
+    return Candidate(
+        name,
+        {key: spread([estimate_in(point, key) for point in points]) for key in _QUANTITIES},
+    )
+
+
+def _level(point: JsonObject) -> float:
+    level = point.get("level", 0.0)
+    return float(level) if isinstance(level, int | float) else 0.0
+
+
+def _known(own: Candidate, quantity: str) -> bool:
+    return math.isfinite(own.value(quantity))
+
+
+def _numbers(chosen: Candidate, best: Candidate) -> list[Number]:
+    return [
+        tile(
+            name, unit, scale, chosen.found[quantity],
+            UNKNOWN if chosen is best else best.found[quantity], "most accurate",
+        )
+        for quantity, (name, unit, scale) in _QUANTITIES.items()
+        if _known(chosen, quantity)
+    ]  # fmt: skip
