@@ -1,4 +1,4 @@
-"""Builds the tables of README and docs from the result files in results/: `make results`.
+"""Builds the tables of README.md and docs/ from the result files in results/: `make results`.
 
 A block between `<!-- generated: NAME -->` and `<!-- end -->` belongs to the function of that name.
 Result files are the `metrics.json` and `summary.json` of runs, and what the benchmarks wrote.
@@ -8,9 +8,14 @@ import re
 from collections.abc import Callable
 
 from benchmarks.readme import deployments, evaluation, hardening, offloading, training
+from benchmarks.readme.results import ROOT
 
-# The pages that hold such blocks.
-PAGES = ("README.md", "docs/deployments.md", "docs/security.md")
+# Pages that hold such blocks.
+PAGES = (
+    "README.md",
+    "docs/security.md",
+    *(f"docs/results/{page.name}" for page in sorted((ROOT / "docs" / "results").glob("*.md"))),
+)
 BLOCKS: dict[str, Callable[[], str]] = {
     f.__name__: f
     for f in (
@@ -38,6 +43,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
         deployments.strict,
         deployments.cascade,
         deployments.deployments,
+        deployments.answers,
         deployments.payloads,
         deployments.planned,
         hardening.attacks,
@@ -47,7 +53,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
 
 
 def rebuilt(text: str) -> str:
-    """`text` with every generated block built anew from the result files."""
+    """Build every generated block of a page anew from the result files."""
 
     def block(match: re.Match[str]) -> str:
         return f"<!-- generated: {match[1]} -->\n{BLOCKS[match[1]]()}\n<!-- end -->"

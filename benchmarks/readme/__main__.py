@@ -1,4 +1,4 @@
-"""Writes the tables into README and docs."""
+"""Writes the tables into README.md and docs/."""
 
 from benchmarks.readme import PAGES, rebuilt
 from benchmarks.readme.results import ROOT

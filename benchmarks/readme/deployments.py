@@ -3,12 +3,13 @@
 from pathlib import PurePath
 
 from benchmarks.readme.results import Content, interval, run_of, where
+from eenn.exits.settings import Baseline
 from eenn.offload.protocol.codecs import PAYLOADS
 from eenn.reports.tables import table
 
 
 def strict() -> str:
-    """Accuracy and edge share of strict inner exits, from records."""
+    """Tabulate accuracy and edge share of strict inner exits, from records."""
     run = run_of("strict")
     rows = [
         {
@@ -24,7 +25,7 @@ def strict() -> str:
 
 
 def cascade() -> str:
-    """A small network that passes photographs on to a larger one, from records."""
+    """Tabulate a cascade: a small network that passes photographs on to a larger one."""
     run = run_of("cascade")
     rows = [
         {"answered by": row["policy"], "active": row["active"] or "-", **_kept(row)}
@@ -34,7 +35,7 @@ def cascade() -> str:
 
 
 def deployments() -> str:
-    """Deployments live over one link, taking turns."""
+    """Tabulate deployments that took turns over one link."""
     run = run_of("deployments")
     named = {_name(row): row for row in run["points"] if row["policy"].endswith(".json")}
     rows = []
@@ -69,14 +70,41 @@ def _twice_as_fast_ms(row: Content) -> float:
     return ms
 
 
+def answers() -> str:
+    """Make the headline table: early exits live, against the whole network here and there."""
+    run = run_of("deployments")
+    named = {
+        Baseline.CLOUD_ONLY.value: "every photograph to the cloud",
+        Baseline.WHOLE_ON_EDGE.value: "the whole network on the device",
+        "strict_uint8": "early exits; the rest in the cloud, from features",
+        "strict_conventional": "early exits; the rest by another network in the cloud",
+    }
+    found = {
+        _name(row) if row["policy"].endswith(".json") else row["policy"]: row
+        for row in run["points"]
+    }
+    rows = [
+        {
+            "answers": shown,
+            "accuracy %": interval(row, "accuracy", 100),
+            "mean ms": interval(row, "answer_ms", 1),
+            "stay on the device %": f"{100 * row['edge_probability']:.0f}",
+            "kB sent per image": f"{row['sent_bytes'] / 1e3:.1f}",
+        }
+        for name, shown in named.items()
+        for row in [found[name]]
+    ]
+    return f"{table(rows)}\n\n{run['points'][0]['n']} test photographs. {where(run)}"
+
+
 def payloads() -> str:
-    """What an image costs behind every split point, as features and as its photograph."""
+    """Tabulate the cost of an image behind every split point, as features and as a photograph."""
     run = run_of("deployments")
     return f"{table(run['payloads'])}\n\nLink as measured: {run['link as measured']}. {where(run)}"
 
 
 def planned() -> str:
-    """The planner's choice on every link and edge against the best of every other kind, live."""
+    """Tabulate the planner's choices, measured against the best plan of every other kind."""
     run = run_of("planned")
     rows = [
         {

@@ -13,7 +13,7 @@ from eenn.statistics.intervals import Estimate
 
 
 def edge_analysis() -> str:
-    """Networks with 2 to 5 branches at p_tar 0.8, against their last exit and a net without any."""
+    """Tabulate networks with 2 to 5 branches, their last exits and the conventional network."""
     run = run_of("edge_analysis")
     conventional = next(row for row in run["points"] if not row["branches"])
     rows = []
@@ -37,7 +37,7 @@ def edge_analysis() -> str:
 
 
 def fallback() -> str:
-    """Who answers for images that no exit accepts, five branches."""
+    """Tabulate both fallbacks for images that no exit accepts, five branches."""
     runs = {name: run_of(f"fallback-{name}") for name in ("most_confident", "last_exit")}
     rows = [
         {
@@ -57,7 +57,7 @@ def fallback() -> str:
 
 
 def blur() -> str:
-    """Early exits, committee and conventional network on blurred images, p_tar 0.8."""
+    """Tabulate single exits, committee and conventional network on blurred images."""
     run = run_of("blur_committee")
     rows = []
     for row in run["points"]:
@@ -83,7 +83,7 @@ def blur() -> str:
 
 
 def grid_speed() -> str:
-    """A grid from records against running the network again."""
+    """Tabulate the time of a grid from records, against running the network again."""
     run = run_of("grid_speed")
     rows = [
         {"": "from records", "s": f"{run['grid_s']:.2f}"},
@@ -97,7 +97,7 @@ def grid_speed() -> str:
 
 
 def risk() -> str:
-    """How often a threshold fitted to a risk breaks its promise."""
+    """Tabulate the broken promises of thresholds that were fitted to a risk."""
     run = run_of("risk")
     rows = [
         {
@@ -118,7 +118,7 @@ def risk() -> str:
 
 
 def drift() -> str:
-    """How often sets of images are flagged as drift."""
+    """Tabulate the sets of images that were flagged as drift."""
     run = run_of("drift")
     words = {
         "validation": "resamples of validation",
@@ -141,16 +141,16 @@ def drift() -> str:
 
 
 def experts() -> str:
-    """Whose heads answer at which level."""
+    """Tabulate plain, matching, chosen, mixed and fine-tuned heads by kind and level."""
     runs = [run_of(file.stem) for file in sorted(RESULTS.glob("distortion_experts-branches*.json"))]
     return f"{table(_expert_rows(*runs))}\n\np_tar 0.8, all branches active. {_evaluated(*runs)}"
 
 
 def expert_gains() -> str:
-    """What chosen experts come to, in points, beside what [C] reports."""
+    """Tabulate the gains of chosen experts, in points, beside those of Pacheco et al. (2021c)."""
     runs = [run_of(file.stem) for file in sorted(RESULTS.glob("distortion_experts-branches*.json"))]
     columns = {f"{run['points'][0]['branches']} branches": _gains(run) for run in runs}
-    columns["[C]"] = {
+    columns["Pacheco et al. (2021c)"] = {
         "chosen - plain, blur 3": 41.0,
         "chosen - plain, noise 20": 45.0,
         "plain, noise 20, %": 8.5,
@@ -209,7 +209,7 @@ def _gains(run: Content) -> dict[str, float]:
 
 
 def distortion_classifier() -> str:
-    """Which heads the classifier chooses at every level, the artifact with three branches."""
+    """Tabulate the choices of the distortion classifier, the artifact with three branches."""
     run = run_of("distortion_experts-branches3")
     (network,) = run["networks"].values()
     share = network["classifier"]["macs"] / network["backbone_macs"]
@@ -221,7 +221,7 @@ def distortion_classifier() -> str:
 
 
 def more_kinds() -> str:
-    """The same where JPEG and motion blur have experts, too, three branches."""
+    """Tabulate gains and choices where JPEG and motion blur have experts, three branches."""
     run = run_of("distortion_experts-kinds4")
     added = ("jpeg", "motion_blur")
     rows = [row for row in _expert_rows(run) if row["distortion"].replace(" ", "_") in added]
@@ -255,7 +255,7 @@ def _trained_kinds(run: Content) -> Iterable[str]:
 
 
 def _expert_rows(*runs: Content) -> list[dict[str, str]]:
-    """A row for every network, kind and level, the ways to answer side by side."""
+    """Make a row for every network, kind and level, the heads side by side."""
     fine_tuned = any(row["experts"] == FINE_TUNED for run in runs for row in run["points"])
     rows = []
     for run in runs:
@@ -285,7 +285,7 @@ def _expert_rows(*runs: Content) -> list[dict[str, str]]:
 
 
 def _last_exit_only(run: Content, like: Content) -> Content:
-    """The row of the same network at the same level with no active branch."""
+    """Find the row of the same network at the same level with no active branch."""
     return next(
         row
         for row in run["points"]

@@ -5,7 +5,7 @@ from eenn.reports.tables import table
 
 
 def attacks() -> str:
-    """What honest clients get beside attacks on the cloud."""
+    """Tabulate the latencies of honest clients beside attacks on the cloud."""
     run = run_of("attacks")
     rows = [
         {
@@ -22,7 +22,7 @@ def attacks() -> str:
 
 
 def fuzz() -> str:
-    """What came of drawn input."""
+    """Tabulate the outcomes of drawn input."""
     run = run_of("fuzz")
     rows = [
         {"target": name, **{key: f"{tried[key]:,}" for key in ("inputs", "crashes", "hangs")}}

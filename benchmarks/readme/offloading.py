@@ -6,7 +6,7 @@ from eenn.reports.tables import table
 
 
 def offload_times() -> str:
-    """Live times at p_tar 0.8 against the baselines, as this machine is and slower."""
+    """Tabulate live times at p_tar 0.8 against the baselines, on three speeds of the edge."""
     runs = {slowdown: run_of(f"offload_times-{slowdown}") for slowdown in (1, 5, 10)}
     rows = [
         {"edge slower by": str(slowdown), **_live(row)}
@@ -18,7 +18,7 @@ def offload_times() -> str:
 
 
 def offload_blur() -> str:
-    """Live times on blurred images at p_tar 0.8."""
+    """Tabulate live times on blurred images at p_tar 0.8."""
     run = run_of("offload_blur")
     rows = [
         {"sigma": f"{row['level']:g}", **_live(row)}
@@ -29,7 +29,7 @@ def offload_blur() -> str:
 
 
 def offload_experts() -> str:
-    """Live times on blurred images, of plain heads and of those that the classifier chooses."""
+    """Tabulate live times on blurred images, of plain and of chosen heads."""
     runs = [run_of(f"offload_experts-{experts}") for experts in ("plain", "auto")]
     rows = [
         {"sigma": f"{level}", "heads": run["experts"], **_live(row)}
@@ -47,7 +47,7 @@ def offload_experts() -> str:
 
 
 def edge_speed() -> str:
-    """The edge's stages against other ways to run them."""
+    """Tabulate the edge's stages against other ways to run them."""
     run = run_of("edge_speed")
     rows = [{"one image, 224 px, one thread": k, "ms": f"{ms:.2f}"} for k, ms in run["ms"].items()]
     ratios = "; ".join(f"{name}: {ratio:.2f}" for name, ratio in run["ratios"].items())
@@ -59,7 +59,7 @@ def edge_speed() -> str:
 
 
 def wire() -> str:
-    """Formats of features."""
+    """Tabulate the encodings of features."""
     run = run_of("wire")
     longest = run["formats"]["JSON list"]["payload_bytes"]
     rows = [
@@ -75,7 +75,7 @@ def wire() -> str:
 
 
 def serving() -> str:
-    """What the cloud takes, and how it fares under twice its capacity."""
+    """Tabulate the cloud's latencies, and its answers under twice its capacity."""
     run = run_of("serving")
     rows = [
         {"": f"{clients}, {name}, ms", "median": f"{of['median']:.2f}", "p99": f"{of['p99']:.2f}"}
@@ -105,7 +105,7 @@ def serving() -> str:
 
 
 def _live(row: Content) -> dict[str, str]:
-    """The columns of a point of an offloading benchmark."""
+    """Print the columns of a point of an offloading benchmark."""
     predicted = row["predicted_ms"]
     return {
         "answered by": row["policy"],

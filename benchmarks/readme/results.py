@@ -1,4 +1,4 @@
-"""Result files, and what all tables say of theirs: intervals, origin."""
+"""Reads result files, and prints their intervals and origin for all tables."""
 
 import json
 from collections.abc import Sequence
@@ -13,19 +13,19 @@ Content = dict[str, Any]
 
 
 def run_of(name: str) -> Content:
-    """The content of results/NAME.json."""
+    """Read results/NAME.json."""
     content: Content = json.loads((RESULTS / f"{name}.json").read_text())
     return content
 
 
 def interval(row: Content, name: str, scale: float) -> str:
-    """A number with its interval, both times `scale`."""
+    """Print a number with its interval, both times `scale`."""
     low, high = (row[f"{name}_{end}"] * scale for end in ("low", "high"))
     return f"{row[name] * scale:.1f} ({low:.1f}-{high:.1f})"
 
 
 def where(*runs: Content) -> str:
-    """Data, seed, hardware and date, for a line under a table."""
+    """Print data, seed, hardware and date, for a line under a table."""
     data, hardware, date, seed = (
         distinct(runs, key) for key in ("data", "hardware", "date", "seed")
     )
@@ -33,5 +33,5 @@ def where(*runs: Content) -> str:
 
 
 def distinct(runs: Sequence[Content], key: str) -> str:
-    """What runs say of `key`, every value once."""
+    """Join the values that runs have for a key, every value once."""
     return ", ".join(dict.fromkeys(str(run[key]) for run in runs))

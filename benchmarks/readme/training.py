@@ -1,4 +1,4 @@
-"""Tables of trainings: what exits reach, by head and by number of branches, and how fast."""
+"""Tables of trainings: accuracy of the exits by head and number of branches, and speed."""
 
 from benchmarks.readme.results import RESULTS, Content, distinct, run_of, where
 from eenn.files import from_json
@@ -9,7 +9,7 @@ from eenn.statistics.calibration import Temperatures
 
 
 def headline() -> str:
-    """The run on Caltech-101 at 224 px: its table of exits."""
+    """Tabulate the exits of the run on Caltech-101 at 224 px."""
     run = run_of("caltech101-224-branches5-conv")
     rows = _exit_rows(run)
     for row, calibrated in zip(rows, run["test"]["ece_if_calibrated"], strict=True):
@@ -18,7 +18,7 @@ def headline() -> str:
 
 
 def heads() -> str:
-    """`conv` against `linear` heads, five branches, 160 px."""
+    """Tabulate `conv` against `linear` heads, five branches, 160 px."""
     runs = {head: run_of(f"caltech101-160-branches5-{head}") for head in ("linear", "conv")}
     rows = [
         _accuracies(f"`{head}`", run) | {"MMACs": _total_mmacs(run)} for head, run in runs.items()
@@ -27,7 +27,7 @@ def heads() -> str:
 
 
 def branches() -> str:
-    """The final exit by number of branches, 160 px, `conv` heads."""
+    """Tabulate the final exit by number of branches, 160 px, `conv` heads."""
     files = sorted(RESULTS.glob("caltech101-160-branches*-conv.json"))
     runs = [run_of(file.stem) for file in files]
     rows = [
@@ -42,13 +42,13 @@ def branches() -> str:
 
 
 def demo() -> str:
-    """The default run on the demo data."""
+    """Tabulate the exits of the default run on the demo data."""
     run = run_of("demo")
     return f"{table(_exit_rows(run))}\n\n{_origin(run)}"
 
 
 def speed() -> str:
-    """Training rate against a bare loop."""
+    """Tabulate the training rate against a bare loop."""
     run = run_of("training_speed")
     ours = run["images_per_s"]["ours"]
     rows = [
@@ -75,7 +75,7 @@ def _total_mmacs(run: Content) -> str:
 
 
 def _origin(*runs: Content) -> str:
-    """Data, seed, epochs, hardware and date, for a line under a table."""
+    """Print data, seed, epochs, hardware and date, for a line under a table."""
     samples, epochs, size = (
         distinct(runs, key) for key in ("test_samples", "epochs", "input_size")
     )
