@@ -6,7 +6,6 @@ from dataclasses import asdict, dataclass, field
 import numpy as np
 
 from eenn.evaluation.rows import Point
-from eenn.exits.settings import Setting
 from eenn.files import Json
 from eenn.models.architecture import Exit
 from eenn.planning.costs import Link, macs
@@ -29,17 +28,13 @@ class SummedUp:
     settings: Mapping[str, Json] = field(default_factory=dict)
 
 
-def evaluated(points: Sequence[Point], chosen: Setting | None, link: Link, **also: str) -> SummedUp:
-    """Sum up an evaluation by its headline point.
+def evaluated(point: Point, link: Link, **also: str) -> SummedUp:
+    """Sum up an evaluation by the point that its page opens with.
 
     Args:
-        chosen: as of `headline_point`.
         link: that latency is modelled for.
         also: further settings that the point is for.
     """
-    point = headline_point(points, chosen, lambda row: row.macs.value, _right)
-    if point is None:
-        return SummedUp()
     quantities = {
         "accuracy": point.accuracy,
         "same_as_last": point.same_as_last,
@@ -94,11 +89,6 @@ def trained(exits: Sequence[Exit], accuracy: Sequence[float]) -> dict[str, float
         numbers["test/edge/acc"] = accuracy[-2]
         numbers["macs_share"] = (sum(costs.segments[:-1]) + sum(costs.heads[:-1])) / whole
     return numbers
-
-
-def _right(point: Point) -> float:
-    estimate = point.same_as_last if np.isnan(point.accuracy.value) else point.accuracy
-    return estimate.value
 
 
 def _millions(estimate: Estimate) -> Estimate:

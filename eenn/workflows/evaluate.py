@@ -24,7 +24,7 @@ from eenn.reports.evaluation import Drawing, evaluation_report, reliability, unl
 from eenn.reports.figures import Drawn, reliability_figure
 from eenn.reports.opening import Answer, answering, right_of, why_chosen
 from eenn.reports.rows import fitted_cells, point_rows, verdicts
-from eenn.reports.summed_up import SummedUp, evaluated
+from eenn.reports.summed_up import evaluated
 from eenn.reports.tables import distorted, flat, table
 from eenn.run_directory import SUMMARY
 from eenn.workflows.conclusion import Conclusion, conclude
@@ -58,6 +58,7 @@ def run_evaluation(
     )
     asked = [*artifacts, *filter(None, [evaluation.upstream])]
     images = image_facts(asked, evaluation.split)
+    answer = _answer(run, named, evaluation, computed)
     report = evaluation_report(
         f"Evaluation: {run.name}",
         {
@@ -68,7 +69,7 @@ def run_evaluation(
         fitted,
         seen,
         list(reliabilities(drawn, evaluation)),
-        _answer(run, named, evaluation, computed),
+        answer,
     )
     headline = _headline(results.points, evaluation.active.chosen)
     rows = point_rows(headline)
@@ -90,7 +91,7 @@ def run_evaluation(
     if fitted:
         parts.append(_deployed(run, named, evaluation, fitted))
     shown = "\n\n".join(filter(None, parts))
-    summed_up = _summed_up(results.points, fitted, evaluation)
+    summed_up = evaluated(answer.point, evaluation.link)
     conclusion = Conclusion(report, SUMMARY, summary, shown, summed_up)
     conclude(run.directory, conclusion, run.provenance, run_tracker(run))
 
@@ -101,17 +102,6 @@ def _drawn(named: Sequence[tuple[str, EvaluatedArtifact]]) -> dict[str, Evaluate
     for name, artifact in named:
         drawn.setdefault(name, artifact)
     return drawn
-
-
-def _summed_up(
-    points: Sequence[Point], fitted: Sequence[Fitted], evaluation: Evaluation
-) -> SummedUp:
-    """Sum up by the best of what was fitted, or else by the evaluation's points."""
-    if not fitted:
-        return evaluated(points, None, evaluation.link)
-    best = best_of(fitted)
-    own = [point for point in points if point.network == best.validation.network]
-    return evaluated(own, best.setting, evaluation.link)
 
 
 def _answer(

@@ -75,8 +75,8 @@ def run_deployments(run: Run, subjects: Sequence[Subject], evaluation: Evaluatio
         "\n".join(said),
         image_notes(images),
     ]
-    own = [row for label, row in compared.points if label == first.label]
-    summed_up = evaluated(own, own[0].setting, evaluation.link, deployment=first.label)
+    label, point, _ = deployed_answer(compared)
+    summed_up = evaluated(point, evaluation.link, deployment=label)
     conclusion = Conclusion(report, SUMMARY, summary, "\n\n".join(filter(None, parts)), summed_up)
     conclude(run.directory, conclusion, run.provenance, run_tracker(run))
 

@@ -12,6 +12,7 @@ from eenn.exits.head_sets import DEPLOYED, FINE_TUNED, PLAIN_HEADS, HeadChoice
 from eenn.files import Json
 from eenn.records.evaluated_artifact import EvaluatedArtifact
 from eenn.reports.experts import Study, confusion_rows, point_rows, study_report, study_tables
+from eenn.reports.opening import answering
 from eenn.reports.summed_up import SummedUp, evaluated
 from eenn.reports.tables import table
 from eenn.run_directory import SUMMARY
@@ -54,9 +55,8 @@ def run_expert_evaluation(
     for part, own in parts:
         results = evaluate(own, part).results
         if part is shown_part:
-            summed_up = evaluated(
-                results.points, None, part.link, experts=str(part.experts), kind=part.distortion
-            )
+            point = answering(results.points)
+            summed_up = evaluated(point, part.link, experts=str(part.experts), kind=part.distortion)
         study.points.extend(with_last_exit(part.distortion, part.experts, results.points))
         study.quality.extend((part.distortion, part.experts, row) for row in results.quality)
     for name, artifact in named:
