@@ -166,7 +166,7 @@ def expert_gains() -> str:
         }
         for name in names
     ]
-    return f"{table(rows)}\n\nFrom the table above and the next. {_evaluated(*runs)}"
+    return f"{table(rows)}\n\nDifferences in points of accuracy. {_evaluated(*runs)}"
 
 
 def _gains(run: Content) -> dict[str, float]:
@@ -214,9 +214,9 @@ def distortion_classifier() -> str:
     (network,) = run["networks"].values()
     share = network["classifier"]["macs"] / network["backbone_macs"]
     return (
-        f"{table(confusion_rows(map(_confusion, run['confusion'])))}\n\n"
-        f"{network['classifier']['bytes'] / 1e3:.0f} kB, {100 * share:.2f} % of the backbone's "
-        f"MACs. {_evaluated(run)}"
+        f"{_choices(run['confusion'])}\n\n"
+        f"Per cent of the images. {network['classifier']['bytes'] / 1e3:.0f} kB, "
+        f"{100 * share:.2f} % of the backbone's MACs. {_evaluated(run)}"
     )
 
 
@@ -226,8 +226,8 @@ def more_kinds() -> str:
     added = ("jpeg", "motion_blur")
     rows = [row for row in _expert_rows(run) if row["distortion"].replace(" ", "_") in added]
     trained = [row for row in run["confusion"] if row["distortion"] in _trained_kinds(run)]
-    chosen = confusion_rows(map(_confusion, trained))
-    return f"{table(rows)}\n\n{table(chosen)}\n\np_tar 0.8, all branches active. {_evaluated(run)}"
+    choices = _choices(trained)
+    return f"{table(rows)}\n\n{choices}\n\np_tar 0.8, all branches active. {_evaluated(run)}"
 
 
 def _confusion(row: Content) -> Confusion:
@@ -275,13 +275,21 @@ def _expert_rows(*runs: Content) -> list[dict[str, str]]:
                     "chosen": interval(auto, "accuracy", 100),
                     "soft": accuracy["soft"],
                     **({"fine-tuned": accuracy.get(FINE_TUNED, "-")} if fine_tuned else {}),
-                    "edge %: plain": f"{100 * plain['edge_probability']:.1f}",
-                    "edge %: chosen": f"{100 * auto['edge_probability']:.1f}",
-                    "edge accuracy %: plain": interval(plain, "edge_accuracy", 100),
-                    "edge accuracy %: chosen": interval(auto, "edge_accuracy", 100),
+                    "edge %, plain / chosen": _pair(plain, auto, "edge_probability"),
+                    "edge accuracy %, plain / chosen": _pair(plain, auto, "edge_accuracy"),
                 }
             )
     return rows
+
+
+def _pair(plain: Content, chosen: Content, name: str) -> str:
+    return f"{100 * plain[name]:.1f} / {100 * chosen[name]:.1f}"
+
+
+def _choices(found: Iterable[Content]) -> str:
+    """Tabulate the choices of the distortion classifier, in per cent."""
+    rows = confusion_rows(map(_confusion, found))
+    return table({name.removesuffix(" %"): cell for name, cell in row.items()} for row in rows)
 
 
 def _last_exit_only(run: Content, like: Content) -> Content:
