@@ -54,6 +54,15 @@ def test_the_headline_run_is_calibrated_and_depth_helps_it() -> None:
         assert measured <= expected + 0.015
 
 
+def test_the_demo_shows_what_early_exits_are_about() -> None:
+    accuracy = run("demo")["test"]["accuracy"]
+    assert len(accuracy) == 6
+    assert accuracy[-1] >= 0.85
+    # How CPUs and numbers of threads round moves this by some points.
+    assert accuracy[0] <= accuracy[-1] - 0.08
+    assert all(later >= earlier - 0.02 for earlier, later in pairwise(accuracy))
+
+
 def test_conv_heads_are_better_where_it_counts_and_worse_nowhere() -> None:
     conv, linear = (run(f"caltech101-160-branches5-{head}") for head in ("conv", "linear"))
     gains = [

@@ -1,9 +1,5 @@
 """The demo data: deterministic, and a fair miniature of what early exits are about."""
 
-import json
-import os
-import subprocess
-import sys
 from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
@@ -26,7 +22,7 @@ from eenn.exits.head_sets import choose, picked
 from eenn.exits.policies.base import ExitProbs
 from eenn.exits.policies.registry import make_policy
 from eenn.models import building
-from eenn.records.recording import record, record_experts
+from eenn.records.recording import record_experts
 from eenn.statistics.calibration import log_probabilities, probabilities
 from tests.workflows.training import run_in
 
@@ -64,40 +60,6 @@ def test_samples_are_named_labelled_and_of_one_size() -> None:
     for sample_id, label in zip(source.sample_ids, source.labels, strict=True):
         assert sample_id.startswith(f"{source.classes[label]}/")
     assert {image.shape for image in pixels(source)} == {(48, 48, 3)}
-
-
-def run_train(run: Path, *overrides: str) -> Path:
-    """Runs train.py as a program; returns its run directory."""
-    environment = {**os.environ, "WANDB_DATA_DIR": str(run.parent)}
-    command = [sys.executable, str(ROOT / "train.py"), f"hydra.run.dir={run}", *overrides]
-    subprocess.run(command, cwd=run.parent, env=environment, check=True, timeout=1800)
-    return run
-
-
-@pytest.fixture(scope="module")
-def default_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return run_train(tmp_path_factory.mktemp("demo") / "run")
-
-
-@pytest.mark.slow
-def test_the_default_run_shows_what_early_exits_are_about(default_run: Path) -> None:
-    accuracy = json.loads((default_run / "metrics.json").read_text())["test"]["accuracy"]
-    assert len(accuracy) == 6
-    assert accuracy[-1] >= 0.85
-    # How CPUs and numbers of threads round moves this by some points.
-    assert accuracy[0] <= accuracy[-1] - 0.08
-    assert all(later >= earlier - 0.02 for earlier, later in pairwise(accuracy))
-
-    saved = store.load(default_run / "artifact")
-    data = demo_images(saved.manifest)
-    # Blur of sigma 1.8 at 224 px, scaled to the demo's resolution.
-    blur = Distortion("gaussian_blur", 1.8 * saved.manifest.preprocessing.input_size / 224)
-    final = {}
-    for distortion in (None, blur):
-        logits, labels = record(saved.network, data.evaluation_dataloader("test", distortion))
-        final[distortion] = (logits[-1].argmax(-1) == labels).mean()
-    assert final[None] == pytest.approx(accuracy[-1])
-    assert final[blur] <= final[None] - 0.10
 
 
 def small_backbone(

@@ -29,7 +29,7 @@ from tests.offload.exported import Exported
 from tests.offload.patience import PATIENCE_S, PATIENT
 
 # Drawing a request takes longer than answering it: each is sent some times.
-DRAWN, TIMES, RAW = 4_000, 5, 1_000
+DRAWN, TIMES, RAW = 1_200, 5, 1_000
 REQUESTS = DRAWN * TIMES
 ANSWERS = {200, 400, 401, 404, 405, 408, 409, 411, 413, 415, 421, 429, 499}
 OPTIONS = {"max_body_mb": 0.25, "queue": 64}
@@ -112,9 +112,7 @@ class Caller:
 
 
 @pytest.mark.slow
-def test_twenty_thousand_bad_requests_change_nothing(
-    exported: Exported, server: RunningCloud
-) -> None:
+def test_thousands_of_bad_requests_change_nothing(exported: Exported, server: RunningCloud) -> None:
     process = psutil.Process(server.process.pid)
     expected = LocalCloud(exported.path).infer(exported.images[:2], 0, None)
     caller, statuses = Caller(server.url), Counter[int]()
