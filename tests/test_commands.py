@@ -29,9 +29,9 @@ SCRIPTS = {
 OURS = ("python", "make", "eenn-edge", "eenn-cloud", "eenn-export", *SCRIPTS)
 # fmt: off
 OTHERS = (
-    "cd", "cp", "curl", "docker", "export", "find", "git", "grep", "head", "kill", "ls", "mkdir",
-    "mv", "openssl", "pip", "podman", "python3.11", "rsync", "scp", "source", "sudo", "systemctl",
-    "systemd-analyze", "tail", "tar", "tc", "uv", "wandb",
+    "cd", "chmod", "cp", "curl", "docker", "export", "find", "git", "grep", "head", "kill", "ls",
+    "mkdir", "mv", "openssl", "pip", "podman", "python3.11", "rsync", "scp", "source", "sudo",
+    "systemctl", "systemd-analyze", "tail", "tar", "tc", "uv", "wandb",
 )
 # fmt: on
 OTHER_MODULES = ("pip", "venv", "pytest")
