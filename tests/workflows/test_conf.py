@@ -7,12 +7,10 @@ import re
 import shlex
 from collections.abc import Callable
 from dataclasses import fields
-from functools import cache
 from typing import Any
 
 import pytest
 import yaml
-from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from eenn.cli import one_line_errors
@@ -22,21 +20,10 @@ from eenn.training.module import EarlyExitModule
 from eenn.workflows.check import checked
 from eenn.workflows.hydra_job import CONF, policy_settings
 from eenn.workflows.jobs import active_of, evaluation_of, offloading_of, p_tars_of
-from eenn.workflows.settings import (
-    EvaluateSettings,
-    OffloadSettings,
-    OptimiserSettings,
-    TrainExpertsSettings,
-    TrainSettings,
-)
+from eenn.workflows.settings import OptimiserSettings
 from tests.exits.any_policy import any_policy
+from tests.workflows.composing import MEASURING, SETTINGS, composed
 
-SETTINGS = {
-    "train": TrainSettings,
-    "train_experts": TrainExpertsSettings,
-    "evaluate": EvaluateSettings,
-    "offload_bench": OffloadSettings,
-}
 GROUPS = {
     "train": ("data", "model", "recipe", "trainer", "logger"),
     "train_experts": ("trainer", "logger"),
@@ -48,7 +35,6 @@ EXPERIMENTS = {
     "evaluate": ("blur_committee", "distortion_experts", "edge_analysis"),
     "offload_bench": ("offload_blur", "offload_experts", "offload_times"),
 }
-MEASURING = ("evaluate", "offload_bench")
 
 
 def files(group: str) -> list[str]:
@@ -66,14 +52,6 @@ CHOICES = [
     for script, experiments in EXPERIMENTS.items()
     for name in experiments
 ]
-
-
-@cache
-def composed(script: str, *overrides: str) -> dict[str, Any]:
-    """What Hydra makes of a command line; not to be changed."""
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        config: Any = OmegaConf.to_container(compose(script, list(overrides)), resolve=True)
-    return dict(config)
 
 
 def edited(script: str, key: str, value: Any) -> dict[str, Any]:
