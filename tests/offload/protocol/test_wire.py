@@ -149,13 +149,14 @@ def test_quantised_values_are_off_by_half_a_step_at_most(features: Tensor) -> No
     assert_array_equal(back, ((quantised.astype(float) - zero_point) * scale).astype(np.float32))
 
 
-@pytest.mark.parametrize(("name", "within"), [("fp32", 0), ("fp16", 5e-4), ("uint8", 0.00197)])
-def test_a_codec_keeps_the_contract(name: str, within: float) -> None:
-    check_codec(name, within)
+# The largest error as a share of the features' range: of fp16 half of its last bit, which is 2**-9
+# below 4, over a range of 4 at least; of uint8 half a step.
+WITHIN = {"fp32": 0, "fp16": 2**-12, "uint8": 0.5001 / 255}
 
 
-def test_every_codec_is_tried() -> None:
-    assert set(CODECS) == {"fp32", "fp16", "uint8"}
+@pytest.mark.parametrize("name", CODECS)
+def test_a_codec_keeps_the_contract(name: str) -> None:
+    check_codec(name, WITHIN.get(name, 1 / 16))
 
 
 def test_a_codec_that_is_not_known_here_is_refused() -> None:
