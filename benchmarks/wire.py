@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from eenn.files import JsonObject, write_json
-from eenn.offload.protocol.codecs import Floats, Precision, pack, unpack
+from eenn.offload.protocol.codecs import Floats, pack, unpack
 from eenn.offload.protocol.decoding import decode_request
 from eenn.offload.protocol.encoding import Message, encode_request
 from eenn.offload.protocol.wire import ARTIFACT, Request
@@ -36,7 +36,7 @@ def decode_json(message: Message) -> Floats:
     return np.array(json.loads(message[0])["features"], np.float32)
 
 
-def encode(features: Floats, precision: Precision, compress: bool = False) -> Message:
+def encode(features: Floats, precision: str, compress: bool = False) -> Message:
     tensor, parameters = pack(features, precision)
     parameters[ARTIFACT] = "0" * 64
     return encode_request(Request({"features": tensor}, parameters, {"logits": True}), compress)

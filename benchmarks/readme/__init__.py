@@ -7,14 +7,20 @@ Result files are the `metrics.json` and `summary.json` of runs, and what the ben
 import re
 from collections.abc import Callable
 
-from benchmarks.readme import deployments, evaluation, hardening, offloading, training
+from benchmarks.readme import (
+    configuration,
+    deployments,
+    evaluation,
+    hardening,
+    offloading,
+    training,
+)
 from benchmarks.readme.results import ROOT
 
-# Pages that hold such blocks.
+# Blocks may stand in any of them.
 PAGES = (
     "README.md",
-    "docs/security.md",
-    *(f"docs/results/{page.name}" for page in sorted((ROOT / "docs" / "results").glob("*.md"))),
+    *(str(page.relative_to(ROOT)) for page in sorted((ROOT / "docs").rglob("*.md"))),
 )
 BLOCKS: dict[str, Callable[[], str]] = {
     f.__name__: f
@@ -49,7 +55,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
         hardening.attacks,
         hardening.fuzz,
     )
-}
+} | configuration.BLOCKS
 
 
 def rebuilt(text: str) -> str:

@@ -18,7 +18,6 @@ from eenn.exits.rests import CLOUD, NOBODY, PHOTOGRAPH, RESTS
 from eenn.exits.settings import Setting
 from eenn.files import Json, JsonObject, from_json, write_json
 from eenn.offload.protocol.codecs import PAYLOADS as FEATURES
-from eenn.offload.protocol.codecs import Precision
 from eenn.statistics.calibration import CHOICES
 
 FILE = "deployment.json"
@@ -139,9 +138,9 @@ class Deployment:
         return Setting(self.policy, self.active)
 
     @property
-    def features(self) -> Precision | None:
+    def features(self) -> str | None:
         """The format that the cloud is sent features in; None where it is sent photographs."""
-        return next((own for own in FEATURES if own == self.payload), None)
+        return self.payload if self.payload in FEATURES else None
 
     def check(self, manifest: Manifest) -> None:
         """Check the deployment against the artifact that it is to be used with.

@@ -25,7 +25,7 @@ from eenn.exits.head_sets import PLAIN_HEADS, HeadChoice
 from eenn.exits.policies.base import KnobValue, Validation
 from eenn.exits.rests import CLOUD, PHOTOGRAPH
 from eenn.exits.settings import ActiveBranches, Swept
-from eenn.offload.protocol.codecs import BYTES_OF
+from eenn.offload.protocol.codecs import CODECS
 from eenn.planning.costs import CostModel, Link
 from eenn.records.evaluated_artifact import FIT_FOLDER, EvaluatedArtifact, ImagesNotFound
 from eenn.records.records import FOLDER, ExitRecords
@@ -322,7 +322,7 @@ def _spent(artifact: EvaluatedArtifact, evaluation: Evaluation) -> CostModel:
     if evaluation.rest != CLOUD:
         payload = "fp32"  # nothing is sent
     if upstream is None and payload != PHOTOGRAPH:
-        share = BYTES_OF[payload] / BYTES_OF["fp32"]
+        share = CODECS[payload].number_bytes / CODECS["fp32"].number_bytes
         features = (share * size for size in spent.payload_bytes[1:])
         return replace(spent, payload_bytes=(spent.payload_bytes[0], *features))
     theirs = costs(upstream, evaluation.link, PLAIN_HEADS) if upstream else None

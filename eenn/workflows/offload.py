@@ -26,7 +26,6 @@ from eenn.offload.client.http_cloud import HttpCloud
 from eenn.offload.edge.experts import models_of
 from eenn.offload.graphs.index import Graphs
 from eenn.offload.protocol.codecs import PAYLOADS as FEATURES
-from eenn.offload.protocol.codecs import Precision
 from eenn.offload.protocol.errors import CloudOverloaded, OffloadError
 from eenn.planning.costs import Link
 from eenn.planning.exhaustive import Plan
@@ -144,7 +143,7 @@ def _live(
     with ExitStack() as stack:
         url = stack.enter_context(asked_cloud(server, list(paths), offloading.link))
 
-        def client(manifest: Manifest, payload: Precision = FEATURES[0]) -> HttpCloud:
+        def client(manifest: Manifest, payload: str = FEATURES[0]) -> HttpCloud:
             cloud = HttpCloud(
                 url, Graphs.read(manifest.path).id, precision=payload,
                 compress=offloading.compress, token=server.token, ca_file=server.ca_file,
@@ -178,7 +177,7 @@ def _set_up(
         client: opens a client for a manifest's network and a format of features.
     """
     artifact, alone, offloading = networks.artifact, networks.alone, every[0]
-    clouds = {str(payload): client(artifact.manifest, payload) for payload in FEATURES}
+    clouds = {payload: client(artifact.manifest, payload) for payload in FEATURES}
     cloud, there = clouds[FEATURES[0]], None
     cloud.check(models=models_of(artifact.manifest, offloading.experts))
     if networks.upstream is not None:

@@ -5,7 +5,7 @@ Ranges are the business of whoever takes a value.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, TypeVar
 
 from eenn.cli import written
 from eenn.data.augmentation import Augmentation
@@ -311,7 +311,7 @@ class OffloadSettings(_Measured):
     limit: int | None
     experts: str
     distortion: DistortionSettings
-    payload: Literal["fp32", "fp16", "uint8", "photograph"]
+    payload: str
     compress: bool
     upload: str
     deadline_ms: float | None

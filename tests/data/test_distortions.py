@@ -14,6 +14,7 @@ from torchvision.transforms.v2.functional import gaussian_blur as reference_blur
 
 from eenn.data.distortions import DISTORTIONS, Distortion, Pixels, gaussian_blur
 from eenn.errors import EennError
+from tests.data.distortion_contract import check_distortion
 
 
 @pytest.fixture
@@ -144,36 +145,16 @@ def test_salt_and_pepper_turns_its_share_of_the_pixels_black_or_white(share: flo
     grey=st.integers(0, 255),
     seed=st.integers(0, 2**60),
 )
-def test_every_kind_keeps_shape_and_type_and_draws_from_the_samples_seed(
+def test_every_kind_keeps_the_contract(
     kind: str, at: float, shape: tuple[int, int], grey: int, seed: int
 ) -> None:
-    _, lowest, highest = DISTORTIONS[kind]
-    distort = Distortion(kind, lowest + at * (min(highest, 40) - lowest))
-    image = np.full((*shape, 3), grey, np.uint8)
-    image[::3, ::2] = np.random.default_rng(seed).integers(0, 256, 3)
-    result = distort(image, seed)
-    assert (result.shape, result.dtype) == (image.shape, np.uint8)
-    np.testing.assert_array_equal(distort(image, seed), result)
+    check_distortion(kind, at, shape, grey, seed)
 
 
 @pytest.mark.parametrize("kind", ["gaussian_noise", "motion_blur", "salt_and_pepper"])
 def test_what_is_random_differs_between_samples(noise: Pixels, kind: str) -> None:
     distort = Distortion(kind, min(8, DISTORTIONS[kind].highest / 2))
     assert (distort(noise, 3) != distort(noise, 4)).any()
-
-
-@pytest.mark.parametrize("kind", DISTORTIONS)
-def test_level_zero_is_the_image_itself(noise: Pixels, kind: str) -> None:
-    np.testing.assert_array_equal(Distortion(kind, 0)(noise, 7), noise)
-
-
-@pytest.mark.parametrize("kind", DISTORTIONS)
-def test_the_same_seed_gives_the_same_pixels_and_leaves_the_input(noise: Pixels, kind: str) -> None:
-    original = noise.copy()
-    level = min(1.5, DISTORTIONS[kind].highest)
-    first, second = (Distortion(kind, level)(noise, 7) for _ in range(2))
-    np.testing.assert_array_equal(first, second)
-    np.testing.assert_array_equal(noise, original)
 
 
 def test_an_unknown_kind_names_the_allowed_ones() -> None:

@@ -17,7 +17,8 @@ from eenn.exits.policies.base import Policy
 from eenn.exits.policies.registry import POLICIES
 from eenn.exits.policies.threshold import CANDIDATES, Confidence
 from eenn.statistics.risk_control import Infeasible
-from tests.evaluation.cases import VALIDATION, case
+from tests.evaluation.cases import case
+from tests.evaluation.fit_contract import check_fit
 
 CLOPPER_PEARSON = {"method": "clopper_pearson"}
 
@@ -86,18 +87,7 @@ def test_a_budget_is_kept_and_used(goal: str, limit: float) -> None:
 @pytest.mark.parametrize("name", sorted(POLICIES))
 @pytest.mark.parametrize("seed", [0, 1])
 def test_any_policy_is_fitted_to_the_best_value_of_its_knob(name: str, seed: int) -> None:
-    data = case(80, seed)
-    goal = Goal("macs", 450)
-    fitted = fit(goal, data, name, {}, (0, 1), VALIDATION)
-    knob = POLICIES[name].knob
-    assert knob
-    within = []
-    for value in knob.candidates(2):
-        policy = POLICIES[name].fit({knob.name: value}, VALIDATION)
-        decisions = decide(policy, data.outputs, (0, 1))
-        if data.costs.answer_macs(decisions).mean() <= goal.limit:
-            within.append((decisions.label == data.labels).mean())
-    assert fitted.validation_accuracy == pytest.approx(max(within))
+    check_fit(name, seed)
 
 
 def test_a_policy_that_cannot_be_strict_is_fitted_as_it_is() -> None:

@@ -12,43 +12,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from eenn.errors import EennError
-from eenn.exits.decide import decide
 from eenn.exits.policies.base import (
-    ExitProbs,
-    Floats,
-    Outputs,
     Policy,
     Validation,
 )
 from eenn.exits.policies.registry import POLICIES, make_policy, policy_from_json
-from tests.exits.any_policy import any_policy
+from tests.exits.policy_contract import GIVEN, check_policy, outputs
 
 pytest_plugins = ["tests.exits.toy_policy"]
 ROOT = Path(__file__).parents[2]
-GIVEN = {"p_tar": 0.7, "agree": 2, "weights": (0.3, 0.5), "low": 0.1}
-
-
-def outputs(seed: int, samples: int = 60) -> Outputs:
-    generator = np.random.default_rng(seed)
-    probs: Floats = generator.dirichlet(np.full(4, 0.4), (3, samples))
-    labels = np.asarray(generator.integers(4, size=samples))
-    return Outputs([ExitProbs(exit, own) for exit, own in enumerate(probs)], labels)
 
 
 @pytest.mark.parametrize("name", sorted(POLICIES))
 @given(seed=st.integers(0, 20), value=st.floats(0, 1))
-def test_a_policy_comes_back_from_its_text_and_decides_alike(
-    name: str, seed: int, value: float
-) -> None:
-    policy = any_policy(name, {**GIVEN, "p_tar": value, "agree": 1 + int(2 * value)})
-    again = policy_from_json(policy.to_json())
-    assert again == policy
-    exits = outputs(seed).exits
-    for active in ((0,), (1,), (0, 1)):
-        one, other = (decide(each, exits, active) for each in (policy, again))
-        np.testing.assert_array_equal(one.taken, other.taken)
-        np.testing.assert_array_equal(one.label, other.label)
-        np.testing.assert_array_equal(one.confidence, other.confidence)
+def test_a_policy_keeps_the_contract(name: str, seed: int, value: float) -> None:
+    check_policy(name, seed, {**GIVEN, "p_tar": value, "agree": 1 + int(2 * value)})
 
 
 def test_thresholds_per_exit_come_back_from_text_as_well() -> None:
@@ -73,14 +51,6 @@ def test_thresholds_per_exit_come_back_from_text_as_well() -> None:
 def test_other_texts_are_refused(text: str, said: str) -> None:
     with pytest.raises(EennError, match=said):
         policy_from_json(text)
-
-
-@pytest.mark.parametrize("name", sorted(POLICIES))
-def test_a_misspelt_setting_is_an_error_that_names_those_there_are(name: str) -> None:
-    own = {f.name for f in fields(POLICIES[name])}
-    with pytest.raises(EennError, match=f"policy {name} has no setting fallback; allowed are"):
-        make_policy(name, {"fallback": "last_exit"}, Validation((0.5, 0.5, 0.5)))
-    assert "fallback_to" in own
 
 
 @pytest.mark.parametrize("name", sorted(POLICIES))

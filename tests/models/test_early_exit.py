@@ -1,6 +1,5 @@
 """The network: placement, heads, and segments that compose to the whole."""
 
-from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -15,6 +14,7 @@ from eenn.models.building import build, measure_exits, place
 from eenn.models.early_exit import EarlyExitNet
 from eenn.models.heads import HEADS
 from eenn.models.placement import place_branches
+from tests.models.head_contract import check_head
 
 PUBLISHED_POSITIONS = {
     224: {1: (10,), 2: (5, 13), 3: (3, 10, 14), 4: (3, 7, 12, 15), 5: (2, 5, 10, 13, 16)},
@@ -104,16 +104,8 @@ def test_stopping_early_runs_nothing_behind_the_exit(network: EarlyExitNet) -> N
 
 
 @pytest.mark.parametrize("head", HEADS)
-def test_the_table_of_exits_holds_against_real_tensors(head: str) -> None:
-    architecture = Architecture(classes=7, positions=(2, 5, 10, 13, 16), head=head, input_size=64)
-    network = build(architecture).eval()
-    rows = measure_exits(architecture)
-    for k, row in enumerate(rows, 1):
-        _, features = network.edge(torch.randn(1, 3, 64, 64), k)
-        assert features.shape[1:] == (row.channels, row.height, row.width)
-        assert row.payload_bytes == features.numel() * 4
-    assert [row.after for row in rows] == [2, 5, 10, 13, 16, 18]
-    assert all(a.macs < b.macs for a, b in pairwise(rows))
+def test_every_head_keeps_the_contract(head: str) -> None:
+    check_head(head)
 
 
 def test_macs_agree_with_a_count_over_layers() -> None:

@@ -297,7 +297,6 @@ WRONG = [
     ("evaluate", "fit.goal", "macs", "fit.limit=null: allowed is a number"),
     ("evaluate", "policy.name", 3, "policy.name"),
     ("offload_bench", "limit", "few", "limit=few: allowed is a whole number or null"),
-    ("offload_bench", "payload", "fp8", "payload=fp8: allowed are fp32, fp16, uint8"),
     ("offload_bench", "compress", 1, "compress=1: allowed is true or false"),
     ("offload_bench", "edge.slowdown", "slow", "edge.slowdown=slow: allowed is a number"),
     ("offload_bench", "plan.min_accuracy", "all", "plan.min_accuracy=all: allowed is a number or"),

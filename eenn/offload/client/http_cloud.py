@@ -23,7 +23,7 @@ from eenn.offload.client.breaker import CircuitBreaker
 from eenn.offload.client.replies import refusal, server_times
 from eenn.offload.client.transport import DEFAULT_TIMEOUTS, Ask, Effort, Reply, Timeouts, Transport
 from eenn.offload.protocol.bounds import Bounds
-from eenn.offload.protocol.codecs import PAYLOADS, Precision, pack
+from eenn.offload.protocol.codecs import PAYLOADS, pack
 from eenn.offload.protocol.decoding import decode_response
 from eenn.offload.protocol.encoding import encode_request
 from eenn.offload.protocol.errors import (
@@ -118,7 +118,7 @@ class HttpCloud:
         url: str,
         artifact_id: str,
         *,
-        precision: Precision = "fp32",
+        precision: str = "fp32",
         compress: bool = False,
         token: str | None = None,
         ca_file: str | None = None,

@@ -1,12 +1,12 @@
-"""The payload: features as a tensor of fewer bytes, and back.
+"""Payload codecs: features as a tensor of fewer bytes, and back.
 
 fp16, or 8 bits by a scale and a zero point, which travel with the request as parameters.
 """
 
 import math
 import reprlib
-from collections.abc import Mapping
-from typing import Literal, get_args
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,40 +16,77 @@ from eenn.offload.protocol.wire import Parameter, Tensor
 
 Floats = NDArray[np.float32]
 FLOAT32_MAX = float(np.finfo(np.float32).max)
-Precision = Literal["fp32", "fp16", "uint8"]
-PAYLOADS: tuple[Precision, ...] = get_args(Precision)
-BYTES_OF: Mapping[str, int] = {"fp32": 4, "fp16": 2, "uint8": 1}  # a number each
+CODEC = "codec"  # the parameter that names a codec which the tensor's type does not give away
 
 
-def pack(features: Floats, precision: Precision) -> tuple[Tensor, dict[str, Parameter]]:
-    """Features as the tensor that is sent, and the parameters that `unpack` needs with it.
+class Codec(NamedTuple):
+    """A format of features on the wire.
+
+    Args:
+        sent_as: the type of the tensor's numbers: float32, float16 or uint8.
+        pack: gives a tensor of the features' shape, and the parameters that `unpack` needs.
+        unpack: gives float32 features of the tensor's shape. Raises BadRequest where values or
+            parameters do not fit, as they come from strangers.
+    """
+
+    sent_as: type[np.generic]
+    pack: Callable[[Floats], tuple[Tensor, dict[str, Parameter]]]
+    unpack: Callable[[Tensor, Mapping[str, Parameter]], Floats]
+
+    @property
+    def number_bytes(self) -> int:
+        """The bytes of a number in the tensor, before zstd."""
+        return np.dtype(self.sent_as).itemsize
+
+
+def pack(features: Floats, name: str) -> tuple[Tensor, dict[str, Parameter]]:
+    """Pack features with the codec of that name: the tensor that is sent, and its parameters.
 
     Raises:
         BadRequest: features that are not finite in uint8. (In fp16, `encode_request` notices.)
     """
-    if precision == "fp32":
-        return features, {}
-    if precision == "fp16":
-        with np.errstate(over="ignore"):
-            return features.astype(np.float16), {}
+    tensor, parameters = CODECS[name].pack(features)
+    return tensor, parameters if name in _BY_TYPE.values() else {CODEC: name, **parameters}
+
+
+def unpack(tensor: Tensor, parameters: Mapping[str, Parameter]) -> Floats:
+    """Unpack float32 features from a tensor as sent and the parameters of its request.
+
+    Raises:
+        BadRequest: a tensor that holds no features, a codec that is not known here, or
+            values and parameters that the codec does not take.
+    """
+    if tensor.dtype.name not in _BY_TYPE:
+        raise BadRequest("features are FP32, FP16 or UINT8, not BYTES")
+    name = parameters.get(CODEC, _BY_TYPE[tensor.dtype.name])
+    if name not in CODECS:
+        known = ", ".join(CODECS)
+        raise BadRequest(f"codec {reprlib.repr(name)} is not known here; allowed are {known}")
+    codec = CODECS[str(name)]
+    if tensor.dtype.name != codec.sent_as.__name__:
+        raise BadRequest(f"codec {name} takes {codec.sent_as.__name__}, not {tensor.dtype.name}")
+    return codec.unpack(tensor, parameters)
+
+
+def _pack_float16(features: Floats) -> tuple[Tensor, dict[str, Parameter]]:
+    with np.errstate(over="ignore"):
+        return features.astype(np.float16), {}
+
+
+def _unpack_floats(tensor: Tensor, _: Mapping[str, Parameter]) -> Floats:
+    return tensor.astype(np.float32, copy=False)
+
+
+def _pack_uint8(features: Floats) -> tuple[Tensor, dict[str, Parameter]]:
     quantised, scale, zero_point = quantise(features)
     return quantised, {"scale": scale, "zero_point": zero_point}
 
 
-def unpack(tensor: Tensor, parameters: Mapping[str, Parameter]) -> Floats:
-    """float32 features from a tensor as sent and the parameters of its request.
-
-    Raises:
-        BadRequest: a tensor that holds no features, or uint8 without a usable scale and zero point.
-    """
-    if tensor.dtype == np.uint8:
-        scale, zero_point = parameters.get("scale"), parameters.get("zero_point")
-        if type(zero_point) is int and isinstance(scale, int | float) and scale is not True:
-            return dequantise(tensor.astype(np.uint8, copy=False), scale, zero_point)
-        raise BadRequest("UINT8 features need the parameters scale (number) and zero_point (int)")
-    if tensor.dtype.kind != "f":
-        raise BadRequest("features are FP32, FP16 or UINT8, not BYTES")
-    return tensor.astype(np.float32, copy=False)
+def _unpack_uint8(tensor: Tensor, parameters: Mapping[str, Parameter]) -> Floats:
+    scale, zero_point = parameters.get("scale"), parameters.get("zero_point")
+    if type(zero_point) is int and isinstance(scale, int | float) and scale is not True:
+        return dequantise(tensor.astype(np.uint8, copy=False), scale, zero_point)
+    raise BadRequest("UINT8 features need the parameters scale (number) and zero_point (int)")
 
 
 def quantise(features: Floats) -> tuple[NDArray[np.uint8], float, int]:
@@ -90,3 +127,14 @@ def dequantise(quantised: NDArray[np.uint8], scale: float, zero_point: int) -> F
     raise BadRequest(
         f"no features have scale {reprlib.repr(scale)} and zero point {reprlib.repr(zero_point)}"
     )
+
+
+# What is sent without the name of its codec, which devices in the field do not give.
+_BY_TYPE: Mapping[str, str] = {"float32": "fp32", "float16": "fp16", "uint8": "uint8"}
+# A further codec is a row: every program offers it, and the cloud takes it.
+CODECS: dict[str, Codec] = {
+    "fp32": Codec(np.float32, lambda features: (features, {}), _unpack_floats),
+    "fp16": Codec(np.float16, _pack_float16, _unpack_floats),
+    "uint8": Codec(np.uint8, _pack_uint8, _unpack_uint8),
+}
+PAYLOADS = tuple(CODECS)

@@ -1,0 +1,63 @@
+"""The code of docs/extending.md, run from the page and held against the contract of its kind."""
+
+import importlib
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from eenn.data.distortions import DISTORTIONS
+from eenn.exits.policies.registry import POLICIES
+from eenn.models.heads import HEADS
+from eenn.offload.protocol.codecs import CODECS
+from tests.data.distortion_contract import check_distortion
+from tests.evaluation.fit_contract import check_fit
+from tests.exits.policy_contract import GIVEN, check_policy
+from tests.models.head_contract import check_head
+from tests.offload.protocol.codec_contract import check_codec
+
+PAGE = (Path(__file__).parents[1] / "docs" / "extending.md").read_text()
+CODE = re.findall(r"```python\n# (in )?(\S+)\n(.*?)```", PAGE, re.DOTALL)
+LINES = 25
+
+
+@pytest.fixture(autouse=True)
+def extended() -> Iterator[set[str]]:
+    """The names of all entries that the page adds, until the test ends."""
+    tables: list[dict[str, object]] = [POLICIES, DISTORTIONS, HEADS, CODECS]  # type: ignore[list-item]
+    before = [dict(table) for table in tables]
+    for is_part, path, code in CODE:
+        module = path.removesuffix(".py").replace("/", ".")
+        # What is added to a file sees what the file has.
+        own = vars(importlib.import_module(module)).copy() if is_part else {"__name__": module}
+        exec(compile(code, path, "exec"), own)
+    yield {name for table, old in zip(tables, before, strict=True) for name in table.keys() - old}
+    for table, old in zip(tables, before, strict=True):
+        table.clear()
+        table.update(old)
+
+
+def test_the_page_adds_one_entry_of_each_kind(extended: set[str]) -> None:
+    assert extended == {"confirmed", "underexposure", "hidden", "uint4"}
+    assert PAGE.count("```python") == len(CODE) == 4
+    assert max(code.count("\n") for _, _, code in CODE) <= LINES
+
+
+def test_the_policy_keeps_the_contract() -> None:
+    for p_tar in (0.0, 0.5, 0.7, 1.0):
+        check_policy("confirmed", seed=3, settings={**GIVEN, "p_tar": p_tar})
+    check_fit("confirmed", 0)
+
+
+def test_the_distortion_keeps_the_contract() -> None:
+    for at in (0.0, 0.3, 1.0):
+        check_distortion("underexposure", at, (12, 9), 200, 7)
+
+
+def test_the_head_keeps_the_contract() -> None:
+    check_head("hidden")
+
+
+def test_the_codec_keeps_the_contract() -> None:
+    check_codec("uint4")
