@@ -62,7 +62,7 @@ class DistortionClassifier(nn.Module):
             nn.ReLU(),
             nn.Linear(32, 1 + kinds),
         )
-        # Of every kind's roughness; until `know_typical` everything is typical.
+        # Of every kind's roughness; until `fit_typical` everything is typical.
         self.register_buffer("centre", torch.zeros(kinds, 2))
         self.register_buffer("metric", torch.zeros(kinds, 2, 2))
 
@@ -78,7 +78,7 @@ class DistortionClassifier(nn.Module):
         beyond = functional.relu(self._distances(self.roughness(images)) - 1)
         return torch.cat((logits[:, :1], logits[:, 1:] - DOUBT * beyond), 1)
 
-    def know_typical(self, roughness: Tensor, kinds: Tensor) -> None:
+    def fit_typical(self, roughness: Tensor, kinds: Tensor) -> None:
         """From now on doubt a kind where an image is further off than nearly all of its images.
 
         Args:

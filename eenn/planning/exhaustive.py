@@ -18,7 +18,7 @@ from eenn.exits.policies.threshold import baseline_rule
 from eenn.exits.rests import CLOUD, DEVICE, NOBODY, PHOTOGRAPH
 from eenn.exits.settings import Setting
 from eenn.planning.costs import split_point
-from eenn.planning.times import Onward, Times
+from eenn.planning.times import Route, Times
 
 MAX_SLOWDOWN = 100.0
 # How much stricter inner exits are than the last active branch.
@@ -44,7 +44,7 @@ class Plan:
 
     setting: Setting
     split_point: int
-    onward: Onward
+    route: Route
     latency_ms: float
     accuracy: float
     edge_probability: float
@@ -90,20 +90,22 @@ def plan(
     plans: list[Plan] = []
     for policy, active in _choices(policies, len(outputs.exits) - 1):
         cut = active[-1] + 1 if active else 0
-        plans += _priced(times, outputs, policy, active, times.onwards(cut))
+        plans += _priced(times, outputs, policy, active, times.routes(cut))
     if cascade is not None:
         exits = len(cascade.exits) - 1
         for policy, active in _choices(policies, exits):
-            onwards = [Onward(CLOUD, PHOTOGRAPH, upstream=True)]
+            routes = [Route(CLOUD, PHOTOGRAPH, upstream=True)]
             if active:
-                onwards.append(Onward(DEVICE, upstream=True))
-            plans += _priced(times, cascade, policy, active, onwards)
+                routes.append(Route(DEVICE, upstream=True))
+            plans += _priced(times, cascade, policy, active, routes)
     return plans
 
 
-def decided(outputs: Outputs, policy: Policy, active: tuple[int, ...], onward: Onward) -> Decisions:
+def decisions_of(
+    outputs: Outputs, policy: Policy, active: tuple[int, ...], route: Route
+) -> Decisions:
     """Decide by a policy over these branches, with that rest behind them."""
-    return decide(policy, outputs.exits, active, cloud=onward.rest != NOBODY)
+    return decide(policy, outputs.exits, active, cloud=route.rest != NOBODY)
 
 
 def best(plans: Sequence[Plan], min_accuracy: float = 0.0, deadline_ms: float = math.inf) -> Plan:
@@ -132,15 +134,15 @@ def best_of_each(
     plans: Sequence[Plan], min_accuracy: float = 0.0, deadline_ms: float = math.inf
 ) -> list[Plan]:
     """Choose the best plan for every rest and payload that has one; the fastest comes first."""
-    kinds: dict[Onward, list[Plan]] = {}
+    kinds: dict[Route, list[Plan]] = {}
     for plan in plans:
         if plan.accuracy >= min_accuracy and plan.latency_ms <= deadline_ms:
-            kinds.setdefault(plan.onward, []).append(plan)
+            kinds.setdefault(plan.route, []).append(plan)
     found = [best(alike, min_accuracy, deadline_ms) for alike in kinds.values()]
     return sorted(found, key=lambda plan: plan.latency_ms)
 
 
-def slower_edges(times: Times, ways: Mapping[str, tuple[Decisions, Onward]]) -> list[SlowerEdge]:
+def slower_edges(times: Times, ways: Mapping[str, tuple[Decisions, Route]]) -> list[SlowerEdge]:
     """Predict the latency of ways to answer on edges that compute slower and slower.
 
     Args:
@@ -151,8 +153,8 @@ def slower_edges(times: Times, ways: Mapping[str, tuple[Decisions, Onward]]) -> 
     for slowdown in np.geomspace(1, MAX_SLOWDOWN, 41).tolist():
         own = times.with_edge(slowdown)
         latency_ms = {
-            name: float(own.answer_ms(decisions, onward).mean())
-            for name, (decisions, onward) in ways.items()
+            name: float(own.answer_ms(decisions, route).mean())
+            for name, (decisions, route) in ways.items()
         }
         rows += [SlowerEdge(slowdown, name, ms) for name, ms in latency_ms.items()]
     return rows
@@ -172,25 +174,25 @@ def _priced(
     outputs: Outputs,
     policy: Policy,
     active: tuple[int, ...],
-    onwards: Sequence[Onward],
+    routes: Sequence[Route],
 ) -> Iterator[Plan]:
     setting = Setting(policy if active else None, active)
     by_rest: dict[bool, tuple[Decisions, float]] = {}
-    for onward in onwards:
-        alone = onward.rest == NOBODY
+    for route in routes:
+        alone = route.rest == NOBODY
         if alone not in by_rest:
-            decisions = decided(outputs, policy, active, onward)
+            decisions = decisions_of(outputs, policy, active, route)
             by_rest[alone] = decisions, float((decisions.label == outputs.labels).mean())
         decisions, accuracy = by_rest[alone]
-        stays = onward.rest != CLOUD
+        stays = route.rest != CLOUD
         yield Plan(
             setting=setting,
             split_point=split_point(decisions),
-            onward=onward,
-            latency_ms=float(times.answer_ms(decisions, onward).mean()),
+            route=route,
+            latency_ms=float(times.answer_ms(decisions, route).mean()),
             accuracy=accuracy,
             edge_probability=1.0 if stays else float(decisions.on_edge.mean()),
-            sent_bytes=float(times.sent_bytes(decisions, onward).mean()),
+            sent_bytes=float(times.sent_bytes(decisions, route).mean()),
         )
 
 

@@ -13,7 +13,7 @@ from eenn.planning.costs import Link, split_point
 
 
 @dataclass(frozen=True)
-class Onward:
+class Route:
     """What becomes of an image that no active branch accepts.
 
     Args:
@@ -32,7 +32,7 @@ class Onward:
         return "-".join(filter(None, parts))
 
 
-WHOLE_PHOTOGRAPH = Onward(CLOUD, PHOTOGRAPH)
+WHOLE_PHOTOGRAPH = Route(CLOUD, PHOTOGRAPH)
 
 
 @dataclass(frozen=True)
@@ -81,21 +81,21 @@ class Times:
     link: Link
     upstream: UpstreamTimes | None = None
 
-    def answer_ms(self, decisions: Decisions, onward: Onward) -> Floats:
+    def answer_ms(self, decisions: Decisions, route: Route) -> Floats:
         """Predict the milliseconds until each sample has its answer, (samples,)."""
-        spent = 0.0 if self._starts_elsewhere(decisions, onward) else self._before_ms
+        spent = 0.0 if self._starts_elsewhere(decisions, route) else self._before_ms
         until, at = np.zeros(int(decisions.taken.max(initial=0)) + 1), 0
         for exit in decisions.active:
             spent += self._step_ms(at, exit + 1)
             until[exit : exit + 1], at = spent, exit + 1
-        away_ms = spent + self._away_ms(at, onward)
+        away_ms = spent + self._away_ms(at, route)
         return np.where(self._left(decisions), away_ms, until[decisions.taken])
 
-    def sent_bytes(self, decisions: Decisions, onward: Onward) -> Floats:
+    def sent_bytes(self, decisions: Decisions, route: Route) -> Floats:
         """Predict the bytes that are sent for each sample, (samples,)."""
         sent = 0.0
-        if onward.rest == CLOUD:
-            sent = self._request(split_point(decisions), onward).sent_bytes
+        if route.rest == CLOUD:
+            sent = self._request(split_point(decisions), route).sent_bytes
         return np.where(self._left(decisions), sent, 0.0)
 
     def request_ms(self, request: RequestCost) -> float:
@@ -103,13 +103,13 @@ class Times:
         on_link_ms = self.link.latency_ms(request.sent_bytes)
         return request.codec_ms + on_link_ms + request.cloud_ms
 
-    def onwards(self, cut: int) -> list[Onward]:
+    def routes(self, cut: int) -> list[Route]:
         """List what can become of an image behind a split point, without another network."""
-        found = [Onward(CLOUD, payload) for at, payload in self.requests if at == cut]
+        found = [Route(CLOUD, payload) for at, payload in self.requests if at == cut]
         if cut and (0, PHOTOGRAPH) in self.requests:
             found.append(WHOLE_PHOTOGRAPH)
-        found.append(Onward(DEVICE))
-        return [*found, Onward(NOBODY)] if cut else found
+        found.append(Route(DEVICE))
+        return [*found, Route(NOBODY)] if cut else found
 
     def parts(self) -> list["MeasuredPart"]:
         """List every part that was measured."""
@@ -151,9 +151,9 @@ class Times:
     def _before_ms(self) -> float:
         return self.preprocess_ms + self.classifier_ms
 
-    def _starts_elsewhere(self, decisions: Decisions, onward: Onward) -> bool:
+    def _starts_elsewhere(self, decisions: Decisions, route: Route) -> bool:
         """Whether the device does not compute this network at all."""
-        return not decisions.active and (onward.payload == PHOTOGRAPH or onward.upstream)
+        return not decisions.active and (route.payload == PHOTOGRAPH or route.upstream)
 
     def _left(self, decisions: Decisions) -> Bools:
         """Find the samples that no active branch answered, bool (samples,)."""
@@ -164,21 +164,21 @@ class Times:
         is_last = stop == len(self.rest_ms)
         return self.rest_ms[start] if is_last else self.stage_ms[start, stop]
 
-    def _away_ms(self, cut: int, onward: Onward) -> float:
-        if onward.rest == NOBODY:
+    def _away_ms(self, cut: int, route: Route) -> float:
+        if route.rest == NOBODY:
             return 0.0
-        if onward.rest == CLOUD:
-            return self.request_ms(self._request(cut, onward))
-        if onward.upstream:
+        if route.rest == CLOUD:
+            return self.request_ms(self._request(cut, route))
+        if route.upstream:
             assert self.upstream is not None
             return self.upstream.device_ms
         return self.rest_ms[cut]
 
-    def _request(self, cut: int, onward: Onward) -> RequestCost:
-        if onward.upstream:
+    def _request(self, cut: int, route: Route) -> RequestCost:
+        if route.upstream:
             assert self.upstream is not None
             return self.upstream.request
-        return self.requests[0 if onward.payload == PHOTOGRAPH else cut, onward.payload]
+        return self.requests[0 if route.payload == PHOTOGRAPH else cut, route.payload]
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from eenn.cli import counted
+from eenn.cli import with_progress
 from eenn.models.early_exit import EarlyExitNet
 from eenn.planning.costs import Profile
 
@@ -42,7 +42,7 @@ def profile(
     try:
         with torch.inference_mode():
             # Warm-up passes count from below zero: they write rows that are written again.
-            for repeat in counted(range(-WARM_UP, repeats), "profile", "passes"):
+            for repeat in with_progress(range(-WARM_UP, repeats), "profile", "passes"):
                 x = image
                 if classifier is not None:
                     _, kinds[repeat, 0] = _timed(classifier, image)

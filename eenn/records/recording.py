@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from eenn.cli import counted
+from eenn.cli import with_progress
 from eenn.models.expert_net import ExpertNet
 
 Batches = Iterable[tuple[Tensor, Tensor]]
@@ -57,7 +57,7 @@ def _passes(
 ) -> Iterator[tuple[Any, Labels]]:
     network = network.to(device).eval()
     with torch.inference_mode():
-        for images, truth in counted(batches, title, "batches"):
+        for images, truth in with_progress(batches, title, "batches"):
             yield network(images.to(device, non_blocking=True)), truth.numpy()
 
 

@@ -15,7 +15,7 @@ from eenn.offload.bench.link import EmulatedLink
 from eenn.offload.cloud.command import running
 from eenn.offload.protocol.codecs import PAYLOADS as FEATURES
 from eenn.planning.costs import Link
-from eenn.planning.times import Onward
+from eenn.planning.times import Route
 
 UPLOADS = ("file", "crop")
 
@@ -119,19 +119,19 @@ class Offloading:
             )
 
     @property
-    def onward(self) -> Onward:
+    def route(self) -> Route:
         """What becomes of an image that no branch of the policies accepts."""
         payload = self.payload if self.rest == CLOUD else ""
-        return Onward(self.rest, payload, self.upstream is not None)
+        return Route(self.rest, payload, self.upstream is not None)
 
     @property
     def sends_photographs(self) -> bool:
         """The policies pass on the photograph's file, here or to the cloud."""
-        return self.onward.payload == PHOTOGRAPH or self.onward.upstream
+        return self.route.payload == PHOTOGRAPH or self.route.upstream
 
 
 @contextmanager
-def asked_cloud(server: Server, artifacts: Sequence[str], link: Link) -> Iterator[str]:
+def open_cloud(server: Server, artifacts: Sequence[str], link: Link) -> Iterator[str]:
     """Yield the URL of the cloud, which is started behind the link if it is our own."""
     if server.url is not None:
         yield server.url

@@ -22,10 +22,10 @@ from eenn.exits.rests import CLOUD, PHOTOGRAPH
 from eenn.exits.settings import Setting
 from eenn.offload.client.http_cloud import Exchange, HttpCloud
 from eenn.offload.edge.batch import Result
-from eenn.offload.edge.clouds import stretched_ms
+from eenn.offload.edge.clouds import slowed_ms
 from eenn.offload.edge.runtime import EdgeRuntime
 from eenn.offload.protocol.errors import OffloadError
-from eenn.planning.times import Onward
+from eenn.planning.times import Route
 from eenn.preprocess import Preprocessing
 from eenn.statistics.calibration import probabilities
 
@@ -100,24 +100,24 @@ class Request:
     outcome: Outcome
 
 
-class Way(ABC):
+class Contender(ABC):
     """One way to answer.
 
     Args:
         setting: what tells it from the others.
-        onward: what becomes of an image that no active branch accepts.
+        route: what becomes of an image that no active branch accepts.
         most_active: no other has more active branches.
     """
 
-    def __init__(self, setting: Setting, onward: Onward, most_active: bool = True) -> None:
-        self.setting, self.onward, self.most_active = setting, onward, most_active
+    def __init__(self, setting: Setting, route: Route, most_active: bool = True) -> None:
+        self.setting, self.route, self.most_active = setting, route, most_active
 
     @abstractmethod
     def answer(self, photo: Photo, distortion: Distortion) -> Outcome:
         """The answer for one photograph, measured."""
 
 
-class ByEdge(Way):
+class EdgeContender(Contender):
     """An edge runtime, with or without a cloud behind it.
 
     Args:
@@ -127,12 +127,12 @@ class ByEdge(Way):
     def __init__(
         self,
         setting: Setting,
-        onward: Onward,
+        route: Route,
         runtime: EdgeRuntime,
         cloud: HttpCloud | None,
         most_active: bool = True,
     ) -> None:
-        super().__init__(setting, onward, most_active)
+        super().__init__(setting, route, most_active)
         self.runtime, self._cloud = runtime, cloud
         self._preprocessing = runtime.manifest.preprocessing
 
@@ -159,16 +159,16 @@ class ByEdge(Way):
         """Answer for a photograph that is distorted within its preprocessing, at no cost."""
         start = time.perf_counter()
         pixels = _crop(self._preprocessing, photo)
-        preprocess_ms = stretched_ms(start, self.runtime.slowdown)
+        preprocess_ms = slowed_ms(start, self.runtime.slowdown)
         pixels = distortion(pixels, photo.noise_seed)
         start = time.perf_counter()
         image = self._preprocessing.normalise(pixels)
-        preprocess_ms += stretched_ms(start, self.runtime.slowdown)
+        preprocess_ms += slowed_ms(start, self.runtime.slowdown)
         (result,) = self.runtime.classify(image[None])
         return replace(result, preprocess_ms=preprocess_ms)
 
 
-class ByCloud(Way):
+class CloudContender(Contender):
     """The image itself is sent: its file, or the network's crop of it as JPEG.
 
     Args:
@@ -187,7 +187,7 @@ class ByCloud(Way):
         crop: bool,
         slowdown: float,
     ) -> None:
-        super().__init__(setting, Onward(CLOUD, PHOTOGRAPH, upstream))
+        super().__init__(setting, Route(CLOUD, PHOTOGRAPH, upstream))
         self._preprocessing, self._cloud = manifest.preprocessing, cloud
         self._exits, self._temperature = len(manifest.exits), manifest.temperatures.per_exit[-1]
         self._crop, self._slowdown = crop, slowdown
@@ -197,11 +197,11 @@ class ByCloud(Way):
         if self._crop:
             start = time.perf_counter()
             pixels = _crop(self._preprocessing, photo)
-            edge_ms = stretched_ms(start, self._slowdown)
+            edge_ms = slowed_ms(start, self._slowdown)
             pixels = distortion(pixels, photo.noise_seed)
             start = time.perf_counter()
             file = _jpeg(pixels)
-            edge_ms += stretched_ms(start, self._slowdown)
+            edge_ms += slowed_ms(start, self._slowdown)
         start = time.perf_counter()
         label, confidence, failure = NOBODY, 0.0, ""
         try:

@@ -19,7 +19,7 @@ from eenn.offload.bench.measuring import Passage
 
 
 @dataclass(frozen=True)
-class Place:
+class MeasurementKey:
     """Which measurement it is.
 
     Args:
@@ -35,7 +35,7 @@ class Place:
 
 @dataclass(frozen=True)
 class _Measured:
-    place: Place
+    place: MeasurementKey
     outcome: Outcome
 
 
@@ -62,7 +62,7 @@ class KeptMeasurements:
 
     def __init__(self, file: Path, artifacts: Sequence[str]) -> None:
         self._file, self._artifacts = file, tuple(artifacts)
-        self._found: dict[Place, Outcome] = {}
+        self._found: dict[MeasurementKey, Outcome] = {}
         self._passages: dict[int, tuple[Passage, ...]] = {}
         if not file.exists():
             return
@@ -94,7 +94,7 @@ class KeptMeasurements:
             self._passages[block] = found
         return self._passages[block]
 
-    def outcome(self, place: Place, answer: Callable[[], Outcome]) -> Outcome:
+    def outcome(self, place: MeasurementKey, answer: Callable[[], Outcome]) -> Outcome:
         """Give what became of a photograph: what was kept, or else measured and kept now."""
         if place not in self._found:
             outcome = answer()
@@ -107,7 +107,7 @@ class KeptMeasurements:
         with self._file.open("rb") as file:
             os.fsync(file.fileno())
 
-    def has(self, place: Place) -> bool:
+    def has(self, place: MeasurementKey) -> bool:
         """Whether a measurement is there."""
         return place in self._found
 

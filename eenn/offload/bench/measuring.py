@@ -51,7 +51,7 @@ class Passage:
     Args:
         image: its sample id.
         ends: split points behind which a branch decided.
-        payload: what the cloud was sent, as of `Onward`; empty where the device computed the rest.
+        payload: what the cloud was sent, as of `Route`; empty where the device computed the rest.
         upstream: the other network answered, not the chain's own.
         stages_ms: of every stage, its decision included.
         rest_ms: from the last stage to the last exit's decision.
@@ -77,7 +77,7 @@ class Passage:
 
 
 @dataclass(frozen=True)
-class _Onwards(ByConfidence):
+class _NeverLeaving(ByConfidence):
     """Decide as a device does, and let nobody leave."""
 
     p_tar: float | tuple[float, ...] = 1.0
@@ -118,7 +118,7 @@ class Meter:
         ]
         self._chains = {
             ends: EdgeRuntime(
-                path, _Onwards(), [end - 1 for end in ends], self._device, precision,
+                path, _NeverLeaving(), [end - 1 for end in ends], self._device, precision,
                 slowdown=slowdown, experts=experts,
             )
             for ends in [(), *chains]
@@ -127,7 +127,7 @@ class Meter:
         if upstream is not None:
             there, cloud = upstream
             rest = Rest(LocalCloud(there, precision, slowdown=slowdown))
-            whole = EdgeRuntime(there, _Onwards(), (), rest, precision, slowdown=slowdown)
+            whole = EdgeRuntime(there, _NeverLeaving(), (), rest, precision, slowdown=slowdown)
             self._upstream = whole, cloud
 
     def passages(self, photos: Sequence[Photo]) -> list[Passage]:

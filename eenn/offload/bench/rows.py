@@ -42,7 +42,7 @@ class Measured:
 
 
 @dataclass(frozen=True)
-class Foreseen:
+class Prediction:
     """What was said beforehand of a way to answer; NaN where nothing was.
 
     Args:
@@ -56,7 +56,7 @@ class Foreseen:
     macs: Estimate = UNKNOWN
 
 
-def summarised(requests: Sequence[Request], cloud_only: Sequence[Request]) -> Measured:
+def summarise(requests: Sequence[Request], cloud_only: Sequence[Request]) -> Measured:
     """Summarise the requests of one way at one level.
 
     Args:

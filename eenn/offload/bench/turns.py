@@ -7,19 +7,19 @@ from collections.abc import Callable, Iterator, Sequence
 
 from eenn.data.datasets import Photo
 from eenn.data.distortions import Distortion
-from eenn.offload.bench.contenders import Outcome, Request, Way
-from eenn.offload.bench.kept import KeptMeasurements, Place
+from eenn.offload.bench.contenders import Contender, Outcome, Request
+from eenn.offload.bench.kept import KeptMeasurements, MeasurementKey
 
 BLOCK, WARM_UP = 25, 3  # photographs
 
 
 def measure(
-    ways: Sequence[Way],
+    ways: Sequence[Contender],
     photos: Sequence[Photo],
     distortion: Distortion,
     kept: KeptMeasurements,
     check_cloud: Callable[[], None],
-) -> Iterator[list[tuple[Way, Request]]]:
+) -> Iterator[list[tuple[Contender, Request]]]:
     """Answer every photograph in every way at one distortion; yields the rows block by block.
 
     What is kept of an interrupted run is not measured again.
@@ -30,16 +30,16 @@ def measure(
     """
     level = float(distortion.level)
 
-    def place(way: Way, photo: Photo) -> Place:
-        return Place(ways.index(way), level, photo.sample_id)
+    def place(way: Contender, photo: Photo) -> MeasurementKey:
+        return MeasurementKey(ways.index(way), level, photo.sample_id)
 
-    def answer(way: Way, photo: Photo) -> Outcome:
+    def answer(way: Contender, photo: Photo) -> Outcome:
         outcome = way.answer(photo, distortion)
         if outcome.failure:
             check_cloud()
         return outcome
 
-    def request(way: Way, photo: Photo) -> Request:
+    def request(way: Contender, photo: Photo) -> Request:
         outcome = kept.outcome(place(way, photo), lambda: answer(way, photo))
         return Request(way.setting, way.most_active, level, photo.sample_id, photo.label, outcome)
 

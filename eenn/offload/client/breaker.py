@@ -19,7 +19,7 @@ from eenn.offload.protocol.errors import CloudUnreachable, OffloadError
 State = Literal["closed", "open", "half-open"]
 
 # The cloud works, and refuses what it was asked, or asks for patience with this one question.
-OF_A_CLOUD_THAT_WORKS = frozenset({"request", "overloaded"})
+CAUSES_OF_A_WORKING_CLOUD = frozenset({"request", "overloaded"})
 
 
 class CircuitBreaker:
@@ -68,9 +68,10 @@ class CircuitBreaker:
 
     @contextmanager
     def call(self) -> Iterator[None]:
-        """To be entered for every call; OffloadErrors that leave it are failures of the cloud.
+        """Guard a call to the cloud: an OffloadError that leaves the block counts as a failure.
 
-        Not so those with a cause in OF_A_CLOUD_THAT_WORKS; and what else leaves it tells nothing.
+        Errors with a cause in CAUSES_OF_A_WORKING_CLOUD count as successes; other exceptions count
+        as neither.
 
         Raises:
             CloudUnreachable: the circuit is open, or is being probed already.
@@ -81,7 +82,7 @@ class CircuitBreaker:
             yield
             failure = ""
         except OffloadError as error:
-            failure = "" if error.cause in OF_A_CLOUD_THAT_WORKS else error.cause
+            failure = "" if error.cause in CAUSES_OF_A_WORKING_CLOUD else error.cause
             raise
         finally:
             self._leave(era, failure)

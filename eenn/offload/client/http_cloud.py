@@ -21,7 +21,14 @@ from eenn.errors import EennError
 from eenn.exits.head_sets import PLAIN
 from eenn.offload.client.breaker import CircuitBreaker
 from eenn.offload.client.replies import refusal, server_times
-from eenn.offload.client.transport import DEFAULT_TIMEOUTS, Ask, Effort, Reply, Timeouts, Transport
+from eenn.offload.client.transport import (
+    DEFAULT_TIMEOUTS,
+    ExchangeCounts,
+    HttpReply,
+    HttpRequest,
+    Timeouts,
+    Transport,
+)
 from eenn.offload.protocol.bounds import Bounds
 from eenn.offload.protocol.codecs import PAYLOADS, Precision, pack
 from eenn.offload.protocol.decoding import decode_response
@@ -66,7 +73,7 @@ MAX_PAUSE_S = 5.0
 
 
 @dataclass
-class Exchange(Effort):
+class Exchange(ExchangeCounts):
     """What the newest question of a thread took, answered or not.
 
     Args:
@@ -178,7 +185,9 @@ class HttpCloud:
     def _check_model(self, model: str, deadline: float | None) -> None:
         self._newest.exchange = exchange = Exchange()
         path = f"/v2/models/{model}"
-        reply = self._ask(Ask("GET", path, self._authorization), SAMPLE_BYTES, deadline, exchange)
+        reply = self._ask(
+            HttpRequest("GET", path, self._authorization), SAMPLE_BYTES, deadline, exchange
+        )
         try:
             versions = [str(version) for version in json.loads(reply.body)["versions"]]
         except (ValueError, KeyError, TypeError, RecursionError) as error:
@@ -233,7 +242,7 @@ class HttpCloud:
         start = time.perf_counter()
         body, headers = encode_request(request(), self._compress)
         exchange.encode_ms, encoded = _ms_since(start), time.perf_counter()
-        ask = Ask("POST", f"/v2/models/{model}/infer", headers | self._authorization, body)
+        ask = HttpRequest("POST", f"/v2/models/{model}/infer", headers | self._authorization, body)
         max_bytes = (1 + samples) * SAMPLE_BYTES
         if deadline is not None and time.monotonic() >= deadline:
             raise CloudTimeout("no time is left to ask the cloud", "deadline")
@@ -250,7 +259,9 @@ class HttpCloud:
             exchange.decode_ms = _ms_since(replied)
             return logits.astype(np.float32, copy=False)
 
-    def _ask(self, ask: Ask, max_bytes: int, deadline: float | None, exchange: Exchange) -> Reply:
+    def _ask(
+        self, ask: HttpRequest, max_bytes: int, deadline: float | None, exchange: Exchange
+    ) -> HttpReply:
         """The reply with status 200, of the last of several tries if need be."""
         retries = 0
         while True:

@@ -4,7 +4,7 @@ import json
 import math
 import re
 
-from eenn.offload.client.transport import Reply
+from eenn.offload.client.transport import HttpReply
 from eenn.offload.protocol.errors import (
     BadReply,
     CloudBroken,
@@ -15,7 +15,7 @@ from eenn.offload.protocol.errors import (
 )
 
 
-def refusal(reply: Reply) -> OffloadError:
+def refusal(reply: HttpReply) -> OffloadError:
     """The error that a reply with another status than 200 stands for."""
     status = reply.status
     said = f"the cloud answers {status}: {_error_text(reply.body)}"
@@ -40,13 +40,13 @@ def _error_text(body: bytes) -> str:
     return "".join(letter if letter.isprintable() else " " for letter in text[:200])
 
 
-def _retry_after_s(reply: Reply) -> float:
+def _retry_after_s(reply: HttpReply) -> float:
     """0 if the cloud names none; infinite if it does in another form than seconds."""
     seconds = reply.headers.get("retry-after", "0")
     return float(seconds) if re.fullmatch(r"[0-9]{1,9}", seconds) else math.inf
 
 
-def server_times(reply: Reply) -> dict[str, float]:
+def server_times(reply: HttpReply) -> dict[str, float]:
     """Milliseconds of the cloud's parts by name, such as queue and model, as far as it says."""
     # The search takes the square of the length.
     entries = _SERVER_TIMING.findall(reply.headers.get("server-timing", "")[:500])

@@ -29,7 +29,7 @@ PIECE_BYTES = 65_536
 logging.getLogger("urllib3.connection").setLevel(logging.ERROR)
 
 
-class Ask(NamedTuple):
+class HttpRequest(NamedTuple):
     """An HTTP request; `path` is below that of the URL."""
 
     method: str
@@ -38,7 +38,7 @@ class Ask(NamedTuple):
     body: bytes | None = None
 
 
-class Reply(NamedTuple):
+class HttpReply(NamedTuple):
     """Status, headers by their names in lower case, and the body as it was sent."""
 
     status: int
@@ -47,7 +47,7 @@ class Reply(NamedTuple):
 
 
 @dataclass
-class Effort(Traffic):
+class ExchangeCounts(Traffic):
     """What it took to get a reply: bytes of HTTP (request and status lines, headers and bodies),
     new connections, and requests that were begun."""
 
@@ -114,7 +114,9 @@ class Transport:
             while True:
                 self._idle.pop().close()
 
-    def exchange(self, ask: Ask, max_bytes: int, deadline: float | None, effort: Effort) -> Reply:
+    def exchange(
+        self, ask: HttpRequest, max_bytes: int, deadline: float | None, effort: ExchangeCounts
+    ) -> HttpReply:
         """The server's reply, whatever its status.
 
         A kept connection that turns out to be dead is replaced, and the request sent again: only
@@ -151,11 +153,11 @@ class Transport:
     def _exchange_on(
         self,
         connection: HTTPConnection,
-        ask: Ask,
+        ask: HttpRequest,
         max_bytes: int,
         deadline: float | None,
-        effort: Effort,
-    ) -> Reply:
+        effort: ExchangeCounts,
+    ) -> HttpReply:
         socket = connection.sock
         assert isinstance(socket, LimitedSocket)
         try:
@@ -173,7 +175,7 @@ class Transport:
             self._idle.append(connection)
         return reply
 
-    def _converse(self, connection: HTTPConnection, ask: Ask, max_bytes: int) -> Reply:
+    def _converse(self, connection: HTTPConnection, ask: HttpRequest, max_bytes: int) -> HttpReply:
         headers = {"Host": self._netloc, **ask.headers}
         # A server that refuses may have answered and closed before it has read everything.
         with suppress(ConnectionError):
@@ -187,7 +189,7 @@ class Transport:
             )
         with connection.getresponse() as response:
             body = _body(response, max_bytes)
-        return Reply(
+        return HttpReply(
             response.status,
             {name.lower(): value for name, value in response.headers.items()},
             body,

@@ -45,7 +45,7 @@ class Refused(EennError):
         self.status, self.cause, self.headers = status, cause, headers or {}
 
 
-def refused(error: Exception) -> Refused:
+def refusal_of(error: Exception) -> Refused:
     """What an error is for the client. What nobody foresaw is a bug, and its log says more."""
     if isinstance(error, Refused):
         return error
@@ -75,7 +75,7 @@ def reply_to(refusal: Refused, headers: Headers) -> Response:
     return JSONResponse({"error": text}, refusal.status, own)
 
 
-class Guarding:
+class AccessGuard:
     """Middleware that lets through whoever has the token, or comes by an address of this machine.
 
     Whoever asks after the server's health needs no token. Without one, a page of the world that has

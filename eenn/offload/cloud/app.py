@@ -28,20 +28,20 @@ from starlette.routing import Route
 
 from eenn.errors import EennError
 from eenn.offload.cloud.admission import (
+    AccessGuard,
     Bodies,
     Body,
-    Guarding,
     Refused,
-    refused,
+    refusal_of,
     reply_to,
     whole_number,
 )
 from eenn.offload.cloud.batching import Batcher, QueueFull
 from eenn.offload.cloud.images import ImageDecoder
 from eenn.offload.cloud.metrics import CloudMetrics
-from eenn.offload.cloud.repository import Repository, ServedModel, meant
+from eenn.offload.cloud.repository import Repository, ServedModel, model_of_artifact
 from eenn.offload.cloud.settings import INLINE_BYTES, INLINE_JSON_BYTES, Settings
-from eenn.offload.cloud.sharing import Turns, rested
+from eenn.offload.cloud.sharing import PriorityThreads, run_and_rest
 from eenn.offload.protocol.bounds import Bounds
 from eenn.offload.protocol.codecs import unpack
 from eenn.offload.protocol.decoding import decode_request
@@ -91,7 +91,7 @@ def make_app(
             Route("/v2/repository/index", service.list_models, methods=["POST"]),
             Route("/metrics", service.report),
         ],
-        middleware=[Middleware(Guarding, token=token, is_local=is_local, refuse=service.refuse)],
+        middleware=[Middleware(AccessGuard, token=token, is_local=is_local, refuse=service.refuse)],
         exception_handlers={
             EennError: service.refuse,
             HTTPException: service.refuse,
@@ -120,7 +120,7 @@ class CloudService:
             note=self._metrics.note_batch,
         )
         self._images = ImageDecoder(settings.queue, settings.timeout_ms / 1e3, settings.slowdown)
-        self._parsing, self._reporting = Turns(1, "parser"), Turns(1, "metrics")
+        self._parsing, self._reporting = PriorityThreads(1, "parser"), PriorityThreads(1, "metrics")
         self._bodies = Bodies(settings.max_body_bytes, settings.read_timeout_ms / 1e3)
         self._inside = 0
         self.is_open, self._empty = False, asyncio.Event()
@@ -178,7 +178,7 @@ class CloudService:
         bounds = self._bounds_of(models)
         async with self._bodies.read(http, bounds) as body:
             request = await self._decoded(http, body, bounds)
-            model = meant(models, request.parameters.get(ARTIFACT))
+            model = model_of_artifact(models, request.parameters.get(ARTIFACT))
             tensor = model.tensor(request, self._batcher.limit)
             features, decode_ms = await self._features(http, request, model, tensor)
         with self._batcher.place(len(tensor)) as place:
@@ -205,7 +205,7 @@ class CloudService:
         is_little_json = json_bytes is not None and json_bytes <= INLINE_JSON_BYTES
         if is_little_json and size <= INLINE_BYTES and "content-encoding" not in headers:
             return work()
-        return await _unless_left(http, self._parsing.run(size, partial(rested, work)))
+        return await _unless_left(http, self._parsing.run(size, partial(run_and_rest, work)))
 
     async def _features(
         self, http: HttpRequest, request: Request, model: ServedModel, tensor: Tensor
@@ -225,7 +225,7 @@ class CloudService:
 
     async def refuse(self, http: HttpRequest, error: Exception) -> Response:
         """The reply to an error, which is counted."""
-        refusal = refused(error)
+        refusal = refusal_of(error)
         self.note(refusal.cause)
         return reply_to(refusal, http.headers)
 

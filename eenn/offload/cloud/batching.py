@@ -197,10 +197,10 @@ class Batcher:
             ]
             return logits[0] if len(logits) == 1 else np.concatenate(logits)
 
-        return stretched(self._slowdown, work)
+        return run_slowed(self._slowdown, work)
 
 
-def stretched(slowdown: float, work: Callable[[], T]) -> tuple[T, float]:
+def run_slowed(slowdown: float, work: Callable[[], T]) -> tuple[T, float]:
     """What `work` returns, `slowdown` times as late as otherwise, and the milliseconds it took."""
     start = time.perf_counter()
     result = work()

@@ -8,13 +8,13 @@ from io import BytesIO
 import numpy as np
 from numpy.typing import NDArray
 
-from eenn.offload.cloud.batching import QueuedTooLong, stretched
+from eenn.offload.cloud.batching import QueuedTooLong, run_slowed
 from eenn.offload.cloud.settings import (
     DECODING_THREADS,
     MAX_LIGHT_PIXELS,
     MAX_REQUEST_PIXELS,
 )
-from eenn.offload.cloud.sharing import Amount, Turns
+from eenn.offload.cloud.sharing import Amount, PriorityThreads
 from eenn.offload.protocol.errors import BadRequest
 from eenn.offload.protocol.wire import CROPPED, Parameter, Tensor
 from eenn.preprocess import Preprocessing, UnreadableImage, decoded_pixels, read_image
@@ -44,8 +44,11 @@ class ImageDecoder:
     def __init__(self, places: int, timeout_s: float, slowdown: float) -> None:
         self._timeout_s, self._slowdown = timeout_s, slowdown
         self._places = Amount(places, f"{places} images are being decoded, as many as may")
-        self._light, self._heavy = Turns(DECODING_THREADS, "decoder"), Turns(1, "large images")
-        self._headers = Turns(1, "headers")
+        self._light, self._heavy = (
+            PriorityThreads(DECODING_THREADS, "decoder"),
+            PriorityThreads(1, "large images"),
+        )
+        self._headers = PriorityThreads(1, "headers")
 
     async def decode(
         self, tensor: Tensor, preprocessing: Preprocessing, parameters: Mapping[str, Parameter]
@@ -75,7 +78,7 @@ class ImageDecoder:
             for file, own in zip(files, pixels, strict=True):
                 turns = self._light if own <= MAX_LIGHT_PIXELS else self._heavy
                 work = partial(_decoded, file, preprocessing, is_cropped=side is None)
-                image, ms = await turns.run(left, partial(stretched, self._slowdown, work))
+                image, ms = await turns.run(left, partial(run_slowed, self._slowdown, work))
                 images.append(image)
                 decode_ms += ms
                 left -= own

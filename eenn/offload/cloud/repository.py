@@ -166,7 +166,7 @@ class Repository:
         raise UnknownModel(f"no model {model[:80]} here; there are {', '.join(self._models)}")
 
 
-def meant(models: Sequence[ServedModel], artifact_id: Parameter | None) -> ServedModel:
+def model_of_artifact(models: Sequence[ServedModel], artifact_id: Parameter | None) -> ServedModel:
     """The one of `models` that belongs to the artifact a request names, or the first.
 
     Raises:

@@ -125,7 +125,7 @@ class Amount:
             self._shares.discard(heaviest)
 
 
-class Turns:
+class PriorityThreads:
     """Threads that do one piece of work after the other, the smallest of those that wait first."""
 
     def __init__(self, threads: int, name: str) -> None:
@@ -171,7 +171,7 @@ class Turns:
                 turn.set_result(None)
 
 
-def rested(work: Callable[[], T]) -> T:
+def run_and_rest(work: Callable[[], T]) -> T:
     """Do some work, and rest for as long as it took.
 
     Parsing JSON keeps the interpreter from all other threads, which have it half of the time so.

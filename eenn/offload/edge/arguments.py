@@ -38,7 +38,7 @@ FLAGS = (
 )
 
 
-def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
+def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Parse the command line; what is not allowed ends the program with a line about it."""
     parser = _Parser(
         prog="eenn-edge",

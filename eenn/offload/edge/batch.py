@@ -103,7 +103,7 @@ class Batch:
         self.heads = self.heads[who]
         self.seen = [ExitProbs(seen.exit, seen.probs[who]) for seen in self.seen]
 
-    def by_heads(self) -> Iterator["Batch"]:
+    def split_by_heads(self) -> Iterator["Batch"]:
         """What is left, head set by head set; results are shared."""
         for name in sorted(set(self.heads.tolist())):
             own = copy.copy(self)

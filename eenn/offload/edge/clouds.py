@@ -96,7 +96,7 @@ class LocalCloud:
             )
         start = time.perf_counter()
         logits = self._parts[split_point].logits(features, heads)
-        taken_s = 1e-3 * stretched_ms(start, self._slowdown)
+        taken_s = 1e-3 * slowed_ms(start, self._slowdown)
         newest = self._taken_s.setdefault(split_point, deque(maxlen=NEWEST))
         newest.append(taken_s / len(features))
         return logits
@@ -109,7 +109,7 @@ class LocalCloud:
         """
         preprocessing, start = self.manifest.preprocessing, time.perf_counter()
         images = np.stack([preprocessing(preprocessing.read(io.BytesIO(file))) for file in files])
-        stretched_ms(start, self._slowdown)
+        slowed_ms(start, self._slowdown)
         return self.infer(images, 0, deadline)
 
     def expected_s(self, split_point: int) -> float:
@@ -156,7 +156,7 @@ class Rest:
         return self.features is None and self.photographs is None
 
 
-def stretched_ms(start: float, slowdown: float = 1.0) -> float:
+def slowed_ms(start: float, slowdown: float = 1.0) -> float:
     """Milliseconds since `start`, of `time.perf_counter()`, after waiting as a slower device would.
 
     Args:

@@ -22,11 +22,11 @@ from eenn.artifact.manifest import Manifest, read_manifest
 from eenn.cli import one_line_errors, printable
 from eenn.errors import EennError
 from eenn.offload.edge.answers import AnswerFile, as_json, as_line
-from eenn.offload.edge.arguments import parsed
+from eenn.offload.edge.arguments import parse_arguments
 from eenn.offload.edge.clouds import Rest
-from eenn.offload.edge.rests import opened_rest
+from eenn.offload.edge.deploying import deployment_of
+from eenn.offload.edge.rests import open_rest
 from eenn.offload.edge.runtime import EdgeRuntime
-from eenn.offload.edge.settled import deployment_of
 
 POLL_S = 0.3
 INTERRUPTED = 130  # what shells report for a program that Ctrl-C ended
@@ -37,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     The exit code is 0 if all images were answered, or once it is stopped where that is the end.
     """
-    given = parsed(arguments)
+    given = parse_arguments(arguments)
     with one_line_errors(), _terminable():
         try:
             code = _run(given)
@@ -63,7 +63,7 @@ def _opened(
     manifest = read_manifest(given.artifact)
     deployment, said = deployment_of(given, manifest)
     say(said)
-    with opened_rest(given, manifest, deployment, say) as rest:
+    with open_rest(given, manifest, deployment, say) as rest:
         yield deployment, _runtime(given, deployment, rest)
 
 
@@ -168,10 +168,10 @@ def _tell(message: str) -> None:
 
 
 def _serve(given: argparse.Namespace) -> int:
-    from eenn.offload.edge.reload import following
+    from eenn.offload.edge.reload import serve_reloading
 
     opening = partial(_opened, given)
-    with following(given.deployment, opening, given.host, given.serve, _tell) as server:
+    with serve_reloading(given.deployment, opening, given.host, given.serve, _tell) as server:
         print(f"listening on {server.url}", flush=True)
         server.serve_forever()
     return 0

@@ -15,7 +15,7 @@ from eenn.statistics.calibration import probabilities
 Floats = NDArray[np.float32]
 
 
-def asked_for(manifest: Manifest, experts: HeadChoice) -> tuple[str, ...]:
+def head_sets_for(manifest: Manifest, experts: HeadChoice) -> tuple[str, ...]:
     """List the head sets that may answer: one, or all where the classifier chooses.
 
     Args:
@@ -33,16 +33,16 @@ def asked_for(manifest: Manifest, experts: HeadChoice) -> tuple[str, ...]:
     raise EennError(f"experts={experts}: of {manifest.path} allowed are {', '.join(allowed)}")
 
 
-def models_of(manifest: Manifest, experts: HeadChoice) -> tuple[str, ...]:
+def cloud_models_for(manifest: Manifest, experts: HeadChoice) -> tuple[str, ...]:
     """List the cloud's models that an edge with these experts asks, at split point 0.
 
     Raises:
-        EennError: see `asked_for`.
+        EennError: see `head_sets_for`.
     """
-    return tuple(model_name(0, heads) for heads in asked_for(manifest, experts))
+    return tuple(model_name(0, heads) for heads in head_sets_for(manifest, experts))
 
 
-def chooser(graphs: Graphs, threads: int) -> Callable[[Floats], Ints]:
+def open_head_chooser(graphs: Graphs, threads: int) -> Callable[[Floats], Ints]:
     """Open the distortion classifier, which gives the head set of every image as its number."""
     classifier = graphs.manifest.classifier
     session = graphs.session(CLASSIFIER, "fp32", threads)

@@ -8,7 +8,7 @@ from eenn.artifact.manifest import Manifest
 from eenn.errors import EennError
 from eenn.exits.head_sets import CLASSIFIER
 from eenn.exits.rests import CLOUD, DEVICE
-from eenn.offload.edge.experts import asked_for
+from eenn.offload.edge.experts import head_sets_for
 from eenn.offload.graphs.index import PRECISIONS, head_name, segments_name
 
 Needed = tuple[tuple[str, str], ...]  # names and precisions
@@ -18,13 +18,13 @@ def needed_graphs(manifest: Manifest, deployment: Deployment) -> Needed:
     """List the graphs of the deployment's own artifact.
 
     Raises:
-        EennError: no such precision; see `Deployment.check` and `asked_for`.
+        EennError: no such precision; see `Deployment.check` and `head_sets_for`.
     """
     deployment.check(manifest)
     precision = deployment.precision
     if precision not in PRECISIONS:
         raise EennError(f"precision={precision}: allowed are {', '.join(PRECISIONS)}")
-    head_sets = asked_for(manifest, deployment.experts)
+    head_sets = head_sets_for(manifest, deployment.experts)
     ends = [0, *(branch + 1 for branch in deployment.active)]
     needed = [
         graph
@@ -38,7 +38,7 @@ def needed_graphs(manifest: Manifest, deployment: Deployment) -> Needed:
     return tuple(dict.fromkeys(needed))
 
 
-def needed_of_upstream(upstream: Manifest, deployment: Deployment) -> Needed:
+def needed_upstream_graphs(upstream: Manifest, deployment: Deployment) -> Needed:
     """List the graphs of an upstream network's artifact; none where it runs elsewhere."""
     if deployment.upstream is None or deployment.rest != DEVICE:
         return ()

@@ -26,7 +26,7 @@ Opening = Callable[[Say], AbstractContextManager[tuple[Deployment, EdgeRuntime]]
 
 
 @contextmanager
-def following(
+def serve_reloading(
     file: Path | None, opening: Opening, host: str, port: int, say: Say
 ) -> Iterator[EdgeServer]:
     """Serve by a deployment, and open it anew on SIGHUP; in the main thread.

@@ -9,15 +9,15 @@ from eenn.artifact.deployment import CONTINUE, Deployment
 from eenn.artifact.manifest import Manifest
 from eenn.exits.rests import CLOUD, DEVICE
 from eenn.offload.edge.clouds import LocalCloud, Rest
-from eenn.offload.edge.experts import models_of
-from eenn.offload.edge.settled import upstream_path
+from eenn.offload.edge.deploying import upstream_path
+from eenn.offload.edge.experts import cloud_models_for
 from eenn.offload.graphs.index import Graphs
 from eenn.offload.protocol.errors import OffloadError
 from eenn.offload.protocol.wire import IMAGE_MODEL
 
 
 @contextmanager
-def opened_rest(
+def open_rest(
     given: argparse.Namespace,
     manifest: Manifest,
     deployment: Deployment,
@@ -68,7 +68,7 @@ def _cloud(
     ) as cloud:
         try:
             deadline = time.monotonic() + deployment.deadline_ms / 1e3
-            models = models_of(manifest, deployment.experts) if features else (IMAGE_MODEL,)
+            models = cloud_models_for(manifest, deployment.experts) if features else (IMAGE_MODEL,)
             cloud.check(deadline, models)
         except OffloadError as error:
             say(f"warning: {error}; the edge answers meanwhile")

@@ -20,8 +20,8 @@ from eenn.exits.decide import check_active
 from eenn.exits.head_sets import PLAIN_HEADS, HeadChoice
 from eenn.exits.policies.base import Answer, Bools, ExitProbs, Policy
 from eenn.offload.edge.batch import Batch, File, Result
-from eenn.offload.edge.clouds import Cloud, Rest, stretched_ms
-from eenn.offload.edge.experts import asked_for, chooser
+from eenn.offload.edge.clouds import Cloud, Rest, slowed_ms
+from eenn.offload.edge.experts import head_sets_for, open_head_chooser
 from eenn.offload.graphs.index import Graphs
 from eenn.offload.graphs.parts import Names, Part, open_heads
 from eenn.offload.protocol.errors import BadReply, OffloadError
@@ -82,7 +82,7 @@ class EdgeRuntime:
     ) -> None:
         graphs = Graphs.read(artifact_dir)
         self.manifest = graphs.manifest
-        self._head_sets = asked_for(self.manifest, experts)
+        self._head_sets = head_sets_for(self.manifest, experts)
         self.rest = rest if isinstance(rest, Rest) else Rest(rest)
         self.branches = len(self.manifest.exits) - 1
         if self.rest.temperature is not None:
@@ -117,7 +117,7 @@ class EdgeRuntime:
             )
             for start, stop in pairwise([0, *ends])
         ]
-        self._choose = chooser(graphs, threads) if experts.asks_classifier else None
+        self._choose = open_head_chooser(graphs, threads) if experts.asks_classifier else None
 
     def classify_file(self, file: File) -> Result:
         """The answer for an image file.
@@ -133,7 +133,7 @@ class EdgeRuntime:
             image = np.zeros((3, size, size), np.float32)
         else:
             image = self._preprocessing(self._preprocessing.read(file))
-        preprocess_ms = stretched_ms(start, self.slowdown)
+        preprocess_ms = slowed_ms(start, self.slowdown)
         (result,) = self._classify(image[None], deadline, [file])
         return replace(result, preprocess_ms=preprocess_ms)
 
@@ -186,7 +186,7 @@ class EdgeRuntime:
     ) -> list[Result]:
         start = time.perf_counter()
         heads = self._heads_of(images)
-        classifier_ms = stretched_ms(start, self.slowdown) if self._choose else 0.0
+        classifier_ms = slowed_ms(start, self.slowdown) if self._choose else 0.0
         batch = Batch(images, heads, classifier_ms, files)
         for stage in self._stages:
             if batch.is_settled:
@@ -194,11 +194,11 @@ class EdgeRuntime:
             start = time.perf_counter()
             logits, batch.features = stage.part.step(batch.features, batch.heads)
             accepted = self._look(batch, stage.branch, logits)
-            batch.stages_ms.append(stretched_ms(start, self.slowdown))
+            batch.stages_ms.append(slowed_ms(start, self.slowdown))
             if accepted.any():
                 self._settle(batch, accepted, self.policy.answer(batch.seen))
         start = time.perf_counter()
-        for own in batch.by_heads():
+        for own in batch.split_by_heads():
             if not self.rest.is_nobody:
                 self._pass_on(own, self.rest, deadline, start)
             if not own.is_settled:
@@ -230,7 +230,7 @@ class EdgeRuntime:
         except OffloadError as error:
             with self._counting:
                 self.failures[error.cause] += len(batch.left)
-            batch.failure, batch.cloud_ms = error.cause, stretched_ms(start)
+            batch.failure, batch.cloud_ms = error.cause, slowed_ms(start)
             late = deadline is not None and time.monotonic() + standby_s > deadline
             if standby is None or late:
                 if not batch.seen:
@@ -242,9 +242,9 @@ class EdgeRuntime:
             logits = standby.infer(batch.features, self.split_point, None, heads)
         accepted = self._look(batch, exit, logits)
         if batch.rest_on_device:
-            batch.stages_ms = [*batch.stages_ms, stretched_ms(start)]
+            batch.stages_ms = [*batch.stages_ms, slowed_ms(start)]
         else:
-            batch.cloud_ms = stretched_ms(start)
+            batch.cloud_ms = slowed_ms(start)
         if accepted.any():
             self._settle(batch, accepted, self.policy.answer(batch.seen))
 

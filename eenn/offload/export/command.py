@@ -12,7 +12,7 @@ from pathlib import Path
 from eenn.artifact.manifest import read_manifest
 from eenn.cli import one_line_errors
 from eenn.errors import EennError
-from eenn.offload.export.folder import settle, write_folder
+from eenn.offload.export.folder import plan_folder, write_folder
 from eenn.offload.export.triton import write_model_repository
 from eenn.offload.graphs.index import FOLDER, Graphs
 from eenn.run_directory import find_artifact
@@ -32,7 +32,7 @@ def _export(given: argparse.Namespace) -> None:
         raise EennError("--deployment FILE and --to FOLDER: allowed are both or none of them")
     if given.to is None and given.upstream is not None:
         raise EennError("--upstream is for --deployment FILE --to FOLDER; leave it out")
-    for_device = None if given.to is None else settle(given, manifest)
+    for_device = None if given.to is None else plan_folder(given, manifest)
     if given.triton is not None and given.triton.exists():
         raise EennError(f"--triton {given.triton} exists already; choose another directory")
     if (given.triton is None and for_device is None) or not (path / FOLDER).exists():

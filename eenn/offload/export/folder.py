@@ -15,14 +15,14 @@ from eenn.artifact.manifest import Manifest
 from eenn.errors import EennError
 from eenn.exits.rests import DEVICE
 from eenn.files import new_directory, write_file
-from eenn.offload.edge.needed import Needed, needed_graphs, needed_of_upstream
-from eenn.offload.edge.settled import UPSTREAM, upstream_path
+from eenn.offload.edge.deploying import UPSTREAM, upstream_path
+from eenn.offload.edge.needed import Needed, needed_graphs, needed_upstream_graphs
 from eenn.offload.graphs.index import FOLDER, INDEX, Graphs
 from eenn.run_directory import MANIFEST
 
 
 @dataclass(frozen=True)
-class ForDevice:
+class FolderContent:
     """What is to be copied for a deployment.
 
     Args:
@@ -35,7 +35,7 @@ class ForDevice:
     upstream: tuple[Graphs, Needed] | None = None
 
 
-def settle(given: Namespace, manifest: Manifest) -> ForDevice:
+def plan_folder(given: Namespace, manifest: Manifest) -> FolderContent:
     """Read the deployment, before anything is exported or written.
 
     Args:
@@ -55,12 +55,14 @@ def settle(given: Namespace, manifest: Manifest) -> ForDevice:
                 f"--upstream {given.upstream}: the deployment runs no other network on the device; "
                 "leave it out"
             )
-        return ForDevice(deployment, needed)
+        return FolderContent(deployment, needed)
     graphs = Graphs.read(upstream_path(given, manifest, upstream))
-    return ForDevice(deployment, needed, (graphs, needed_of_upstream(graphs.manifest, deployment)))
+    return FolderContent(
+        deployment, needed, (graphs, needed_upstream_graphs(graphs.manifest, deployment))
+    )
 
 
-def write_folder(graphs: Graphs, content: ForDevice, folder: Path) -> str:
+def write_folder(graphs: Graphs, content: FolderContent, folder: Path) -> str:
     """Write the folder, whole or not at all.
 
     Returns:
@@ -82,7 +84,7 @@ def write_folder(graphs: Graphs, content: ForDevice, folder: Path) -> str:
     )
 
 
-def _upstream(content: ForDevice) -> list[tuple[Graphs, Needed, str]]:
+def _upstream(content: FolderContent) -> list[tuple[Graphs, Needed, str]]:
     return [] if content.upstream is None else [(*content.upstream, UPSTREAM)]
 
 

@@ -13,7 +13,7 @@ from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_
 Images = NDArray[np.float32]
 
 
-def with_plain_nodes(model: ModelProto) -> ModelProto:
+def with_int8_nodes(model: ModelProto) -> ModelProto:
     """Replace the operations for which ONNX Runtime has no int8; returns a graph that computes the
     same.
 

@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from eenn.artifact import store
-from eenn.cli import counted
+from eenn.cli import with_progress
 from eenn.errors import EennError
 from eenn.exits.decide import decide
 from eenn.exits.policies.base import ExitProbs
@@ -228,7 +228,7 @@ def _batches(
 ) -> Iterator[tuple[NDArray[np.float32], NDArray[np.int64]]]:
     """Preprocessed images (N, 3, H, W) and their labels, and tell how far they are."""
     preprocessing = artifact.manifest.preprocessing
-    photos = counted(artifact.photos(split, count), title, "images", count)
+    photos = with_progress(artifact.photos(split, count), title, "images", count)
     while batch := list(islice(photos, BATCH_SIZE)):
         images = (preprocessing(preprocessing.read(BytesIO(photo.file))) for photo in batch)
         yield np.stack(list(images)), np.array([photo.label for photo in batch])

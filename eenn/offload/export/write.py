@@ -23,12 +23,12 @@ from torch import Tensor, nn
 
 from eenn.artifact import store
 from eenn.artifact.store import Artifact
-from eenn.cli import counted
+from eenn.cli import with_progress
 from eenn.errors import EennError
 from eenn.exits.head_sets import CLASSIFIER, PLAIN
 from eenn.files import new_directory, write_file
 from eenn.models.early_exit import EarlyExitNet
-from eenn.offload.export.quantise import Quantiser, with_plain_nodes
+from eenn.offload.export.quantise import Quantiser, with_int8_nodes
 from eenn.offload.graphs import index
 from eenn.offload.graphs.index import NEXT_FEATURES, Graph, Graphs
 from eenn.offload.protocol.wire import FEATURES, LOGITS
@@ -74,7 +74,7 @@ def export(artifact_dir: str | Path, calibration: Iterable[Images], images: Imag
         with TemporaryDirectory() as scratch:
             quantiser = Quantiser(whole, batches, Path(scratch))
             cuts = list(_cuts(len(loaded.network.segments), experts))
-            for cut in counted(cuts, "export", "graphs"):
+            for cut in with_progress(cuts, "export", "graphs"):
                 model = cutter.extract_model([cut.input], list(cut.outputs))
                 if cut.in_int8:
                     keep(quantiser(model), cut, "int8")
@@ -104,7 +104,7 @@ def whole_graph(
         for k in range(1, len(network.segments) + 1)
         for name in (_logits(k), _features(k), *(_logits(k, kind) for kind in steps.experts))
     ]
-    return with_plain_nodes(_exported(steps, input_size, names))
+    return with_int8_nodes(_exported(steps, input_size, names))
 
 
 def _exported(module: nn.Module, input_size: int, output_names: Sequence[str]) -> ModelProto:
