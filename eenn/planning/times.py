@@ -1,4 +1,5 @@
-"""What the parts of a device and its cloud take, and what that makes of any way to answer."""
+"""Times of the parts of a device and its cloud, and the latency they predict for any way to
+answer."""
 
 import math
 from collections.abc import Mapping
@@ -14,13 +15,14 @@ from eenn.planning.costs import Link, split_point
 
 @dataclass(frozen=True)
 class Route:
-    """What becomes of an image that no active branch accepts.
+    """The route of images that no active branch accepts.
 
     Args:
-        rest: who answers: the `cloud`, this `device`, or `nobody` but the last active branch.
-        payload: what the cloud is sent: a format of features, or the `photograph`'s file; empty
-            where nothing is sent.
-        upstream: another network answers, which starts from the photograph.
+        rest: where the rest is computed: in the `cloud`, on this `device`, or by `nobody`, which
+            leaves the answer to the last active branch.
+        payload: the content sent to the cloud: features in a format, or the `photograph`'s file;
+            empty where nothing is sent.
+        upstream: whether an upstream network answers, which starts from the photograph.
     """
 
     rest: str
@@ -37,8 +39,13 @@ WHOLE_PHOTOGRAPH = Route(CLOUD, PHOTOGRAPH)
 
 @dataclass(frozen=True)
 class RequestCost:
-    """A request for one image: its bytes, the cloud's milliseconds for it, and those of packing it,
-    unpacking the reply and deciding."""
+    """The cost of a request for one image.
+
+    Args:
+        sent_bytes: size of the request.
+        cloud_ms: computing time in the cloud.
+        codec_ms: time to pack the request, unpack the reply and decide.
+    """
 
     sent_bytes: float
     cloud_ms: float
@@ -47,11 +54,11 @@ class RequestCost:
 
 @dataclass(frozen=True)
 class UpstreamTimes:
-    """What another network takes for a photograph.
+    """The times of an upstream network for one photograph.
 
     Args:
-        device_ms: on the device, its own preprocessing included.
-        request: of the photograph's file.
+        device_ms: on the device, the network's own preprocessing included.
+        request: cost of sending the photograph's file.
     """
 
     device_ms: float
@@ -60,17 +67,19 @@ class UpstreamTimes:
 
 @dataclass(frozen=True)
 class Times:
-    """Milliseconds for one image, as the device and the cloud take them one part after the other.
+    """The milliseconds of each part of the device and the cloud for one image, run one after
+    another.
 
     Args:
         preprocess_ms: from the photograph to the network's input; the mean, as photographs differ.
-        classifier_ms: of the distortion classifier; 0 where it is not asked.
-        stage_ms: from one split point to a later one, the later one's head and decision included.
-        rest_ms: from a split point to the last exit's answer, on the device; from 0 it is the whole
+        classifier_ms: of the distortion classifier; 0 where it does not run.
+        stage_ms: from one split point to a later one, with the later one's head and decision.
+        rest_ms: from a split point to the last exit's answer, on the device; from 0 for the whole
             network without branches.
         requests: by split point and payload; PHOTOGRAPH is at split point 0.
-        link: between the two, as measured; its round trip holds what HTTP and its server take.
-        upstream: of another network behind this one.
+        link: between device and cloud, as measured; its round trip includes the time of HTTP and
+            its server.
+        upstream: times of an upstream network; None if there is none.
     """
 
     preprocess_ms: float
@@ -99,12 +108,13 @@ class Times:
         return np.where(self._left(decisions), sent, 0.0)
 
     def request_ms(self, request: RequestCost) -> float:
-        """Predict the milliseconds from the question to the answer, the link included."""
+        """Predict the milliseconds from a request to its reply, the link included."""
         on_link_ms = self.link.latency_ms(request.sent_bytes)
         return request.codec_ms + on_link_ms + request.cloud_ms
 
     def routes(self, cut: int) -> list[Route]:
-        """List what can become of an image behind a split point, without another network."""
+        """List the possible routes of an image behind a split point, without an upstream
+        network."""
         found = [Route(CLOUD, payload) for at, payload in self.requests if at == cut]
         if cut and (0, PHOTOGRAPH) in self.requests:
             found.append(WHOLE_PHOTOGRAPH)
@@ -136,7 +146,7 @@ class Times:
         ]
 
     def with_edge(self, slowdown: float) -> "Times":
-        """Stretch the parts of the edge to a device that computes `slowdown` times slower."""
+        """Scale the parts of the edge to a device that computes `slowdown` times slower."""
         upstream = self.upstream
         return replace(
             self,
@@ -152,7 +162,7 @@ class Times:
         return self.preprocess_ms + self.classifier_ms
 
     def _starts_elsewhere(self, decisions: Decisions, route: Route) -> bool:
-        """Whether the device does not compute this network at all."""
+        """Tell whether the device computes nothing of this network."""
         return not decisions.active and (route.payload == PHOTOGRAPH or route.upstream)
 
     def _left(self, decisions: Decisions) -> Bools:
@@ -160,7 +170,7 @@ class Times:
         return ~np.isin(decisions.taken, decisions.active)
 
     def _step_ms(self, start: int, stop: int) -> float:
-        """Find the time of a stage; one that ends at the last exit decides there as the rest."""
+        """Find the milliseconds of a stage; one that ends at the last exit counts as the rest."""
         is_last = stop == len(self.rest_ms)
         return self.rest_ms[start] if is_last else self.stage_ms[start, stop]
 
@@ -187,8 +197,8 @@ class MeasuredPart:
 
     Args:
         place: `edge` or `cloud`.
-        codec_ms: of packing the request and unpacking the reply; NaN of parts on the edge, and so
-            are `sent_bytes`.
+        codec_ms: of packing the request and unpacking the reply; NaN for parts on the edge, as is
+            `sent_bytes`.
     """
 
     place: str

@@ -1,7 +1,7 @@
 """An artifact under evaluation: its records and its profile, measured only where they are missing.
 
-Both are kept under outputs/records/ARTIFACT/, where later runs find them. torch is imported only
-where one is missing.
+Both are kept under outputs/records/ARTIFACT/, where later runs find them. torch is imported only to
+measure.
 """
 
 import json
@@ -37,23 +37,25 @@ if TYPE_CHECKING:
 
 RECORDS = OUTPUTS / "records"
 PRISTINE = "none"
-# A folder that something is fitted to, beside FOLDER, the one that is evaluated.
+# The folder that policies are fitted to, beside FOLDER, which is evaluated.
 FIT_FOLDER = "fit_folder"
 
 
 class ImagesNotFound(EennError):
-    """The images that an artifact was trained on are needed, and are not where they were."""
+    """An error raised when the images that an artifact was trained on are needed and cannot be
+    found."""
 
 
 class EvaluatedArtifact:
-    """An artifact and the images it was trained on, and folders of others.
+    """An artifact with the images it was trained on, and folders of other images.
 
-    `heads` are the names of its head sets: `plain`, and the kinds that it has experts for.
+    `heads` are the names of its head sets: `plain`, and the kinds that have experts.
 
     Args:
         title: name of the data set.
-        open_source: gives the images that the artifact's split was drawn from.
-        folders: of other images, by FOLDER and FIT_FOLDER; such a name stands for a split.
+        open_source: returns the images that the artifact's split was drawn from.
+        folders: folders of other images, named FOLDER and FIT_FOLDER; each name may stand for a
+            split.
     """
 
     def __init__(
@@ -75,9 +77,10 @@ class EvaluatedArtifact:
 
     @property
     def details(self) -> tuple[str, ...]:
-        """What tells networks with the same number of branches apart, apart from their seed.
+        """List properties that distinguish networks with the same number of branches, but for the
+        seed.
 
-        A part each, those first that people look for first.
+        The most important property comes first.
         """
         made = self.manifest.architecture
         after = ", ".join(map(str, made.positions))
@@ -91,7 +94,8 @@ class EvaluatedArtifact:
 
     @cached_property
     def fine_tuned(self) -> dict[str, "EvaluatedArtifact"]:
-        """The networks beside the artifact that were fine-tuned for the kinds of its experts."""
+        """Open the networks beside the artifact that were fine-tuned for the kinds of its
+        experts."""
         paths = {kind: fine_tuned_path(self.manifest.path, kind) for kind in self.heads[1:]}
         return {
             kind: EvaluatedArtifact(
@@ -102,10 +106,10 @@ class EvaluatedArtifact:
         }
 
     def image_count(self, split: str) -> int:
-        """Count the images of a split, or of the folder of that name.
+        """Count the images of a split, or of one of `folders`.
 
         Raises:
-            EennError: there is neither.
+            EennError: `split` names neither a split nor a folder.
         """
         folder = self.folders.get(split)
         if folder is not None:
@@ -115,14 +119,16 @@ class EvaluatedArtifact:
         return self.split.sizes[split]
 
     def records(self, split: str, distortion: str, level: float, heads: str = PLAIN) -> ExitRecords:
-        """Logits of one split at one level of a distortion; level 0 of any kind is the same.
+        """Return the records of a split at a level of a distortion; level 0 is the same for all
+        kinds.
 
         Args:
-            split: or the name of one of `folders`.
-            heads: one of `heads`, or `classifier`; see `eenn.records.records.Origin`.
+            split: name of a split or of one of `folders`.
+            heads: one of the artifact's `heads`, or `classifier`; see
+                `eenn.records.records.Origin`.
 
         Raises:
-            ImagesNotFound: the split was not recorded yet, and cannot be.
+            ImagesNotFound: the split was not recorded yet, and its images cannot be found.
         """
         folder = self.folders.get(split)
         self.image_count(split)  # checks it
@@ -139,7 +145,8 @@ class EvaluatedArtifact:
 
     @cached_property
     def profile(self) -> Profile:
-        """Milliseconds of every segment and head on this machine."""
+        """Return the milliseconds of every segment and head on this machine, measured if
+        unknown."""
         path = self._kept / "profile.json"
         path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(path.with_suffix(".lock")):
@@ -157,10 +164,11 @@ class EvaluatedArtifact:
             return measured
 
     def photos(self, split: str, count: int | None = None) -> Iterator[Photo]:
-        """The images of a split as files, in its order.
+        """Yield the images of a split as files, in the order of the split.
 
         Args:
-            count: of images, spread evenly over the split, which is sorted by class; None for all.
+            count: number of images, spread evenly over the split, which is sorted by class; None
+                for all.
         """
         source, samples = self._data.source, self._data.indices[split]
         count = len(samples) if count is None else min(count, len(samples))
@@ -174,28 +182,29 @@ class EvaluatedArtifact:
 
     @cached_property
     def photograph_bytes(self) -> float:
-        """Mean size of the files of the evaluated folder's photographs, or of validation ones."""
+        """Compute the mean file size of the evaluated folder's photographs, else of the validation
+        split's."""
         folder = self.folders.get(FOLDER)
         if folder is not None:
             return float(np.mean([len(folder.file(at)) for at in range(len(folder.labels))]))
         return float(np.mean([len(photo.file) for photo in self.photos("val")]))
 
     def check_images(self) -> None:
-        """Open the images.
+        """Check that the images of the artifact's training can be opened.
 
         Raises:
-            ImagesNotFound: they are not those that the artifact was trained on.
+            ImagesNotFound: the images cannot be found, or are not those of the training.
         """
         assert self._data
 
     @cached_property
     def contents(self) -> Mapping[str, str]:
-        """The content hash of every image of the split by its sample id, as first seen.
+        """Return the content hash of every image of the split, by sample id.
 
-        Kept beside the records, so that the images need not be there again.
+        The hashes are kept beside the records, so that later calls do not need the images.
 
         Raises:
-            ImagesNotFound: they were never seen and are not there.
+            ImagesNotFound: the hashes are not kept yet, and the images cannot be found.
         """
         path = self._kept / "contents.json"
         if path.exists():
@@ -244,14 +253,14 @@ class EvaluatedArtifact:
 
     def _record(self, origin: Origin, folder: NewImages | None) -> ExitRecords:
         if origin not in self._passed:
-            # One pass gives the records of all heads; the others are asked for next.
+            # One pass gives the records of all head sets; the other sets are requested next.
             self._passed = self._pass(origin, folder)
         return self._passed.pop(origin)
 
     def _images(
         self, part: str, folder: NewImages | None, distortion: Distortion | None
     ) -> "EvaluationImages":
-        """Give the images of a folder, or of a part of the split, for a pass of the network."""
+        """Collect the images of a folder, or of a part of the split, for a pass of the network."""
         from eenn.data.datamodule import EvaluationImages
 
         preprocessing = self.manifest.preprocessing
@@ -280,7 +289,7 @@ class EvaluatedArtifact:
             own_labels = labels if labelled else None
             return {origin: ExitRecords(logits, own_labels, ids, origin, made)}
         sets, kinds, labels = record_experts(self._artifact.experts, batches, device, title)
-        # A kind without an expert is for the plain heads.
+        # Kinds without an expert count as kind 0, the plain heads.
         kind = self.heads.index(origin.distortion) if origin.distortion in self.heads else 0
         true_kinds = np.full(len(labels), kind)
         known = labels if labelled else None
@@ -293,14 +302,14 @@ class EvaluatedArtifact:
 
 
 def open_artifact(path: str, images: str | None = None) -> EvaluatedArtifact:
-    """The artifact at `path` with the images of its training run, or those in `images`.
+    """Open the artifact at `path` with the images of its training run, or with those in `images`.
 
     Args:
-        path: as in `find_artifact`.
+        path: a path or `latest`; see `find_artifact`.
         images: a folder of class folders.
 
     Raises:
-        EennError: no artifact, or no images to be found; see `EvaluatedArtifact.check_images`.
+        EennError: the artifact or its images cannot be found; see `EvaluatedArtifact.check_images`.
     """
     manifest = read_manifest(find_artifact(path))
     trained = manifest.path.parent / CONFIG
@@ -311,15 +320,15 @@ def open_artifact(path: str, images: str | None = None) -> EvaluatedArtifact:
         return artifact
     if not trained.exists():
         raise EennError(
-            f"{manifest.path} lies outside its training run, so where its images are is not known; "
-            + _IMAGES
+            f"{manifest.path} is outside its training run, so the place of its images is not "
+            f"known; {_IMAGES}"
         )
     title, open_source = images_of(trained)
     return EvaluatedArtifact(manifest, title, open_source)
 
 
 def _known_contents(path: Path) -> dict[str, str]:
-    """Read what `contents` keeps; nothing if it is not that."""
+    """Read the hashes that `contents` keeps; return an empty dictionary if the file is damaged."""
     try:
         return from_json(dict[str, str], json.loads(path.read_bytes()))
     except (ValueError, RecursionError):
@@ -327,12 +336,19 @@ def _known_contents(path: Path) -> dict[str, str]:
 
 
 def images_of(config: Path) -> tuple[str, "partial[ImageSource]"]:
-    """Read title and source of a training's images from its configuration, whoever wrote it."""
+    """Read title and source of a training's images from its configuration file.
+
+    The file may come from a stranger. The source is one of SOURCES, returned with checked
+    arguments.
+
+    Raises:
+        EennError: the file does not name a known source, or its arguments are of wrong types.
+    """
     data = read_config(config).get("data")
     title = data.get("title") if isinstance(data, Mapping) else None
     source = data.get("source") if isinstance(data, Mapping) else None
     if not isinstance(title, str) or not isinstance(source, Mapping):
-        raise EennError(f"{config} does not say what images it is about; {_IMAGES}")
+        raise EennError(f"{config} does not name the images of its training; {_IMAGES}")
     try:
         opener = SOURCES.opener("data.source", source)
         taken = signature(opener.func).bind(**opener.keywords)
