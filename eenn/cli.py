@@ -76,8 +76,7 @@ def printable(text: str) -> str:
 
 
 def unknown_key(beside: Mapping[str, Iterable[str]]) -> str:
-    """Word the error about settings that no program reads; keys with a known replacement come
-    first.
+    """Word the error about unknown settings; it names one with a known replacement, if any.
 
     Args:
         beside: for each unknown key, the allowed keys in its place.

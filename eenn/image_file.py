@@ -126,8 +126,7 @@ def _upright_or(orientation: int) -> int:
 
 
 def _jpeg(data: bytes) -> PictureFile:
-    """Drop comments and application segments of a JPEG, but JFIF's and Adobe's, which give the
-    colours."""
+    """Drop comments and application segments of a JPEG, but for JFIF and Adobe (colours)."""
     kept, exif, xmp = [data[:2]], b"", b""
     streamed, components = True, 0
     for marker, start, end in _segments(data):
@@ -172,8 +171,7 @@ def _segments(data: bytes) -> Iterator[tuple[int, int, int]]:
 
 
 def _png(data: bytes) -> PictureFile:
-    """Keep the chunks of a PNG that make pixels; of an animation, the picture that all readers
-    show."""
+    """Keep the chunks of a PNG that make pixels; of an animation, its default picture."""
     kept, exif, xmp = [data[:8]], b"", b""
     position = 8
     for _ in range(MAX_PARTS):
@@ -217,8 +215,7 @@ def _inflated(text: bytes) -> bytes:
 
 
 def _tiff(data: bytes) -> PictureFile:
-    """Rewrite the first directory of a TIFF with the tags of pixels alone, and drop later
-    directories."""
+    """Rewrite a TIFF's first directory with the tags of pixels alone; drop later directories."""
     order, start, entries = _directory(data)
     is_big = data[2] == 43
     kept: dict[int, bytes] = {}

@@ -252,8 +252,7 @@ def read_config(file: Path) -> JsonObject:
 
 
 def directories_with(root: Path, *files: Path) -> list[Path]:
-    """List the directories under `root` that hold one of `files`, the newest file's directory
-    last."""
+    """List the directories under `root` with one of `files`, that of the newest file last."""
     found = [
         (path.stat().st_mtime, path.parents[len(file.parts) - 1])
         for file in files
@@ -277,7 +276,7 @@ def find_artifact(given: str) -> Path:
     The directory of a run stands for the run's artifact.
 
     Raises:
-        EennError: `latest` is given and there is no artifact.
+        EennError: `latest` is given and no artifact was found.
     """
     if given == "latest":
         found = directories_with(OUTPUTS / "train", Path(ARTIFACT) / MANIFEST)

@@ -163,8 +163,7 @@ class Deployment:
         self.policy.check(branches)
 
     def branches(self, exits: int) -> int:
-        """Count the exits that may be active: the branches, and the last exit before an upstream
-        network.
+        """Count the exits that may be active: with an upstream network all, else the branches.
 
         Args:
             exits: number of the artifact's exits.

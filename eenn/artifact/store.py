@@ -50,8 +50,7 @@ WEIGHTS, EXPERTS = "weights.safetensors", "experts.safetensors"
 
 @dataclass(frozen=True)
 class Artifact:
-    """A loaded artifact: the network in evaluation mode, the manifest, and the experts if there are
-    any.
+    """A loaded artifact: the network in evaluation mode, the manifest, and any experts.
 
     The experts share the network.
     """
@@ -134,8 +133,7 @@ def save_fine_tuned(
     validation_accuracy: Sequence[float],
     distortion: DrawnDistortion,
 ) -> None:
-    """Write the network that was fine-tuned from `base` for a distortion to `path`, whole or not at
-    all.
+    """Write a network fine-tuned from `base` for a distortion to `path`, whole or not at all.
 
     The split is copied byte by byte; experts of `base` are left out.
 

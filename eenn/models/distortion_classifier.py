@@ -79,8 +79,7 @@ class DistortionClassifier(nn.Module):
         return torch.cat((logits[:, :1], logits[:, 1:] - DOUBT * beyond), 1)
 
     def fit_typical(self, roughness: Tensor, kinds: Tensor) -> None:
-        """Fit the typical roughness of every kind; `forward` then doubts a kind for atypical
-        images.
+        """Fit the typical roughness of every kind, by which `forward` doubts atypical images.
 
         Args:
             roughness: of images of all kinds, (samples, 2); see `roughness`.
@@ -100,7 +99,8 @@ class DistortionClassifier(nn.Module):
         """Measure the difference of neighbouring pixels, (batch, 2).
 
         The columns are the logarithm of the mean magnitude in grey levels, and of the power mean
-        with exponent 1/4, in which small differences count for more."""
+        with exponent 1/4, in which small differences count for more.
+        """
         grey = self._grey(images)
         rows = grey[:, 1:] - grey[:, :-1]
         sizes = (rows[:, :, 1:] - rows[:, :, :-1]).flatten(1).abs() / 2
@@ -123,15 +123,13 @@ class DistortionClassifier(nn.Module):
         return functional.avg_pool2d(torch.log1p(magnitude), CELL).flatten(-2)
 
     def macs(self, input_size: int) -> int:
-        """Count the multiply-accumulates for an image: fvcore's count, plus the Fourier
-        transforms."""
+        """Count the multiply-accumulates for an image, Fourier transforms included."""
         counted, _ = measure(self, torch.zeros(1, 3, input_size, input_size))
         across, down = TILE * self.across.numel(), TILE // 2 * self.down.numel()
         return counted + (input_size // TILE) ** 2 * (across + down)
 
     def _magnitudes(self, tiles: Tensor) -> Tensor:
-        """Compute the magnitudes of the tiles' Fourier transforms, (..., TILE, TILE // 2), from
-        frequency 0 up."""
+        """Compute magnitudes of the tiles' Fourier transforms, (..., TILE, TILE // 2)."""
         magnitudes: Tensor
         if not torch.compiler.is_exporting():
             # Unlike matrix products, the FFT is not rounded to bf16 or TF32 on a GPU.
@@ -151,6 +149,7 @@ class DistortionClassifier(nn.Module):
     def _distances(self, roughness: Tensor) -> Tensor:
         """Compute squared distances from every kind's centre, (batch, kinds); up to 1 is typical.
 
-        Source: Mahalanobis, "On the generalised distance in statistics", 1936."""
+        Source: Mahalanobis, "On the generalised distance in statistics", 1936.
+        """
         away = roughness[:, None] - self.centre
         return torch.einsum("bki,kij,bkj->bk", away, self.metric, away)

@@ -9,8 +9,7 @@ from eenn.errors import EennError
 
 
 class EarlyExitNet(nn.Module):
-    """A chain of K segments with a head after each: `logits[k] = heads[k](features after segment
-    k)`.
+    """K segments in a row, a head after each: `logits[k] = heads[k](features after segment k)`.
 
     The last head is the backbone's own classifier, so exits = branches + 1, and a network without
     branches is the conventional network.
@@ -23,22 +22,21 @@ class EarlyExitNet(nn.Module):
         self.segments, self.heads = nn.ModuleList(segments), nn.ModuleList(heads)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Compute the logits of every exit, (exits, batch, classes), in training and evaluation
-        alike."""
+        """Compute the logits of every exit, (exits, batch, classes), in either mode."""
         return torch.stack([logits for logits, _ in self.steps(x)])
 
     def steps(self, x: Tensor, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield logits (batch, classes) and features after each segment from `start` on.
 
         Segments are computed lazily: a caller that stops iterating at an exit has run nothing
-        behind it."""
+        behind it.
+        """
         for k in range(start, len(self.segments)):
             x = self.segments[k](x)
             yield self.heads[k](x), x
 
     def edge(self, x: Tensor, split_point: int) -> tuple[Tensor, Tensor]:
-        """Run the first `split_point` segments; return logits (split_point, batch, classes) and
-        features.
+        """Run the first segments; return logits (split_point, batch, classes) and features.
 
         At split point 0 the features are the images, and the logits are empty, of shape (0,).
         """
@@ -49,6 +47,5 @@ class EarlyExitNet(nn.Module):
         return (torch.stack(logits) if logits else x.new_empty(0)), x
 
     def cloud(self, features: Tensor, split_point: int) -> Tensor:
-        """Compute the logits of the exits behind `split_point`, (exits - split_point, batch,
-        classes)."""
+        """Compute logits of exits behind the split, (exits - split_point, batch, classes)."""
         return torch.stack([logits for logits, _ in self.steps(features, split_point)])

@@ -26,10 +26,11 @@ class ExpertNet(nn.Module):
         self.experts = nn.ModuleDict(experts)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Compute logits of every head set, (1 + kinds, exits, batch, classes), and of the kinds,
-        (batch, 1 + kinds).
+        """Compute logits of every head set and of the distortion classifier.
 
-        The backbone runs once."""
+        The backbone runs once. The shapes are (1 + kinds, exits, batch, classes) and (batch, 1 +
+        kinds).
+        """
         sets: list[nn.Module] = [self.network.heads, *self.experts.values()]
         features, x = [], images
         for segment in self.network.segments:

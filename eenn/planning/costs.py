@@ -50,8 +50,7 @@ class Costs:
         return self.first + up_to[np.where(passed_on, -1, decisions.taken)] + rest
 
     def cloud(self, decisions: Decisions) -> Floats:
-        """Compute the cost of each sample in the cloud, (samples,): the rest of the network, or
-        0."""
+        """Compute the cost of each sample in the cloud, (samples,); 0 if it stays."""
         return np.where(decisions.on_edge, 0.0, self.rest(decisions))
 
     def rest(self, decisions: Decisions) -> float:
@@ -102,8 +101,7 @@ class Link:
             )
 
     def latency_ms(self, payload_bytes: float) -> float:
-        """Compute the milliseconds of a request of that size and its reply, whose few bytes cost
-        nothing."""
+        """Compute the milliseconds of a request of that size and a reply of a few bytes."""
         return self.rtt_ms + payload_bytes * 8e-3 / self.bandwidth_mbps
 
 
@@ -125,8 +123,7 @@ class CostModel:
     link: Link
 
     def answer_macs(self, decisions: Decisions) -> Floats:
-        """Compute the MACs until each sample has its answer, heads and both sides included,
-        (samples,)."""
+        """Compute the MACs until each sample's answer, on both sides, (samples,)."""
         return self.macs.edge(decisions) + self.macs.cloud(decisions)
 
     def sent_bytes(self, decisions: Decisions) -> Floats:

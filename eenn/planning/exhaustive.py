@@ -54,8 +54,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class SlowerEdge:
-    """The predicted latency of one way to answer, on an edge that computes `slowdown` times
-    slower."""
+    """The predicted latency of one way to answer, on an edge `slowdown` times slower."""
 
     slowdown: float
     way: str

@@ -67,8 +67,7 @@ class UpstreamTimes:
 
 @dataclass(frozen=True)
 class Times:
-    """The milliseconds of each part of the device and the cloud for one image, run one after
-    another.
+    """The milliseconds of each part of device and cloud for one image.
 
     Args:
         preprocess_ms: from the photograph to the network's input; the mean, as photographs differ.
@@ -113,8 +112,7 @@ class Times:
         return request.codec_ms + on_link_ms + request.cloud_ms
 
     def routes(self, cut: int) -> list[Route]:
-        """List the possible routes of an image behind a split point, without an upstream
-        network."""
+        """List the possible routes behind a split point, without an upstream network."""
         found = [Route(CLOUD, payload) for at, payload in self.requests if at == cut]
         if cut and (0, PHOTOGRAPH) in self.requests:
             found.append(WHOLE_PHOTOGRAPH)

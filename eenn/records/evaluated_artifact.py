@@ -1,7 +1,7 @@
 """An artifact under evaluation: its records and its profile, measured only where they are missing.
 
-Both are kept under outputs/records/ARTIFACT/, where later runs find them. torch is imported only to
-measure.
+Both are kept under outputs/records/ARTIFACT/, where later runs find them. torch is imported only
+then.
 """
 
 import json
@@ -42,8 +42,7 @@ FIT_FOLDER = "fit_folder"
 
 
 class ImagesNotFound(EennError):
-    """An error raised when the images that an artifact was trained on are needed and cannot be
-    found."""
+    """An error raised when the images of an artifact's training are not found."""
 
 
 class EvaluatedArtifact:
@@ -54,8 +53,7 @@ class EvaluatedArtifact:
     Args:
         title: name of the data set.
         open_source: returns the images that the artifact's split was drawn from.
-        folders: folders of other images, named FOLDER and FIT_FOLDER; each name may stand for a
-            split.
+        folders: folders of other images, by FOLDER and FIT_FOLDER, which then name splits.
     """
 
     def __init__(
@@ -77,10 +75,9 @@ class EvaluatedArtifact:
 
     @property
     def details(self) -> tuple[str, ...]:
-        """List properties that distinguish networks with the same number of branches, but for the
-        seed.
+        """List properties, important ones first, that tell networks of equal branches apart.
 
-        The most important property comes first.
+        The seed is not among them.
         """
         made = self.manifest.architecture
         after = ", ".join(map(str, made.positions))
@@ -94,8 +91,7 @@ class EvaluatedArtifact:
 
     @cached_property
     def fine_tuned(self) -> dict[str, "EvaluatedArtifact"]:
-        """Open the networks beside the artifact that were fine-tuned for the kinds of its
-        experts."""
+        """Open the fine-tuned networks beside the artifact, by kind of distortion."""
         paths = {kind: fine_tuned_path(self.manifest.path, kind) for kind in self.heads[1:]}
         return {
             kind: EvaluatedArtifact(
@@ -119,13 +115,11 @@ class EvaluatedArtifact:
         return self.split.sizes[split]
 
     def records(self, split: str, distortion: str, level: float, heads: str = PLAIN) -> ExitRecords:
-        """Return the records of a split at a level of a distortion; level 0 is the same for all
-        kinds.
+        """Return the records of a split at a level of a distortion; 0 is alike for all.
 
         Args:
             split: name of a split or of one of `folders`.
-            heads: one of the artifact's `heads`, or `classifier`; see
-                `eenn.records.records.Origin`.
+            heads: one of `heads`, or `classifier`; see `eenn.records.records.Origin`.
 
         Raises:
             ImagesNotFound: the split was not recorded yet, and its images cannot be found.
@@ -145,8 +139,7 @@ class EvaluatedArtifact:
 
     @cached_property
     def profile(self) -> Profile:
-        """Return the milliseconds of every segment and head on this machine, measured if
-        unknown."""
+        """Return the measured milliseconds of every segment and head on this machine."""
         path = self._kept / "profile.json"
         path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(path.with_suffix(".lock")):
@@ -167,8 +160,7 @@ class EvaluatedArtifact:
         """Yield the images of a split as files, in the order of the split.
 
         Args:
-            count: number of images, spread evenly over the split, which is sorted by class; None
-                for all.
+            count: images, spread evenly over the split, which is sorted by class; None for all.
         """
         source, samples = self._data.source, self._data.indices[split]
         count = len(samples) if count is None else min(count, len(samples))
@@ -182,8 +174,7 @@ class EvaluatedArtifact:
 
     @cached_property
     def photograph_bytes(self) -> float:
-        """Compute the mean file size of the evaluated folder's photographs, else of the validation
-        split's."""
+        """Compute the mean file size of the evaluated folder, else of the validation split."""
         folder = self.folders.get(FOLDER)
         if folder is not None:
             return float(np.mean([len(folder.file(at)) for at in range(len(folder.labels))]))
@@ -336,10 +327,7 @@ def _known_contents(path: Path) -> dict[str, str]:
 
 
 def images_of(config: Path) -> tuple[str, "partial[ImageSource]"]:
-    """Read title and source of a training's images from its configuration file.
-
-    The file may come from a stranger. The source is one of SOURCES, returned with checked
-    arguments.
+    """Read title and source of a training's images from a configuration, maybe a stranger's.
 
     Raises:
         EennError: the file does not name a known source, or its arguments are of wrong types.

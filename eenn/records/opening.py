@@ -107,8 +107,7 @@ def overlap(artifact: EvaluatedArtifact, folder: NewImages) -> dict[str, int]:
 
 
 def _images_of(manifest: Manifest) -> tuple[str, Callable[[], ImageSource]]:
-    """Find the title and an opener of the training's images; the opener raises if the place is
-    unknown."""
+    """Find title and opener of the training's images; the opener raises if they are lost."""
     trained = manifest.path.parent / CONFIG
 
     if not trained.exists():
@@ -137,8 +136,7 @@ def _contents(trained: EvaluatedArtifact) -> Mapping[str, str] | None:
 
 
 def _holds(found: NewImages, split: Split, contents: Mapping[str, str] | None) -> bool:
-    """Tell whether a folder holds all images of a split: by content, or by name if contents are
-    unknown."""
+    """Tell whether a folder holds all images of a split, by content if known, else by name."""
     there = dict(zip(found.sample_ids, found.content_hashes, strict=True))
     if contents is None:
         return all(one in there for part in SPLIT_NAMES for one in getattr(split, part))

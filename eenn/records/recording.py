@@ -22,8 +22,7 @@ def record(
     device: torch.device | str = "cpu",
     title: str = "record",
 ) -> tuple[Logits, Labels]:
-    """Run a network once: return logits float32 (exits, samples, classes) and labels int
-    (samples,).
+    """Run a network once; return float32 logits (exits, samples, classes) and labels.
 
     The network is left on `device`, in evaluation mode.
 

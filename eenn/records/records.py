@@ -62,8 +62,7 @@ class Origin:
 
 @dataclass(frozen=True, eq=False)
 class ExitRecords:
-    """Raw logits float32 (exits, samples, classes), labels int (samples,) or None, and their
-    origin.
+    """Raw logits float32 (exits, samples, classes), labels int (samples,) or None, and origin.
 
     Temperatures are applied on reading. `made` holds device and date, which do not distinguish
     records.
@@ -161,7 +160,7 @@ class RecordCache:
     directory: Path
 
     def fetch(self, origin: Origin, make: Callable[[], ExitRecords]) -> ExitRecords:
-        """Read the records of `origin`, or make and save them if there is no sound file.
+        """Read the records of `origin`, or make and save them if a sound file is missing.
 
         If several processes need the same records, one makes them and the others wait.
         """

@@ -1,4 +1,4 @@
-"""Sets up the ways to answer that an offloading benchmark compares."""
+"""The contenders that an offloading benchmark compares, set up from its settings."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,12 +20,12 @@ from eenn.planning.times import Route
 
 @dataclass(frozen=True)
 class RestTargets:
-    """Whoever is behind the active branches of the policies.
+    """The cloud and the upstream network that may answer behind the active branches.
 
     Args:
-        cloud: the one that is asked, also where nothing goes there; with an upstream network the
-            one that has it.
-        upstream: the upstream network's artifact, where there is one.
+        cloud: client of the cloud, needed even if the route does not lead there; with an upstream
+            network the cloud that has it.
+        upstream: artifact of the upstream network; None if there is none.
     """
 
     cloud: HttpCloud
@@ -36,7 +36,7 @@ def baselines(manifest: Manifest, offloading: Offloading) -> Iterator[Contender]
     """Set up the baselines on the edge: the whole network, the edge alone, the rest on the edge.
 
     Raises:
-        EennError: branches or thresholds that do not fit the network.
+        EennError: branches or thresholds do not fit the network.
     """
     branches = len(manifest.exits) - 1
     exits = branches + 1 if offloading.route.upstream else branches
@@ -66,13 +66,13 @@ def baselines(manifest: Manifest, offloading: Offloading) -> Iterator[Contender]
 def policy_contenders(
     manifest: Manifest, behind: RestTargets, offloading: Offloading, validation: Validation
 ) -> Iterator[Contender]:
-    """Set up a way to answer for every policy and set of active branches.
+    """Set up a contender for every policy and set of active branches.
 
     Args:
-        validation: what policies are fitted to.
+        validation: validation results that policies are fitted to.
 
     Raises:
-        EennError: a policy or branches that do not fit the network.
+        EennError: a policy or branches do not fit the network.
     """
     exits = len(manifest.exits)
     actives = offloading.active.sets(exits if offloading.route.upstream else exits - 1)
@@ -112,7 +112,7 @@ def _runtime(
 
 
 def _rest(manifest: Manifest, behind: RestTargets, offloading: Offloading) -> Rest:
-    """Set up who answers what no active branch of a policy accepts."""
+    """Set up the rest that answers images that no active branch accepts."""
     route, temperature = offloading.route, offloading.upstream
     if route.rest == NOBODY:
         return Rest(temperature=temperature)

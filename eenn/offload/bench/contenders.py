@@ -1,6 +1,6 @@
-"""Photographs through edge and cloud one by one, for every way to answer: times, bytes, answers.
+"""Contenders of an offloading benchmark: ways to answer a photograph, with times and bytes.
 
-The ways are early exits over some active branches at a threshold, and baselines that offload
+The contenders are early exits over some active branches at a threshold, and baselines that offload
 nothing or everything.
 """
 
@@ -36,11 +36,11 @@ Pixels = NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Traffic:
-    """What went over the link for one photograph.
+    """The traffic over the link for one photograph.
 
     Args:
-        sent_bytes: of HTTP requests; `received_bytes` of their replies.
-        server_ms: in the cloud, as it says; NaN if it does not say.
+        sent_bytes: bytes of HTTP requests; `received_bytes` of their replies.
+        server_ms: time in the cloud, as the cloud reports it; NaN if it does not.
     """
 
     sent_bytes: int
@@ -54,16 +54,17 @@ NOBODY = -1
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one photograph.
+    """The outcome of one photograph.
 
     Args:
         label: the answer, an index into the classes.
-        exit: at which computing stopped, counted from 1.
-        failure: why the cloud did not answer, or empty. The edge answered instead; where nobody
-            could, `label` is NOBODY and the confidence 0.
+        exit: exit at which computing stopped, counted from 1.
+        failure: cause if the cloud did not answer, else empty. The edge answered instead; where it
+            could not, `label` is NOBODY and the confidence 0.
         heads: the head set that answered.
-        edge_ms: preprocessing, distortion classifier, stages and heads on the edge.
-        cloud_ms: from the question to the reply, both ways on the link included; 0 if not asked.
+        edge_ms: time of preprocessing, distortion classifier, stages and heads on the edge.
+        cloud_ms: time from the request to the reply, the link included; 0 if the cloud was not
+            asked.
     """
 
     label: int
@@ -78,18 +79,18 @@ class Outcome:
 
     @property
     def latency_ms(self) -> float:
-        """From the photograph to the answer."""
+        """Sum the milliseconds from the photograph to the answer."""
         return self.edge_ms + self.cloud_ms
 
 
 @dataclass(frozen=True)
 class Request:
-    """One photograph that was answered in one way.
+    """The request to one contender to answer one photograph.
 
     Args:
-        level: of its distortion.
-        image: its sample id.
-        truth: its label.
+        level: level of the photograph's distortion.
+        image: the photograph's sample id.
+        truth: the photograph's label.
     """
 
     setting: Setting
@@ -101,12 +102,12 @@ class Request:
 
 
 class Contender(ABC):
-    """One way to answer.
+    """One way to answer photographs.
 
     Args:
-        setting: what tells it from the others.
-        route: what becomes of an image that no active branch accepts.
-        most_active: no other has more active branches.
+        setting: distinguishes the contender from the others.
+        route: route of images that no active branch accepts.
+        most_active: whether no other contender has more active branches.
     """
 
     def __init__(self, setting: Setting, route: Route, most_active: bool = True) -> None:
@@ -114,14 +115,14 @@ class Contender(ABC):
 
     @abstractmethod
     def answer(self, photo: Photo, distortion: Distortion) -> Outcome:
-        """The answer for one photograph, measured."""
+        """Answer one photograph, and measure it."""
 
 
 class EdgeContender(Contender):
-    """An edge runtime, with or without a cloud behind it.
+    """A contender that answers by an edge runtime, with or without a cloud.
 
     Args:
-        cloud: the one that the runtime asks, if that is over a network.
+        cloud: the cloud over a network that the runtime asks, if any.
     """
 
     def __init__(
@@ -156,7 +157,7 @@ class EdgeContender(Contender):
         )
 
     def _distorted(self, photo: Photo, distortion: Distortion) -> Result:
-        """Answer for a photograph that is distorted within its preprocessing, at no cost."""
+        """Classify a photograph distorted after its crop, without the distortion's time."""
         start = time.perf_counter()
         pixels = _crop(self._preprocessing, photo)
         preprocess_ms = slowed_ms(start, self.runtime.slowdown)
@@ -169,13 +170,13 @@ class EdgeContender(Contender):
 
 
 class CloudContender(Contender):
-    """The image itself is sent: its file, or the network's crop of it as JPEG.
+    """A contender that sends every image to the cloud: its file, or the network's crop as JPEG.
 
     Args:
         manifest: of the network in the cloud.
-        upstream: it is not the edge's.
+        upstream: whether the cloud's network is not the edge's.
         crop: whether the crop is sent.
-        slowdown: of the edge, which makes the crop.
+        slowdown: of the edge, where the crop is made.
     """
 
     def __init__(

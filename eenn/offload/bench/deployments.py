@@ -1,4 +1,4 @@
-"""Turns plans into deployments, with what they promise on the images that they were planned by."""
+"""Conversion of plans to deployments, whose promise is measured on the images of the planning."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -14,19 +14,19 @@ from eenn.planning.exhaustive import WITHOUT_BRANCHES, Plan, decisions_of
 from eenn.planning.times import Times
 from eenn.statistics.intervals import means, share
 
-# The folder of the best plan for every rest and payload.
+# The folder of the best plan of every route.
 PLANS = "plans"
 
 
 @dataclass(frozen=True)
 class PlanInputs:
-    """What plans were made of.
+    """The inputs that plans were made from.
 
     Args:
-        times: of the edge as slow as it was planned for.
-        outputs: of every exit on the images planned by; with an upstream network `cascade` is the
-            same with its last exit behind them.
-        goal: what the best plans have to keep, in words.
+        times: times of parts, on an edge as slow as it was planned for.
+        outputs: outputs of every exit on the images of the planning; `cascade` has the last exit of
+            an upstream network behind them.
+        goal: bounds that the best plans have to keep, in words.
     """
 
     manifest: Manifest
@@ -39,7 +39,7 @@ class PlanInputs:
 
 
 def deployment_of(plan: Plan, made: PlanInputs) -> Deployment:
-    """Make the deployment of a plan; its promise is what was planned, with intervals."""
+    """Make the deployment of a plan; the promise holds the predicted means with their intervals."""
     route, offloading, upstream = plan.route, made.offloading, None
     policy = plan.setting.policy or WITHOUT_BRANCHES
     outputs = made.outputs
@@ -88,10 +88,10 @@ def deployment_of(plan: Plan, made: PlanInputs) -> Deployment:
 def write_deployments(
     directory: Path, best: Plan | None, others: Iterable[Plan], made: PlanInputs
 ) -> dict[str, Deployment]:
-    """Write the deployments of the best plan, and of the best for every rest and payload.
+    """Write the deployments of the best plan, and of the best plan of every route.
 
     Returns:
-        The deployments by file, relative to the directory; the best one first.
+        The deployments by path relative to `directory`; the best one comes first.
     """
     found = {} if best is None else {FILE: deployment_of(best, made)}
     for plan in others:

@@ -1,6 +1,6 @@
-"""The order of an offloading benchmark: the ways to answer take turns, and none goes twice.
+"""The order of an offloading benchmark: the contenders take turns, block by block.
 
-A turn is a block of photographs, so that whatever else the machine does meets all ways alike.
+A turn is a block of photographs, so that disturbances of the machine affect all contenders alike.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -20,12 +20,12 @@ def measure(
     kept: KeptMeasurements,
     check_cloud: Callable[[], None],
 ) -> Iterator[list[tuple[Contender, Request]]]:
-    """Answer every photograph in every way at one distortion; yields the rows block by block.
+    """Answer every photograph by every contender at one distortion; yield the rows block by block.
 
-    What is kept of an interrupted run is not measured again.
+    Kept measurements of an interrupted run are not made again.
 
     Args:
-        check_cloud: called where the cloud did not answer, before that is kept; raises where the
+        check_cloud: called when the cloud did not answer, before the outcome is kept; raises if the
             cloud cannot be asked at all.
     """
     level = float(distortion.level)

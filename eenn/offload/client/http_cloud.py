@@ -213,8 +213,7 @@ class HttpCloud:
     def infer(
         self, features: Floats, split_point: int, deadline: float | None, heads: str = PLAIN
     ) -> Floats:
-        """Compute raw logits of the last exit from features; see
-        `eenn.offload.edge.clouds.Cloud`."""
+        """Compute raw logits of the last exit; see `eenn.offload.edge.clouds.Cloud`."""
 
         def request() -> Request:
             return self._request(FEATURES, *pack(features, self._precision))
@@ -224,8 +223,7 @@ class HttpCloud:
     def infer_files(
         self, files: Sequence[bytes], deadline: float | None, cropped: bool = False
     ) -> Floats:
-        """Compute raw logits of the last exit, float32 (N, classes), from files that the cloud
-        decodes.
+        """Compute raw logits of the last exit, float32 (N, classes), from image files.
 
         Args:
             cropped: whether the files are already the preprocessing's crop.

@@ -48,8 +48,7 @@ class HttpReply(NamedTuple):
 
 @dataclass
 class ExchangeCounts(Traffic):
-    """The counts of an exchange: bytes of HTTP (all lines, headers, bodies), new connections,
-    tries."""
+    """The counts of an exchange: bytes of HTTP, new connections, tries."""
 
     connections: int = 0
     tries: int = 0

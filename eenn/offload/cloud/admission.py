@@ -46,8 +46,7 @@ class Refused(EennError):
 
 
 def refusal_of(error: Exception) -> Refused:
-    """Convert an error to a refusal for the client; an unexpected error is a bug and gets status
-    500."""
+    """Convert an error to a refusal; an unexpected error is a bug and gets status 500."""
     if isinstance(error, Refused):
         return error
     if isinstance(error, HTTPException):

@@ -192,8 +192,7 @@ class CloudService:
         return Response(content, headers=headers)
 
     def _bounds_of(self, models: Sequence[ServedModel]) -> Bounds:
-        """Find the bounds of requests for a model, the largest of several artifacts' models of that
-        name."""
+        """Find the bounds of requests that any of the given models may get."""
         largest = max(models, key=lambda model: math.prod(model.shape))
         if largest.preprocessing is not None:
             return Bounds.of_files(self.settings.max_body_bytes, self._batcher.limit)
@@ -211,8 +210,7 @@ class CloudService:
     async def _features(
         self, http: HttpRequest, request: Request, model: ServedModel, tensor: Tensor
     ) -> tuple[Floats, float]:
-        """Convert a request's tensor to the model's input; return also the milliseconds of decoding
-        images."""
+        """Convert a tensor to the model's input; return also the milliseconds of decoding."""
         if model.preprocessing is not None:
             decoding = self._images.decode(tensor, model.preprocessing, request.parameters)
             return await _unless_left(http, decoding)

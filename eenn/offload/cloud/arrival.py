@@ -84,7 +84,7 @@ class GatedServer(uvicorn.Server):
         task = cast("asyncio.Task[None]", asyncio.current_task())
         guarded.arrive(network_of(peer), task)
         try:
-            await asyncio.sleep(0)  # The task is cancelled here if there is no room at all.
+            await asyncio.sleep(0)  # The task is cancelled here if the gate refused it.
             await self._loop.connect_accepted_socket(
                 lambda: guarded, accepted, ssl=self._tls, **(timeouts if self._tls else {})
             )

@@ -172,8 +172,7 @@ class Batcher:
         return batch
 
     def _fitting(self) -> tuple[list[_Job], bool]:
-        """Collect the oldest job and later jobs of its model; tell also whether the batch is
-        full."""
+        """Collect the oldest job and others of its model; tell whether the batch is full."""
         batch: list[_Job] = []
         samples = 0
         for job in self._jobs:

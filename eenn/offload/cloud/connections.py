@@ -98,16 +98,15 @@ class GuardedProtocol(HttpToolsProtocol, Visitor):
                 self._arm("head", HEAD_TIMEOUT_S, self._late)
             if self.stage == Stage.IDLE:
                 self._gate.move(self, Stage.SENDING)
-        # Headers are kept until the head is complete, as are trailers behind a body in chunks and
-        # extensions of chunks. The body itself is not counted here.
+        # Headers are kept until the head is complete, and so are trailers and extensions of chunks.
+        # The body itself is not counted here.
         self._idle_bytes += len(data)
         super().data_received(data)
         if self._idle_bytes > MAX_HEAD_BYTES and not self.transport.is_closing():
             self._refuse(_TOO_LARGE)
 
     def eof_received(self) -> bool:  # type: ignore[override]
-        """Answer a client that has closed its sending side after a whole request, if it still
-        reads."""
+        """Answer a client that has closed its sending side, if it still reads."""
         is_whole = self._is_between and self._is_answering
         if self._is_leaving or not is_whole or self.scheme == "https":
             return False
@@ -193,8 +192,7 @@ class GuardedProtocol(HttpToolsProtocol, Visitor):
             self._arriving.cancel()
 
     def end(self) -> None:
-        """Close the connection; if the client may still send, only after it has had time to
-        read."""
+        """Close the connection; a client that may still send first gets time to read."""
         if self._is_leaving:
             return
         self._is_leaving = True
@@ -234,7 +232,7 @@ class GuardedProtocol(HttpToolsProtocol, Visitor):
         return self.cycle is not None and not self.cycle.response_complete
 
     def _rest(self) -> None:
-        """Wait for the next request, with uvicorn's time limit counted from the last reply."""
+        """Wait for the next request, within uvicorn's limit from the last reply on."""
         self._disarm("discard")
         self._gate.move(self, Stage.IDLE)
         self._unset_keepalive_if_required()
@@ -243,8 +241,7 @@ class GuardedProtocol(HttpToolsProtocol, Visitor):
         )
 
     def _probe(self) -> None:
-        """Find out whether the client still reads: a second write to a closed client raises an
-        error."""
+        """Probe whether the client still reads: a second write to a closed one fails."""
         if not self._is_answering or self.transport.is_closing():
             return
         # The line must not be sent in the middle of another reply.

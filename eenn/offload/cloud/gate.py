@@ -2,7 +2,7 @@
 
 Where there are too many, one connection is ended to make room: the oldest that never finished a
 request's head, else the one that was idle longest, else the one whose request has been arriving
-longest. If there is no such connection, the newest one is refused.
+longest. If none qualifies, the newest connection is refused.
 """
 
 import logging
@@ -83,8 +83,7 @@ class Gate:
         self._logged_s = -LOG_INTERVAL_S
 
     def enter(self, visitor: Visitor) -> None:
-        """Count an accepted connection; another connection may be ended for it, or it is
-        refused."""
+        """Count an accepted connection, which may end another one or be refused."""
         self._put(visitor, Stage.ARRIVING)
         self._addresses[visitor.address] += 1
         inside = sum(len(those) for stage, those in self._stages.items() if stage != Stage.REFUSED)
@@ -125,8 +124,7 @@ class Gate:
         self._stages[stage][visitor] = None
 
     def _let_in(self, newest: Visitor, address: str | None) -> None:
-        """End a connection (of `address`, if given) to make room for the newest one, or refuse
-        that."""
+        """End a connection, of `address` if given, to make room; else refuse the newest."""
         now = self._clock()
         for stage, patience_s in _PATIENCE_S.items():
             for visitor in self._stages[stage]:

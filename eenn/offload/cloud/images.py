@@ -55,8 +55,7 @@ class ImageDecoder:
     async def decode(
         self, tensor: Tensor, preprocessing: Preprocessing, parameters: Mapping[str, Parameter]
     ) -> tuple[Floats, float]:
-        """Decode image files to the network's input, float32 (N, 3, H, W); return also the
-        milliseconds.
+        """Decode files to the network's input, float32 (N, 3, H, W), and time it in ms.
 
         A cancelled request ends after the image that is being decoded.
 

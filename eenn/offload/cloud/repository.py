@@ -75,8 +75,10 @@ class ServedModel:
         return IMAGE if self.preprocessing else FEATURES
 
     def metadata(self, versions: Sequence[str]) -> dict[str, Json]:
-        """Describe the model as the protocol does. FP16 and UINT8 features are accepted besides
-        FP32."""
+        """Describe the model as the protocol does.
+
+        FP16 and UINT8 features are accepted besides FP32.
+        """
         kind, shape = self._taken
         return {
             "name": self.name,
@@ -151,8 +153,7 @@ class Repository:
         return (model for versions in self._models.values() for model in versions.values())
 
     def versions(self, model: str, version: str | None = None) -> list[ServedModel]:
-        """List the models of a name, of all artifacts or of one version; the first artifact's comes
-        first.
+        """List the models of a name, of all artifacts in their order or of one version.
 
         Raises:
             UnknownModel: no such model or version is served.

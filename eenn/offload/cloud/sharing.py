@@ -136,8 +136,7 @@ class PriorityThreads:
         self._numbers = count()
 
     async def run(self, size: int, work: Callable[[], T]) -> T:
-        """Run `work` in a thread and return its result; a caller cancelled before its turn ends
-        it."""
+        """Run `work` in a thread, unless the caller is cancelled before its turn."""
         loop = asyncio.get_running_loop()
         turn: asyncio.Future[None] = loop.create_future()
         waiting = (size, next(self._numbers), turn)

@@ -1,4 +1,4 @@
-"""Opens whoever answers the rest of the network for an edge: the cloud, or this device."""
+"""Opens the rest of the network for an edge: in the cloud, or on this device."""
 
 import argparse
 import time
@@ -23,14 +23,14 @@ def open_rest(
     deployment: Deployment,
     say: Callable[[str], None],
 ) -> Iterator[Rest]:
-    """Open whoever answers what no branch accepts; a cloud that cannot be asked now is told.
+    """Open the rest for images that no branch accepts; warn of a cloud that cannot be asked now.
 
     Args:
-        given: the command line.
-        say: tells the user a line.
+        given: the parsed command line.
+        say: called with a line for the user.
 
     Raises:
-        EennError: an upstream network that is to run here is not there; see `HttpCloud`.
+        EennError: an upstream network for this device is missing; see also `HttpCloud`.
     """
     upstream = deployment.upstream
     temperature = upstream.temperature if upstream else None
@@ -55,7 +55,7 @@ def _cloud(
     deployment: Deployment,
     say: Callable[[str], None],
 ) -> Iterator[Rest]:
-    # Imported here: a device that asks no cloud waits for less.
+    # Imported here, so that a device without a cloud starts faster.
     from eenn.offload.client.http_cloud import HttpCloud
 
     upstream, features = deployment.upstream, deployment.features

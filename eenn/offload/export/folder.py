@@ -1,7 +1,7 @@
-"""A folder for a device: of an artifact only what one deployment needs. No torch.
+"""A folder for a device, with only the files of an artifact that one deployment needs. No torch.
 
 FOLDER/manifest.json, deployment.json
-FOLDER/onnx/index.json          of all graphs, as edge and cloud compare artifacts by it
+FOLDER/onnx/index.json          of all graphs, because edge and cloud compare artifacts by it
 FOLDER/onnx/NAME.onnx           those that the deployment opens
 FOLDER/upstream/                the same of an upstream network that runs on the device
 """
@@ -23,7 +23,7 @@ from eenn.run_directory import MANIFEST
 
 @dataclass(frozen=True)
 class FolderContent:
-    """What is to be copied for a deployment.
+    """The content of a folder for a device.
 
     Args:
         needed: graphs of the deployment's artifact.
@@ -36,14 +36,14 @@ class FolderContent:
 
 
 def plan_folder(given: Namespace, manifest: Manifest) -> FolderContent:
-    """Read the deployment, before anything is exported or written.
+    """Read the deployment and find the graphs to copy, before anything is exported or written.
 
     Args:
-        given: with `deployment` and `to`, and `upstream` or None.
+        given: the parsed command line, with `deployment` and `to`, and `upstream` or None.
 
     Raises:
-        EennError: the file is not a deployment of this artifact; an upstream network that is
-            missing, not exported or not needed; there is something at `to`.
+        EennError: the file is not a deployment of this artifact; the upstream network is missing,
+            not exported or not needed; or `to` exists.
     """
     if given.to.exists():
         raise EennError(f"--to {given.to} exists already; choose another directory")
@@ -66,7 +66,7 @@ def write_folder(graphs: Graphs, content: FolderContent, folder: Path) -> str:
     """Write the folder, whole or not at all.
 
     Returns:
-        A line about its size, beside that of what it was copied from.
+        A line about the folder's size, beside the size of the artifact.
 
     Raises:
         EennError: the folder exists; see `Graphs.content`.

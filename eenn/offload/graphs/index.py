@@ -58,8 +58,7 @@ def stage_name(start: int, stop: int) -> str:
 
 
 def cloud_name(split_point: int) -> str:
-    """Name the cloud's graph from FEATURES after `split_point` segments to LOGITS of the last
-    exit."""
+    """Name the cloud's graph: FEATURES of the split point to LOGITS of the last exit."""
     return f"cloud_{split_point}"
 
 
@@ -69,8 +68,7 @@ def trunk_name(start: int, stop: int) -> str:
 
 
 def segments_name(manifest: Manifest, start: int, stop: int) -> str:
-    """Name the graph of segments `start` to `stop`: a trunk with experts, else a cloud part or
-    stage."""
+    """Name the graph of segments `start` to `stop`: trunk, cloud part or stage."""
     if manifest.experts:
         return trunk_name(start, stop)
     return cloud_name(start) if stop == len(manifest.exits) else stage_name(start, stop)
@@ -248,7 +246,8 @@ def _share_one_arena() -> None:
     """Register one memory arena for all sessions.
 
     An arena keeps the memory of its largest batch; models that take turns need that memory only
-    once."""
+    once.
+    """
     memory = OrtMemoryInfo("Cpu", OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, OrtMemType.DEFAULT)
     exactly_as_requested = OrtArenaCfg({"arena_extend_strategy": 1})
     create_and_register_allocator(memory, exactly_as_requested)

@@ -25,8 +25,7 @@ Names = NDArray[np.str_]
 def open_heads(
     graphs: Graphs, exit: int, head_sets: Sequence[str], threads: int, device: str = "cpu"
 ) -> dict[str, InferenceSession]:
-    """Open the heads of an exit, counted from 1, by head set; empty where the segments' graph has
-    them.
+    """Open the heads of an exit, counted from 1, by head set; empty without experts.
 
     Raises:
         EennError: see `Graphs.session`.
@@ -67,7 +66,7 @@ class Part:
     def step(self, features: Floats, heads: Names) -> tuple[Floats, Floats]:
         """Compute logits (N, classes) of the exit, and features (N, C, H, W) for the next segment.
 
-        Behind the last exit there is no next segment; the given features are returned.
+        Behind the last exit the given features are returned.
 
         Args:
             heads: the head set of every sample, (N,).

@@ -61,7 +61,7 @@ def quantise(features: Floats) -> tuple[NDArray[np.uint8], float, int]:
     at most half a step. The zero point is outside 0..255 where the range excludes 0.
 
     Raises:
-        BadRequest: there are no features, or NaN or infinity among them.
+        BadRequest: the features are empty, or hold NaN or infinity.
     """
     low, high = (float(features.min()), float(features.max())) if features.size else (0.0, math.nan)
     if not math.isfinite(high - low):

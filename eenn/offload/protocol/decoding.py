@@ -89,8 +89,7 @@ def decode_response(
 def _split(
     body: bytes, headers: Mapping[str, str], bounds: Bounds
 ) -> tuple[JsonObject, bytes, int]:
-    """Split a body into JSON header, decompressed body, and the tensors' start position in the
-    body."""
+    """Split a body into JSON header, decompressed body, and start of the tensors."""
     size = _declared_bytes(body, headers, bounds)
     length = _header(headers, JSON_LENGTH, str(size))
     # int() alone would accept signs, spaces, underscores and digits of other alphabets.
@@ -160,8 +159,7 @@ def _decompress(body: bytes) -> bytes:
 def _tensors(
     entries: Sequence[JsonObject], body: bytes, start: int, bounds: Bounds
 ) -> dict[str, Tensor]:
-    """Read the tensors of all entries; their bytes follow each other from `start` to the body's
-    end."""
+    """Read the tensors of all entries; their bytes fill the body from `start` on."""
     tensors: dict[str, Tensor] = {}
     files_left = bounds.files
     for entry in entries:

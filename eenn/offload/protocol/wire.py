@@ -65,14 +65,12 @@ class Response:
 
 
 def model_name(split: int, heads: str = PLAIN) -> str:
-    """Name the model from the features of split point `split` to the last head of the set
-    `heads`."""
+    """Name the model from features at a split point to the last exit of a head set."""
     return f"eenn-cloud-{split}" if heads == PLAIN else f"eenn-cloud-{split}-{heads}"
 
 
 class Malformed(ValueError):
-    """A message that breaks the protocol; `malformed_as` turns it into the error of its
-    direction."""
+    """A message that breaks the protocol; `malformed_as` makes an error of it."""
 
 
 @contextmanager
