@@ -75,10 +75,7 @@ class EvaluatedArtifact:
 
     @property
     def details(self) -> tuple[str, ...]:
-        """List properties, important ones first, that tell networks of equal branches apart.
-
-        The seed is not among them.
-        """
+        """List properties, important ones first, that tell networks of equal branches apart."""
         made = self.manifest.architecture
         after = ", ".join(map(str, made.positions))
         return (
