@@ -40,7 +40,7 @@ def prepare(accelerator: str) -> Machine:
 
 
 def keep_freed_memory() -> bool:
-    """Tell glibc to keep freed memory instead of returning it to the kernel; return its consent.
+    """Tell glibc to keep freed memory for this process; return True if glibc accepts.
 
     A training step frees and allocates the same hundreds of megabytes again and again; where page
     faults are slow, that costs more than the arithmetic.

@@ -379,7 +379,7 @@ def test_an_interrupted_run_goes_on_without_measuring_anything_twice(
         (["upstream=latest", "artifact=latest"], "it is the artifact itself"),
         (
             ["payload=photograph", "upload=crop", "distortion.level=1"],
-            "the file is pristine; allowed are features",
+            "which sends the undistorted file; allowed are features",
         ),
         (["upload=png"], "upload=png: allowed are file, crop"),
         (["distortion.level=1"], "upload=crop"),

@@ -14,7 +14,7 @@ BLOCK, WARM_UP = 25, 3  # photographs
 
 
 def measure(
-    ways: Sequence[Contender],
+    contenders: Sequence[Contender],
     photos: Sequence[Photo],
     distortion: Distortion,
     kept: KeptMeasurements,
@@ -30,28 +30,30 @@ def measure(
     """
     level = float(distortion.level)
 
-    def place(way: Contender, photo: Photo) -> MeasurementKey:
-        return MeasurementKey(ways.index(way), level, photo.sample_id)
+    def place(contender: Contender, photo: Photo) -> MeasurementKey:
+        return MeasurementKey(contenders.index(contender), level, photo.sample_id)
 
-    def answer(way: Contender, photo: Photo) -> Outcome:
-        outcome = way.answer(photo, distortion)
+    def answer(contender: Contender, photo: Photo) -> Outcome:
+        outcome = contender.answer(photo, distortion)
         if outcome.failure:
             check_cloud()
         return outcome
 
-    def request(way: Contender, photo: Photo) -> Request:
-        outcome = kept.outcome(place(way, photo), lambda: answer(way, photo))
-        return Request(way.setting, way.most_active, level, photo.sample_id, photo.label, outcome)
+    def request(contender: Contender, photo: Photo) -> Request:
+        outcome = kept.outcome(place(contender, photo), lambda: answer(contender, photo))
+        return Request(
+            contender.setting, contender.most_active, level, photo.sample_id, photo.label, outcome
+        )
 
-    for way in ways:
-        if not all(kept.has(place(way, photo)) for photo in photos):
+    for contender in contenders:
+        if not all(kept.has(place(contender, photo)) for photo in photos):
             for photo in photos[:WARM_UP]:
-                way.answer(photo, distortion)
+                contender.answer(photo, distortion)
     for block in range(0, len(photos), BLOCK):
-        turn = block // BLOCK % len(ways)
+        turn = block // BLOCK % len(contenders)
         yield [
-            (way, request(way, photo))
-            for way in (*ways[turn:], *ways[:turn])
+            (contender, request(contender, photo))
+            for contender in (*contenders[turn:], *contenders[:turn])
             for photo in photos[block : block + BLOCK]
         ]
         kept.sync()

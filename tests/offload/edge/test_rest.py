@@ -253,7 +253,7 @@ def outputs_and_nobody(outputs: list[ExitProbs]) -> list[ExitProbs]:
 
 def test_a_rest_is_asked_in_one_way(exported: Exported) -> None:
     here = LocalCloud(exported.path)
-    with pytest.raises(EennError, match="allowed is one who is asked"):
+    with pytest.raises(EennError, match="allowed is one of them"):
         Rest(here, here)
 
 
