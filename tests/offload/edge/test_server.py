@@ -295,7 +295,7 @@ def test_a_body_that_ends_early_is_told(server: EdgeServer) -> None:
         sock.shutdown(socket.SHUT_WR)
         reply = everything(sock)
     assert reply.startswith(b"HTTP/1.1 400 ")
-    assert b"shorter than its length" in reply
+    assert b"shorter than its Content-Length" in reply
 
 
 @pytest.mark.clock
