@@ -28,17 +28,17 @@ from eenn.exits.head_sets import PLAIN_HEADS
 from eenn.exits.policies.threshold import CURVE, DEFAULT
 from eenn.exits.settings import ActiveBranches, Swept
 from eenn.files import Json, JsonObject, write_json
-from eenn.offload.bench.benchmark import Offloading, Server, asked_cloud
-from eenn.offload.bench.contenders import ByEdge, Outcome
+from eenn.offload.bench.benchmark import Offloading, Server, open_cloud
+from eenn.offload.bench.contender_setup import RestTargets, policy_contenders
+from eenn.offload.bench.contenders import EdgeContender, Outcome
 from eenn.offload.bench.deployments import deployment_of
 from eenn.offload.bench.measuring import Meter, times_of
-from eenn.offload.bench.ways import Behind, policy_ways
 from eenn.offload.client.http_cloud import HttpCloud
 from eenn.offload.graphs.index import Graphs
 from eenn.offload.protocol.codecs import PAYLOADS as FEATURES
 from eenn.planning.costs import Link
-from eenn.planning.exhaustive import WITHOUT_BRANCHES, Plan, decided
-from eenn.planning.times import WHOLE_PHOTOGRAPH, Onward
+from eenn.planning.exhaustive import WITHOUT_BRANCHES, Plan, decisions_of
+from eenn.planning.times import WHOLE_PHOTOGRAPH, Route
 from eenn.provenance import processor, provenance
 from eenn.workflows.jobs import deployed_offloading, exported
 from eenn.workflows.offload_plans import Networks, Plans, planned, validation_of
@@ -74,28 +74,28 @@ def offloading_on(link: Link, slowdown: float) -> Offloading:
 
 def competitors(plans: Plans) -> dict[str, Plan]:
     """Name the plans that run live: of every kind the best, cloud only, the whole network."""
-    found = {str(plan.onward): plan for plan in plans.others}
-    for name, onward in (("cloud only", WHOLE_PHOTOGRAPH), ("whole network", Onward("device"))):
-        (alone,) = (p for p in plans.every if not p.setting.active and p.onward == onward)
+    found = {str(plan.route): plan for plan in plans.others}
+    for name, route in (("cloud only", WHOLE_PHOTOGRAPH), ("whole network", Route("device"))):
+        (alone,) = (p for p in plans.every if not p.setting.active and p.route == route)
         if alone not in found.values():
             found[name] = alone
     return found
 
 
-def way_of(plan: Plan, plans: Plans, bench: Bench) -> ByEdge:
+def way_of(plan: Plan, plans: Plans, bench: Bench) -> EdgeContender:
     """Set up a plan as its deployment says."""
     deployment = replace(deployment_of(plan, plans.made), deadline_ms=60_000.0)
     deployed = deployed_offloading(plans.made.offloading, deployment)
-    behind = Behind(bench.clouds.get(deployment.payload, bench.clouds[FEATURES[0]]))
-    if plan.onward.upstream and bench.upstream is not None:
-        behind = Behind(bench.upstream[1], bench.upstream[0])
+    behind = RestTargets(bench.clouds.get(deployment.payload, bench.clouds[FEATURES[0]]))
+    if plan.route.upstream and bench.upstream is not None:
+        behind = RestTargets(bench.upstream[1], bench.upstream[0])
     validation = validation_of(bench.networks, deployed)
-    (way,) = policy_ways(bench.networks.artifact.manifest, behind, deployed, validation)
-    assert isinstance(way, ByEdge)
+    (way,) = policy_contenders(bench.networks.artifact.manifest, behind, deployed, validation)
+    assert isinstance(way, EdgeContender)
     return way
 
 
-def answered(ways: dict[str, ByEdge], photos: Sequence[Photo]) -> dict[str, list[Outcome]]:
+def answered(ways: dict[str, EdgeContender], photos: Sequence[Photo]) -> dict[str, list[Outcome]]:
     """Answer every photograph in every way, the ways taking turns."""
     found: dict[str, list[Outcome]] = defaultdict(list)
     for start in range(0, len(photos), BLOCK):
@@ -110,9 +110,9 @@ def answered(ways: dict[str, ByEdge], photos: Sequence[Photo]) -> dict[str, list
 def live_ms(plan: Plan, plans: Plans, outcomes: Sequence[Outcome]) -> float:
     """Weight the medians at every exit by how many of the validation images stop there."""
     made, policy = plans.made, plan.setting.policy or WITHOUT_BRANCHES
-    outputs = made.cascade if plan.onward.upstream and made.cascade else made.outputs
-    decisions = decided(outputs, policy, plan.setting.active, plan.onward)
-    predicted_ms = made.times.answer_ms(decisions, plan.onward)
+    outputs = made.cascade if plan.route.upstream and made.cascade else made.outputs
+    decisions = decisions_of(outputs, policy, plan.setting.active, plan.route)
+    predicted_ms = made.times.answer_ms(decisions, plan.route)
     total = 0.0
     for exit in np.unique(decisions.taken).tolist():
         here = decisions.taken == exit
@@ -181,7 +181,7 @@ def cells(networks: Networks, slowdowns: Sequence[float]) -> Iterator[JsonObject
     for file in sorted(LINKS.glob("*.yaml")):
         link = Link(**yaml.safe_load(file.read_text()))
         with ExitStack() as stack:
-            url = stack.enter_context(asked_cloud(server, list(dict.fromkeys(paths)), link))
+            url = stack.enter_context(open_cloud(server, list(dict.fromkeys(paths)), link))
             own, upstream = Graphs.read(networks.artifact.manifest.path), None
             clouds = {
                 str(payload): stack.enter_context(HttpCloud(url, own.id, precision=payload))

@@ -1,4 +1,4 @@
-"""How scripts talk on a terminal: a user's mistake in one clear line, how far a long loop is."""
+"""Messages on a terminal: a user's mistake as one clear line, and the progress of a long loop."""
 
 import io
 import json
@@ -20,7 +20,7 @@ _ASKED = "EENN_TRACEBACKS"
 os.environ.setdefault(_ASKED, os.environ.get("HYDRA_FULL_ERROR", ""))
 os.environ["HYDRA_FULL_ERROR"] = "1"
 
-# Keys that were once, or that belong to another program.
+# Hints for keys of earlier versions and of other programs.
 _INSTEAD = {
     "artifact": f"experts are trained by {TRAIN_EXPERTS}",
     "artifacts": "several are given as artifact=[DIR,DIR]",
@@ -42,21 +42,22 @@ PAUSE_S = 10.0  # between lines about a loop
 
 @contextmanager
 def one_line_errors(job: str | None = None) -> Iterator[None]:
-    """End the program with one line if the block meets an error that the user can mend.
+    """End the program with one line if the block raises an error that the user can mend.
 
-    Those are ours, the operating system's about files, and those of the configuration. Anything
-    else is a bug and keeps its traceback. What the terminal has no sign for is escaped from here
-    on, as it is on stderr.
+    Such errors are EennError, the operating system's errors about files, and errors of the
+    configuration. Any other error is a bug and keeps its traceback. From here on, stdout escapes
+    characters that the terminal cannot encode, as stderr does.
 
     Args:
-        job: name of a sweep's job. The others go on, so the line is printed and nothing ends.
+        job: name of a sweep's job; the line is then printed and the program goes on with the other
+            jobs.
     """
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
         yield
     except Exception as error:
-        line = line_of(error)
+        line = error_line(error)
         if line is None or os.environ[_ASKED]:
             raise
         said = f"error: {line}" if job is None else f"error in job {job}: {line}"
@@ -66,19 +67,19 @@ def one_line_errors(job: str | None = None) -> Iterator[None]:
 
 
 def printable(text: str) -> str:
-    """Escape what would not print as itself, so that a text is one line and says what it holds.
+    """Escape characters that are not printable, so that a text stays on one line.
 
-    That are controls, ends of lines, marks that turn the direction of writing, and bytes of a name
-    that are not UTF-8.
+    These are control characters, line ends, marks that change the writing direction, and bytes of a
+    name that are not UTF-8.
     """
     return "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in text)
 
 
 def unknown_key(beside: Mapping[str, Iterable[str]]) -> str:
-    """The line for settings that nothing reads; one with another name or place is named first.
+    """Word the error about unknown settings; it names one with a known replacement, if any.
 
     Args:
-        beside: what the keys beside each of them are called.
+        beside: for each unknown key, the allowed keys in its place.
     """
     key = next((key for key in beside if key in _INSTEAD), next(iter(beside)))
     mend = f"{_INSTEAD[key]}; " if key in _INSTEAD else ""
@@ -87,30 +88,30 @@ def unknown_key(beside: Mapping[str, Iterable[str]]) -> str:
     return f"{key} is not a setting here; {mend}allowed are {', '.join(beside[key]) or 'none'}"
 
 
-def written(value: object) -> str:
-    """A setting's value as users write it: null, true, a text as it is."""
+def setting_text(value: object) -> str:
+    """Format a setting's value as users write it: null, true, a text without quotes."""
     return value if isinstance(value, str) else json.dumps(value)
 
 
-def quoted(key: str, value: str) -> str:
-    """A setting quoted for the shell and for Hydra, which each take a pair of quotes away."""
-    return shlex.quote(assigned(key, value))
+def quoted_for_shell(key: str, value: str) -> str:
+    """Quote a setting for the shell and for Hydra, which each remove one pair of quotes."""
+    return shlex.quote(quoted_for_hydra(key, value))
 
 
-def assigned(key: str, value: str) -> str:
-    """A setting quoted for Hydra alone."""
+def quoted_for_hydra(key: str, value: str) -> str:
+    """Quote a setting for Hydra alone."""
     inner = value.replace('"', r"\"")
     return f'{key}="{inner}"'
 
 
 class Pace:
-    """Words how far a loop is, no more often than once in `PAUSE_S` seconds.
+    """Words the progress of a loop, at most once in `PAUSE_S` seconds.
 
     Args:
-        title: what is done, such as `record test`.
-        total: how many units there are; 0 where that is not known.
-        unit: in the plural.
-        clock: gives seconds.
+        title: of the task, such as `record test`.
+        total: number of units; 0 if unknown.
+        unit: name of the units, in the plural.
+        clock: returns the time in seconds.
     """
 
     def __init__(
@@ -120,10 +121,10 @@ class Pace:
         self._start = self._told = clock()
 
     def line(self, done: int) -> str | None:
-        """Word how far the loop is; None where that was told only just now.
+        """Word the progress; return None within `PAUSE_S` seconds after the last line.
 
         Args:
-            done: units since the start.
+            done: units completed since the start.
         """
         now = self._clock()
         if now - self._told < PAUSE_S or not done:
@@ -134,18 +135,21 @@ class Pace:
         left_s = (now - self._start) / done * (self._total - done)
         share = f"{100 * done / self._total:.0f} %"
         return (
-            f"{self._title}: {done} of {self._total} {self._unit} ({share}), {spoken(left_s)} left"
+            f"{self._title}: {done} of {self._total} {self._unit} ({share}), "
+            f"{duration_text(left_s)} left"
         )
 
 
-def counted(items: Iterable[T], title: str, unit: str, total: int | None = None) -> Iterator[T]:
-    """Yield the items, and tell on stderr how far they are.
+def with_progress(
+    items: Iterable[T], title: str, unit: str, total: int | None = None
+) -> Iterator[T]:
+    """Yield the items, and show the progress on stderr.
 
     Args:
-        title, unit: as of `Pace`.
-        total: how many there are; None where they tell themselves, if they do.
+        title, unit: see `Pace`.
+        total: number of items; None to ask `len(items)`, where items have a length.
     """
-    if on_terminal():
+    if is_on_terminal():
         # Imported here, as a device has no tqdm.
         from tqdm import tqdm
 
@@ -160,12 +164,12 @@ def counted(items: Iterable[T], title: str, unit: str, total: int | None = None)
             print(line, file=sys.stderr, flush=True)
 
 
-def on_terminal() -> bool:
-    """Whether somebody looks at a bar that is drawn over and over."""
+def is_on_terminal() -> bool:
+    """Tell whether stderr is a terminal, which can show a progress bar."""
     return sys.stderr.isatty()
 
 
-def spoken(seconds: float) -> str:
+def duration_text(seconds: float) -> str:
     """Word a duration: 45 s, 12 min, 3 h 20 min."""
     whole = round(seconds)
     if whole < 100:
@@ -174,13 +178,13 @@ def spoken(seconds: float) -> str:
     return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60} min"
 
 
-def line_of(error: Exception) -> str | None:
-    """Say in one line what the user can mend; None for a bug."""
+def error_line(error: Exception) -> str | None:
+    """Word an error in one line if the user can mend it; return None for a bug."""
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, EennError):
             return str(cause)
-        # That of a data source comes wrapped in Hydra's.
+        # An error of a data source comes wrapped in one of Hydra's.
         cause = cause.__cause__
     if isinstance(error, OSError) and error.filename is not None:
         return f"{error.filename}: {error.strerror}"
@@ -192,7 +196,7 @@ def line_of(error: Exception) -> str | None:
 
 
 def _of_configuration(error: Exception) -> str:
-    # What Hydra's errors carry, asked for by name: an edge device does not have Hydra.
+    # Attributes of Hydra's errors are read by name, because an edge device does not have Hydra.
     carried = {**vars(error), **vars(error.__cause__ or error)}
     text = str(error)
     if ambiguous := re.match(r"Ambiguous value for argument '(.*)'\n", text):
@@ -212,12 +216,12 @@ def _of_configuration(error: Exception) -> str:
 
 
 def _quoted_twice(override: str) -> str:
-    """How to give a value that has characters with a meaning of their own in Hydra's grammar."""
+    """Explain the quotes for a value with characters that have a meaning in Hydra's grammar."""
     key, equals, value = override.partition("=")
     if not equals:
         return f"{override} is not of the form KEY=VALUE; {_TWICE}"
     return (
         f"{override}: a value with spaces, commas, = or other signs needs two pairs of quotes, one "
-        f"for the shell and one for Hydra: {quoted(key, value)}; lists go in brackets, several "
-        "values for a sweep behind -m"
+        f"for the shell and one for Hydra: {quoted_for_shell(key, value)}; lists go in "
+        "brackets, several values for a sweep behind -m"
     )

@@ -1,18 +1,18 @@
 """The one base of errors that a user can mend; scripts print these as a single line."""
 
-# What errors tell to run where an artifact has no experts.
+# The command that errors name where an artifact has no experts.
 TRAIN_EXPERTS = "`python train.py --config-name train_experts artifact=DIR`"
 
 
 class EennError(Exception):
-    """What was given is not usable; the message says what is allowed and what to do next."""
+    """An error that a user can mend; the message says what is allowed and what to do next."""
 
 
 def require_numbers(**values: object) -> None:
-    """Check values whose range is checked next, by the names users know them under.
+    """Check that values are numbers, by the names that users know.
 
     Raises:
-        EennError: one of them is no number.
+        EennError: a value is not a number.
     """
     for name, value in values.items():
         if isinstance(value, bool) or not isinstance(value, int | float):

@@ -1,4 +1,4 @@
-"""Files that a crash leaves with the old content or the new, never half of it; and typed JSON."""
+"""Files that a crash leaves with the old content or the new, never half of it; typed JSON."""
 
 import json
 import math
@@ -23,7 +23,8 @@ def write_file(path: Path, content: str | bytes) -> None:
     """Write `content` to `path` through a temporary name in the same directory.
 
     Raises:
-        OSError: the disk is full, or the like; it names `path`, which is as before.
+        OSError: the file cannot be written, for example on a full disk; `path` keeps its old
+            content.
     """
     data = content.encode() if isinstance(content, str) else content
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
@@ -37,28 +38,27 @@ def write_file(path: Path, content: str | bytes) -> None:
     except BaseException as error:
         Path(name).unlink(missing_ok=True)
         if isinstance(error, OSError) and error.errno is not None:
-            # That of a write names no file, and nobody would know which disk is full.
+            # The error of a write names no file, so a user could not know which disk is full.
             error.filename = str(path)
         raise
 
 
 def write_json(path: Path, value: Json) -> None:
-    """Write a value as JSON, which has no NaN: numbers that are none become null."""
+    """Write a value as JSON; NaN, which JSON does not have, becomes null."""
     write_file(path, json.dumps(_without_nan(value), indent=1))
 
 
 def from_json(kind: type[T], value: Json) -> T:
-    """Read a JSON value as what it was written from: `dataclasses.asdict`, with lists for tuples.
+    """Convert a JSON value to `kind`, the inverse of `dataclasses.asdict` with lists for tuples.
 
-    Keys that a dataclass does not have are left alone. Whole numbers stay whole where `float` is
-    asked for.
+    Keys that a dataclass does not have are ignored. Whole numbers stay int where `kind` is `float`.
 
     Args:
         kind: a dataclass, `str`, `bool`, `int`, `float`, `tuple[...]` or `dict[str, ...]`; inside
             them also `... | None`.
 
     Raises:
-        ValueError: the value is of another kind, or a key is missing; the message says where.
+        ValueError: the value is of another kind, or a key is missing; the message names the place.
     """
     return cast(T, _read(kind, value, kind.__name__))
 
@@ -106,7 +106,7 @@ def _read(kind: object, value: Json, name: str) -> object:
         if len(kinds) == len(value):
             numbered = enumerate(zip(kinds, value, strict=True))
             return tuple(_read(part, item, f"{name}[{n}]") for n, (part, item) in numbered)
-    # To Python True is an int, and an int no float; to JSON it is the other way round.
+    # In Python True is an int and an int is not a float; in JSON it is the other way round.
     if type(value) is kind or (kind is float and type(value) is int):
         return value
     raise ValueError(f"{name} is {value!r:.60}; allowed is {getattr(kind, '__name__', kind)}")

@@ -1,4 +1,4 @@
-"""Fast settings for the machine at hand, without the user knowing how."""
+"""Fast settings of PyTorch and of the allocator for the machine at hand."""
 
 import ctypes
 import platform
@@ -13,7 +13,7 @@ _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
 
 
 class Machine(NamedTuple):
-    """A prepared machine: its name, the Trainer's precision, and one line of what was done."""
+    """A prepared machine: its name, the Trainer's precision, and one line about the settings."""
 
     hardware: str
     precision: str
@@ -21,7 +21,7 @@ class Machine(NamedTuple):
 
 
 def prepare(accelerator: str) -> Machine:
-    """Set this process up for training on `accelerator`, one of Lightning's.
+    """Set this process up for training on `accelerator`, a name that Lightning knows.
 
     CUDA: bf16 autocast where the GPU has it, TF32, cuDNN's autotuner. CPU: full precision (bf16
     autocast is slower there) and an allocator that keeps freed memory.
@@ -40,10 +40,10 @@ def prepare(accelerator: str) -> Machine:
 
 
 def keep_freed_memory() -> bool:
-    """Tell glibc to keep freed memory instead of handing it back to the kernel; True if it took it.
+    """Tell glibc to keep freed memory for this process; return True if glibc accepts.
 
-    A training step frees and asks for the same hundreds of megabytes again and again, and where
-    memory is slow to fault in this costs more than the arithmetic.
+    A training step frees and allocates the same hundreds of megabytes again and again; where page
+    faults are slow, that costs more than the arithmetic.
     """
     if platform.libc_ver()[0] != "glibc":
         return False

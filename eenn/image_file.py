@@ -1,8 +1,9 @@
-"""Knows picture files from others, and takes their metadata off.
+"""Detection of picture files, and removal of their metadata.
 
-Decoders are given what makes pixels, and nothing else. So no odd tag, comment or profile can decide
-whether a picture is readable, and none costs anything. The orientation alone is read, before it
-goes. JPEG, PNG and TIFF are cut here; of the other formats a decoder reads no metadata that fails.
+Decoders get the bytes that make pixels and nothing else, so an odd tag, comment or profile can
+neither make a picture unreadable nor cost time. Only the orientation is read before the metadata
+are removed. JPEG, PNG and TIFF are cut here; decoders of the other formats read no metadata that
+can fail.
 """
 
 import os
@@ -14,7 +15,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-# Files that are called so are taken for pictures, and are errors where they are not.
+# Files with these suffixes are taken for pictures; one that is not a picture is an error.
 IMAGE_SUFFIXES = frozenset(
     [
         *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp"),
@@ -26,7 +27,7 @@ _BEGINNINGS = re.compile(
     re.DOTALL,
 )
 
-MAX_SIDE = 65_535  # the most that a JPEG can have; decoders keep a pointer for every row
+MAX_SIDE = 65_535  # the limit of JPEG; decoders keep a pointer for every row
 MAX_PARTS = 2**16  # segments, chunks or entries of one file
 MAX_SCANS = 100  # of one JPEG; every scan walks through the whole picture
 MAX_TEXT_BYTES = 2**20  # of a compressed text, once it is decompressed
@@ -46,10 +47,10 @@ _PIXEL_CHUNKS = frozenset([b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"])
 
 
 def looks_like_image(path: str | os.PathLike[str]) -> bool:
-    """Tell whether a file is called a picture or begins like one; folders and pipes never are.
+    """Tell whether a file has a picture's suffix or first bytes; folders and pipes never do.
 
     Raises:
-        OSError: it has another name and cannot be read.
+        OSError: the file has another suffix and cannot be read.
     """
     is_called_so = suffix_of(path) in IMAGE_SUFFIXES
     try:
@@ -65,12 +66,12 @@ def looks_like_image(path: str | os.PathLike[str]) -> bool:
 
 
 def suffix_of(path: str | os.PathLike[str]) -> str:
-    """Give a file's suffix in lower case, with its dot."""
+    """Return a file's suffix in lower case, with its dot."""
     return os.path.splitext(path)[1].lower()
 
 
 def counted_suffixes(paths: Iterable[str | os.PathLike[str]]) -> str:
-    """Say how many files there are of each suffix, the most frequent first."""
+    """Word the number of files of each suffix, the most frequent first."""
     counts = Counter(map(suffix_of, paths)).most_common()
     return ", ".join(f"{count} {suffix or 'without a suffix'}" for suffix, count in counts)
 
@@ -80,10 +81,10 @@ class PictureFile:
     """A picture file without its metadata.
 
     Args:
-        orientation: as of EXIF, 1 to 8; 1 where it is not known.
-        is_held_whole: the decoder keeps all of a JPEG's coefficients, at whatever scale it is
-            decoded.
-        tile_pixels: of one tile, which a decoder takes memory for, whatever the picture's size.
+        orientation: as in EXIF, 1 to 8; 1 if unknown.
+        is_held_whole: the decoder keeps all coefficients of a JPEG in memory, at any scale.
+        tile_pixels: of one tile, for which a decoder allocates memory even if the picture is
+            smaller.
     """
 
     data: bytes
@@ -96,8 +97,7 @@ def without_metadata(data: bytes) -> PictureFile:
     """Cut a file to what its pixels need, and read its orientation.
 
     Raises:
-        ValueError, struct.error, IndexError: the file is damaged, or more complex than any
-            photograph.
+        ValueError, struct.error, IndexError: the file is damaged, or has more parts than allowed.
     """
     if data.startswith(b"\xff\xd8\xff"):
         return _jpeg(data)
@@ -126,7 +126,7 @@ def _upright_or(orientation: int) -> int:
 
 
 def _jpeg(data: bytes) -> PictureFile:
-    """Drop comments and application segments, but JFIF's and Adobe's, which say the colours."""
+    """Drop comments and application segments of a JPEG, but for JFIF and Adobe (colours)."""
     kept, exif, xmp = [data[:2]], b"", b""
     streamed, components = True, 0
     for marker, start, end in _segments(data):
@@ -135,7 +135,7 @@ def _jpeg(data: bytes) -> PictureFile:
             exif += body[6:]
         elif marker == 0xE1 and body.startswith(b"http://ns.adobe.com/xap/1.0/\0"):
             xmp = body
-        # Both are as long as this at least, or decoders take them for something else.
+        # Decoders do not recognise either of the two if it is shorter than this.
         says_colours = (marker == 0xE0 and body.startswith(b"JFIF\0") and len(body) >= 14) or (
             marker == 0xEE and body.startswith(b"Adobe") and len(body) >= 12
         )
@@ -153,7 +153,7 @@ def _jpeg(data: bytes) -> PictureFile:
 
 
 def _segments(data: bytes) -> Iterator[tuple[int, int, int]]:
-    """Marker, start and end of a JPEG's segments, the first scan's header being the last."""
+    """Yield marker, start and end of a JPEG's segments, up to the header of the first scan."""
     position = 2
     for _ in range(MAX_PARTS):
         start = data.index(b"\xff", position)
@@ -163,7 +163,7 @@ def _segments(data: bytes) -> Iterator[tuple[int, int, int]]:
             continue
         position = start + 2 + int.from_bytes(data[start + 2 : start + 4], "big")
         if position > len(data) or position < start + 4:
-            raise ValueError("a segment that ends after the file")
+            raise ValueError("a segment ends after the file")
         yield marker, start, position
         if marker == 0xDA:
             return
@@ -171,7 +171,7 @@ def _segments(data: bytes) -> Iterator[tuple[int, int, int]]:
 
 
 def _png(data: bytes) -> PictureFile:
-    """Keep the chunks that make pixels; of an animation, the picture that all readers show."""
+    """Keep the chunks of a PNG that make pixels; of an animation, its default picture."""
     kept, exif, xmp = [data[:8]], b"", b""
     position = 8
     for _ in range(MAX_PARTS):
@@ -192,7 +192,7 @@ def _png(data: bytes) -> PictureFile:
 
 
 def _raw_profile(kind: bytes, text: bytes) -> bytes:
-    """EXIF as ImageMagick writes it: a name, a length and hexadecimal digits."""
+    """Decode EXIF as ImageMagick writes it: a name, a length and hexadecimal digits."""
     try:
         plain = _inflated(text[1:]) if kind == b"zTXt" else text
         return bytes.fromhex(b"".join(plain.split(b"\n")[3:]).decode("ascii"))
@@ -201,7 +201,7 @@ def _raw_profile(kind: bytes, text: bytes) -> bytes:
 
 
 def _international(body: bytes) -> bytes:
-    """The text of an iTXt chunk."""
+    """Decode the text of an iTXt chunk."""
     _, flags = body.split(b"\0", 1)
     text = flags[2:].split(b"\0", 2)[-1]
     return _inflated(text) if flags[:1] == b"\1" else text
@@ -215,14 +215,14 @@ def _inflated(text: bytes) -> bytes:
 
 
 def _tiff(data: bytes) -> PictureFile:
-    """Rewrite the first directory with the tags of pixels alone, and end the list after it."""
+    """Rewrite a TIFF's first directory with the tags of pixels alone; drop later directories."""
     order, start, entries = _directory(data)
     is_big = data[2] == 43
     kept: dict[int, bytes] = {}
     xmp, tile = b"", {_TILE_WIDTH: 0, _TILE_LENGTH: 0}
     for tag, kind, count, entry in entries:
         if tag in kept:
-            continue  # readers differ in which of two they believe
+            continue  # of two entries, readers differ in which they use
         if tag in _PIXEL_TAGS:
             if kind not in _BYTE_TYPES and count > 2 * MAX_SIDE:
                 raise ValueError(f"{count} values of TIFF tag {tag}")
@@ -239,7 +239,7 @@ def _tiff(data: bytes) -> PictureFile:
     ]
     directory = b"".join(parts)
     plain = data[:start] + directory + data[start + len(directory) :]
-    # The directory is laid out as that of an EXIF block.
+    # The directory has the layout of an EXIF block.
     return PictureFile(
         plain, orientation_of(data, xmp), tile_pixels=tile[_TILE_WIDTH] * tile[_TILE_LENGTH]
     )
@@ -249,7 +249,7 @@ _Entry = tuple[int, int, int, bytes]
 
 
 def _directory(data: bytes) -> tuple[str, int, list[_Entry]]:
-    """Byte order, position and entries (tag, type, count and its bytes) of a TIFF's directory."""
+    """Read byte order, position and entries (tag, type, count, bytes) of a TIFF's directory."""
     order = ">" if data.startswith(b"MM") else "<"
     is_big = data[2:3] == b"+"
     (start,) = struct.unpack_from(order + ("Q" if is_big else "L"), data, 8 if is_big else 4)
@@ -268,7 +268,7 @@ def _directory(data: bytes) -> tuple[str, int, list[_Entry]]:
 
 
 def _number(order: str, kind: int, entry: bytes) -> int:
-    """Read the first value of an entry, of a type that sizes and orientations have."""
+    """Read the first value of a TIFF entry of an unsigned integer type."""
     if kind not in _NUMBERS:
         raise ValueError(f"a TIFF number of type {kind}")
     return int(struct.unpack_from(order + _NUMBERS[kind], entry, 12 if len(entry) == 20 else 8)[0])

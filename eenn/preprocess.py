@@ -1,7 +1,8 @@
 """From an image file to the network's input: reading, resizing, cropping, normalising.
 
-The one preprocessing of the project: training's evaluation transform, evaluation, edge and cloud
-all call it, and the artifact's manifest describes it. No other module opens images from the world.
+This is the only preprocessing of the project: the evaluation transform of training, evaluation,
+edge and cloud call it, and the artifact's manifest describes it. No other module opens untrusted
+images.
 """
 
 import logging
@@ -23,31 +24,31 @@ from PIL.ImageFile import ImageFile
 from eenn.errors import EennError
 from eenn.image_file import MAX_SIDE, orientation_of, without_metadata
 
-# Pillow knows dozens more, and starts Ghostscript for PostScript.
+# Pillow reads dozens of further formats, and starts Ghostscript for PostScript.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
 FORMATS_IN_WORDS = "JPEG, PNG, WebP, GIF, BMP, TIFF, PGM or PPM"
 
 MAX_FILE_BYTES = 2**28
-MAX_PIXELS = 50_000_000  # decoded; that is 200 MB, and as much again for what is not plain RGB
-MAX_WEBP_PIXELS = MAX_PIXELS // 2  # its decoder holds four pictures at a time
-# A JPEG is decoded at a reduced scale, row by row, so what it takes depends on what comes out;
+MAX_PIXELS = 50_000_000  # decoded: 200 MB, and as much again if the image is not plain RGB
+MAX_WEBP_PIXELS = MAX_PIXELS // 2  # WebP's decoder holds four pictures at a time
+# A JPEG is decoded at a reduced scale, row by row, so its cost depends on the result's size;
 # cameras reach 200 million pixels.
 MAX_JPEG_PIXELS = 2**28
 MAX_SLOW_PIXELS = 2**20  # of files that Pillow decodes in Python
-STRIP_PIXELS = 2**22  # that are converted at a time
-MAX_READS = 2**18  # of one file; whoever needs more has filled it with tiny blocks
+STRIP_PIXELS = 2**22  # pixels that are converted at a time
+MAX_READS = 2**18  # of one file; only a file made of tiny blocks needs more
 
 _PHOTOMETRIC, _WHITE_IS_ZERO = 262, 0  # TIFF's tags and their values
 _SAMPLE_FORMAT, _UNSIGNED = 339, 1
 _SILENT = ("ignore", None, Warning, re.compile(r"PIL\."), 0)
 
-logging.getLogger("PIL").addHandler(logging.NullHandler())  # refusals say enough
-# Pillow refuses twice as many by itself, before the size is known here.
+logging.getLogger("PIL").addHandler(logging.NullHandler())  # our errors say enough
+# Pillow itself refuses twice this number, before this module knows the size.
 Image.MAX_IMAGE_PIXELS = MAX_JPEG_PIXELS // 2
 
 
 class UnreadableImage(EennError):
-    """The file is not an image that can be decoded to its last pixel, or a too large one."""
+    """A file that is too large or is not an image that can be decoded to its last pixel."""
 
 
 def read_image(
@@ -55,16 +56,17 @@ def read_image(
 ) -> Image.Image:
     """Decode an image file to RGB, turned upright by its orientation.
 
-    Transparent images are laid on white; 16-bit greyscale is scaled to 8 bits. Of animations it is
-    the first picture. No other metadata is looked at.
+    Transparent images are laid on white, and 16-bit greyscale is scaled to 8 bits. Of an animation
+    the first picture is decoded. No metadata but the orientation is read.
 
     Args:
         shorter_side: pixels that suffice; a larger JPEG is then decoded at 1/2, 1/4 or 1/8 of its
-            size, never below this. Its pixels are not quite those of a reduced whole.
+            size, never below this. The pixels differ slightly from those of the whole image,
+            resized.
 
     Raises:
-        UnreadableImage: not an image of `FORMATS`, truncated or corrupt, or larger than the bounds
-            of this module.
+        UnreadableImage: the file is not an image of `FORMATS`, is truncated or corrupt, or is
+            larger than the bounds of this module.
     """
     with _opened(file, shorter_side) as opened:
         return _upright(_decoded(opened.image, opened.greys), opened.orientation)
@@ -81,7 +83,7 @@ def decoded_pixels(file: str | PathLike[str] | BinaryIO, shorter_side: int | Non
 
 
 class _Opened(NamedTuple):
-    """An image that is open and within the bounds, but not decoded."""
+    """An open image within the bounds that is not decoded yet."""
 
     image: ImageFile
     orientation: int
@@ -91,9 +93,9 @@ class _Opened(NamedTuple):
 
 @contextmanager
 def _opened(file: str | PathLike[str] | BinaryIO, shorter_side: int | None) -> Iterator[_Opened]:
-    """Open an image; whatever is raised until it is closed becomes an UnreadableImage."""
+    """Open an image; every error until the image is closed becomes an UnreadableImage."""
     if warnings.filters[:1] != [_SILENT]:
-        # Pillow warns of what it finds odd; a filter that stays is safe with threads.
+        # Pillow warns about odd files; a permanent filter is safe with threads.
         warnings.filterwarnings("ignore", module=_SILENT[3].pattern)
     try:
         picture = without_metadata(_content(file))
@@ -119,7 +121,11 @@ def _opened(file: str | PathLike[str] | BinaryIO, shorter_side: int | None) -> I
 
 
 def _check(stored: tuple[int, int], pixels: int, limit: int) -> None:
-    """Hold the bounds, before anything is decoded."""
+    """Check the bounds on sides and pixels, before anything is decoded.
+
+    Raises:
+        ValueError: the image is larger than allowed.
+    """
     width, height = stored
     if max(stored) > MAX_SIDE or width * height > MAX_JPEG_PIXELS:
         raise ValueError(
@@ -144,7 +150,7 @@ def _content(file: str | PathLike[str] | BinaryIO) -> bytes:
 
 
 class _Reader(BytesIO):
-    """A file that ends a decoder which reads it in crumbs."""
+    """A file that stops a decoder after `left` reads."""
 
     left = MAX_READS
 
@@ -162,7 +168,7 @@ def _name(file: str | PathLike[str] | BinaryIO) -> str:
 
 
 def _reason(error: Exception) -> str:
-    """Say what a decoder objects to, without its name for a file that has none."""
+    """Word a decoder's error for the user."""
     if isinstance(error, UnidentifiedImageError):
         return f"allowed are {FORMATS_IN_WORDS}"
     return str(error)[:200] or type(error).__name__
@@ -185,17 +191,17 @@ def _upright(image: Image.Image, orientation: int) -> Image.Image:
 
 
 class _Greys(NamedTuple):
-    """How the samples of a greyscale deeper than 8 bits are to be read."""
+    """The range of the samples of a greyscale image deeper than 8 bits."""
 
     bits: int
     white_is_zero: bool
 
 
 def _greys(image: ImageFile) -> _Greys | None:
-    """Read from the header how deep a greyscale is; None for all images of 8 bits a channel.
+    """Read the depth of a greyscale image from its header; return None for 8 bits a channel.
 
     Raises:
-        ValueError: its samples have no known range, or are signed.
+        ValueError: the samples are signed or have no known range.
     """
     tags = getattr(image, "tag_v2", {})
     is_ranged = image.mode not in ("I", "F") or (image.mode, image.format) == ("I", "PPM")
@@ -210,15 +216,15 @@ def _greys(image: ImageFile) -> _Greys | None:
 
 
 def _packing(image: ImageFile) -> str:
-    """Pillow's name for the layout of a file's samples, before it is loaded."""
+    """Find Pillow's name for the layout of a file's samples, before the file is loaded."""
     arguments = image.tile[0][3] if image.tile else ""
     return str(arguments[0] if isinstance(arguments, tuple) else arguments)
 
 
 def _decoded(image: ImageFile, greys: _Greys | None) -> Image.Image:
-    """Decode an image to RGB; a large one strip by strip, as copies of the whole take memory."""
+    """Decode an image to RGB, a large one strip by strip to save memory."""
     transparent = image.info.get("transparency")
-    # Pillow scales what lies in between to 8 bits, but not the one colour that is transparent.
+    # Pillow scales samples of 2, 4 and 16 bits to 8 bits, but not the transparent colour.
     if (scale := {"L;2": 85, "L;4": 17}.get(_packing(image))) and transparent is not None:
         image.info["transparency"] = transparent * scale
     elif _packing(image) == "RGB;16B" and transparent is not None:
@@ -247,7 +253,7 @@ def _to_rgb(image: Image.Image, greys: _Greys | None) -> Image.Image:
             eight_bits[samples == image.info["transparency"]] = 255
         return Image.fromarray(eight_bits).convert("RGB")
     if image.has_transparency_data:
-        # Pillow knows no way from grey with premultiplied transparency, but this one.
+        # Pillow converts grey with premultiplied transparency only by way of LA.
         image = (image.convert("LA") if image.mode == "La" else image).convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
     return image.convert("RGB")
@@ -260,7 +266,7 @@ class Preprocessing:
     Sizes are in pixels; `mean` and `std` are per RGB channel of images in [0, 1].
 
     Raises:
-        EennError: a size that is not positive, or a crop larger than the resized image.
+        EennError: the sizes do not satisfy 32 <= `input_size` <= `resize_size`.
     """
 
     input_size: int
@@ -278,14 +284,14 @@ class Preprocessing:
     def read(self, file: str | PathLike[str] | BinaryIO) -> Image.Image:
         """Decode `file` to RGB, a JPEG at a reduced scale that leaves `resize_size` pixels.
 
-        That is quicker, and takes less memory, but is another way of making it smaller: pixels of
-        crops differ from those of the whole by 3 of 255 grey levels on average, those at sharp
-        edges by up to 150 (300 photographs of Caltech-101 at 32, 64 and 128 pixels).
+        The reduced scale takes less time and memory, but changes pixels: those of crops differ from
+        crops of the whole image by 3 of 255 grey levels on average, those at sharp edges by up to
+        150 (300 photographs of Caltech-101 at 32, 64 and 128 pixels).
         """
         return read_image(file, self.resize_size)
 
     def crop(self, image: Image.Image) -> NDArray[np.uint8]:
-        """Resized and centrally cropped pixels, uint8 (input_size, input_size, 3)."""
+        """Resize an image and cut its centre: uint8 (input_size, input_size, 3)."""
         # Resizing only the box that is kept costs less than resizing all and cutting after.
         side = min(image.size) * self.input_size / self.resize_size
         left, top = (image.width - side) / 2, (image.height - side) / 2
@@ -294,7 +300,7 @@ class Preprocessing:
         return np.asarray(image.resize(size, Image.Resampling.BILINEAR, box=box))
 
     def normalise(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Zero-mean, unit-variance channels: uint8 (H, W, 3) -> float32 (3, H, W)."""
+        """Normalise the channels by `mean` and `std`: uint8 (H, W, 3) -> float32 (3, H, W)."""
         planes = np.ascontiguousarray(pixels.transpose(2, 0, 1), dtype=np.float32)
         planes /= 255
         planes -= np.array(self.mean, np.float32)[:, None, None]
@@ -302,5 +308,5 @@ class Preprocessing:
         return planes
 
     def __call__(self, image: Image.Image) -> NDArray[np.float32]:
-        """The network's input for one RGB image, float32 (3, input_size, input_size)."""
+        """Make the network's input from an RGB image: float32 (3, input_size, input_size)."""
         return self.normalise(self.crop(image))

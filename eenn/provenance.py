@@ -1,4 +1,4 @@
-"""What a result has to say of itself: data, seed, hardware, versions, commit and date."""
+"""The provenance of a result: data, seed, hardware, versions, commit and date."""
 
 import platform
 import subprocess
@@ -10,7 +10,7 @@ from eenn.files import Json
 
 
 def provenance(seed: int | str, data: str, hardware: str) -> dict[str, Json]:
-    """The origin of a result that was computed just now by this program.
+    """Describe the origin of a result that this program has just computed.
 
     Args:
         data: name of the data set.
@@ -27,7 +27,7 @@ def provenance(seed: int | str, data: str, hardware: str) -> dict[str, Json]:
 
 
 def git_commit() -> str | None:
-    """The commit that the program is run from, or None outside a checkout."""
+    """Find the commit that the program runs from; return None outside a checkout."""
     command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
@@ -36,7 +36,7 @@ def git_commit() -> str | None:
 
 
 def processor() -> str:
-    """The name of this machine's CPU."""
+    """Find the name of this machine's CPU."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         return next(line.split(": ", 1)[1] for line in lines if line.startswith("model name"))

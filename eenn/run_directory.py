@@ -1,8 +1,8 @@
-"""Run directories: where a run writes, and which is the newest.
+"""Run directories: their layout, finding the newest one, and resuming a run.
 
 outputs/SCRIPT/NAME/TIMESTAMP/         a single run
 outputs/SCRIPT/NAME/TIMESTAMP/JOB/     a job of a sweep, which sweep.json beside it describes
-outputs/SCRIPT/NAME/TIMESTAMP/JOB.1/   what a first attempt at that job left, unless it goes on
+outputs/SCRIPT/NAME/TIMESTAMP/JOB.1/   what a first attempt at that job left, unless the job resumes
 """
 
 import json
@@ -18,20 +18,20 @@ from eenn.files import JsonObject, from_json, write_file, write_json
 
 OUTPUTS = Path("outputs")
 CONFIG, ARTIFACT, SWEEP = "config.yaml", "artifact", "sweep.json"
-ERROR = "error.txt"  # why a job of a sweep failed
+ERROR = "error.txt"  # the error of a failed job of a sweep
 MANIFEST = "manifest.json"
-# What a training and an evaluation write last.
+# The last file that a training and an evaluation write.
 RESULTS = METRICS, SUMMARY = "metrics.json", "summary.json"
-# What a run goes on from: a training from its last epoch, one of experts from what was finished, a
-# benchmark from what was measured.
+# The progress that a run resumes from: the last epoch of a training, the finished experts of a
+# training of experts, the measurements of a benchmark.
 LAST_CHECKPOINT, FINISHED, MEASURED = RESUMABLE = (
     Path("checkpoints/last.ckpt"),
     Path("finished"),
     Path("measured.jsonl"),
 )
 
-MAX_CONFIG_BYTES, MAX_BRACKETS = 256 * 1024, 1000  # a training's has 2 kB and a few
-SHOWN = 5  # settings that an error names
+MAX_CONFIG_BYTES, MAX_BRACKETS = 256 * 1024, 1000  # a training's has 2 kB and a few brackets
+MAX_SHOWN = 5  # settings that an error names
 
 # The script of every configuration.
 SCRIPTS = {
@@ -41,21 +41,21 @@ SCRIPTS = {
     "offload_bench": "offload_bench.py",
 }
 
-# How torchrun, SLURM, LSF and Lightning's own launcher number processes.
+# Variables by which torchrun, SLURM, LSF and Lightning's launcher number processes.
 RANKS = ("RANK", "LOCAL_RANK", "NODE_RANK", "GROUP_RANK", "SLURM_PROCID", "JSM_NAMESPACE_RANK")
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """Describe a sweep, written into its directory before its first job.
+    """The description of a sweep, written into the sweep's directory before the first job.
 
     Args:
         config_name: of the script's configuration, such as `train`.
         overrides: as given on the command line, with the values of all jobs.
         varied: keys of the settings that differ between jobs.
         launching: settings of Hydra itself, such as `hydra/launcher=joblib`.
-        jobs: the varied settings of every job, by its number; none where a sweeper chooses them as
-            it goes.
+        jobs: the varied settings of every job, by job number; empty where a sweeper chooses them
+            during the sweep.
     """
 
     config_name: str
@@ -69,7 +69,7 @@ class Sweep:
         """Read the description of the sweep in a directory.
 
         Raises:
-            EennError: it is not one.
+            EennError: the file does not describe a sweep.
             OSError: the file cannot be read.
         """
         try:
@@ -80,7 +80,7 @@ class Sweep:
             ) from None
 
     def write(self, directory: Path) -> None:
-        """Write the description into the directory of a sweep, unless it is there already.
+        """Write the description into the directory of a sweep that has none yet.
 
         Raises:
             EennError: the directory holds another sweep.
@@ -94,28 +94,28 @@ class Sweep:
         write_json(directory / SWEEP, asdict(self))
 
     def command(self, directory: Path) -> str:
-        """Give the command that completes the sweep in a directory."""
+        """Return the command that completes the sweep in a directory."""
         named = f"--config-name {self.config_name} " if self.config_name == "train_experts" else ""
         return f"python {SCRIPTS.get(self.config_name, 'SCRIPT')} {named}resume={directory}"
 
 
 def is_first_process() -> bool:
-    """Whether this is the one process of a run that writes."""
+    """Tell whether this process is the first of its run, the only one that writes files."""
     return all(os.environ.get(rank, "0") == "0" for rank in RANKS)
 
 
 def run_directory(
     script: str, name: str, resume: str | None = None, progress: str = str(LAST_CHECKPOINT)
 ) -> str:
-    """A new directory for a run, or the one of the run to go on with.
+    """Name the directory of a new run, or of the run to resume.
 
     Args:
-        resume: a run directory, `latest` for the newest unfinished run, or None. The jobs of a
-            sweep do not count: they go on with their sweep.
-        progress: what a run that can go on has in its directory.
+        resume: a run directory, `latest` for the newest unfinished run, or None. Jobs of a sweep do
+            not count as `latest`: they resume with their sweep.
+        progress: path in the directory of a run that can resume.
 
     Raises:
-        EennError: there is no such run, or it has not come that far.
+        EennError: the run does not exist, or has no `progress` yet.
     """
     if resume is None:
         timestamp = datetime.now().strftime("%Y-%m-%d_%H-%M-%S.%f")[:-3]
@@ -131,9 +131,9 @@ def run_directory(
             )
         return str(unfinished[-1])
     if not (Path(resume) / progress).exists():
-        way = goes_on_by(Path(resume)) or (
-            "allowed are latest or the directory of a run that finished an epoch, or one expert, "
-            "or measured anything; or of a sweep, with its sweep.json"
+        way = resume_hint(Path(resume)) or (
+            "allowed are latest, the directory of a run that finished an epoch, an expert or a "
+            "measurement, or the directory of a sweep with its sweep.json"
         )
         raise EennError(f"resume={resume} has no {progress}; {way}")
     return resume
@@ -155,20 +155,20 @@ def claim(directory: Path, config: str) -> None:
     write_file(directory / CONFIG, config)
 
 
-def goes_on(directory: Path) -> bool:
-    """Whether a run that was cut short left enough to go on from."""
+def can_resume(directory: Path) -> bool:
+    """Tell whether an interrupted run left progress that it can resume from."""
     return (directory / CONFIG).exists() and any((directory / one).exists() for one in RESUMABLE)
 
 
 def set_aside(directory: Path, log: str) -> Path | None:
-    """Clear a job's directory of what an attempt left that was cut short and cannot go on.
+    """Clear a job's directory of the files of an interrupted attempt that cannot resume.
 
     Args:
-        log: name of the file that this attempt writes already.
+        log: name of the log file that the new attempt already writes.
 
     Returns:
-        The directory beside it where all of it lies now; None where there was nothing but
-        settings and an error.
+        The directory beside it that the files were moved to; None if there were only settings and
+        an error, which are deleted.
     """
     if not is_first_process() or not directory.exists():
         return None
@@ -186,10 +186,10 @@ def set_aside(directory: Path, log: str) -> Path | None:
 
 
 def remove_empty(directory: Path, log: str) -> None:
-    """Remove the directory of a run that ended before it wrote more than its settings.
+    """Remove the directory of a run that wrote nothing but its settings.
 
     Args:
-        log: name of its log, which has to be empty.
+        log: name of the run's log, which has to be empty.
     """
     if not is_first_process() or not directory.exists():
         return
@@ -202,28 +202,28 @@ def remove_empty(directory: Path, log: str) -> None:
 
 
 def claim_resumed(directory: Path, given: Sequence[str]) -> None:
-    """Check that going on with the run in a directory is meant.
+    """Check that the run in a directory may resume as asked.
 
     Args:
         given: settings that were given beside `resume`.
 
     Raises:
-        EennError: there are some, though the run has its own, or the run is finished.
+        EennError: settings are given although the run has its own, or the run is finished.
     """
     if not is_first_process():
         return
     if given:
-        shown = " ".join(given[:SHOWN]) + (" ..." if len(given) > SHOWN else "")
+        shown = " ".join(given[:MAX_SHOWN]) + (" ..." if len(given) > MAX_SHOWN else "")
         raise EennError(f"resume keeps the run's own settings; leave out {shown}")
     if is_finished(directory):
         raise EennError(f"resume={directory}: the run is finished; start a new one")
 
 
 def read_config(file: Path) -> JsonObject:
-    """Read the configuration of a run as plain values, whoever wrote it.
+    """Read the configuration of a run, which may come from a stranger, as plain values.
 
     Raises:
-        EennError: it is not a small YAML file of settings by name.
+        EennError: the file is not a small YAML file of settings by name.
         OSError: the file cannot be read.
     """
     # Imported here, as a device has no PyYAML.
@@ -232,8 +232,8 @@ def read_config(file: Path) -> JsonObject:
     with file.open("rb") as opened:
         text = opened.read(MAX_CONFIG_BYTES + 1)
     try:
-        # An alias stands for as much as it likes, and may lie inside itself; the time for brackets
-        # grows with the square of their depth.
+        # An alias may stand for any amount of content, even for itself; the time for brackets grows
+        # with the square of their depth.
         is_plain = (
             len(text) <= MAX_CONFIG_BYTES
             and text.count(b"[") + text.count(b"{") <= MAX_BRACKETS
@@ -242,7 +242,7 @@ def read_config(file: Path) -> JsonObject:
             )
         )
         content = yaml.safe_load(text) if is_plain else None
-        # YAML knows dates and bytes, too, which no setting is.
+        # YAML also has dates and bytes, which are not allowed as settings.
         json.dumps(content)
     except (yaml.YAMLError, ValueError, TypeError, RecursionError):
         content = None
@@ -251,8 +251,8 @@ def read_config(file: Path) -> JsonObject:
     return content
 
 
-def with_file(root: Path, *files: Path) -> list[Path]:
-    """The directories under `root` that hold one of `files`, the one with the newest last."""
+def directories_with(root: Path, *files: Path) -> list[Path]:
+    """List the directories under `root` with one of `files`, that of the newest file last."""
     found = [
         (path.stat().st_mtime, path.parents[len(file.parts) - 1])
         for file in files
@@ -262,27 +262,28 @@ def with_file(root: Path, *files: Path) -> list[Path]:
 
 
 def unfinished_runs(script: str, progress: Path = LAST_CHECKPOINT) -> list[Path]:
-    """List single runs of a script that could go on, or are running, the newest last."""
+    """List single runs of a script that can resume or are running, the newest last."""
     return [
         run
-        for run in with_file(OUTPUTS / script, progress)
+        for run in directories_with(OUTPUTS / script, progress)
         if not is_finished(run) and not (run.parent / SWEEP).exists()
     ]
 
 
 def find_artifact(given: str) -> Path:
-    """The directory of an artifact: `latest` for the newest that a training run wrote, or a path.
+    """Find the directory of an artifact by path, or `latest`, the newest that a training wrote.
 
-    A run's own directory stands for its artifact.
+    The directory of a run stands for the run's artifact.
 
     Raises:
-        EennError: there is none.
+        EennError: `latest` is given and no artifact was found.
     """
     if given == "latest":
-        found = with_file(OUTPUTS / "train", Path(ARTIFACT) / MANIFEST)
+        found = directories_with(OUTPUTS / "train", Path(ARTIFACT) / MANIFEST)
         if not found:
             raise EennError(
-                f"artifact=latest: none under {OUTPUTS / 'train'}; train one with `python train.py`"
+                f"artifact=latest: no artifact under {OUTPUTS / 'train'}; train one with "
+                "`python train.py`"
             )
         return found[-1] / ARTIFACT
     path = Path(given)
@@ -290,15 +291,15 @@ def find_artifact(given: str) -> Path:
 
 
 def is_finished(directory: Path) -> bool:
-    """Whether a run wrote its results."""
+    """Tell whether a run has written its results."""
     return any((directory / name).exists() for name in RESULTS)
 
 
 _COMMANDS = {"train": SCRIPTS["train"], "offload": SCRIPTS["offload_bench"]}
 
 
-def goes_on_by(run: Path) -> str | None:
-    """Say how an unfinished run goes on; None where it has nothing to go on from."""
+def resume_hint(run: Path) -> str | None:
+    """Word the command that resumes an unfinished run; return None if it has no progress."""
     for progress, command in (
         (LAST_CHECKPOINT, "python train.py"),
         (FINISHED, "python train.py --config-name train_experts"),

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from eenn import cli
-from eenn.cli import PAUSE_S, Pace, counted, spoken
+from eenn.cli import PAUSE_S, Pace, duration_text, with_progress
 
 
 class Clock:
@@ -33,7 +33,7 @@ def test_lines_come_no_more_often_than_the_pause_and_say_what_is_left(steps: lis
             told.append(clock.now)
             left_s = (clock.now - 100) / done * (len(steps) - done)
             assert line.startswith(f"record: {done} of {len(steps)} batches (")
-            assert line.endswith(f"{spoken(left_s)} left")
+            assert line.endswith(f"{duration_text(left_s)} left")
     assert all(later - earlier >= PAUSE_S for earlier, later in pairwise(told))
 
 
@@ -55,9 +55,9 @@ def test_counting_yields_every_item_and_tells_of_long_loops_alone(
             yield item
             clock.now += 4
 
-    assert list(counted(range(5), "quick", "graphs")) == [*range(5)]
+    assert list(with_progress(range(5), "quick", "graphs")) == [*range(5)]
     assert capsys.readouterr().err == ""
-    assert list(counted(slow(), "slow", "graphs", 5)) == [*range(5)]
+    assert list(with_progress(slow(), "slow", "graphs", 5)) == [*range(5)]
     assert capsys.readouterr().err == "slow: 4 of 5 graphs (80 %), 3 s left\n"
 
 
@@ -65,7 +65,7 @@ def test_a_terminal_gets_a_bar(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
-    assert list(counted("abc", "export", "graphs")) == ["a", "b", "c"]
+    assert list(with_progress("abc", "export", "graphs")) == ["a", "b", "c"]
     assert "3/3" in capsys.readouterr().err
 
 
@@ -73,4 +73,4 @@ def test_a_terminal_gets_a_bar(
     ("seconds", "words"), [(0.4, "0 s"), (99, "99 s"), (100, "2 min"), (12000, "3 h 20 min")]
 )
 def test_durations_in_words(seconds: float, words: str) -> None:
-    assert spoken(seconds) == words
+    assert duration_text(seconds) == words

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from eenn.errors import EennError
-from eenn.run_directory import Sweep, goes_on, remove_empty, run_directory, set_aside
+from eenn.run_directory import Sweep, can_resume, remove_empty, run_directory, set_aside
 
 LOG = "train.log"
 
@@ -52,9 +52,9 @@ def test_what_an_attempt_left_is_set_aside_and_nothing_of_it_lost(tmp_path: Path
 def test_a_job_goes_on_from_what_it_reached(progress: str, tmp_path: Path) -> None:
     job = filled(tmp_path / "0", progress)
     # Without its settings, nobody knows what it was.
-    assert not goes_on(job)
-    assert goes_on(filled(job, "config.yaml"))
-    assert not goes_on(filled(tmp_path / "1", "config.yaml", "report.html"))
+    assert not can_resume(job)
+    assert can_resume(filled(job, "config.yaml"))
+    assert not can_resume(filled(tmp_path / "1", "config.yaml", "report.html"))
 
 
 def test_latest_is_the_newest_single_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

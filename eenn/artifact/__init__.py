@@ -1,1 +1,1 @@
-"""What travels from a training to the field: the artifact and its manifest."""
+"""Files that travel from a training to the field: the artifact, its manifest, the deployment."""

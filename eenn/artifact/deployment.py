@@ -1,6 +1,6 @@
-"""The deployment file: how a device is to use an artifact, and what that promises.
+"""The deployment file: the use of an artifact by a device, and the promised accuracy and costs.
 
-A fit writes it, people may edit it, and evaluation, edge and benchmark decide by the same file.
+A fit writes the file, people may edit it, and evaluation, edge and benchmark decide by it.
 """
 
 import json
@@ -32,11 +32,11 @@ ON_FAILURE = (ANSWER, CONTINUE)
 
 @dataclass(frozen=True)
 class Promise:
-    """What a deployment did on the images that it was fitted to.
+    """The measured results of a deployment on the images that it was fitted to.
 
     Args:
-        images: the images, in words; `n` of them.
-        goal: what was asked for, in words.
+        images: the images, in words; `n` is their number.
+        goal: the goal of the fit, in words.
         means: by name (`accuracy`, or `same_as_last` of a fit without labels; `edge_probability`,
             `macs`, `latency_ms`, `sent_bytes`) a quantity and the ends of its 95 % interval.
         bandwidth_mbps, rtt_ms: of the link that latency is modelled for.
@@ -56,10 +56,10 @@ class Promise:
 
 @dataclass(frozen=True)
 class Upstream:
-    """Another network with the same classes, whose last exit answers what the first leaves.
+    """An upstream network: its last exit answers images that the artifact passes on; same classes.
 
     Args:
-        temperature: of its last exit.
+        temperature: of the upstream network's last exit.
     """
 
     artifact_id: str
@@ -77,26 +77,26 @@ class Upstream:
 
 @dataclass(frozen=True, kw_only=True)
 class Deployment:
-    """How a device uses an artifact.
+    """The settings by which a device uses an artifact.
 
     Args:
-        artifact_id: of the artifact that it is for.
+        artifact_id: of the artifact that the deployment is for.
         active: the branches that the device evaluates, counted from 0, ascending; the network is
-            cut after the last of them. With `upstream` the artifact's last exit counts as one.
+            cut after the last of them. With `upstream` the artifact's last exit counts as a branch.
         temperature: `per_exit`, `shared` or `none`.
         precision: of the device's graphs.
-        rest: who answers what no active branch accepts: the `cloud`, this `device`, or `nobody`,
-            which leaves it to the last active branch.
-        payload: what the cloud is sent: features in a format, or the `photograph`'s file.
-        upstream: a network that starts from the photograph in place of the artifact's own rest: a
-            cascade.
-        deadline_ms: until which an answer must be there.
-        on_failure: what a device does when the cloud fails or will not be in time: `answer` with
-            what the branches say, or `continue` with the rest of the network if time allows.
-        promise: None where nothing was measured.
+        rest: where images that no active branch accepts are answered: in the `cloud`, on this
+            `device`, or by `nobody`, which leaves the answer to the last active branch.
+        payload: the content sent to the cloud: features in a format, or the `photograph`'s file.
+        upstream: a network that starts from the photograph in place of the artifact's own rest (a
+            cascade).
+        deadline_ms: time limit for an answer.
+        on_failure: reaction when the cloud fails or is late: `answer` from the branches, or
+            `continue` with the rest of the network on the device if time allows.
+        promise: measured results; None where nothing was measured.
 
     Raises:
-        EennError: a value that is not allowed.
+        EennError: a value is not allowed.
     """
 
     artifact_id: str
@@ -126,27 +126,30 @@ class Deployment:
                 raise EennError(f"{name}={value}: allowed are {', '.join(allowed)}")
         if self.upstream and self.rest == CLOUD and self.payload != PHOTOGRAPH:
             raise EennError(
-                f"payload={self.payload} with an upstream network in the cloud: allowed is "
+                f"payload={self.payload} with an upstream network in the cloud; allowed is "
                 f"{PHOTOGRAPH}, as features of one network mean nothing to another"
             )
         if self.rest == NOBODY and not self.active:
-            raise EennError(f"rest={NOBODY} without an active branch: nobody answers")
+            raise EennError(
+                f"rest={NOBODY} without an active branch: no exit answers; activate a branch, or "
+                f"set rest to {CLOUD}"
+            )
 
     @property
     def setting(self) -> Setting:
-        """The way to answer."""
+        """Return the policy and the active branches as one setting."""
         return Setting(self.policy, self.active)
 
     @property
     def features(self) -> str | None:
-        """The format that the cloud is sent features in; None where it is sent photographs."""
+        """Return the format of features sent to the cloud; None where photographs are sent."""
         return self.payload if self.payload in FEATURES else None
 
     def check(self, manifest: Manifest) -> None:
-        """Check the deployment against the artifact that it is to be used with.
+        """Check that the deployment fits an artifact.
 
         Raises:
-            EennError: it was made for another artifact, or does not fit the network.
+            EennError: the deployment was made for another artifact, or does not fit the network.
         """
         if self.artifact_id != manifest.id:
             raise EennError(
@@ -159,8 +162,11 @@ class Deployment:
         self.policy.check(branches)
 
     def branches(self, exits: int) -> int:
-        """Count the exits of an artifact with so many that may be active: its branches, and with
-        an upstream network its last exit."""
+        """Count the exits that may be active: with an upstream network all, else the branches.
+
+        Args:
+            exits: number of the artifact's exits.
+        """
         return exits if self.upstream else exits - 1
 
     def save(self, path: Path) -> None:
@@ -184,7 +190,7 @@ class Deployment:
 
     @classmethod
     def load(cls, path: Path) -> "Deployment":
-        """Read a deployment.
+        """Read a deployment from a file.
 
         Raises:
             EennError: the file is not a deployment, or is for a later version of this program.
@@ -210,9 +216,9 @@ class Deployment:
 
 @dataclass(frozen=True)
 class _Stored:
-    """What the file holds beside the policy; branches are counted from 1.
+    """The content of the file beside the policy; branches are counted from 1.
 
-    What a file that was written by hand leaves out is as of `Deployment`.
+    Fields that a file written by hand leaves out have the defaults of `Deployment`.
     """
 
     version: int

@@ -1,4 +1,4 @@
-"""The artifact's manifest: reading and verifying it, without torch.
+"""The artifact's manifest, read and verified without torch.
 
 `manifest.json` describes the artifact and holds size and SHA-256 of every other file. Its `id` is
 the SHA-256 of the manifest itself, so no byte can change unseen.
@@ -23,27 +23,27 @@ T = TypeVar("T")
 
 SCHEMA_VERSION = 1
 SPLIT = "split.json"
-# Pixels; far more than any network here takes, and every photograph is brought to this size.
+# Pixels; photographs are resized to `resize_size`, so a stranger's manifest could make that costly.
 MAX_RESIZE_SIZE = 4096
-# What to do about a damaged artifact.
+# The remedy for a damaged artifact.
 RESTORE = "copy the artifact again or train anew"
 FROM_WHOLE = "this copy is for a device, with graphs alone; use the whole artifact"
 
 
 class ArtifactMissing(EennError):
-    """There is no artifact, or one of its files is gone."""
+    """An artifact that does not exist or lacks one of its files."""
 
 
 class ArtifactTruncated(EennError):
-    """A file is shorter or longer than when it was written."""
+    """A file that is shorter or longer than when it was written."""
 
 
 class ArtifactEdited(EennError):
-    """A file has its size but not its content."""
+    """A file that has its original size but other content."""
 
 
 class ArtifactVersion(EennError):
-    """Written by a version of eenn with another schema."""
+    """A file written by a version of eenn with another schema."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class StoredFile:
 
 @dataclass(frozen=True)
 class _Stated:
-    """What a manifest says of itself."""
+    """The identity and the schema version that a manifest states."""
 
     id: str
     schema_version: int
@@ -64,7 +64,7 @@ class _Stated:
 
 @dataclass(frozen=True)
 class _Experts:
-    """The manifest's section of experts."""
+    """The section of a manifest about experts."""
 
     sets: tuple[Expert, ...]
     classifier: Classifier
@@ -74,7 +74,8 @@ class _Experts:
 class Manifest:
     """A verified manifest: the directory of the artifact, and the content of `manifest.json`.
 
-    Reading one of its parts raises ArtifactTruncated where that part is missing or of another kind.
+    Reading a part of the manifest raises ArtifactTruncated where the part is missing or of a wrong
+    type.
     """
 
     path: Path
@@ -82,27 +83,27 @@ class Manifest:
 
     @property
     def id(self) -> str:
-        """SHA-256 of the manifest, the identity of this artifact."""
+        """Return the SHA-256 of the manifest, which identifies the artifact."""
         return self._read(str, "id")
 
     @cached_property
     def architecture(self) -> Architecture:
-        """The description that the network is built from."""
+        """Read the description that the network is built from."""
         return self._read(Architecture, "architecture")
 
     @cached_property
     def classes(self) -> tuple[str, ...]:
-        """Class names in the order of the logits."""
+        """Read the class names, in the order of the logits."""
         return self._read(tuple[str, ...], "classes")
 
     @cached_property
     def exits(self) -> tuple[Exit, ...]:
-        """The table of exits, a row each."""
+        """Read the table of exits, a row for each exit."""
         return self._read(tuple[Exit, ...], "exits")
 
     @cached_property
     def preprocessing(self) -> Preprocessing:
-        """The preprocessing that the network was trained with."""
+        """Read the preprocessing that the network was trained with."""
         preprocessing = self._read(Preprocessing, "preprocessing")
         if preprocessing.resize_size > MAX_RESIZE_SIZE:
             raise ArtifactTruncated(
@@ -113,35 +114,35 @@ class Manifest:
 
     @cached_property
     def temperatures(self) -> Temperatures:
-        """The fitted temperatures."""
+        """Read the fitted temperatures of the plain heads."""
         return self._read(Temperatures, "temperatures")
 
     @cached_property
     def validation_accuracy(self) -> tuple[float, ...]:
-        """Accuracy of every exit on the validation split, in [0, 1]."""
+        """Read the accuracy of every exit on the validation split, in [0, 1]."""
         return self._read(tuple[float, ...], "validation_accuracy")
 
     @cached_property
     def experts(self) -> tuple[Expert, ...]:
-        """The sets of heads besides the plain ones, in their order; none in most artifacts."""
+        """Read the descriptions of the experts, in their order; most artifacts have none."""
         return self._read(_Experts, "experts").sets if "experts" in self.content else ()
 
     @property
     def head_sets(self) -> tuple[str, ...]:
-        """The names of the head sets: `plain`, and the kinds that there are experts for."""
+        """List the names of the head sets: `plain`, and the kinds that have experts."""
         return (PLAIN, *(expert.kind for expert in self.experts))
 
     def temperatures_of(self, heads: str) -> Temperatures:
-        """Those of one of `head_sets`."""
+        """Return the temperatures of one of `head_sets`."""
         fitted = {expert.kind: expert.temperatures for expert in self.experts}
         return {PLAIN: self.temperatures, **fitted}[heads]
 
     @property
     def classifier(self) -> Classifier:
-        """The distortion classifier of an artifact with experts.
+        """Read the description of the distortion classifier of an artifact with experts.
 
         Raises:
-            ArtifactMissing: it has none.
+            ArtifactMissing: the artifact has no experts.
         """
         if "experts" not in self.content:
             raise ArtifactMissing(f"{self.path} has no experts; train some with {TRAIN_EXPERTS}")
@@ -149,24 +150,25 @@ class Manifest:
 
     @property
     def split_file(self) -> Path:
-        """The JSON file of the split that the network was trained with."""
+        """Return the path of the JSON file of the training's split."""
         return self.path / SPLIT
 
     @cached_property
     def files(self) -> dict[str, StoredFile]:
-        """The artifact's other files by name, without the exported graphs."""
+        """Read size and hash of the artifact's other files by name, without the exported graphs."""
         return self._read(dict[str, StoredFile], "files")
 
     @property
     def is_for_device(self) -> bool:
-        """Whether this is a copy without any of `files`, as `eenn-export --to` writes one."""
+        """Tell whether this is a copy without any of `files`, as `eenn-export --to` writes one."""
         return not any((self.path / name).exists() for name in self.files)
 
     def stored(self, name: str) -> StoredFile:
-        """Size and SHA-256 of one of the artifact's files.
+        """Look up size and SHA-256 of one of the artifact's files.
 
         Raises:
-            ArtifactTruncated: the manifest has no such file, or one that lies elsewhere.
+            ArtifactTruncated: the manifest does not have the file, or `name` leads to another
+                directory.
         """
         if name not in self.files or Path(name).name != name:
             raise ArtifactTruncated(
@@ -176,7 +178,7 @@ class Manifest:
         return self.files[name]
 
     def verified(self, name: str) -> bytes:
-        """The content of one of the artifact's files.
+        """Read one of the artifact's files and verify it by size and hash.
 
         Raises:
             ArtifactMissing, ArtifactTruncated, ArtifactEdited: see there.
@@ -194,7 +196,11 @@ class Manifest:
         return content
 
     def all_verified(self) -> dict[str, bytes]:
-        """The contents of all of the artifact's files, by name; raises like `verified`."""
+        """Read and verify all of the artifact's files; return contents by name.
+
+        Raises:
+            ArtifactMissing, ArtifactTruncated, ArtifactEdited: see there.
+        """
         return {name: self.verified(name) for name in self.files}
 
     def _read(self, kind: type[T], key: str) -> T:
@@ -232,23 +238,23 @@ def read_manifest(path: str | Path) -> Manifest:
 
 
 def fine_tuned_path(artifact: Path, kind: str) -> Path:
-    """Where the network fine-tuned for a kind of distortion is, beside the artifact with experts.
+    """Name the directory of the network fine-tuned for a kind, beside the artifact with experts.
 
-    Its name keeps it from being the run's artifact.
+    The name differs from that of a run's artifact, so `latest` does not find it.
     """
     return artifact.parent / f"{FINE_TUNED}_{kind}"
 
 
 def manifest_id(manifest: JsonObject) -> str:
-    """SHA-256 of a manifest that has no `id` yet."""
+    """Compute the SHA-256 of a manifest that has no `id` yet."""
     return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
 
 
 def check_classes(manifest: Manifest, upstream: Manifest) -> None:
-    """Check that an upstream network has the classes of the first.
+    """Check that an upstream network has the same classes as the artifact.
 
     Raises:
-        EennError: it has others, or in another order.
+        EennError: the upstream network has other classes, or another order of classes.
     """
     if upstream.classes != manifest.classes:
         own, others = set(manifest.classes), set(upstream.classes)

@@ -1,8 +1,8 @@
-"""The trained network on disk: save and load. No pickle anywhere.
+"""The trained network on disk: saving and loading, without pickle.
 
-An artifact is a directory of `weights.safetensors`, `split.json` (which sample is in which part)
-and `manifest.json`, which describes the rest. One with experts has `experts.safetensors`, too:
-their heads and the distortion classifier. The backbone is in it once.
+An artifact is a directory of `weights.safetensors`, `split.json` (the samples of each part) and
+`manifest.json`, which describes the rest. An artifact with experts also has `experts.safetensors`:
+their heads and the distortion classifier. The backbone is stored once.
 """
 
 import copy
@@ -50,7 +50,7 @@ WEIGHTS, EXPERTS = "weights.safetensors", "experts.safetensors"
 
 @dataclass(frozen=True)
 class Artifact:
-    """A loaded artifact: the network in evaluation mode, the manifest, and experts if it has any.
+    """A loaded artifact: the network in evaluation mode, the manifest, and any experts.
 
     The experts share the network.
     """
@@ -75,9 +75,9 @@ def save(
     """Write an artifact to `path`, whole or not at all.
 
     Args:
-        fitted: how the temperatures were fitted, and on how many samples.
+        fitted: the method of fitting the temperatures and the number of samples, in words.
         validation_accuracy: of each exit, in [0, 1].
-        split: the one that the network was trained with.
+        split: the split that the network was trained with.
 
     Raises:
         EennError: `path` exists or cannot be written.
@@ -105,10 +105,10 @@ def save_with_experts(
 ) -> None:
     """Write the artifact `base` with experts to `path`, whole or not at all.
 
-    Its plain network and split are copied byte by byte; experts that it had stay behind.
+    The plain network and the split are copied byte by byte; experts of `base` are left out.
 
     Args:
-        experts: of the kinds of `network`, in their order.
+        experts: descriptions of the experts of `network`, in their order.
 
     Raises:
         EennError: `path` exists or cannot be written, or a file of `base` is damaged.
@@ -133,13 +133,13 @@ def save_fine_tuned(
     validation_accuracy: Sequence[float],
     distortion: DrawnDistortion,
 ) -> None:
-    """Write `base` as it became by fine-tuning for a distortion to `path`, whole or not at all.
+    """Write a network fine-tuned from `base` for a distortion to `path`, whole or not at all.
 
-    Its split is copied byte by byte; experts that it had stay behind.
+    The split is copied byte by byte; experts of `base` are left out.
 
     Args:
         fitted, validation_accuracy: as in `save`.
-        distortion: the one that it was trained with.
+        distortion: the distortion that the network was fine-tuned with.
 
     Raises:
         EennError: `path` exists or cannot be written, or a file of `base` is damaged.
@@ -154,7 +154,7 @@ def save_fine_tuned(
 
 
 def load(path: str | Path) -> Artifact:
-    """Read and verify an artifact; its logits equal those of the saved network bit for bit.
+    """Read and verify an artifact; logits equal those of the saved network bit for bit.
 
     Raises:
         ArtifactMissing, ArtifactTruncated, ArtifactEdited, ArtifactVersion: see there.
@@ -177,7 +177,7 @@ def load(path: str | Path) -> Artifact:
 
 
 def _built(manifest: Manifest) -> EarlyExitNet:
-    """Build the network, without values; it takes no more memory than its weights' file."""
+    """Build the network without values, in no more memory than the file of weights takes."""
     if manifest.architecture.input_size != manifest.preprocessing.input_size:
         raise ArtifactTruncated(
             f"{manifest.path / MANIFEST}: input_size of architecture and preprocessing differ; "
@@ -188,7 +188,7 @@ def _built(manifest: Manifest) -> EarlyExitNet:
             network = build(manifest.architecture)
     except (RuntimeError, ValueError, TypeError, LookupError, ArithmeticError) as error:
         raise ArtifactTruncated(
-            f"{manifest.path / MANIFEST}, architecture: there is no such network; {RESTORE}"
+            f"{manifest.path / MANIFEST}, architecture: no network can be built from it; {RESTORE}"
         ) from error
     needed = sum(tensor.nbytes for tensor in network.state_dict().values())
     if needed > manifest.stored(WEIGHTS).bytes:
@@ -205,7 +205,7 @@ def _load_state(
     contents: Mapping[str, bytes],
     beside: Mapping[str, Tensor] | None = None,
 ) -> None:
-    """Load the tensors of one of the artifact's files, and those beside it, into a network."""
+    """Load the tensors of one of the artifact's files, and those of `beside`, into a network."""
     file, expected = manifest.path / name, network.state_dict()
     manifest.stored(name)
     try:
@@ -222,13 +222,13 @@ def _load_state(
     if wrong:
         mend = f"train them again: {TRAIN_EXPERTS}" if beside else RESTORE
         raise ArtifactVersion(
-            f"{file} is of another network or version of eenn, as its {wrong[0]}; {mend}"
+            f"{file} belongs to another network or version of eenn: {wrong[0]} differs; {mend}"
         )
     network.load_state_dict(state)
 
 
 def _kept(base: Manifest) -> JsonObject:
-    """The parts of a manifest that hold for what is made of `base` as well."""
+    """Collect the parts of the manifest of `base` that also hold for an artifact made from it."""
     return {name: value for name, value in base.content.items() if name not in ("id", "experts")}
 
 
@@ -238,7 +238,7 @@ def _content(state: dict[str, Tensor]) -> bytes:
 
 
 def _write(path: Path, described: JsonObject, files: Mapping[str, bytes]) -> None:
-    """Write the files, and the manifest of what is `described`."""
+    """Write the files, and a manifest of `described`, sizes and hashes."""
     manifest: dict[str, Json] = {
         **described,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),

@@ -1,1 +1,1 @@
-"""Networks: the backbone's blocks, where branches go, their heads, and the early-exit net."""
+"""Networks: the backbone's blocks, the placement of branches, their heads, the early-exit net."""

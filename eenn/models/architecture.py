@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Architecture:
-    """Everything needed to build a network again; see `eenn.models.building`.
+    """The description that `eenn.models.building` builds a network from.
 
     Args:
         classes: number of classes.
@@ -24,14 +24,14 @@ class Architecture:
 
 @dataclass(frozen=True)
 class Exit:
-    """One row of the table of exits.
+    """A row of the table of exits.
 
     Args:
         after: index of the backbone block before the exit.
-        channels, height, width: of its features.
-        macs: of all segments up to here.
-        head_macs: of the head alone.
-        payload_bytes: of the features of one sample in fp32.
+        channels, height, width: of the features that the exit's head reads.
+        macs: of all segments up to the exit, without heads.
+        head_macs: of the exit's head alone.
+        payload_bytes: size of one sample's features in fp32.
     """
 
     after: int

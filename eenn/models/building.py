@@ -1,4 +1,4 @@
-"""From a description to a network: placing the branches, building it, measuring its exits."""
+"""From a description to a network: placing branches, building the network, measuring its exits."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -32,7 +32,7 @@ def place(
 
 
 def build(architecture: Architecture, weights: str | Path | None = None) -> EarlyExitNet:
-    """Build a network in channels-last format, its backbone started from `weights`.
+    """Build a network in channels-last format, with the backbone started from `weights`.
 
     Raises:
         EennError: unknown head, or unusable weights (see `mobilenetv2`).
@@ -50,7 +50,7 @@ def build(architecture: Architecture, weights: str | Path | None = None) -> Earl
 
 
 def measure_exits(architecture: Architecture) -> tuple[Exit, ...]:
-    """Measure the table of exits on a network built for the purpose, a row for every exit."""
+    """Measure the table of exits, a row for every exit, on a newly built network."""
     network = build(architecture)
     x = torch.zeros(1, 3, architecture.input_size, architecture.input_size)
     rows = []
@@ -67,7 +67,7 @@ def measure_exits(architecture: Architecture) -> tuple[Exit, ...]:
 
 
 def _feature_shapes(segments: Sequence[nn.Module], input_size: int) -> list[torch.Size]:
-    """Shape (channels, height, width) after each segment."""
+    """Compute the shape (channels, height, width) after each segment."""
     x = torch.zeros(1, 3, input_size, input_size)
     shapes = []
     with torch.no_grad():

@@ -1,11 +1,11 @@
-"""The distortion classifier: which distortion an image shows, told from its spectrum.
+"""The distortion classifier: finds the kind of distortion of an image from its spectrum.
 
-Blur takes the high frequencies away, noise lifts all of them, a movement cuts stripes into the
-spectrum. Tiles are compared because what the photograph shows differs between them, while a
-distortion leaves its trace in all: noise even in the smoothest, blur even in the most detailed.
+Blur removes the high frequencies, noise raises all of them, and motion cuts stripes into the
+spectrum. Tiles are compared because the photographed scene differs between tiles, while a
+distortion leaves a trace in all: noise even in the smoothest tile, blur even in the most detailed.
 
-A spectrum does not tell noise in all pixels from a few that are quite wrong. So a distortion is
-believed only where neighbouring pixels differ as they do in images that have it.
+A spectrum does not distinguish noise in all pixels from a few pixels that are far off. So a
+distortion is accepted only where neighbouring pixels differ as they do in images that have it.
 """
 
 import math
@@ -20,16 +20,16 @@ from eenn.models.placement import measure
 TILE = 32  # pixels, the side of a tile
 CELL = 2  # frequencies to either side that are averaged
 CELLS = (TILE // CELL) * (TILE // 2 // CELL)
-LUMA = (0.299, 0.587, 0.114)  # of ITU-R BT.601, as Pillow's greyscale
-TYPICAL = 0.995  # the share of a kind's images that count as typical of it
-DOUBT = 10.0  # off a kind's logit for every 1 that its squared distance is beyond the typical
+LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as in Pillow's greyscale
+TYPICAL = 0.995  # share of the images of a kind that count as typical of the kind
+DOUBT = 10.0  # subtracted from a kind's logit per 1 of squared distance beyond the typical
 
 
 class DistortionClassifier(nn.Module):
     """A small network on the log-magnitude spectra of an image's tiles.
 
     Args:
-        kinds: of distortions, besides none.
+        kinds: number of kinds of distortion, without "none".
         std: the standard deviation that the preprocessing divided every channel by.
     """
 
@@ -62,15 +62,15 @@ class DistortionClassifier(nn.Module):
             nn.ReLU(),
             nn.Linear(32, 1 + kinds),
         )
-        # Of every kind's roughness; until `know_typical` everything is typical.
+        # Centre and metric of every kind's roughness; until `fit_typical` every image is typical.
         self.register_buffer("centre", torch.zeros(kinds, 2))
         self.register_buffer("metric", torch.zeros(kinds, 2, 2))
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits (batch, 1 + kinds); the first is that of no distortion.
+        """Compute logits (batch, 1 + kinds); the first one is for no distortion.
 
         Args:
-            images: preprocessed, (batch, 3, H, W), at least a tile high and wide.
+            images: preprocessed, (batch, 3, H, W), at least TILE pixels high and wide.
         """
         spectra = self.spectra(images)
         over_tiles = (spectra.mean(1), spectra.amin(1), spectra.amax(1))
@@ -78,16 +78,17 @@ class DistortionClassifier(nn.Module):
         beyond = functional.relu(self._distances(self.roughness(images)) - 1)
         return torch.cat((logits[:, :1], logits[:, 1:] - DOUBT * beyond), 1)
 
-    def know_typical(self, roughness: Tensor, kinds: Tensor) -> None:
-        """From now on doubt a kind where an image is further off than nearly all of its images.
+    def fit_typical(self, roughness: Tensor, kinds: Tensor) -> None:
+        """Fit the typical roughness of every kind, by which `forward` doubts atypical images.
 
         Args:
-            roughness: of images of all kinds, (samples, 2).
-            kinds: theirs, counted from 1, (samples,).
+            roughness: of images of all kinds, (samples, 2); see `roughness`.
+            kinds: the kind of every image, counted from 1, (samples,).
         """
         for at in range(len(self.centre)):
             own = roughness[kinds == at + 1]
-            # Ridge and bound keep this finite, and not too narrow, where images are few or alike.
+            # Ridge and bound keep the metric finite, and not too narrow, where images are few or
+            # alike.
             covariance = own.T.cov(correction=0) + 1e-4 * torch.eye(2)
             self.centre[at] = own.mean(0)
             self.metric[at] = covariance.inverse()
@@ -95,8 +96,11 @@ class DistortionClassifier(nn.Module):
             self.metric[at] /= furthest.clamp(min=1)
 
     def roughness(self, images: Tensor) -> Tensor:
-        """How neighbouring pixels differ, (batch, 2): logarithms of the mean magnitude in grey
-        levels, and of the same after fourth roots, which counts small ones for more."""
+        """Measure the difference of neighbouring pixels, (batch, 2).
+
+        The columns are the logarithm of the mean magnitude in grey levels, and of the power mean
+        with exponent 1/4, in which small differences count for more.
+        """
         grey = self._grey(images)
         rows = grey[:, 1:] - grey[:, :-1]
         sizes = (rows[:, :, 1:] - rows[:, :, :-1]).flatten(1).abs() / 2
@@ -104,7 +108,7 @@ class DistortionClassifier(nn.Module):
         return torch.log(means + 0.1)
 
     def spectra(self, images: Tensor) -> Tensor:
-        """Log-magnitude spectra of all whole tiles, (batch, tiles, CELLS), in float32.
+        """Compute the log-magnitude spectra of all whole tiles, float32 (batch, tiles, CELLS).
 
         The mean of log(1 + magnitude in grey levels) over CELL x CELL neighbouring frequencies;
         vertical frequencies ascend from the most negative, horizontal ones from 0. The highest
@@ -119,19 +123,19 @@ class DistortionClassifier(nn.Module):
         return functional.avg_pool2d(torch.log1p(magnitude), CELL).flatten(-2)
 
     def macs(self, input_size: int) -> int:
-        """Multiply-accumulates for an image: fvcore's count, and the transforms as products."""
+        """Count the multiply-accumulates for an image, Fourier transforms included."""
         counted, _ = measure(self, torch.zeros(1, 3, input_size, input_size))
         across, down = TILE * self.across.numel(), TILE // 2 * self.down.numel()
         return counted + (input_size // TILE) ** 2 * (across + down)
 
     def _magnitudes(self, tiles: Tensor) -> Tensor:
-        """Of the tiles' Fourier transforms, (..., TILE, TILE // 2), frequencies from 0 up."""
+        """Compute magnitudes of the tiles' Fourier transforms, (..., TILE, TILE // 2)."""
         magnitudes: Tensor
         if not torch.compiler.is_exporting():
-            # Unlike products, this is not rounded to bf16 or TF32 where a GPU trains.
+            # Unlike matrix products, the FFT is not rounded to bf16 or TF32 on a GPU.
             magnitudes = torch.fft.rfft2(tiles).abs()
             return magnitudes[..., : TILE // 2]
-        # ONNX Runtime computes products in a quarter of the time of its transforms.
+        # ONNX Runtime computes matrix products in a quarter of the time of its transforms.
         rows = (tiles @ self.across).reshape(*tiles.shape[:-1], 2, TILE // 2)
         both = rows.transpose(-3, -1).flatten(-2) @ self.down
         real, imaginary = both[..., :TILE], both[..., TILE:]
@@ -143,7 +147,9 @@ class DistortionClassifier(nn.Module):
         return red * self.weights[0] + green * self.weights[1] + blue * self.weights[2]
 
     def _distances(self, roughness: Tensor) -> Tensor:
-        """From every kind's centre, squared, (batch, kinds); 1 is as far as is typical
-        (Mahalanobis, "On the generalised distance in statistics", 1936)."""
+        """Compute squared distances from every kind's centre, (batch, kinds); up to 1 is typical.
+
+        Source: Mahalanobis, "On the generalised distance in statistics", 1936.
+        """
         away = roughness[:, None] - self.centre
         return torch.einsum("bki,kij,bkj->bk", away, self.metric, away)

@@ -1,4 +1,4 @@
-"""The early-exit network: segments of the backbone with a head each, and the table of exits."""
+"""The early-exit network: segments of the backbone with a head each."""
 
 from collections.abc import Iterator, Sequence
 
@@ -9,9 +9,9 @@ from eenn.errors import EennError
 
 
 class EarlyExitNet(nn.Module):
-    """K segments in a line, a head after each: `logits[k] = heads[k](features after segment k)`.
+    """K segments in a row, a head after each: `logits[k] = heads[k](features after segment k)`.
 
-    The last head is the backbone's own classifier, so exits = branches + 1, and a net without
+    The last head is the backbone's own classifier, so exits = branches + 1, and a network without
     branches is the conventional network.
     """
 
@@ -22,20 +22,23 @@ class EarlyExitNet(nn.Module):
         self.segments, self.heads = nn.ModuleList(segments), nn.ModuleList(heads)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits of every exit, (exits, batch, classes), in training and evaluation alike."""
+        """Compute the logits of every exit, (exits, batch, classes), in either mode."""
         return torch.stack([logits for logits, _ in self.steps(x)])
 
     def steps(self, x: Tensor, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
-        """Logits (batch, classes) and features after each segment from `start` on, computed lazily:
-        whoever stops iterating at an exit has run nothing behind it."""
+        """Yield logits (batch, classes) and features after each segment from `start` on.
+
+        Segments are computed lazily: a caller that stops iterating at an exit has run nothing
+        behind it.
+        """
         for k in range(start, len(self.segments)):
             x = self.segments[k](x)
             yield self.heads[k](x), x
 
     def edge(self, x: Tensor, split_point: int) -> tuple[Tensor, Tensor]:
-        """Run the first `split_point` segments: logits (split_point, batch, classes) and features.
+        """Run the first segments; return logits (split_point, batch, classes) and features.
 
-        With split point 0 the features are the images and there are no logits: shape (0,).
+        At split point 0 the features are the images, and the logits are empty, of shape (0,).
         """
         logits = []
         for k in range(split_point):
@@ -44,5 +47,5 @@ class EarlyExitNet(nn.Module):
         return (torch.stack(logits) if logits else x.new_empty(0)), x
 
     def cloud(self, features: Tensor, split_point: int) -> Tensor:
-        """Logits of the exits behind `split_point`, (exits - split_point, batch, classes)."""
+        """Compute logits of exits behind the split, (exits - split_point, batch, classes)."""
         return torch.stack([logits for logits, _ in self.steps(features, split_point)])

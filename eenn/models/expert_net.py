@@ -10,9 +10,9 @@ from eenn.models.early_exit import EarlyExitNet
 
 
 class ExpertNet(nn.Module):
-    """The plain network, further heads for its exits by kind of distortion, and the classifier.
+    """The plain network, a further head set per kind of distortion, and the distortion classifier.
 
-    Head sets are counted from 0, the plain heads; then come the kinds in their order.
+    Head sets are counted from 0, which is the plain heads; the kinds follow in their order.
     """
 
     def __init__(
@@ -26,8 +26,11 @@ class ExpertNet(nn.Module):
         self.experts = nn.ModuleDict(experts)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits of every set, (1 + kinds, exits, batch, classes), and of the kinds, (batch, 1 +
-        kinds). The backbone runs once."""
+        """Compute logits of every head set and of the distortion classifier.
+
+        The backbone runs once. The shapes are (1 + kinds, exits, batch, classes) and (batch, 1 +
+        kinds).
+        """
         sets: list[nn.Module] = [self.network.heads, *self.experts.values()]
         features, x = [], images
         for segment in self.network.segments:
@@ -40,7 +43,7 @@ class ExpertNet(nn.Module):
         return torch.stack(logits), self.classifier(images)
 
     def expert_state(self) -> dict[str, Tensor]:
-        """The state of everything but the plain network."""
+        """Collect the state of the experts and the classifier, without the plain network."""
         return {
             name: tensor
             for name, tensor in self.state_dict().items()

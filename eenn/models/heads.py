@@ -1,4 +1,4 @@
-"""Branch heads: from the features after a block to the logits of an exit."""
+"""Heads of branches: from the features after a block to the logits of an exit."""
 
 from collections.abc import Callable
 
@@ -11,22 +11,22 @@ HeadBuilder = Callable[[int, int, int, int], nn.Module]
 
 
 def linear_head(channels: int, side: int, last_side: int, classes: int) -> nn.Module:
-    """BatchNorm, average pool, linear: the head of [A]."""
+    """Build BatchNorm, average pool, linear: the head of Pacheco et al. (2021a)."""
     pool = nn.AdaptiveAvgPool2d(1)
     return nn.Sequential(nn.BatchNorm2d(channels), pool, nn.Flatten(), nn.Linear(channels, classes))
 
 
 def pool2_head(channels: int, side: int, last_side: int, classes: int) -> nn.Module:
-    """2x2 average pool, linear: the head of [B] and [C]."""
+    """Build a 2x2 average pool and a linear layer: the head of Pacheco et al. (2021b, 2021c)."""
     return nn.Sequential(nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(4 * channels, classes))
 
 
 class ConvHead(nn.Module):
-    """Separable convolutions that make up, cheaply, for the depth a shallow exit lacks.
+    """Separable convolutions that cheaply make up for the depth that a shallow exit lacks.
 
-    Each halves the map until it is as small as the backbone's last, the channels doubling up to
-    `widest`; one at least. Their pooled output is put beside the pooled input, so that the linear
-    layer never sees less than `linear_head` shows it.
+    Each convolution halves the map until it is as small as the backbone's last, and doubles the
+    channels up to `widest`; there is at least one. Their pooled output is put beside the pooled
+    input, so the linear layer sees all that the one of `linear_head` sees.
     """
 
     widest = 192
@@ -63,13 +63,14 @@ HEADS: dict[str, HeadBuilder] = {"linear": linear_head, "pool2": pool2_head, "co
 
 
 def make_head(kind: str, channels: int, side: int, last_side: int, classes: int) -> nn.Module:
-    """A head for features of (batch, channels, side, side), giving logits (batch, classes).
+    """Build a head from features (batch, channels, side, side) to logits (batch, classes).
 
     Args:
-        last_side: side of the backbone's last map.
+        kind: a name in HEADS.
+        last_side: side of the backbone's last map, in pixels.
 
     Raises:
-        EennError: unknown kind.
+        EennError: `kind` is not in HEADS.
     """
     if kind not in HEADS:
         raise EennError(f"model.head={kind}: allowed are {', '.join(HEADS)}")

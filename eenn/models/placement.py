@@ -1,4 +1,5 @@
-"""Where branches go: spread evenly over the backbone's MACs, as [A] does, or given explicitly."""
+"""Placement of branches: spread evenly over the backbone's MACs, as in Pacheco et al. (2021a), or
+given."""
 
 import warnings
 from collections.abc import Sequence
@@ -11,10 +12,10 @@ from eenn.errors import EennError
 
 
 def measure(module: nn.Module, x: Tensor) -> tuple[int, Tensor]:
-    """Multiply-accumulates of `module` on `x`, and its output.
+    """Count the multiply-accumulates of `module` on `x`; return them with the module's output.
 
-    They are counted by fvcore, BatchNorm included. The module runs in evaluation mode and is left
-    as it was.
+    fvcore counts them, BatchNorm included. The module runs in evaluation mode and is then put back
+    into the mode it had.
     """
     training = module.training
     module.eval()
@@ -33,13 +34,13 @@ def measure(module: nn.Module, x: Tensor) -> tuple[int, Tensor]:
 def place_branches(
     blocks: Sequence[nn.Module], branches: int | Sequence[int], input_size: int
 ) -> tuple[int, ...]:
-    """Indices of the blocks after which a branch sits, ascending.
+    """Choose the blocks after which the branches sit; return their indices, ascending.
 
     Branch i of n goes after the first block whose cumulative MACs reach i/(n+1) of the blocks'
     total. A sequence gives the positions explicitly.
 
     Raises:
-        EennError: too many branches, or positions that are not ascending inner blocks.
+        EennError: there are too many branches, or positions that are not ascending inner blocks.
     """
     inner = len(blocks) - 1
     if not isinstance(branches, int) and not (

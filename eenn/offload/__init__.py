@@ -1,1 +1,1 @@
-"""Edge and cloud: the stages of an artifact run on both sides of a network link."""
+"""Edge and cloud: an artifact's network run on both sides of a link."""

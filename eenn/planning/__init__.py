@@ -1,1 +1,1 @@
-"""What any choice of branches, threshold and payload would take."""
+"""Predicted costs of any choice of branches, threshold and payload, and the choice of the best."""

@@ -1,4 +1,4 @@
-"""What an answer costs: MACs or measured milliseconds per segment and head, bytes, and the link."""
+"""Costs of an answer: MACs or measured milliseconds per segment and head, bytes, and the link."""
 
 import json
 import math
@@ -23,9 +23,9 @@ class Costs:
     """The cost of every segment and of every head, in one unit: MACs or milliseconds.
 
     Args:
-        first: what the edge spends on every image before the first segment.
-        upstream: of a whole network that answers the rest from the photograph, in place of the
-            rest of this one.
+        first: cost on the edge for every image before the first segment.
+        upstream: cost of an upstream network that answers from the photograph, in place of the rest
+            of this network; None if there is none.
     """
 
     segments: tuple[float, ...]
@@ -34,11 +34,11 @@ class Costs:
     upstream: float | None = None
 
     def edge(self, decisions: Decisions) -> Floats:
-        """The cost of each sample on the edge, (samples,).
+        """Compute the cost of each sample on the edge, (samples,).
 
-        That is the segments up to the exit taken, or to the last active branch where the rest
-        answers, and the heads of the active branches among them; what comes first; and the rest
-        where the edge computes it.
+        It is the sum of `first`, the segments up to the exit taken (or to the last active branch
+        where the rest answers), the heads of the active branches among them, and the rest where the
+        edge computes it.
         """
         up_to = np.zeros(len(self.segments) + 1)
         for exit in decisions.active:
@@ -50,34 +50,34 @@ class Costs:
         return self.first + up_to[np.where(passed_on, -1, decisions.taken)] + rest
 
     def cloud(self, decisions: Decisions) -> Floats:
-        """The cost of each sample in the cloud, (samples,): the rest of the network, or 0."""
+        """Compute the cost of each sample in the cloud, (samples,); 0 if it stays."""
         return np.where(decisions.on_edge, 0.0, self.rest(decisions))
 
     def rest(self, decisions: Decisions) -> float:
-        """Sum the cost of what answers where no active branch accepts."""
+        """Compute the cost of answering one sample that no active branch accepts."""
         if self.upstream is not None:
             return self.upstream
         return sum(self.segments[split_point(decisions) :]) + self.heads[-1]
 
 
 def macs(exits: Sequence[Exit]) -> Costs:
-    """MACs of segments and heads from the manifest's table of exits."""
+    """Read the MACs of segments and heads from the manifest's table of exits."""
     cumulative = [0, *(row.macs for row in exits)]
     segments = tuple(float(b - a) for a, b in pairwise(cumulative))
     return Costs(segments, tuple(float(row.head_macs) for row in exits))
 
 
 def payloads(exits: Sequence[Exit], input_size: int) -> tuple[int, ...]:
-    """Bytes on the wire for one sample at every split point.
+    """List the bytes on the wire for one sample at every split point.
 
-    At split point 0 these are the image's uint8 pixels, else the features after that many segments
-    in fp32.
+    At split point 0 these are the image's uint8 pixels, else the fp32 features after that many
+    segments.
     """
     return (3 * input_size**2, *(row.payload_bytes for row in exits[:-1]))
 
 
 def split_point(decisions: Decisions) -> int:
-    """How many segments run on the edge: those up to the last active branch."""
+    """Count the segments that run on the edge: those up to the last active branch."""
     return decisions.active[-1] + 1 if decisions.active else 0
 
 
@@ -86,7 +86,7 @@ class Link:
     """A network link.
 
     Raises:
-        EennError: a bandwidth that is not positive, or a negative round-trip time.
+        EennError: the bandwidth is not positive, or the round-trip time is negative.
     """
 
     bandwidth_mbps: float
@@ -101,19 +101,19 @@ class Link:
             )
 
     def latency_ms(self, payload_bytes: float) -> float:
-        """Round trip of a request of that size; the reply of a few bytes rides on it."""
+        """Compute the milliseconds of a request of that size and a reply of a few bytes."""
         return self.rtt_ms + payload_bytes * 8e-3 / self.bandwidth_mbps
 
 
 @dataclass(frozen=True)
 class CostModel:
-    """Everything that decides the cost of an answer.
+    """The numbers that decide the cost of an answer.
 
     Args:
         macs: of every segment and head.
         edge_ms: milliseconds of every segment and head on the edge.
         cloud_ms: the same in the cloud.
-        payload_bytes: of one sample at every split point.
+        payload_bytes: size of one sample at every split point.
     """
 
     macs: Costs
@@ -123,15 +123,15 @@ class CostModel:
     link: Link
 
     def answer_macs(self, decisions: Decisions) -> Floats:
-        """MACs until each sample has its answer, heads and both sides included, (samples,)."""
+        """Compute the MACs until each sample's answer, on both sides, (samples,)."""
         return self.macs.edge(decisions) + self.macs.cloud(decisions)
 
     def sent_bytes(self, decisions: Decisions) -> Floats:
-        """Bytes sent for each sample, (samples,)."""
+        """Compute the bytes sent for each sample, (samples,)."""
         return np.where(decisions.on_edge, 0.0, self.payload_bytes[split_point(decisions)])
 
     def latency_ms(self, decisions: Decisions) -> Floats:
-        """Expected milliseconds until each sample has its answer, (samples,)."""
+        """Compute the expected milliseconds until each sample has its answer, (samples,)."""
         sending = self.link.latency_ms(self.payload_bytes[split_point(decisions)])
         away = np.where(decisions.on_edge, 0.0, sending)
         return self.edge_ms.edge(decisions) + away + self.cloud_ms.cloud(decisions)
@@ -144,10 +144,11 @@ class Profile:
     Args:
         segments: {"p5": [...], "p50": [...], "p95": [...]}, one number per segment.
         heads: the same, one number per head.
-        to_exit: the same of the time to each exit with all branches active.
-        repeats: measurements of each.
-        classifier: of the distortion classifier: {"p5": ..., "p50": ..., "p95": ...}, or nothing.
-        threads: of the device while measuring.
+        to_exit: the same for the time to each exit with all branches active.
+        repeats: number of measurements of each part.
+        classifier: of the distortion classifier: {"p5": ..., "p50": ..., "p95": ...}; empty if
+            there is none.
+        threads: threads of the device while measuring.
     """
 
     artifact_id: str
@@ -162,7 +163,7 @@ class Profile:
 
     @property
     def median(self) -> Costs:
-        """Median milliseconds per segment and head."""
+        """Return the median milliseconds per segment and head."""
         return Costs(tuple(self.segments["p50"]), tuple(self.heads["p50"]))
 
     def save(self, path: Path) -> None:
@@ -172,10 +173,10 @@ class Profile:
 
     @classmethod
     def load(cls, path: Path) -> "Profile":
-        """Read a profile.
+        """Read a profile from a JSON file.
 
         Raises:
-            EennError: the file is no profile.
+            EennError: the file is not a profile.
         """
         try:
             profile = cls(**json.loads(path.read_bytes()))
@@ -183,5 +184,5 @@ class Profile:
             if any(set(part) != {"p5", "p50", "p95"} for part in measured):
                 raise ValueError("percentiles")
         except (ValueError, TypeError, RecursionError) as error:
-            raise EennError(f"{path} is no profile; remove it to measure again") from error
+            raise EennError(f"{path} is not a profile; remove it to measure again") from error
         return profile

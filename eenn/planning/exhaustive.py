@@ -1,7 +1,8 @@
-"""The exhaustive planner: every choice of branches, policy and rest, from measured parts.
+"""The exhaustive planner: every choice of branches, policy and rest, predicted from measured parts.
 
-The parts are times of stages and of the cloud, bytes of requests, and the link; how many images
-leave where is known from exit records. So a device's best choice is found without trying them all.
+The parts are times of stages and of the cloud, bytes of requests, and the link; the exit records
+give the share of images that leave at each exit. So the best choice for a device is found without
+running every choice.
 """
 
 import math
@@ -18,33 +19,33 @@ from eenn.exits.policies.threshold import baseline_rule
 from eenn.exits.rests import CLOUD, DEVICE, NOBODY, PHOTOGRAPH
 from eenn.exits.settings import Setting
 from eenn.planning.costs import split_point
-from eenn.planning.times import Onward, Times
+from eenn.planning.times import Route, Times
 
 MAX_SLOWDOWN = 100.0
-# How much stricter inner exits are than the last active branch.
+# Factors by which inner exits are stricter than the last active branch.
 STRICT = (1.0, 3.0, 10.0)
 
 
-# Decides where no branch is active: the last exit answers whatever it says.
+# The policy without active branches: the last exit always answers.
 WITHOUT_BRANCHES = baseline_rule(1.0)
 
 
 class NoPlan(EennError):
-    """No plan keeps the bounds."""
+    """An error raised when no plan keeps the bounds."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """One choice of branches, policy and rest, and what it is predicted to cost.
+    """A choice of branches, policy and rest, with its predicted costs.
 
     Args:
-        split_point: segments that run on the edge for whoever leaves it.
+        split_point: number of segments that the edge runs before it passes an image on.
         latency_ms, sent_bytes: means over the images.
     """
 
     setting: Setting
     split_point: int
-    onward: Onward
+    route: Route
     latency_ms: float
     accuracy: float
     edge_probability: float
@@ -53,7 +54,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class SlowerEdge:
-    """The predicted latency of one way to answer on an edge that computes slower."""
+    """The predicted latency of one way to answer, on an edge `slowdown` times slower."""
 
     slowdown: float
     way: str
@@ -61,7 +62,7 @@ class SlowerEdge:
 
 
 def variants(policies: Sequence[Policy], branches: int) -> list[Policy]:
-    """Vary the knob and the strictness of policies; they themselves come first."""
+    """List variants of policies by knob and strictness; the given policies come first."""
     found = dict.fromkeys(policies)
     for policy in policies:
         values: Sequence[KnobValue] = [policy.knob_value]
@@ -78,41 +79,44 @@ def variants(policies: Sequence[Policy], branches: int) -> list[Policy]:
 def plan(
     times: Times, outputs: Outputs, policies: Sequence[Policy], cascade: Outputs | None = None
 ) -> list[Plan]:
-    """Plan for every set of active branches, every policy, and whatever becomes of the rest.
+    """Plan for every set of active branches, every policy, and every route of the rest.
 
-    The network is cut after the last active branch. Accuracy is that of unrounded features.
+    The network is cut after the last active branch. Accuracies do not account for rounded features.
 
     Args:
-        outputs: calibrated probabilities of every exit, and labels, of samples like those to come.
-        policies: to choose from; those that do not fit the network are left out.
-        cascade: the same with one exit more, that of the upstream network that `times` has.
+        outputs: calibrated probabilities of every exit, and labels, on images like those of the
+            field.
+        policies: policies to choose from; those that do not fit the network are left out.
+        cascade: the same outputs with one more exit, that of the upstream network in `times`.
     """
     plans: list[Plan] = []
     for policy, active in _choices(policies, len(outputs.exits) - 1):
         cut = active[-1] + 1 if active else 0
-        plans += _priced(times, outputs, policy, active, times.onwards(cut))
+        plans += _priced(times, outputs, policy, active, times.routes(cut))
     if cascade is not None:
         exits = len(cascade.exits) - 1
         for policy, active in _choices(policies, exits):
-            onwards = [Onward(CLOUD, PHOTOGRAPH, upstream=True)]
+            routes = [Route(CLOUD, PHOTOGRAPH, upstream=True)]
             if active:
-                onwards.append(Onward(DEVICE, upstream=True))
-            plans += _priced(times, cascade, policy, active, onwards)
+                routes.append(Route(DEVICE, upstream=True))
+            plans += _priced(times, cascade, policy, active, routes)
     return plans
 
 
-def decided(outputs: Outputs, policy: Policy, active: tuple[int, ...], onward: Onward) -> Decisions:
-    """Decide by a policy over these branches, with that rest behind them."""
-    return decide(policy, outputs.exits, active, cloud=onward.rest != NOBODY)
+def decisions_of(
+    outputs: Outputs, policy: Policy, active: tuple[int, ...], route: Route
+) -> Decisions:
+    """Decide by a policy over the active branches, with the rest of the route behind them."""
+    return decide(policy, outputs.exits, active, cloud=route.rest != NOBODY)
 
 
 def best(plans: Sequence[Plan], min_accuracy: float = 0.0, deadline_ms: float = math.inf) -> Plan:
     """Choose the best of the plans that are accurate enough.
 
-    Within a deadline that is the most accurate one, else the fastest.
+    With a deadline that is the most accurate plan within the deadline, without one the fastest.
 
     Raises:
-        NoPlan: there is none.
+        NoPlan: no plan keeps the bounds.
     """
     within = [
         plan for plan in plans if plan.accuracy >= min_accuracy and plan.latency_ms <= deadline_ms
@@ -131,35 +135,35 @@ def best(plans: Sequence[Plan], min_accuracy: float = 0.0, deadline_ms: float = 
 def best_of_each(
     plans: Sequence[Plan], min_accuracy: float = 0.0, deadline_ms: float = math.inf
 ) -> list[Plan]:
-    """Choose the best plan for every rest and payload that has one; the fastest comes first."""
-    kinds: dict[Onward, list[Plan]] = {}
+    """Choose the best plan within the bounds for each route; the fastest comes first."""
+    kinds: dict[Route, list[Plan]] = {}
     for plan in plans:
         if plan.accuracy >= min_accuracy and plan.latency_ms <= deadline_ms:
-            kinds.setdefault(plan.onward, []).append(plan)
+            kinds.setdefault(plan.route, []).append(plan)
     found = [best(alike, min_accuracy, deadline_ms) for alike in kinds.values()]
     return sorted(found, key=lambda plan: plan.latency_ms)
 
 
-def slower_edges(times: Times, ways: Mapping[str, tuple[Decisions, Onward]]) -> list[SlowerEdge]:
-    """Predict the latency of ways to answer on edges that compute slower and slower.
+def slower_edges(times: Times, ways: Mapping[str, tuple[Decisions, Route]]) -> list[SlowerEdge]:
+    """Predict the latency of ways to answer on edges that compute up to MAX_SLOWDOWN times slower.
 
     Args:
-        times: of the edge as it is.
-        ways: their decisions, and what becomes of the rest, by name.
+        times: of the edge without slowdown.
+        ways: decisions and route of each way to answer, by name.
     """
     rows = []
     for slowdown in np.geomspace(1, MAX_SLOWDOWN, 41).tolist():
         own = times.with_edge(slowdown)
         latency_ms = {
-            name: float(own.answer_ms(decisions, onward).mean())
-            for name, (decisions, onward) in ways.items()
+            name: float(own.answer_ms(decisions, route).mean())
+            for name, (decisions, route) in ways.items()
         }
         rows += [SlowerEdge(slowdown, name, ms) for name, ms in latency_ms.items()]
     return rows
 
 
 def _choices(policies: Sequence[Policy], exits: int) -> Iterator[tuple[Policy, tuple[int, ...]]]:
-    """Go through every set of that many exits, and every policy where the set has any."""
+    """Yield every policy with every set of exits; the empty set comes once, without a policy."""
     every, fitting = range(exits), [policy for policy in policies if _fits(policy, exits)]
     sets = chain.from_iterable(combinations(every, size) for size in range(exits + 1))
     for active in sets:
@@ -172,25 +176,25 @@ def _priced(
     outputs: Outputs,
     policy: Policy,
     active: tuple[int, ...],
-    onwards: Sequence[Onward],
+    routes: Sequence[Route],
 ) -> Iterator[Plan]:
     setting = Setting(policy if active else None, active)
     by_rest: dict[bool, tuple[Decisions, float]] = {}
-    for onward in onwards:
-        alone = onward.rest == NOBODY
+    for route in routes:
+        alone = route.rest == NOBODY
         if alone not in by_rest:
-            decisions = decided(outputs, policy, active, onward)
+            decisions = decisions_of(outputs, policy, active, route)
             by_rest[alone] = decisions, float((decisions.label == outputs.labels).mean())
         decisions, accuracy = by_rest[alone]
-        stays = onward.rest != CLOUD
+        stays = route.rest != CLOUD
         yield Plan(
             setting=setting,
             split_point=split_point(decisions),
-            onward=onward,
-            latency_ms=float(times.answer_ms(decisions, onward).mean()),
+            route=route,
+            latency_ms=float(times.answer_ms(decisions, route).mean()),
             accuracy=accuracy,
             edge_probability=1.0 if stays else float(decisions.on_edge.mean()),
-            sent_bytes=float(times.sent_bytes(decisions, onward).mean()),
+            sent_bytes=float(times.sent_bytes(decisions, route).mean()),
         )
 
 

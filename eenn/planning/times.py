@@ -1,4 +1,5 @@
-"""What the parts of a device and its cloud take, and what that makes of any way to answer."""
+"""Times of the parts of a device and its cloud, and the latency they predict for any way to
+answer."""
 
 import math
 from collections.abc import Mapping
@@ -13,14 +14,15 @@ from eenn.planning.costs import Link, split_point
 
 
 @dataclass(frozen=True)
-class Onward:
-    """What becomes of an image that no active branch accepts.
+class Route:
+    """The route of images that no active branch accepts.
 
     Args:
-        rest: who answers: the `cloud`, this `device`, or `nobody` but the last active branch.
-        payload: what the cloud is sent: a format of features, or the `photograph`'s file; empty
-            where nothing is sent.
-        upstream: another network answers, which starts from the photograph.
+        rest: where the rest is computed: in the `cloud`, on this `device`, or by `nobody`, which
+            leaves the answer to the last active branch.
+        payload: the content sent to the cloud: features in a format, or the `photograph`'s file;
+            empty where nothing is sent.
+        upstream: whether an upstream network answers, which starts from the photograph.
     """
 
     rest: str
@@ -32,13 +34,18 @@ class Onward:
         return "-".join(filter(None, parts))
 
 
-WHOLE_PHOTOGRAPH = Onward(CLOUD, PHOTOGRAPH)
+WHOLE_PHOTOGRAPH = Route(CLOUD, PHOTOGRAPH)
 
 
 @dataclass(frozen=True)
 class RequestCost:
-    """A request for one image: its bytes, the cloud's milliseconds for it, and those of packing it,
-    unpacking the reply and deciding."""
+    """The cost of a request for one image.
+
+    Args:
+        sent_bytes: size of the request.
+        cloud_ms: computing time in the cloud.
+        codec_ms: time to pack the request, unpack the reply and decide.
+    """
 
     sent_bytes: float
     cloud_ms: float
@@ -47,11 +54,11 @@ class RequestCost:
 
 @dataclass(frozen=True)
 class UpstreamTimes:
-    """What another network takes for a photograph.
+    """The times of an upstream network for one photograph.
 
     Args:
-        device_ms: on the device, its own preprocessing included.
-        request: of the photograph's file.
+        device_ms: on the device, the network's own preprocessing included.
+        request: cost of sending the photograph's file.
     """
 
     device_ms: float
@@ -60,17 +67,18 @@ class UpstreamTimes:
 
 @dataclass(frozen=True)
 class Times:
-    """Milliseconds for one image, as the device and the cloud take them one part after the other.
+    """The milliseconds of each part of device and cloud for one image.
 
     Args:
         preprocess_ms: from the photograph to the network's input; the mean, as photographs differ.
-        classifier_ms: of the distortion classifier; 0 where it is not asked.
-        stage_ms: from one split point to a later one, the later one's head and decision included.
-        rest_ms: from a split point to the last exit's answer, on the device; from 0 it is the whole
+        classifier_ms: of the distortion classifier; 0 where it does not run.
+        stage_ms: from one split point to a later one, with the later one's head and decision.
+        rest_ms: from a split point to the last exit's answer, on the device; from 0 for the whole
             network without branches.
         requests: by split point and payload; PHOTOGRAPH is at split point 0.
-        link: between the two, as measured; its round trip holds what HTTP and its server take.
-        upstream: of another network behind this one.
+        link: between device and cloud, as measured; its round trip includes the time of HTTP and
+            its server.
+        upstream: times of an upstream network; None if there is none.
     """
 
     preprocess_ms: float
@@ -81,35 +89,35 @@ class Times:
     link: Link
     upstream: UpstreamTimes | None = None
 
-    def answer_ms(self, decisions: Decisions, onward: Onward) -> Floats:
+    def answer_ms(self, decisions: Decisions, route: Route) -> Floats:
         """Predict the milliseconds until each sample has its answer, (samples,)."""
-        spent = 0.0 if self._starts_elsewhere(decisions, onward) else self._before_ms
+        spent = 0.0 if self._starts_elsewhere(decisions, route) else self._before_ms
         until, at = np.zeros(int(decisions.taken.max(initial=0)) + 1), 0
         for exit in decisions.active:
             spent += self._step_ms(at, exit + 1)
             until[exit : exit + 1], at = spent, exit + 1
-        away_ms = spent + self._away_ms(at, onward)
+        away_ms = spent + self._away_ms(at, route)
         return np.where(self._left(decisions), away_ms, until[decisions.taken])
 
-    def sent_bytes(self, decisions: Decisions, onward: Onward) -> Floats:
+    def sent_bytes(self, decisions: Decisions, route: Route) -> Floats:
         """Predict the bytes that are sent for each sample, (samples,)."""
         sent = 0.0
-        if onward.rest == CLOUD:
-            sent = self._request(split_point(decisions), onward).sent_bytes
+        if route.rest == CLOUD:
+            sent = self._request(split_point(decisions), route).sent_bytes
         return np.where(self._left(decisions), sent, 0.0)
 
     def request_ms(self, request: RequestCost) -> float:
-        """Predict the milliseconds from the question to the answer, the link included."""
+        """Predict the milliseconds from a request to its reply, the link included."""
         on_link_ms = self.link.latency_ms(request.sent_bytes)
         return request.codec_ms + on_link_ms + request.cloud_ms
 
-    def onwards(self, cut: int) -> list[Onward]:
-        """List what can become of an image behind a split point, without another network."""
-        found = [Onward(CLOUD, payload) for at, payload in self.requests if at == cut]
+    def routes(self, cut: int) -> list[Route]:
+        """List the possible routes behind a split point, without an upstream network."""
+        found = [Route(CLOUD, payload) for at, payload in self.requests if at == cut]
         if cut and (0, PHOTOGRAPH) in self.requests:
             found.append(WHOLE_PHOTOGRAPH)
-        found.append(Onward(DEVICE))
-        return [*found, Onward(NOBODY)] if cut else found
+        found.append(Route(DEVICE))
+        return [*found, Route(NOBODY)] if cut else found
 
     def parts(self) -> list["MeasuredPart"]:
         """List every part that was measured."""
@@ -136,7 +144,7 @@ class Times:
         ]
 
     def with_edge(self, slowdown: float) -> "Times":
-        """Stretch the parts of the edge to a device that computes `slowdown` times slower."""
+        """Scale the parts of the edge to a device that computes `slowdown` times slower."""
         upstream = self.upstream
         return replace(
             self,
@@ -151,34 +159,34 @@ class Times:
     def _before_ms(self) -> float:
         return self.preprocess_ms + self.classifier_ms
 
-    def _starts_elsewhere(self, decisions: Decisions, onward: Onward) -> bool:
-        """Whether the device does not compute this network at all."""
-        return not decisions.active and (onward.payload == PHOTOGRAPH or onward.upstream)
+    def _starts_elsewhere(self, decisions: Decisions, route: Route) -> bool:
+        """Tell whether the device computes nothing of this network."""
+        return not decisions.active and (route.payload == PHOTOGRAPH or route.upstream)
 
     def _left(self, decisions: Decisions) -> Bools:
         """Find the samples that no active branch answered, bool (samples,)."""
         return ~np.isin(decisions.taken, decisions.active)
 
     def _step_ms(self, start: int, stop: int) -> float:
-        """Find the time of a stage; one that ends at the last exit decides there as the rest."""
+        """Find the milliseconds of a stage; one that ends at the last exit counts as the rest."""
         is_last = stop == len(self.rest_ms)
         return self.rest_ms[start] if is_last else self.stage_ms[start, stop]
 
-    def _away_ms(self, cut: int, onward: Onward) -> float:
-        if onward.rest == NOBODY:
+    def _away_ms(self, cut: int, route: Route) -> float:
+        if route.rest == NOBODY:
             return 0.0
-        if onward.rest == CLOUD:
-            return self.request_ms(self._request(cut, onward))
-        if onward.upstream:
+        if route.rest == CLOUD:
+            return self.request_ms(self._request(cut, route))
+        if route.upstream:
             assert self.upstream is not None
             return self.upstream.device_ms
         return self.rest_ms[cut]
 
-    def _request(self, cut: int, onward: Onward) -> RequestCost:
-        if onward.upstream:
+    def _request(self, cut: int, route: Route) -> RequestCost:
+        if route.upstream:
             assert self.upstream is not None
             return self.upstream.request
-        return self.requests[0 if onward.payload == PHOTOGRAPH else cut, onward.payload]
+        return self.requests[0 if route.payload == PHOTOGRAPH else cut, route.payload]
 
 
 @dataclass(frozen=True)
@@ -187,8 +195,8 @@ class MeasuredPart:
 
     Args:
         place: `edge` or `cloud`.
-        codec_ms: of packing the request and unpacking the reply; NaN of parts on the edge, and so
-            are `sent_bytes`.
+        codec_ms: of packing the request and unpacking the reply; NaN for parts on the edge, as is
+            `sent_bytes`.
     """
 
     place: str

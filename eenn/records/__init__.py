@@ -1,1 +1,1 @@
-"""Raw logits and times of a network, recorded once."""
+"""Raw logits and times of a network, recorded once and kept."""

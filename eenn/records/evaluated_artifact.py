@@ -1,7 +1,7 @@
 """An artifact under evaluation: its records and its profile, measured only where they are missing.
 
 Both are kept under outputs/records/ARTIFACT/, where later runs find them. torch is imported only
-where one is missing.
+then.
 """
 
 import json
@@ -37,23 +37,23 @@ if TYPE_CHECKING:
 
 RECORDS = OUTPUTS / "records"
 PRISTINE = "none"
-# A folder that something is fitted to, beside FOLDER, the one that is evaluated.
+# The folder that policies are fitted to, beside FOLDER, which is evaluated.
 FIT_FOLDER = "fit_folder"
 
 
 class ImagesNotFound(EennError):
-    """The images that an artifact was trained on are needed, and are not where they were."""
+    """An error raised when the images of an artifact's training are not found."""
 
 
 class EvaluatedArtifact:
-    """An artifact and the images it was trained on, and folders of others.
+    """An artifact with the images it was trained on, and folders of other images.
 
-    `heads` are the names of its head sets: `plain`, and the kinds that it has experts for.
+    `heads` are the names of its head sets: `plain`, and the kinds that have experts.
 
     Args:
         title: name of the data set.
-        open_source: gives the images that the artifact's split was drawn from.
-        folders: of other images, by FOLDER and FIT_FOLDER; such a name stands for a split.
+        open_source: returns the images that the artifact's split was drawn from.
+        folders: folders of other images, by FOLDER and FIT_FOLDER, which then name splits.
     """
 
     def __init__(
@@ -75,10 +75,7 @@ class EvaluatedArtifact:
 
     @property
     def details(self) -> tuple[str, ...]:
-        """What tells networks with the same number of branches apart, apart from their seed.
-
-        A part each, those first that people look for first.
-        """
+        """List properties, important ones first, that tell networks of equal branches apart."""
         made = self.manifest.architecture
         after = ", ".join(map(str, made.positions))
         return (
@@ -91,7 +88,7 @@ class EvaluatedArtifact:
 
     @cached_property
     def fine_tuned(self) -> dict[str, "EvaluatedArtifact"]:
-        """The networks beside the artifact that were fine-tuned for the kinds of its experts."""
+        """Open the fine-tuned networks beside the artifact, by kind of distortion."""
         paths = {kind: fine_tuned_path(self.manifest.path, kind) for kind in self.heads[1:]}
         return {
             kind: EvaluatedArtifact(
@@ -102,10 +99,10 @@ class EvaluatedArtifact:
         }
 
     def image_count(self, split: str) -> int:
-        """Count the images of a split, or of the folder of that name.
+        """Count the images of a split, or of one of `folders`.
 
         Raises:
-            EennError: there is neither.
+            EennError: `split` names neither a split nor a folder.
         """
         folder = self.folders.get(split)
         if folder is not None:
@@ -115,14 +112,14 @@ class EvaluatedArtifact:
         return self.split.sizes[split]
 
     def records(self, split: str, distortion: str, level: float, heads: str = PLAIN) -> ExitRecords:
-        """Logits of one split at one level of a distortion; level 0 of any kind is the same.
+        """Return the records of a split at a level of a distortion; 0 is alike for all.
 
         Args:
-            split: or the name of one of `folders`.
+            split: name of a split or of one of `folders`.
             heads: one of `heads`, or `classifier`; see `eenn.records.records.Origin`.
 
         Raises:
-            ImagesNotFound: the split was not recorded yet, and cannot be.
+            ImagesNotFound: the split was not recorded yet, and its images cannot be found.
         """
         folder = self.folders.get(split)
         self.image_count(split)  # checks it
@@ -139,7 +136,7 @@ class EvaluatedArtifact:
 
     @cached_property
     def profile(self) -> Profile:
-        """Milliseconds of every segment and head on this machine."""
+        """Return the measured milliseconds of every segment and head on this machine."""
         path = self._kept / "profile.json"
         path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(path.with_suffix(".lock")):
@@ -157,10 +154,10 @@ class EvaluatedArtifact:
             return measured
 
     def photos(self, split: str, count: int | None = None) -> Iterator[Photo]:
-        """The images of a split as files, in its order.
+        """Yield the images of a split as files, in the order of the split.
 
         Args:
-            count: of images, spread evenly over the split, which is sorted by class; None for all.
+            count: images, spread evenly over the split, which is sorted by class; None for all.
         """
         source, samples = self._data.source, self._data.indices[split]
         count = len(samples) if count is None else min(count, len(samples))
@@ -174,28 +171,28 @@ class EvaluatedArtifact:
 
     @cached_property
     def photograph_bytes(self) -> float:
-        """Mean size of the files of the evaluated folder's photographs, or of validation ones."""
+        """Compute the mean file size of the evaluated folder, else of the validation split."""
         folder = self.folders.get(FOLDER)
         if folder is not None:
             return float(np.mean([len(folder.file(at)) for at in range(len(folder.labels))]))
         return float(np.mean([len(photo.file) for photo in self.photos("val")]))
 
     def check_images(self) -> None:
-        """Open the images.
+        """Check that the images of the artifact's training can be opened.
 
         Raises:
-            ImagesNotFound: they are not those that the artifact was trained on.
+            ImagesNotFound: the images cannot be found, or are not those of the training.
         """
         assert self._data
 
     @cached_property
     def contents(self) -> Mapping[str, str]:
-        """The content hash of every image of the split by its sample id, as first seen.
+        """Return the content hash of every image of the split, by sample id.
 
-        Kept beside the records, so that the images need not be there again.
+        The hashes are kept beside the records, so that later calls do not need the images.
 
         Raises:
-            ImagesNotFound: they were never seen and are not there.
+            ImagesNotFound: the hashes are not kept yet, and the images cannot be found.
         """
         path = self._kept / "contents.json"
         if path.exists():
@@ -244,14 +241,14 @@ class EvaluatedArtifact:
 
     def _record(self, origin: Origin, folder: NewImages | None) -> ExitRecords:
         if origin not in self._passed:
-            # One pass gives the records of all heads; the others are asked for next.
+            # One pass gives the records of all head sets; the other sets are requested next.
             self._passed = self._pass(origin, folder)
         return self._passed.pop(origin)
 
     def _images(
         self, part: str, folder: NewImages | None, distortion: Distortion | None
     ) -> "EvaluationImages":
-        """Give the images of a folder, or of a part of the split, for a pass of the network."""
+        """Collect the images of a folder, or of a part of the split, for a pass of the network."""
         from eenn.data.datamodule import EvaluationImages
 
         preprocessing = self.manifest.preprocessing
@@ -280,7 +277,7 @@ class EvaluatedArtifact:
             own_labels = labels if labelled else None
             return {origin: ExitRecords(logits, own_labels, ids, origin, made)}
         sets, kinds, labels = record_experts(self._artifact.experts, batches, device, title)
-        # A kind without an expert is for the plain heads.
+        # Kinds without an expert count as kind 0, the plain heads.
         kind = self.heads.index(origin.distortion) if origin.distortion in self.heads else 0
         true_kinds = np.full(len(labels), kind)
         known = labels if labelled else None
@@ -293,14 +290,14 @@ class EvaluatedArtifact:
 
 
 def open_artifact(path: str, images: str | None = None) -> EvaluatedArtifact:
-    """The artifact at `path` with the images of its training run, or those in `images`.
+    """Open the artifact at `path` with the images of its training run, or with those in `images`.
 
     Args:
-        path: as in `find_artifact`.
+        path: a path or `latest`; see `find_artifact`.
         images: a folder of class folders.
 
     Raises:
-        EennError: no artifact, or no images to be found; see `EvaluatedArtifact.check_images`.
+        EennError: the artifact or its images cannot be found; see `EvaluatedArtifact.check_images`.
     """
     manifest = read_manifest(find_artifact(path))
     trained = manifest.path.parent / CONFIG
@@ -311,15 +308,15 @@ def open_artifact(path: str, images: str | None = None) -> EvaluatedArtifact:
         return artifact
     if not trained.exists():
         raise EennError(
-            f"{manifest.path} lies outside its training run, so where its images are is not known; "
-            + _IMAGES
+            f"{manifest.path} is outside its training run, so the place of its images is not "
+            f"known; {_IMAGES}"
         )
     title, open_source = images_of(trained)
     return EvaluatedArtifact(manifest, title, open_source)
 
 
 def _known_contents(path: Path) -> dict[str, str]:
-    """Read what `contents` keeps; nothing if it is not that."""
+    """Read the hashes that `contents` keeps; return an empty dictionary if the file is damaged."""
     try:
         return from_json(dict[str, str], json.loads(path.read_bytes()))
     except (ValueError, RecursionError):
@@ -327,12 +324,16 @@ def _known_contents(path: Path) -> dict[str, str]:
 
 
 def images_of(config: Path) -> tuple[str, "partial[ImageSource]"]:
-    """Read title and source of a training's images from its configuration, whoever wrote it."""
+    """Read title and source of a training's images from a configuration, maybe a stranger's.
+
+    Raises:
+        EennError: the file does not name a known source, or its arguments are of wrong types.
+    """
     data = read_config(config).get("data")
     title = data.get("title") if isinstance(data, Mapping) else None
     source = data.get("source") if isinstance(data, Mapping) else None
     if not isinstance(title, str) or not isinstance(source, Mapping):
-        raise EennError(f"{config} does not say what images it is about; {_IMAGES}")
+        raise EennError(f"{config} does not name the images of its training; {_IMAGES}")
     try:
         opener = SOURCES.opener("data.source", source)
         taken = signature(opener.func).bind(**opener.keywords)

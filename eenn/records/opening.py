@@ -1,4 +1,4 @@
-"""Artifacts opened on the images that an evaluation names: their own split, or any folder."""
+"""Artifacts opened with the images that an evaluation names: their own split, or any folder."""
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
@@ -21,25 +21,25 @@ from eenn.records.records import FOLDER
 from eenn.run_directory import CONFIG, find_artifact
 
 log = logging.getLogger(__name__)
-# The title of images that no training is known to have named.
+# The title of images without a known training.
 NEW = "new images"
 
 
 def open_artifacts(
     paths: Sequence[str], images: str | None = None, fit_images: str | None = None
 ) -> list[EvaluatedArtifact]:
-    """Open artifacts on their own images, or on folders of any.
+    """Open artifacts with their own images, or with any folders of images.
 
-    A folder that holds the images of an artifact's split, by name and content, stands for where its
-    training found them. Any other is in the artifact's `folders`, all of it. So it is for all
-    artifacts if it is for one, so that all are compared on the same images.
+    A folder that holds all images of an artifact's split, by name and content, replaces the place
+    where the training found them. Any other folder goes into the artifact's `folders`, whole. If a
+    folder is such for one artifact it is for all, so that all are compared on the same images.
 
     Args:
         images: a folder to evaluate.
         fit_images: a folder to fit to.
 
     Raises:
-        EennError: no artifact, or no images that it can be asked about.
+        EennError: an artifact or its images cannot be found.
     """
     if images is None and fit_images is None:
         return [open_artifact(path) for path in paths]
@@ -61,8 +61,8 @@ class _Opened:
     """An artifact and the folders that were named for it.
 
     Args:
-        trained: the artifact on the images of its training, if it is known where they are.
-        own: names of the folders that hold the images of its split.
+        trained: the artifact with the images of its training, if their place is known.
+        own: names of the folders that hold the images of the artifact's split.
     """
 
     manifest: Manifest
@@ -80,7 +80,7 @@ class _Opened:
         return cls(manifest, trained, seen, own)
 
     def artifact(self, new: set[str]) -> EvaluatedArtifact:
-        """Open the artifact where these folders are to be taken as they are."""
+        """Open the artifact with the folders in `new` as folders of other images."""
         folders = {name: self.seen[name] for name in new}
         if self.own:
             found = self.seen[min(self.own)]
@@ -90,10 +90,10 @@ class _Opened:
 
 
 def overlap(artifact: EvaluatedArtifact, folder: NewImages) -> dict[str, int]:
-    """Count the images of a folder that are in each part of an artifact's split, by content.
+    """Count the images of a folder that are also in each part of an artifact's split, by content.
 
     Raises:
-        ImagesNotFound: it is not known what the images of the split were.
+        ImagesNotFound: the images of the split are not known.
     """
     contents = artifact.contents
     parts = {
@@ -107,18 +107,18 @@ def overlap(artifact: EvaluatedArtifact, folder: NewImages) -> dict[str, int]:
 
 
 def _images_of(manifest: Manifest) -> tuple[str, Callable[[], ImageSource]]:
-    """Find where an artifact's training found its images; what opens them fails if nobody knows."""
+    """Find title and opener of the training's images; the opener raises if they are lost."""
     trained = manifest.path.parent / CONFIG
 
     if not trained.exists():
-        lies = f"{manifest.path} lies outside its training run"
-        return NEW, partial(_refuse, f"{lies}, so where its images are is not known")
+        lies = f"{manifest.path} is outside its training run"
+        return NEW, partial(_refuse, f"{lies}, so the place of its images is not known")
     try:
         title, opener = images_of(trained)
     except EennError as error:
         return NEW, partial(_refuse, str(error))
     if opener.func is caltech256 and not caltech256_folder(opener.keywords["root"]).is_dir():
-        # Nobody who evaluates other images wants to wait for these.
+        # An evaluation of other images should not wait for this download.
         return title, partial(_refuse, "Caltech-256 was not downloaded here")
     return title, opener
 
@@ -136,7 +136,7 @@ def _contents(trained: EvaluatedArtifact) -> Mapping[str, str] | None:
 
 
 def _holds(found: NewImages, split: Split, contents: Mapping[str, str] | None) -> bool:
-    """Whether a folder holds all images of a split: by content, or by name if that is not known."""
+    """Tell whether a folder holds all images of a split, by content if known, else by name."""
     there = dict(zip(found.sample_ids, found.content_hashes, strict=True))
     if contents is None:
         return all(one in there for part in SPLIT_NAMES for one in getattr(split, part))

@@ -1,4 +1,4 @@
-"""Measuring how long every segment and head takes on this machine, one image at a time."""
+"""Measurement of the time of every segment and head on this machine, one image at a time."""
 
 import time
 from collections.abc import Callable
@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from eenn.cli import counted
+from eenn.cli import with_progress
 from eenn.models.early_exit import EarlyExitNet
 from eenn.planning.costs import Profile
 
@@ -24,13 +24,13 @@ def profile(
     classifier: nn.Module | None = None,
     repeats: int = 50,
 ) -> Profile:
-    """Milliseconds of every segment and head in eager PyTorch on one CPU thread.
+    """Measure the milliseconds of every segment and head in eager PyTorch on one CPU thread.
 
-    One thread, because a busy neighbour makes several wait for each other. The parts take turns,
-    so that whatever disturbs the machine disturbs all of them alike.
+    One thread is used because with several, a busy neighbour makes them wait for each other. The
+    parts take turns, so that a disturbance affects all of them alike.
 
     Args:
-        classifier: of distortions, where there is one; it takes its turn, too.
+        classifier: the distortion classifier, measured as well; None if there is none.
     """
     network = network.cpu().eval()
     threads = torch.get_num_threads()
@@ -41,8 +41,8 @@ def profile(
     image = torch.randn(1, 3, input_size, input_size).to(memory_format=torch.channels_last)
     try:
         with torch.inference_mode():
-            # Warm-up passes count from below zero: they write rows that are written again.
-            for repeat in counted(range(-WARM_UP, repeats), "profile", "passes"):
+            # Warm-up passes have negative numbers: their rows are overwritten later.
+            for repeat in with_progress(range(-WARM_UP, repeats), "profile", "passes"):
                 x = image
                 if classifier is not None:
                     _, kinds[repeat, 0] = _timed(classifier, image)
@@ -53,7 +53,7 @@ def profile(
                     _, heads[repeat, k] = _timed(head, x)
     finally:
         torch.set_num_threads(threads)
-    # Of a network without a classifier there are none.
+    # Without a classifier its times are empty.
     asked = _percentiles(kinds) if classifier is not None else {}
     return Profile(
         artifact_id,
@@ -75,5 +75,5 @@ def _timed(part: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Tensor, float]:
 
 
 def _percentiles(ms: NDArray[np.float64]) -> dict[str, list[float]]:
-    """Percentiles over the repeats, (repeats, parts), of every part."""
+    """Compute percentiles over the repeats of every part, from milliseconds (repeats, parts)."""
     return {f"p{q}": np.percentile(ms, q, axis=0).round(4).tolist() for q in (5, 50, 95)}

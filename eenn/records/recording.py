@@ -1,4 +1,4 @@
-"""Running a network over a whole split and keeping the raw logits of every exit."""
+"""Passes of a network over a whole split that keep the raw logits of every exit."""
 
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from eenn.cli import counted
+from eenn.cli import with_progress
 from eenn.models.expert_net import ExpertNet
 
 Batches = Iterable[tuple[Tensor, Tensor]]
@@ -22,12 +22,12 @@ def record(
     device: torch.device | str = "cpu",
     title: str = "record",
 ) -> tuple[Logits, Labels]:
-    """One pass in evaluation mode: logits float32 (exits, samples, classes), labels int (samples,).
+    """Run a network once; return float32 logits (exits, samples, classes) and labels.
 
     The network is left on `device`, in evaluation mode.
 
     Args:
-        title: of the progress bar, which a terminal shows.
+        title: of the progress bar on a terminal.
     """
     passed = [
         (_array(logits), labels) for logits, labels in _passes(network, batches, device, title)
@@ -42,8 +42,12 @@ def record_experts(
     device: torch.device | str = "cpu",
     title: str = "record",
 ) -> tuple[Logits, Logits, Labels]:
-    """The same of every head set, (1 + kinds, exits, samples, classes), and before the labels the
-    distortion classifier's logits (samples, 1 + kinds)."""
+    """Run a network with experts once, like `record`.
+
+    Returns:
+        Logits of every head set (1 + kinds, exits, samples, classes), logits of the distortion
+        classifier (samples, 1 + kinds), and labels (samples,).
+    """
     passed = [
         (_array(sets), _array(kinds), labels)
         for (sets, kinds), labels in _passes(network, batches, device, title)
@@ -57,7 +61,7 @@ def _passes(
 ) -> Iterator[tuple[Any, Labels]]:
     network = network.to(device).eval()
     with torch.inference_mode():
-        for images, truth in counted(batches, title, "batches"):
+        for images, truth in with_progress(batches, title, "batches"):
             yield network(images.to(device, non_blocking=True)), truth.numpy()
 
 

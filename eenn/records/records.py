@@ -22,28 +22,28 @@ from eenn.files import Json, JsonObject, from_json, write_file
 log = logging.getLogger(__name__)
 
 SCHEMA_VERSION = 1
-# What an origin has for a split where the images are those of any folder.
+# The split of an origin where the images are those of a folder.
 FOLDER = "folder"
 
 
 class RecordsDamaged(EennError):
-    """A records file that is not what was written."""
+    """A records file that was cut short or changed after it was written."""
 
 
 class RecordsForeign(EennError):
-    """A whole records file, but of another network, split or distortion than asked for."""
+    """A whole records file of another network, split or distortion than requested."""
 
 
 @dataclass(frozen=True)
 class Origin:
-    """What was recorded. Records are the same exactly if their origins are.
+    """The origin of records. Records are the same exactly if their origins are equal.
 
     Args:
-        split: of the images that the artifact was trained on, or FOLDER of a folder of others.
+        split: part of the artifact's own split, or FOLDER for a folder of other images.
         split_hash: of the split, or of the folder's files; see `eenn.data.new_images.NewImages`.
-        heads: `plain`, the kind of distortion whose heads they are, or `classifier`; the records of
-            the distortion classifier are those of a network with one exit, and their labels are
-            the true kinds, counted from 1, or 0.
+        heads: the head set: `plain`, a kind of distortion, or `classifier`. Records of the
+            distortion classifier have one exit, and their labels are the true kinds, counted from
+            1, or 0.
     """
 
     artifact_id: str
@@ -55,20 +55,20 @@ class Origin:
     heads: str = "plain"
 
     def described(self) -> dict[str, Json]:
-        """As JSON; plain heads go without saying, as they did before there were others."""
+        """Convert to JSON; plain heads are left out, as in files of versions without experts."""
         fields = asdict(self)
         return fields if self.heads != "plain" else {k: fields[k] for k in fields if k != "heads"}
 
 
 @dataclass(frozen=True, eq=False)
 class ExitRecords:
-    """Raw logits float32 (exits, samples, classes), labels int (samples,) or none, and origin.
+    """Raw logits float32 (exits, samples, classes), labels int (samples,) or None, and origin.
 
-    Temperatures are applied on reading. `made` says with what and when, which does not tell records
-    apart.
+    Temperatures are applied on reading. `made` holds device and date, which do not distinguish
+    records.
 
     Raises:
-        EennError: shapes that do not fit each other, or logits that are not finite.
+        EennError: shapes do not fit each other, or logits are not finite.
     """
 
     logits: NDArray[np.float32]
@@ -86,14 +86,14 @@ class ExitRecords:
                 "allowed are (exits, samples, classes), (samples,) and as many ids"
             )
         if not np.isfinite(self.logits).all():
-            raise EennError("records: logits that are not finite numbers; check the network")
+            raise EennError("records: some logits are not finite numbers; check the network")
 
     @property
     def truth(self) -> NDArray[np.int64]:
-        """The labels of images that have some.
+        """Return the labels.
 
         Raises:
-            EennError: these have none.
+            EennError: the images have no labels.
         """
         if self.labels is None:
             raise EennError("these images have no labels; give a folder with one folder per class")
@@ -117,12 +117,12 @@ class ExitRecords:
 
     @classmethod
     def load(cls, path: Path, origin: Origin) -> "ExitRecords":
-        """Read the records of `origin`.
+        """Read the records of `origin` from a file.
 
         Raises:
             RecordsDamaged: the file is cut short or was changed after it was written.
             RecordsForeign: the file has another origin or schema version.
-            OSError: there is no such file.
+            OSError: the file does not exist or cannot be read.
         """
         path.stat()
         try:
@@ -134,7 +134,7 @@ class ExitRecords:
             text = metadata["eenn"]
             intact = metadata["sha256"] == _digest(text, tensors)
         except (SafetensorError, KeyError, TypeError) as error:
-            raise RecordsDamaged(f"{path} is no whole records file") from error
+            raise RecordsDamaged(f"{path} is not a whole records file") from error
         if not intact:
             raise RecordsDamaged(f"{path} was changed after it was written")
         try:
@@ -155,14 +155,14 @@ class ExitRecords:
 
 @dataclass(frozen=True)
 class RecordCache:
-    """Records in one directory, one file per origin, so that no pass is made twice."""
+    """Records in one directory, one file per origin, so that no pass of the network is repeated."""
 
     directory: Path
 
     def fetch(self, origin: Origin, make: Callable[[], ExitRecords]) -> ExitRecords:
-        """The records of `origin`: from their file, or made and saved if there is no sound one.
+        """Read the records of `origin`, or make and save them if a sound file is missing.
 
-        Of several processes that want the same ones, one makes them and the others wait.
+        If several processes need the same records, one makes them and the others wait.
         """
         path = self.path(origin)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -178,8 +178,8 @@ class RecordCache:
             return records
 
     def path(self, origin: Origin) -> Path:
-        """The file of `origin`."""
-        # The digest tells apart what the readable part of the name does not.
+        """Name the file of `origin`."""
+        # The digest distinguishes origins with the same readable part.
         digest = hashlib.sha256(json.dumps(origin.described()).encode()).hexdigest()[:8]
         name = f"{origin.split}-{origin.distortion}-{origin.level:g}-{digest}.safetensors"
         return self.directory / name

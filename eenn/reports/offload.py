@@ -10,7 +10,7 @@ from eenn.exits.rests import PHOTOGRAPH
 from eenn.exits.settings import Baseline, Setting
 from eenn.offload.bench.contenders import Request
 from eenn.offload.bench.deployments import PLANS
-from eenn.offload.bench.rows import Foreseen, Measured
+from eenn.offload.bench.rows import Measured, Prediction
 from eenn.planning.exhaustive import Plan, SlowerEdge
 from eenn.planning.times import MeasuredPart, RequestCost, Times
 from eenn.reports.curves import against_knob, against_level, against_slowdown, way_name
@@ -31,7 +31,7 @@ class OffloadPoint:
 
     network: Network
     measured: Measured
-    foreseen: Foreseen
+    foreseen: Prediction
 
     @property
     def level(self) -> float:
@@ -164,10 +164,10 @@ def offload_headline(results: Offloaded, command: str) -> Section:
 
 def plan_text(plan: Plan) -> str:
     """Say what a plan does and what it is predicted to take."""
-    setting, onward = plan.setting, plan.onward
+    setting, route = plan.setting, plan.route
     way = f"branches {setting.branches}, {way_name(setting)}" if setting.active else "no branches"
     return (
-        f"{way}, rest {str(onward).replace('-', ', ')}: {plan.latency_ms:.2f} ms, accuracy "
+        f"{way}, rest {str(route).replace('-', ', ')}: {plan.latency_ms:.2f} ms, accuracy "
         f"{100 * plan.accuracy:.1f} %, {100 * plan.edge_probability:.1f} % on the edge"
     )
 
@@ -247,8 +247,8 @@ def _plan(plan: Plan) -> dict[str, str]:
     return {
         "active": plan.setting.branches or "none",
         "policy": plan.setting.policy_text if plan.setting.active else "-",
-        "rest": plan.onward.rest + (", upstream network" if plan.onward.upstream else ""),
-        "sent": plan.onward.payload or "-",
+        "rest": plan.route.rest + (", upstream network" if plan.route.upstream else ""),
+        "sent": plan.route.payload or "-",
         "latency ms": f"{plan.latency_ms:.2f}",
         "accuracy %": f"{100 * plan.accuracy:.1f}",
         "edge %": f"{100 * plan.edge_probability:.1f}",
@@ -257,7 +257,7 @@ def _plan(plan: Plan) -> dict[str, str]:
 
 
 def _kind(plan: Plan) -> dict[str, str]:
-    return {**_plan(plan), "deployment": f"{PLANS}/{plan.onward}.json"}
+    return {**_plan(plan), "deployment": f"{PLANS}/{plan.route}.json"}
 
 
 def payload_rows(times: Times) -> list[dict[str, str]]:

@@ -67,7 +67,7 @@ def fit_classifier(
     device = fit.strategy.root_device
     roughness, kinds = record(_Asked(classifier, classifier.roughness), val, device)
     known = torch.from_numpy(roughness[0]), torch.from_numpy(kinds.ravel())
-    classifier.cpu().know_typical(*known)
+    classifier.cpu().fit_typical(*known)
     logits, _ = record(_Asked(classifier, classifier), val, device)
     return logits[0], kinds.ravel()
 

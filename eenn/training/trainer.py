@@ -9,7 +9,7 @@ from typing import Any
 from pytorch_lightning import Callback, Trainer
 from pytorch_lightning.loggers import Logger
 
-from eenn.cli import on_terminal
+from eenn.cli import is_on_terminal
 from eenn.training.callbacks import ProgressLines
 from eenn.training.checkpoints import WholeCheckpoints
 
@@ -41,7 +41,7 @@ def make_trainer(
     Off a terminal it tells its progress in lines, unless the user says whether there is a bar.
     """
     arguments, lines = dict(arguments), list[Callback]()
-    if "enable_progress_bar" not in arguments and not on_terminal():
+    if "enable_progress_bar" not in arguments and not is_on_terminal():
         arguments["enable_progress_bar"] = False
         lines.append(ProgressLines())
     return Trainer(

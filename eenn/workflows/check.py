@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
 
-from eenn.cli import quoted, unknown_key, written
+from eenn.cli import quoted_for_shell, setting_text, unknown_key
 from eenn.data.by_name import Table
 from eenn.errors import EennError
 from eenn.files import Json
@@ -58,9 +58,12 @@ def checked(kind: type[T], given: Mapping[str, Json], at: str = "") -> T:
             raise EennError(f"{_key(at, path)} is missing; {_allowed(hint)}")
         value = value[part]
     key = _key(at, path)
-    line = f"{key}={written(value)}: {_allowed(hint)}"
+    line = f"{key}={setting_text(value)}: {_allowed(hint)}"
     if "a text" in line and isinstance(value, int | float):
-        line += f", which if it looks like a number is given as {quoted(key, written(value))}"
+        line += (
+            ", which if it looks like a number is given as "
+            f"{quoted_for_shell(key, setting_text(value))}"
+        )
     # Some settings are annotated with what else may have been meant.
     raise EennError("; ".join((line, *getattr(hint, "__metadata__", ()))))
 

@@ -21,7 +21,7 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, ListConfig, OmegaConf, flag_override
 
-from eenn.cli import assigned, line_of, one_line_errors, printable, written
+from eenn.cli import error_line, one_line_errors, printable, quoted_for_hydra, setting_text
 from eenn.errors import EennError
 from eenn.exits.policies.registry import POLICIES
 from eenn.files import Json, write_file
@@ -31,10 +31,10 @@ from eenn.run_directory import (
     SCRIPTS,
     SWEEP,
     Sweep,
+    can_resume,
     claim,
     claim_resumed,
     find_artifact,
-    goes_on,
     is_finished,
     read_config,
     remove_empty,
@@ -71,7 +71,9 @@ class CompareRuns(Callback):
         if config.get("artifact") == "latest" and "artifact" not in varied:
             # Otherwise a training that ends amid the sweep would part it in two.
             with flag_override(config, "readonly", False):
-                hydra.overrides.task.append(assigned("artifact", str(find_artifact("latest"))))
+                hydra.overrides.task.append(
+                    quoted_for_hydra("artifact", str(find_artifact("latest")))
+                )
         is_basic = hydra.sweeper._target_.endswith(f".{BasicSweeper.__name__}")
         sweep = Sweep(
             hydra.job.config_name,
@@ -185,7 +187,7 @@ def _completing(given: Sequence[str]) -> list[str]:
         raise EennError(f"resume keeps the sweep's own settings; leave out {' '.join(beside)}")
     if SCRIPTS.get(name, own := Path(sys.argv[0]).name) != own:
         raise EennError(f"{asked[0]}: the sweep goes on with `{sweep.command(directory)}`")
-    place = assigned("hydra.sweep.dir", str(directory))
+    place = quoted_for_hydra("hydra.sweep.dir", str(directory))
     return ["-m", f"--config-name={name}", *sweep.launching, place, *sweep.overrides]
 
 
@@ -240,7 +242,7 @@ def _ending_well(directory: Path, log: str, sweeping: bool) -> Iterator[None]:
         if not sweeping:
             remove_empty(directory, log)
         elif isinstance(error, Exception) and directory.is_dir():
-            said = line_of(error) or f"{type(error).__name__}: {error}"
+            said = error_line(error) or f"{type(error).__name__}: {error}"
             write_file(directory / ERROR, f"{said}\n")
         raise
 
@@ -257,7 +259,7 @@ def _claimed(
     if config.get("resume") is not None:
         claim_resumed(directory, _given_beside_resume(config, hydra_config.job.config_name))
         recorded: Any = read_config(directory / CONFIG)
-    elif sweeping and goes_on(directory):
+    elif sweeping and can_resume(directory):
         print(f"job {hydra_config.job.num}: going on in {directory}")
         (directory / ERROR).unlink(missing_ok=True)
         recorded = read_config(directory / CONFIG)
@@ -320,7 +322,7 @@ def _value(key: str, config: DictConfig) -> str:
     found: Any = choices[key] if key in choices else OmegaConf.select(config, key)
     if isinstance(found, (DictConfig, ListConfig)):
         found = OmegaConf.to_container(found, resolve=True)
-    return written(found)
+    return setting_text(found)
 
 
 def _given_beside_resume(config: DictConfig, name: str | None) -> list[str]:
@@ -328,7 +330,7 @@ def _given_beside_resume(config: DictConfig, name: str | None) -> list[str]:
     plain, given = _flat(compose(name)), _flat(config)
     changed = {key for key in given.keys() | plain.keys() if given.get(key) != plain.get(key)}
     return [
-        f"{key}={written(given[key])}" if key in given else f"~{key}"
+        f"{key}={setting_text(given[key])}" if key in given else f"~{key}"
         for key in sorted(changed - {"resume"})
     ]
 

@@ -9,21 +9,21 @@ from pathlib import Path
 
 from eenn.artifact.deployment import FILE as DEPLOYMENT
 from eenn.artifact.manifest import Manifest
-from eenn.cli import counted
+from eenn.cli import with_progress
 from eenn.data.distortions import Distortion
 from eenn.errors import EennError
 from eenn.exits.head_sets import PLAIN_HEADS
 from eenn.exits.settings import Baseline, Setting
 from eenn.files import Json
-from eenn.offload.bench.benchmark import Offloading, Server, asked_cloud
-from eenn.offload.bench.contenders import ByCloud, Request, Way
+from eenn.offload.bench.benchmark import Offloading, Server, open_cloud
+from eenn.offload.bench.contender_setup import RestTargets, baselines, policy_contenders
+from eenn.offload.bench.contenders import CloudContender, Contender, Request
 from eenn.offload.bench.deployments import write_deployments
 from eenn.offload.bench.kept import KeptMeasurements
 from eenn.offload.bench.measuring import Meter, Passage, times_of
 from eenn.offload.bench.turns import BLOCK, measure
-from eenn.offload.bench.ways import Behind, baselines, policy_ways
 from eenn.offload.client.http_cloud import HttpCloud
-from eenn.offload.edge.experts import models_of
+from eenn.offload.edge.experts import cloud_models_for
 from eenn.offload.graphs.index import Graphs
 from eenn.offload.protocol.codecs import PAYLOADS as FEATURES
 from eenn.offload.protocol.errors import CloudOverloaded, OffloadError
@@ -41,7 +41,7 @@ from eenn.reports.offload import (
 )
 from eenn.reports.summed_up import measured as measured_points
 from eenn.reports.tables import flat, table, write_csv
-from eenn.run_directory import MEASURED, SUMMARY, goes_on_by
+from eenn.run_directory import MEASURED, SUMMARY, resume_hint
 from eenn.workflows.conclusion import Conclusion, conclude
 from eenn.workflows.offload_plans import Networks, planned, points_of, validation_of
 from eenn.workflows.run import Run
@@ -124,14 +124,14 @@ def _going_on(run: Run, kept: KeptMeasurements) -> Iterator[None]:
         yield
     except (OffloadError, OSError) as error:
         said = str(error)
-        if way := goes_on_by(run.directory):
+        if way := resume_hint(run.directory):
             said += f"; {len(kept)} measurements are kept, {way}"
         raise EennError(said) from error
 
 
 def _live(
     kept: KeptMeasurements, networks: Networks, server: Server, every: Sequence[Offloading]
-) -> tuple[list[Passage], dict[tuple[Way, float], list[Request]]]:
+) -> tuple[list[Passage], dict[tuple[Contender, float], list[Request]]]:
     """Measure the parts, and every way to answer at every level, against the cloud.
 
     Args:
@@ -141,7 +141,7 @@ def _live(
     photos = list(networks.artifact.photos(offloading.split, offloading.limit))
     paths = dict.fromkeys(str(network.manifest.path) for network in networks.every)
     with ExitStack() as stack:
-        url = stack.enter_context(asked_cloud(server, list(paths), offloading.link))
+        url = stack.enter_context(open_cloud(server, list(paths), offloading.link))
 
         def client(manifest: Manifest, payload: str = FEATURES[0]) -> HttpCloud:
             cloud = HttpCloud(
@@ -151,13 +151,13 @@ def _live(
             return stack.enter_context(cloud)
 
         cloud, ways, meter = _set_up(networks, every, client)
-        passages, found = list[Passage](), dict[tuple[Way, float], list[Request]]()
+        passages, found = list[Passage](), dict[tuple[Contender, float], list[Request]]()
         for level in offloading.levels:
             distortion = Distortion(offloading.distortion, level)
             blocks = measure(ways, photos, distortion, kept, lambda: _check_there(cloud))
             title = f"{len(ways)} ways, {offloading.distortion} {level:g}"
             turns = [photos[at : at + BLOCK] for at in range(0, len(photos), BLOCK)]
-            told = counted(blocks, title, "blocks", len(turns))
+            told = with_progress(blocks, title, "blocks", len(turns))
             for number, (block, turn) in enumerate(zip(told, turns, strict=True)):
                 for way, request in block:
                     found.setdefault((way, float(level)), []).append(request)
@@ -170,7 +170,7 @@ def _live(
 
 def _set_up(
     networks: Networks, every: Sequence[Offloading], client: Callable[..., HttpCloud]
-) -> tuple[HttpCloud, list[Way], Meter]:
+) -> tuple[HttpCloud, list[Contender], Meter]:
     """Set up the cloud that has to be there, every way to answer, and what measures the parts.
 
     Args:
@@ -179,11 +179,11 @@ def _set_up(
     artifact, alone, offloading = networks.artifact, networks.alone, every[0]
     clouds = {payload: client(artifact.manifest, payload) for payload in FEATURES}
     cloud, there = clouds[FEATURES[0]], None
-    cloud.check(models=models_of(artifact.manifest, offloading.experts))
+    cloud.check(models=cloud_models_for(artifact.manifest, offloading.experts))
     if networks.upstream is not None:
         there = networks.upstream.manifest.path, client(networks.upstream.manifest)
-    ways: list[Way] = [
-        ByCloud(
+    ways: list[Contender] = [
+        CloudContender(
             Setting(None, (), Baseline.CLOUD_ONLY),
             alone.manifest,
             alone is not artifact,
@@ -194,10 +194,10 @@ def _set_up(
         *baselines(artifact.manifest, offloading),
     ]
     for own in every:
-        behind = Behind(clouds.get(own.payload, cloud))
-        if there is not None and own.onward.upstream:
-            behind = Behind(there[1], there[0])
-        ways += policy_ways(artifact.manifest, behind, own, validation_of(networks, own))
+        behind = RestTargets(clouds.get(own.payload, cloud))
+        if there is not None and own.route.upstream:
+            behind = RestTargets(there[1], there[0])
+        ways += policy_contenders(artifact.manifest, behind, own, validation_of(networks, own))
     meter = Meter(
         Graphs.read(artifact.manifest.path), clouds, offloading.precision, offloading.experts,
         offloading.slowdown, there, lambda: _check_there(cloud),
@@ -226,8 +226,8 @@ def _check_there(cloud: HttpCloud) -> None:
 
 def _command(file: Path, plan: Plan, networks: Networks) -> str:
     """Give the command that runs a plan's deployment."""
-    then = networks.upstream.manifest.path if plan.onward.upstream and networks.upstream else None
-    return device_command(networks.artifact.manifest.path, file, plan.onward.rest, then)
+    then = networks.upstream.manifest.path if plan.route.upstream and networks.upstream else None
+    return device_command(networks.artifact.manifest.path, file, plan.route.rest, then)
 
 
 def _facts(

@@ -15,9 +15,9 @@ from eenn.exits.policies.base import ExitProbs, Outputs, Policy, Validation
 from eenn.exits.rests import CLOUD, DEVICE, PHOTOGRAPH
 from eenn.exits.settings import Baseline, Setting
 from eenn.offload.bench.benchmark import Offloading
-from eenn.offload.bench.contenders import ByCloud, ByEdge, Request, Way
-from eenn.offload.bench.deployments import Planned
-from eenn.offload.bench.rows import Foreseen, summarised
+from eenn.offload.bench.contenders import CloudContender, Contender, EdgeContender, Request
+from eenn.offload.bench.deployments import PlanInputs
+from eenn.offload.bench.rows import Prediction, summarise
 from eenn.planning.costs import Costs
 from eenn.planning.costs import macs as macs_of
 from eenn.planning.exhaustive import (
@@ -27,18 +27,18 @@ from eenn.planning.exhaustive import (
     SlowerEdge,
     best,
     best_of_each,
-    decided,
+    decisions_of,
     plan,
     slower_edges,
     variants,
 )
-from eenn.planning.times import WHOLE_PHOTOGRAPH, Onward, Times
+from eenn.planning.times import WHOLE_PHOTOGRAPH, Route, Times
 from eenn.records.evaluated_artifact import EvaluatedArtifact
 from eenn.reports.curves import way_name
 from eenn.reports.offload import OffloadPoint
 from eenn.statistics.intervals import means
 
-Measured = Mapping[tuple[Way, float], list[Request]]
+Measured = Mapping[tuple[Contender, float], list[Request]]
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ class Plans:
     best: Plan | str
     others: Sequence[Plan]
     slower: Sequence[SlowerEdge]
-    made: Planned
+    made: PlanInputs
 
 
 def points_of(
@@ -95,30 +95,32 @@ def points_of(
     artifact = networks.artifact
     network = Network(f"{artifact.branches} branches", artifact.branches, artifact.split.seed)
     points, differing = [], []
-    alone = {level: own for (way, level), own in measured.items() if isinstance(way, ByCloud)}
+    alone = {
+        level: own for (way, level), own in measured.items() if isinstance(way, CloudContender)
+    }
     for (way, level), requests in measured.items():
-        decisions, foreseen = _recorded(networks, offloading, way, requests), Foreseen()
+        decisions, foreseen = _recorded(networks, offloading, way, requests), Prediction()
         if decisions is not None:
-            foreseen = Foreseen(float(times.answer_ms(decisions, way.onward).mean()))
-        if decisions is not None and isinstance(way, ByEdge):
+            foreseen = Prediction(float(times.answer_ms(decisions, way.route).mean()))
+        if decisions is not None and isinstance(way, EdgeContender):
             others = _differing(decisions, requests)
-            spent = _macs(networks, offloading, way.onward)
+            spent = _macs(networks, offloading, way.route)
             (macs,) = means({"": spent.edge(decisions) + spent.cloud(decisions)}).values()
             foreseen = replace(foreseen, differing=float(len(others)), macs=macs)
             differing += others
-        points.append(OffloadPoint(network, summarised(requests, alone[level]), foreseen))
+        points.append(OffloadPoint(network, summarise(requests, alone[level]), foreseen))
     return points, differing
 
 
-def _macs(networks: Networks, offloading: Offloading, onward: Onward) -> Costs:
+def _macs(networks: Networks, offloading: Offloading, route: Route) -> Costs:
     """Give the MACs of the artifact's segments and heads, and of whatever answers the rest."""
     manifest = networks.artifact.manifest
     costs = macs_of(manifest.exits)
     if offloading.experts.asks_classifier:
         costs = replace(costs, first=float(manifest.classifier.macs))
-    if onward.payload != PHOTOGRAPH and not onward.upstream:
+    if route.payload != PHOTOGRAPH and not route.upstream:
         return costs
-    there = networks.upstream if onward.upstream and networks.upstream else networks.artifact
+    there = networks.upstream if route.upstream and networks.upstream else networks.artifact
     whole = macs_of(there.manifest.exits)
     return replace(costs, upstream=sum(whole.segments) + whole.heads[-1])
 
@@ -154,7 +156,7 @@ def planned(networks: Networks, offloading: Offloading, times: Times) -> Plans:
     if np.isfinite(deadline_ms):
         goal += f" within {deadline_ms:g} ms"
     there = upstream.manifest if upstream is not None else None
-    made = Planned(artifact.manifest, offloading, offered, outputs, cascade, there, goal)
+    made = PlanInputs(artifact.manifest, offloading, offered, outputs, cascade, there, goal)
     others = best_of_each(plans, enough, deadline_ms)
     slower = _slower(offloading, times, outputs, policies)
     return Plans(plans, chosen, others, slower, made)
@@ -162,7 +164,7 @@ def planned(networks: Networks, offloading: Offloading, times: Times) -> Plans:
 
 def validation_of(networks: Networks, offloading: Offloading) -> Validation:
     """Give what policies are fitted to: undistorted validation images."""
-    behind, accuracy = offloading.onward.upstream, networks.artifact.manifest.validation_accuracy
+    behind, accuracy = offloading.route.upstream, networks.artifact.manifest.validation_accuracy
     if behind and networks.upstream is not None:
         accuracy = (*accuracy, networks.upstream.manifest.validation_accuracy[-1])
     return Validation(accuracy, lambda: _outputs(networks, offloading, "val", 0, behind))
@@ -173,38 +175,38 @@ def _slower(
 ) -> list[SlowerEdge]:
     """Predict the baselines, and the first and last of the policies, on slower edges."""
     every_branch = tuple(range(len(outputs.exits) - 1))
-    onward = offloading.onward
-    if onward.upstream:
-        onward = Onward(CLOUD, PHOTOGRAPH)
-    whole = decided(outputs, WITHOUT_BRANCHES, (), Onward(DEVICE))
+    route = offloading.route
+    if route.upstream:
+        route = Route(CLOUD, PHOTOGRAPH)
+    whole = decisions_of(outputs, WITHOUT_BRANCHES, (), Route(DEVICE))
     ways = {
         Baseline.CLOUD_ONLY.value: (whole, WHOLE_PHOTOGRAPH),
-        Baseline.WHOLE_ON_EDGE.value: (whole, Onward(DEVICE)),
+        Baseline.WHOLE_ON_EDGE.value: (whole, Route(DEVICE)),
     }
     # Lines of knobs between would lie between.
     ends = dict.fromkeys((policies[0], policies[-1])) if every_branch else {}
     for policy in ends:
-        decisions = decided(outputs, policy, every_branch, onward)
-        ways[way_name(Setting(policy, every_branch))] = decisions, onward
+        decisions = decisions_of(outputs, policy, every_branch, route)
+        ways[way_name(Setting(policy, every_branch))] = decisions, route
     return slower_edges(times, ways)
 
 
 def _recorded(
-    networks: Networks, offloading: Offloading, way: Way, requests: Sequence[Request]
+    networks: Networks, offloading: Offloading, way: Contender, requests: Sequence[Request]
 ) -> Decisions | None:
     """Decide by the recorded logits of the same images; gives nothing where there are none."""
     policy, active = WITHOUT_BRANCHES, tuple[int, ...]()
-    if isinstance(way, ByEdge):
+    if isinstance(way, EdgeContender):
         policy, active = way.runtime.policy, way.runtime.active
     elif offloading.upload != "file" or (
-        way.onward.upstream and networks.alone is not networks.upstream
+        way.route.upstream and networks.alone is not networks.upstream
     ):
         return None
     outputs = _outputs(
-        networks, offloading, offloading.split, requests[0].level, way.onward.upstream,
+        networks, offloading, offloading.split, requests[0].level, way.route.upstream,
         [request.image for request in requests],
     )  # fmt: skip
-    return decided(outputs, policy, active, way.onward)
+    return decisions_of(outputs, policy, active, way.route)
 
 
 def _differing(decisions: Decisions, requests: Sequence[Request]) -> list[Request]:

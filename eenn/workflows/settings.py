@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, TypeVar
 
-from eenn.cli import written
+from eenn.cli import setting_text
 from eenn.data.augmentation import Augmentation
 from eenn.data.distortions import Distortion
 from eenn.data.sources import SOURCES
@@ -197,7 +197,7 @@ class _Measured:
         if not isinstance(self.policy.get("name"), str):
             raise EennError("policy.name: allowed is the name of a policy; see conf/policy/")
         chosen = {name: getattr(self, name) for name in ("active", "active_sets", "first")}
-        given = [f"{k}={written(v)}" for k, v in chosen.items() if v is not None]
+        given = [f"{k}={setting_text(v)}" for k, v in chosen.items() if v is not None]
         if len(given) > 1:
             raise EennError(f"{' '.join(given)}: allowed is one of them; leave the others out")
 
@@ -233,12 +233,13 @@ class EvaluateSettings(_Measured):
             )
         if self.distortions is None and not isinstance(self.experts, str):
             raise EennError(
-                f"experts={written(self.experts)}: allowed is one of them; a list goes with "
+                f"experts={setting_text(self.experts)}: allowed is one of them; a list goes with "
                 "distortions"
             )
         if self.distortions is not None and (isinstance(self.experts, str) or not self.experts):
             raise EennError(
-                f"experts={written(self.experts)}: with distortions allowed is a list of experts"
+                f"experts={setting_text(self.experts)}: with distortions allowed is a list of "
+                "experts"
             )
         self._check_deployment()
         for kind, levels in self.levels_of_kind.items():
@@ -250,9 +251,11 @@ class EvaluateSettings(_Measured):
         if self.deployment is None:
             return
         held = ("active", "active_sets", "first", "thresholds", "distortions")
-        given = [f"{k}={written(getattr(self, k))}" for k in held if getattr(self, k) is not None]
+        given = [
+            f"{k}={setting_text(getattr(self, k))}" for k in held if getattr(self, k) is not None
+        ]
         if self.compare:
-            given.append(f"compare={written(self.compare)}")
+            given.append(f"compare={setting_text(self.compare)}")
         if given:
             raise EennError(
                 f"deployment with {' '.join(given)}: allowed is one kind of distortion, and what "

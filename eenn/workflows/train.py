@@ -27,8 +27,8 @@ from eenn.run_directory import (
     ARTIFACT,
     LAST_CHECKPOINT,
     METRICS,
-    goes_on_by,
     is_first_process,
+    resume_hint,
     unfinished_runs,
 )
 from eenn.training.callbacks import StayingEarlyStopping, TemperatureScaling, Throughput
@@ -101,7 +101,7 @@ def _tell_of_unfinished(job: Job[TrainSettings]) -> None:
     """Say of a single run that starts anew which run could go on instead."""
     left = unfinished_runs("train")
     if left and job.group is None and job.directory not in left:
-        print(f"not finished, unless it still runs: {left[-1]}; {goes_on_by(left[-1])}")
+        print(f"not finished, unless it still runs: {left[-1]}; {resume_hint(left[-1])}")
 
 
 def _plan(settings: TrainSettings, source: ImageSource) -> Training:

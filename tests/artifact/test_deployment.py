@@ -117,7 +117,7 @@ def content(**changes: Any) -> dict[str, Any]:
         (content(temperature="warm"), "temperature=warm: allowed are per_exit, shared, none"),
         (content(payload="fp8"), "payload=fp8: allowed are fp32, fp16, uint8, photograph"),
         (content(rest="moon"), "rest=moon: allowed are cloud, device, nobody"),
-        (content(rest="nobody", active=[]), "nobody answers"),
+        (content(rest="nobody", active=[]), "no exit answers"),
         (content(on_failure="cry"), "on_failure=cry: allowed are answer, continue"),
         (content(upstream={"artifact_id": "b"}), "upstream has no temperature"),
         (content(upstream=UPSTREAM), "payload=fp32 with an upstream network"),

@@ -97,7 +97,7 @@ def test_a_kind_is_doubted_beyond_nearly_all_of_its_images() -> None:
     kinds = np.repeat([0, 1], 2000)
     classifier = DistortionClassifier(1, PREPROCESSING.std)
     roughness = torch.from_numpy(cloud).float()
-    classifier.know_typical(roughness, torch.from_numpy(kinds))
+    classifier.fit_typical(roughness, torch.from_numpy(kinds))
     own = cloud[kinds == 1]
     inverse = np.linalg.inv(np.cov(own.T))
     far = np.array([mahalanobis(each, own.mean(0), inverse) for each in cloud])

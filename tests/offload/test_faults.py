@@ -228,7 +228,7 @@ def tampered(url: str, change: Callable[[bytes], bytes]) -> Iterator[str]:
         pytest.param(lambda _: b"", "reset", id="nothing of it"),
         pytest.param(lambda reply: reply[:-4] + b"\xff" * 4, "garbage", id="not a number"),
         pytest.param(lambda reply: reply.replace(b"FP32", b"FP23"), "garbage", id="another type"),
-        pytest.param(lambda reply: reply.replace(b"HTTP", b"QTTP"), "garbage", id="no HTTP"),
+        pytest.param(lambda reply: reply.replace(b"HTTP", b"QTTP"), "garbage", id="not HTTP"),
         pytest.param(
             lambda _: http(b"", status="502 Bad Gateway"), "server", id="the gateway's own"
         ),

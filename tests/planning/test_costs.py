@@ -236,7 +236,7 @@ def test_a_profile_cut_anywhere_is_refused(tmp_path: Path) -> None:
     content = path.read_bytes()
     for length in range(0, len(content), 7):
         path.write_bytes(content[:length])
-        with pytest.raises(EennError, match=f"{path} is no profile; remove it to measure again"):
+        with pytest.raises(EennError, match=f"{path} is not a profile; remove it to measure again"):
             Profile.load(path)
 
 
@@ -255,12 +255,12 @@ def test_other_json_is_no_profile(tmp_path: Path, change: dict[str, Any]) -> Non
     path = tmp_path / "profile.json"
     PROFILE.save(path)
     path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
-    with pytest.raises(EennError, match="is no profile"):
+    with pytest.raises(EennError, match="is not a profile"):
         Profile.load(path)
 
 
 @pytest.mark.parametrize("content", [b"[]", b"null", b"{}", b"\xff\xfe"])
 def test_what_is_no_object_of_measurements_is_no_profile(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "profile.json").write_bytes(content)
-    with pytest.raises(EennError, match="is no profile"):
+    with pytest.raises(EennError, match="is not a profile"):
         Profile.load(tmp_path / "profile.json")

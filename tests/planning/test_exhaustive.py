@@ -27,16 +27,16 @@ from eenn.planning.exhaustive import (
     slower_edges,
     variants,
 )
-from eenn.planning.times import Onward, RequestCost, Times, UpstreamTimes
+from eenn.planning.times import RequestCost, Route, Times, UpstreamTimes
 
 BRANCHES, SAMPLES, CLASSES = 3, 40, 4
 PAYLOADS = ("fp32", "uint8")
 OWN_RESTS = [
-    *(Onward(CLOUD, payload) for payload in (*PAYLOADS, PHOTOGRAPH)),
-    Onward(DEVICE),
-    Onward(NOBODY),
+    *(Route(CLOUD, payload) for payload in (*PAYLOADS, PHOTOGRAPH)),
+    Route(DEVICE),
+    Route(NOBODY),
 ]
-UPSTREAM_RESTS = [Onward(CLOUD, PHOTOGRAPH, upstream=True), Onward(DEVICE, upstream=True)]
+UPSTREAM_RESTS = [Route(CLOUD, PHOTOGRAPH, upstream=True), Route(DEVICE, upstream=True)]
 
 
 def drawn_times(seed: int, branches: int = BRANCHES) -> Times:
@@ -71,18 +71,18 @@ def outputs(seed: int, exits: int = BRANCHES + 1) -> Outputs:
 
 
 def by_hand(
-    times: Times, given: Outputs, p_tar: float, active: Sequence[int], onward: Onward
+    times: Times, given: Outputs, p_tar: float, active: Sequence[int], route: Route
 ) -> tuple[list[float], list[float], list[bool], list[bool]]:
     """Walk every sample through the exits: milliseconds, bytes, whether right, whether it stayed.
 
     With an upstream network the last of the outputs is that network's.
     """
-    own_exits = len(given.exits) - 1 if onward.upstream else len(given.exits)
+    own_exits = len(given.exits) - 1 if route.upstream else len(given.exits)
     link_ms = lambda sent: times.link.rtt_ms + 8e-3 * sent / times.link.bandwidth_mbps  # noqa: E731
     took, sent, right, stayed = [], [], [], []
     for sample in range(SAMPLES):
         at, label, answered, ms, bytes_sent = 0, -1, False, 0.0, 0.0
-        unseen = not active and (onward.upstream or onward.payload == PHOTOGRAPH)
+        unseen = not active and (route.upstream or route.payload == PHOTOGRAPH)
         if not unseen:
             ms += times.preprocess_ms + times.classifier_ms
         for exit in active:
@@ -93,23 +93,23 @@ def by_hand(
             if probs.max() >= p_tar:
                 answered = True
                 break
-        if not answered and onward.rest != NOBODY:
+        if not answered and route.rest != NOBODY:
             label = int(given.exits[-1].probs[sample].argmax())
-        if not answered and onward.rest == DEVICE:
+        if not answered and route.rest == DEVICE:
             assert times.upstream is not None
-            ms += times.upstream.device_ms if onward.upstream else times.rest_ms[at]
-        if not answered and onward.rest == CLOUD:
+            ms += times.upstream.device_ms if route.upstream else times.rest_ms[at]
+        if not answered and route.rest == CLOUD:
             assert times.upstream is not None
             request = times.upstream.request
-            if not onward.upstream:
-                cut = 0 if onward.payload == PHOTOGRAPH else at
-                request = times.requests[cut, onward.payload]
+            if not route.upstream:
+                cut = 0 if route.payload == PHOTOGRAPH else at
+                request = times.requests[cut, route.payload]
             ms += request.codec_ms + link_ms(request.sent_bytes) + request.cloud_ms
             bytes_sent = request.sent_bytes
         took.append(ms)
         sent.append(bytes_sent)
         right.append(label == given.labels[sample])
-        stayed.append(answered or onward.rest != CLOUD)
+        stayed.append(answered or route.rest != CLOUD)
     return took, sent, right, stayed
 
 
@@ -121,33 +121,33 @@ def by_hand(
     st.sampled_from([*OWN_RESTS, *UPSTREAM_RESTS]),
 )
 def test_what_each_sample_takes_is_that_of_a_plain_loop(
-    seed: int, chosen: set[int], p_tar: float, onward: Onward
+    seed: int, chosen: set[int], p_tar: float, route: Route
 ) -> None:
-    times, given = drawn_times(seed), outputs(seed, BRANCHES + 1 + onward.upstream)
-    active = [exit for exit in sorted(chosen) if onward.upstream or exit < BRANCHES]
-    if onward.rest == NOBODY and not active:
+    times, given = drawn_times(seed), outputs(seed, BRANCHES + 1 + route.upstream)
+    active = [exit for exit in sorted(chosen) if route.upstream or exit < BRANCHES]
+    if route.rest == NOBODY and not active:
         active = [0]
     policy = make_policy("confidence", {"p_tar": p_tar})
-    decisions = decide(policy, given.exits, active, cloud=onward.rest != NOBODY)
-    took, sent, _, _ = by_hand(times, given, p_tar, active, onward)
-    assert times.answer_ms(decisions, onward) == pytest.approx(took, rel=1e-9)
-    assert times.sent_bytes(decisions, onward) == pytest.approx(sent)
+    decisions = decide(policy, given.exits, active, cloud=route.rest != NOBODY)
+    took, sent, _, _ = by_hand(times, given, p_tar, active, route)
+    assert times.answer_ms(decisions, route) == pytest.approx(took, rel=1e-9)
+    assert times.sent_bytes(decisions, route) == pytest.approx(sent)
 
 
 def every_choice(
     times: Times, own: Outputs, cascade: Outputs, p_tars: Sequence[float]
 ) -> Iterator[tuple[object, ...]]:
     """Try out every set of exits, threshold and rest by walking every sample through it."""
-    for outs, onwards in ((own, OWN_RESTS), (cascade, UPSTREAM_RESTS)):
+    for outs, routes in ((own, OWN_RESTS), (cascade, UPSTREAM_RESTS)):
         exits = range(len(outs.exits) - 1)
         for active in (s for size in range(len(exits) + 1) for s in combinations(exits, size)):
-            for onward in onwards:
-                if not active and (onward.rest == NOBODY or onward == UPSTREAM_RESTS[1]):
+            for route in routes:
+                if not active and (route.rest == NOBODY or route == UPSTREAM_RESTS[1]):
                     continue
                 for p_tar in p_tars if active else (1.0,):
-                    took, sent, right, stayed = by_hand(times, outs, p_tar, active, onward)
+                    took, sent, right, stayed = by_hand(times, outs, p_tar, active, route)
                     means = (float(np.mean(column)) for column in (took, right, stayed, sent))
-                    yield active, p_tar if active else math.nan, onward, *means
+                    yield active, p_tar if active else math.nan, route, *means
 
 
 @pytest.mark.parametrize("branches", [0, 1, BRANCHES])
@@ -159,7 +159,7 @@ def test_plans_are_those_of_brute_force_and_so_is_the_best(branches: int) -> Non
     expected = {row[:3]: row[3:] for row in every_choice(times, own, cascade, p_tars)}
     rows = plan(times, own, policies, cascade)
     found = {
-        (row.setting.active, row.setting.number, row.onward): (
+        (row.setting.active, row.setting.number, row.route): (
             row.latency_ms,
             row.accuracy,
             row.edge_probability,
@@ -179,7 +179,7 @@ def test_plans_are_those_of_brute_force_and_so_is_the_best(branches: int) -> Non
     most = max(accuracy for ms, accuracy, *_ in expected.values() if ms <= deadline_ms)
     assert best(rows, deadline_ms=deadline_ms).accuracy == most
     for kind in best_of_each(rows, middle):
-        alike = [value for key, value in expected.items() if key[2] == kind.onward]
+        alike = [value for key, value in expected.items() if key[2] == kind.route]
         assert kind.latency_ms == pytest.approx(min(ms for ms, a, *_ in alike if a >= middle))
 
 
@@ -187,7 +187,7 @@ def test_without_branches_there_are_whole_networks_only() -> None:
     policies = [make_policy("confidence", {"p_tar": 0.5})]
     rows = plan(drawn_times(4, branches=0), outputs(4, exits=1), policies)
     kinds = {"cloud-fp32", "cloud-uint8", "cloud-photograph", "device"}
-    assert {str(row.onward) for row in rows} == kinds
+    assert {str(row.route) for row in rows} == kinds
     assert {row.setting.active for row in rows} == {()}
     assert len({row.accuracy for row in rows}) == 1
 
@@ -197,8 +197,8 @@ def test_best_plans_of_each_kind_keep_the_bounds_and_the_fastest_comes_first() -
     rows = plan(drawn_times(6), outputs(6), policies)
     middle = float(np.median([row.accuracy for row in rows]))
     kinds = best_of_each(rows, middle)
-    assert {row.onward for row in kinds} == {r.onward for r in rows if r.accuracy >= middle}
-    assert len({row.onward for row in kinds}) == len(kinds)
+    assert {row.route for row in kinds} == {r.route for r in rows if r.accuracy >= middle}
+    assert len({row.route for row in kinds}) == len(kinds)
     assert kinds[0].latency_ms == best(rows, middle).latency_ms
     assert [row.latency_ms for row in kinds] == sorted(row.latency_ms for row in kinds)
     assert best_of_each(rows, 2.0) == []
@@ -227,7 +227,7 @@ def test_policies_that_do_not_fit_a_cascade_are_left_out_of_it() -> None:
     fixed = make_policy("confidence", {"p_tar": (0.9, 0.8, 0.7, 0.5)})
     rows = plan(drawn_times(7), outputs(7), [fixed], outputs(7, BRANCHES + 2))
     assert any(row.setting.policy == fixed for row in rows)
-    assert {row.setting.active for row in rows if row.onward.upstream} == {()}
+    assert {row.setting.active for row in rows if row.route.upstream} == {()}
 
 
 @settings(max_examples=200)
@@ -241,7 +241,7 @@ def test_of_equals_the_best_plan_is_the_better_one_in_what_else_counts(
 ) -> None:
     """Whole numbers tie often; every plan is held against every other."""
     plans = [
-        Plan(Setting(None, (n,)), n, Onward(DEVICE), float(ms), accuracy / 4, 0.5, 0.0)
+        Plan(Setting(None, (n,)), n, Route(DEVICE), float(ms), accuracy / 4, 0.5, 0.0)
         for n, (ms, accuracy) in enumerate(drawn)
     ]
     allowed = [
@@ -314,9 +314,9 @@ def test_a_slower_edge_leaves_the_cloud_as_it_is() -> None:
     never = make_policy("confidence", {"p_tar": 1.0})
     every, whole = decide(never, exits, (0, 1, 2)), decide(never, exits, ())
     ways = {
-        "cloud only": (whole, Onward(CLOUD, PHOTOGRAPH)),
-        "whole": (whole, Onward(DEVICE)),
-        "never": (every, Onward(CLOUD, "uint8")),
+        "cloud only": (whole, Route(CLOUD, PHOTOGRAPH)),
+        "whole": (whole, Route(DEVICE)),
+        "never": (every, Route(CLOUD, "uint8")),
     }
     rows = slower_edges(times, ways)
     lines = {

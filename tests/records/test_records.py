@@ -142,7 +142,7 @@ def test_a_file_cut_anywhere_is_damaged(tmp_path: Path) -> None:
     content = path.read_bytes()
     for length in range(len(content)):
         path.write_bytes(content[:length])
-        with pytest.raises(RecordsDamaged, match=f"{path} is no whole records file"):
+        with pytest.raises(RecordsDamaged, match=f"{path} is not a whole records file"):
             ExitRecords.load(path, ORIGIN)
     path.write_bytes(content + b"\0")
     with pytest.raises(RecordsDamaged):
@@ -210,7 +210,7 @@ def test_a_sound_file_with_other_content_is_damaged(tmp_path: Path, change: str)
 def test_other_safetensors_files_are_damaged_records(tmp_path: Path) -> None:
     for metadata in (None, {"eenn": "{}"}):
         save_file({"logits": np.zeros(1), "labels": np.zeros(1)}, tmp_path / "file", metadata)
-        with pytest.raises(RecordsDamaged, match="is no whole records file"):
+        with pytest.raises(RecordsDamaged, match="is not a whole records file"):
             ExitRecords.load(tmp_path / "file", ORIGIN)
     with pytest.raises(FileNotFoundError):
         ExitRecords.load(tmp_path / "none", ORIGIN)

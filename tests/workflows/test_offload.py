@@ -20,9 +20,9 @@ from eenn.cli import one_line_errors
 from eenn.exits.policies.registry import make_policy
 from eenn.exits.rests import CLOUD, PHOTOGRAPH
 from eenn.exits.settings import Baseline
-from eenn.offload.bench.contenders import ByEdge, Outcome
+from eenn.offload.bench.contenders import EdgeContender, Outcome
 from eenn.offload.cloud.command import running
-from eenn.offload.edge.clouds import stretched_ms
+from eenn.offload.edge.clouds import slowed_ms
 from eenn.planning.costs import Link
 from tests.artifact.expert_artifact import run_with_experts
 from tests.artifact.trained_run import PREPROCESSING, make_run
@@ -339,9 +339,9 @@ def test_an_interrupted_run_goes_on_without_measuring_anything_twice(
     place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given = ("p_tar=0.5", "first=3", "logger=csv", "link=lan")
-    answer, kept = ByEdge.answer, 30
+    answer, kept = EdgeContender.answer, 30
 
-    def interrupted(self: ByEdge, *arguments: Any) -> Outcome:
+    def interrupted(self: EdgeContender, *arguments: Any) -> Outcome:
         nonlocal kept
         kept -= 1
         if not kept:
@@ -349,7 +349,7 @@ def test_an_interrupted_run_goes_on_without_measuring_anything_twice(
         return answer(self, *arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(ByEdge, "answer", interrupted)
+        patch.setattr(EdgeContender, "answer", interrupted)
         with pytest.raises(SystemExit) as stop:
             run_in(place, *given)
     assert stop.value.code == 130
@@ -379,7 +379,7 @@ def test_an_interrupted_run_goes_on_without_measuring_anything_twice(
         (["upstream=latest", "artifact=latest"], "it is the artifact itself"),
         (
             ["payload=photograph", "upload=crop", "distortion.level=1"],
-            "the file is pristine; allowed are features",
+            "which sends the undistorted file; allowed are features",
         ),
         (["upload=png"], "upload=png: allowed are file, crop"),
         (["distortion.level=1"], "upload=crop"),
@@ -402,4 +402,4 @@ def test_a_slower_device_takes_as_many_times_as_long() -> None:
     start = time.perf_counter()
     while (elapsed := time.perf_counter() - start) < 0.005:
         pass
-    assert stretched_ms(start, 4) >= 4e3 * elapsed
+    assert slowed_ms(start, 4) >= 4e3 * elapsed

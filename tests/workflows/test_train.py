@@ -303,7 +303,7 @@ FOLDER = ("logger=csv", "data=folder", "model.weights=null")
         (("model.heads=conv",), "head, width_mult, weights"),
         (("data=imagenet",), "caltech256"),
         (("resume=latest",), r"python train\.py"),
-        (("resume=nowhere",), "allowed are latest or"),
+        (("resume=nowhere",), "allowed are latest, the directory of a run"),
         ((*FOLDER, "data.root=nowhere"), "one folder per class"),
         ((*FOLDER, "data.root=empty"), "no class folders"),
         ((*FOLDER, "data.root=one_empty"), r"void/.*data\.on_error=skip"),

@@ -382,7 +382,11 @@ def test_each_training_goes_on_with_its_own_runs(
 ) -> None:
     for run, config, other in (
         (interrupted, (), "python train.py --config-name train_experts resume="),
-        (trained / "fits" / "gaussian_blur", EXPERTS[:1], "allowed are latest or"),
+        (
+            trained / "fits" / "gaussian_blur",
+            EXPERTS[:1],
+            "allowed are latest, the directory of a run",
+        ),
     ):
         with pytest.raises(SystemExit):
             run_in(run, *config, f"resume={run}")

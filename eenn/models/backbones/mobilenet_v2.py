@@ -1,4 +1,4 @@
-"""The backbone: torchvision's MobileNetV2 as a list of blocks and a classifier."""
+"""The backbone MobileNetV2 of torchvision, as a list of blocks and a classifier."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from eenn.errors import EennError
 def mobilenetv2(
     classes: int, width_mult: float = 1.0, weights: str | Path | None = None
 ) -> tuple[list[nn.Module], nn.Module]:
-    """The 19 blocks of MobileNetV2's `features` and its classifier (pooling included).
+    """Build the 19 blocks of MobileNetV2's `features`, and its classifier (pooling included).
 
     Args:
         width_mult: multiplies the channels of every block.
@@ -21,7 +21,7 @@ def mobilenetv2(
             of classes is left at its random start.
 
     Raises:
-        EennError: the file cannot be read or holds another network.
+        EennError: the file of weights cannot be read or holds another network.
     """
     network = mobilenet_v2(num_classes=classes, width_mult=width_mult)
     if weights is not None:
@@ -42,7 +42,7 @@ def _state_dict(weights: str | Path) -> dict[str, Tensor]:
     path = Path(weights).expanduser()
     if not path.is_file():
         raise EennError(
-            f"model.weights={path} is no file; allowed are imagenet, null, or the path of a "
+            f"model.weights={path} is not a file; allowed are imagenet, null, or the path of a "
             "torchvision mobilenet_v2 state dict"
         )
     try:

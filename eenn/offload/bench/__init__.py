@@ -1,1 +1,1 @@
-"""What measures edge and cloud: ways to answer, the emulated link, the parts' times."""
+"""The offloading benchmark: contenders, the emulated link, the times of parts."""

@@ -1,4 +1,4 @@
-"""What an offloading benchmark measures, and the cloud that it asks."""
+"""The settings of an offloading benchmark, and the cloud that it asks."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -15,23 +15,23 @@ from eenn.offload.bench.link import EmulatedLink
 from eenn.offload.cloud.command import running
 from eenn.offload.protocol.codecs import PAYLOADS as FEATURES
 from eenn.planning.costs import Link
-from eenn.planning.times import Onward
+from eenn.planning.times import Route
 
 UPLOADS = ("file", "crop")
 
 
 @dataclass(frozen=True)
 class Server:
-    """The cloud to ask: one of our own behind an emulated link, or a live one.
+    """The cloud to ask: one that the benchmark starts behind an emulated link, or a live one.
 
     Args:
-        url: of the live one; None starts our own.
-        token: bearer token of the live one.
-        ca_file: certificates that the live one is trusted by.
-        slowdown: of our own; as of `EdgeRuntime`.
+        url: URL of the live cloud; None to start one.
+        token: bearer token of the live cloud.
+        ca_file: certificates (PEM) to trust for the live cloud.
+        slowdown: of a started cloud; see `EdgeRuntime`.
 
     Raises:
-        EennError: what belongs to the one is given for the other.
+        EennError: a setting of a live cloud is given for a started one, or the other way round.
     """
 
     url: str | None
@@ -42,34 +42,38 @@ class Server:
     def __post_init__(self) -> None:
         require_numbers(slowdown=self.slowdown)
         if self.url is None and (self.token or self.ca_file):
-            raise EennError("cloud.token_file and cloud.ca_file go with cloud.url; give that too")
+            raise EennError("cloud.token_file and cloud.ca_file need cloud.url; give it too")
         if self.url is not None and self.slowdown != 1:
-            raise EennError("cloud.slowdown goes without cloud.url: only our own server has it")
+            raise EennError(
+                "cloud.slowdown with cloud.url: allowed only for a cloud that the benchmark "
+                "starts; leave one of them out"
+            )
 
 
 @dataclass(frozen=True)
 class Offloading:
-    """What is measured.
+    """The settings of the measurements.
 
     Args:
-        limit: photographs at most, spread over the split; None for all.
-        policies: the planner chooses among those of the first.
-        p_tars: thresholds of the baselines.
-        rest, payload, on_failure: of the policies, as of `Deployment`; `compress` requests with
-            zstd.
-        upstream: temperature of the last exit of an upstream network that answers what the
-            policies leave; None where the artifact itself does.
-        upload: what cloud only sends: the photograph's `file`, or the network's `crop`.
-        experts: who answers, as of `EdgeRuntime`; of cloud only it is the plain heads.
+        limit: largest number of photographs, spread over the split; None for all.
+        policies: exit policies to measure; the planner chooses among those of the first entry.
+        p_tars: thresholds of the early-exit baselines.
+        rest, payload, on_failure: see `Deployment`; for the policies, not the baselines.
+        compress: whether requests are compressed with zstd.
+        upstream: temperature of the last exit of an upstream network that answers images that no
+            branch accepts; None where the artifact itself answers them.
+        upload: content that the cloud-only baseline sends: the photograph's `file`, or the
+            network's `crop`.
+        experts: see `EdgeRuntime`; the cloud-only baseline answers with the plain heads.
         precision: of the edge's stages.
         slowdown: of the edge.
-        deadline_ms: of every answer; None leaves it to the client's own limits.
-        label: the deployment file that it comes from, where several are compared.
-        min_accuracy, plan_deadline_ms: bounds of the best plan, as of `planning.exhaustive.best`;
-            None is one point below the last exit's accuracy, and no deadline.
+        deadline_ms: time limit of every answer; None for the client's own limits.
+        label: the deployment file of these settings, where several are compared.
+        min_accuracy, plan_deadline_ms: bounds of the best plan, see `planning.exhaustive.best`;
+            None for one percentage point below the last exit's accuracy, and for no deadline.
 
     Raises:
-        EennError: a choice that there is not.
+        EennError: a setting has a value that is not allowed.
     """
 
     split: str
@@ -111,28 +115,31 @@ class Offloading:
         if self.slowdown < 1:
             raise EennError(f"edge.slowdown={self.slowdown}: allowed is 1 or more")
         if self.upload == "file" and any(self.levels):
-            raise EennError("distortion.level with upload=file: the file is pristine; upload=crop")
+            raise EennError(
+                "distortion.level with upload=file, which sends the undistorted file; give "
+                "upload=crop"
+            )
         if self.sends_photographs and any(self.levels):
             raise EennError(
-                f"distortion.level with payload={PHOTOGRAPH}: the file is pristine; allowed are "
-                f"features: {', '.join(FEATURES)}"
+                f"distortion.level with payload={PHOTOGRAPH}, which sends the undistorted file; "
+                f"allowed are features: {', '.join(FEATURES)}"
             )
 
     @property
-    def onward(self) -> Onward:
-        """What becomes of an image that no branch of the policies accepts."""
+    def route(self) -> Route:
+        """Return the route of images that no active branch accepts."""
         payload = self.payload if self.rest == CLOUD else ""
-        return Onward(self.rest, payload, self.upstream is not None)
+        return Route(self.rest, payload, self.upstream is not None)
 
     @property
     def sends_photographs(self) -> bool:
-        """The policies pass on the photograph's file, here or to the cloud."""
-        return self.onward.payload == PHOTOGRAPH or self.onward.upstream
+        """Tell whether the route passes on the photograph's file, on the device or to the cloud."""
+        return self.route.payload == PHOTOGRAPH or self.route.upstream
 
 
 @contextmanager
-def asked_cloud(server: Server, artifacts: Sequence[str], link: Link) -> Iterator[str]:
-    """Yield the URL of the cloud, which is started behind the link if it is our own."""
+def open_cloud(server: Server, artifacts: Sequence[str], link: Link) -> Iterator[str]:
+    """Yield the URL of the cloud; without a live one, start a cloud behind an emulated link."""
     if server.url is not None:
         yield server.url
         return

@@ -1,6 +1,6 @@
-"""Photographs through edge and cloud one by one, for every way to answer: times, bytes, answers.
+"""Contenders of an offloading benchmark: ways to answer a photograph, with times and bytes.
 
-The ways are early exits over some active branches at a threshold, and baselines that offload
+The contenders are early exits over some active branches at a threshold, and baselines that offload
 nothing or everything.
 """
 
@@ -22,10 +22,10 @@ from eenn.exits.rests import CLOUD, PHOTOGRAPH
 from eenn.exits.settings import Setting
 from eenn.offload.client.http_cloud import Exchange, HttpCloud
 from eenn.offload.edge.batch import Result
-from eenn.offload.edge.clouds import stretched_ms
+from eenn.offload.edge.clouds import slowed_ms
 from eenn.offload.edge.runtime import EdgeRuntime
 from eenn.offload.protocol.errors import OffloadError
-from eenn.planning.times import Onward
+from eenn.planning.times import Route
 from eenn.preprocess import Preprocessing
 from eenn.statistics.calibration import probabilities
 
@@ -36,11 +36,11 @@ Pixels = NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Traffic:
-    """What went over the link for one photograph.
+    """The traffic over the link for one photograph.
 
     Args:
-        sent_bytes: of HTTP requests; `received_bytes` of their replies.
-        server_ms: in the cloud, as it says; NaN if it does not say.
+        sent_bytes: bytes of HTTP requests; `received_bytes` of their replies.
+        server_ms: time in the cloud, as the cloud reports it; NaN if it does not.
     """
 
     sent_bytes: int
@@ -54,16 +54,17 @@ NOBODY = -1
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one photograph.
+    """The outcome of one photograph.
 
     Args:
         label: the answer, an index into the classes.
-        exit: at which computing stopped, counted from 1.
-        failure: why the cloud did not answer, or empty. The edge answered instead; where nobody
-            could, `label` is NOBODY and the confidence 0.
+        exit: exit at which computing stopped, counted from 1.
+        failure: cause if the cloud did not answer, else empty. The edge answered instead; where it
+            could not, `label` is NOBODY and the confidence 0.
         heads: the head set that answered.
-        edge_ms: preprocessing, distortion classifier, stages and heads on the edge.
-        cloud_ms: from the question to the reply, both ways on the link included; 0 if not asked.
+        edge_ms: time of preprocessing, distortion classifier, stages and heads on the edge.
+        cloud_ms: time from the request to the reply, the link included; 0 if the cloud was not
+            asked.
     """
 
     label: int
@@ -78,18 +79,18 @@ class Outcome:
 
     @property
     def latency_ms(self) -> float:
-        """From the photograph to the answer."""
+        """Sum the milliseconds from the photograph to the answer."""
         return self.edge_ms + self.cloud_ms
 
 
 @dataclass(frozen=True)
 class Request:
-    """One photograph that was answered in one way.
+    """The request to one contender to answer one photograph.
 
     Args:
-        level: of its distortion.
-        image: its sample id.
-        truth: its label.
+        level: level of the photograph's distortion.
+        image: the photograph's sample id.
+        truth: the photograph's label.
     """
 
     setting: Setting
@@ -100,39 +101,39 @@ class Request:
     outcome: Outcome
 
 
-class Way(ABC):
-    """One way to answer.
+class Contender(ABC):
+    """One way to answer photographs.
 
     Args:
-        setting: what tells it from the others.
-        onward: what becomes of an image that no active branch accepts.
-        most_active: no other has more active branches.
+        setting: distinguishes the contender from the others.
+        route: route of images that no active branch accepts.
+        most_active: whether no other contender has more active branches.
     """
 
-    def __init__(self, setting: Setting, onward: Onward, most_active: bool = True) -> None:
-        self.setting, self.onward, self.most_active = setting, onward, most_active
+    def __init__(self, setting: Setting, route: Route, most_active: bool = True) -> None:
+        self.setting, self.route, self.most_active = setting, route, most_active
 
     @abstractmethod
     def answer(self, photo: Photo, distortion: Distortion) -> Outcome:
-        """The answer for one photograph, measured."""
+        """Answer one photograph, and measure it."""
 
 
-class ByEdge(Way):
-    """An edge runtime, with or without a cloud behind it.
+class EdgeContender(Contender):
+    """A contender that answers by an edge runtime, with or without a cloud.
 
     Args:
-        cloud: the one that the runtime asks, if that is over a network.
+        cloud: the cloud over a network that the runtime asks, if any.
     """
 
     def __init__(
         self,
         setting: Setting,
-        onward: Onward,
+        route: Route,
         runtime: EdgeRuntime,
         cloud: HttpCloud | None,
         most_active: bool = True,
     ) -> None:
-        super().__init__(setting, onward, most_active)
+        super().__init__(setting, route, most_active)
         self.runtime, self._cloud = runtime, cloud
         self._preprocessing = runtime.manifest.preprocessing
 
@@ -156,26 +157,26 @@ class ByEdge(Way):
         )
 
     def _distorted(self, photo: Photo, distortion: Distortion) -> Result:
-        """Answer for a photograph that is distorted within its preprocessing, at no cost."""
+        """Classify a photograph distorted after its crop, without the distortion's time."""
         start = time.perf_counter()
         pixels = _crop(self._preprocessing, photo)
-        preprocess_ms = stretched_ms(start, self.runtime.slowdown)
+        preprocess_ms = slowed_ms(start, self.runtime.slowdown)
         pixels = distortion(pixels, photo.noise_seed)
         start = time.perf_counter()
         image = self._preprocessing.normalise(pixels)
-        preprocess_ms += stretched_ms(start, self.runtime.slowdown)
+        preprocess_ms += slowed_ms(start, self.runtime.slowdown)
         (result,) = self.runtime.classify(image[None])
         return replace(result, preprocess_ms=preprocess_ms)
 
 
-class ByCloud(Way):
-    """The image itself is sent: its file, or the network's crop of it as JPEG.
+class CloudContender(Contender):
+    """A contender that sends every image to the cloud: its file, or the network's crop as JPEG.
 
     Args:
         manifest: of the network in the cloud.
-        upstream: it is not the edge's.
+        upstream: whether the cloud's network is not the edge's.
         crop: whether the crop is sent.
-        slowdown: of the edge, which makes the crop.
+        slowdown: of the edge, where the crop is made.
     """
 
     def __init__(
@@ -187,7 +188,7 @@ class ByCloud(Way):
         crop: bool,
         slowdown: float,
     ) -> None:
-        super().__init__(setting, Onward(CLOUD, PHOTOGRAPH, upstream))
+        super().__init__(setting, Route(CLOUD, PHOTOGRAPH, upstream))
         self._preprocessing, self._cloud = manifest.preprocessing, cloud
         self._exits, self._temperature = len(manifest.exits), manifest.temperatures.per_exit[-1]
         self._crop, self._slowdown = crop, slowdown
@@ -197,11 +198,11 @@ class ByCloud(Way):
         if self._crop:
             start = time.perf_counter()
             pixels = _crop(self._preprocessing, photo)
-            edge_ms = stretched_ms(start, self._slowdown)
+            edge_ms = slowed_ms(start, self._slowdown)
             pixels = distortion(pixels, photo.noise_seed)
             start = time.perf_counter()
             file = _jpeg(pixels)
-            edge_ms += stretched_ms(start, self._slowdown)
+            edge_ms += slowed_ms(start, self._slowdown)
         start = time.perf_counter()
         label, confidence, failure = NOBODY, 0.0, ""
         try:

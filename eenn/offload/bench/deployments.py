@@ -1,4 +1,4 @@
-"""Turns plans into deployments, with what they promise on the images that they were planned by."""
+"""Conversion of plans to deployments, whose promise is measured on the images of the planning."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -10,23 +10,23 @@ from eenn.exits.policies.base import Outputs
 from eenn.exits.rests import CLOUD
 from eenn.offload.bench.benchmark import Offloading
 from eenn.offload.protocol.codecs import PAYLOADS as FEATURES
-from eenn.planning.exhaustive import WITHOUT_BRANCHES, Plan, decided
+from eenn.planning.exhaustive import WITHOUT_BRANCHES, Plan, decisions_of
 from eenn.planning.times import Times
 from eenn.statistics.intervals import means, share
 
-# The folder of the best plan for every rest and payload.
+# The folder of the best plan of every route.
 PLANS = "plans"
 
 
 @dataclass(frozen=True)
-class Planned:
-    """What plans were made of.
+class PlanInputs:
+    """The inputs that plans were made from.
 
     Args:
-        times: of the edge as slow as it was planned for.
-        outputs: of every exit on the images planned by; with an upstream network `cascade` is the
-            same with its last exit behind them.
-        goal: what the best plans have to keep, in words.
+        times: times of parts, on an edge as slow as it was planned for.
+        outputs: outputs of every exit on the images of the planning; `cascade` has the last exit of
+            an upstream network behind them.
+        goal: bounds that the best plans have to keep, in words.
     """
 
     manifest: Manifest
@@ -38,27 +38,27 @@ class Planned:
     goal: str
 
 
-def deployment_of(plan: Plan, made: Planned) -> Deployment:
-    """Make the deployment of a plan; its promise is what was planned, with intervals."""
-    onward, offloading, upstream = plan.onward, made.offloading, None
+def deployment_of(plan: Plan, made: PlanInputs) -> Deployment:
+    """Make the deployment of a plan; the promise holds the predicted means with their intervals."""
+    route, offloading, upstream = plan.route, made.offloading, None
     policy = plan.setting.policy or WITHOUT_BRANCHES
     outputs = made.outputs
-    if onward.upstream:
+    if route.upstream:
         assert made.upstream is not None
         assert made.cascade is not None
         outputs = made.cascade
         temperature = made.upstream.temperatures.chosen(offloading.temperature)[-1]
         upstream = Upstream(made.upstream.id, temperature)
-    decisions = decided(outputs, policy, plan.setting.active, onward)
+    decisions = decisions_of(outputs, policy, plan.setting.active, route)
     n = len(outputs.labels)
-    stays = n if onward.rest != CLOUD else int(decisions.on_edge.sum())
+    stays = n if route.rest != CLOUD else int(decisions.on_edge.sum())
     promised: Mapping[str, tuple[float, float, float]] = {
         "accuracy": share(int((decisions.label == outputs.labels).sum()), n),
         "edge_probability": share(stays, n),
         **means(
             {
-                "latency_ms": made.times.answer_ms(decisions, onward),
-                "sent_bytes": made.times.sent_bytes(decisions, onward),
+                "latency_ms": made.times.answer_ms(decisions, route),
+                "sent_bytes": made.times.sent_bytes(decisions, route),
             }
         ),
     }
@@ -70,8 +70,8 @@ def deployment_of(plan: Plan, made: Planned) -> Deployment:
         temperature=offloading.temperature,
         experts=offloading.experts,
         precision=offloading.precision,
-        rest=onward.rest,
-        payload=onward.payload or FEATURES[0],
+        rest=route.rest,
+        payload=route.payload or FEATURES[0],
         upstream=upstream,
         deadline_ms=offloading.deadline_ms or DEADLINE_MS,
         promise=Promise(
@@ -86,16 +86,16 @@ def deployment_of(plan: Plan, made: Planned) -> Deployment:
 
 
 def write_deployments(
-    directory: Path, best: Plan | None, others: Iterable[Plan], made: Planned
+    directory: Path, best: Plan | None, others: Iterable[Plan], made: PlanInputs
 ) -> dict[str, Deployment]:
-    """Write the deployments of the best plan, and of the best for every rest and payload.
+    """Write the deployments of the best plan, and of the best plan of every route.
 
     Returns:
-        The deployments by file, relative to the directory; the best one first.
+        The deployments by path relative to `directory`; the best one comes first.
     """
     found = {} if best is None else {FILE: deployment_of(best, made)}
     for plan in others:
-        found[f"{PLANS}/{plan.onward}.json"] = deployment_of(plan, made)
+        found[f"{PLANS}/{plan.route}.json"] = deployment_of(plan, made)
     if found:
         (directory / PLANS).mkdir(exist_ok=True)
     for name, deployment in found.items():

@@ -1,8 +1,8 @@
-"""Measurements of an offloading benchmark as they come, a line each, so that none is made twice.
+"""The file of an offloading benchmark's measurements, which an interrupted run resumes from.
 
-The first line says of which networks they are; every other line is what became of one photograph,
-or what the parts of edge and cloud took during one block of them. What is torn at the end is cut
-off, and what cannot be read is measured again.
+The first line names the networks; every other line is the outcome of one photograph, or the times
+of the parts of edge and cloud during one block. An incomplete last line is cut off, and
+measurements that cannot be read are made again.
 """
 
 import json
@@ -19,12 +19,12 @@ from eenn.offload.bench.measuring import Passage
 
 
 @dataclass(frozen=True)
-class Place:
-    """Which measurement it is.
+class MeasurementKey:
+    """The key of a measurement.
 
     Args:
-        way: its number among the ways to answer, which the settings of a run put in order.
-        level: of the photograph's distortion.
+        way: number of the contender, in the order that the settings of the run give.
+        level: level of the photograph's distortion.
         image: the photograph's sample id.
     """
 
@@ -35,7 +35,7 @@ class Place:
 
 @dataclass(frozen=True)
 class _Measured:
-    place: Place
+    place: MeasurementKey
     outcome: Outcome
 
 
@@ -51,10 +51,10 @@ class _Head:
 
 
 class KeptMeasurements:
-    """Measurements in a file that grows, those of an interrupted run included.
+    """Measurements in a growing file, including those of an interrupted run.
 
     Args:
-        artifacts: ids of the networks that are measured.
+        artifacts: ids of the measured networks.
 
     Raises:
         EennError: the file has measurements of other networks.
@@ -62,7 +62,7 @@ class KeptMeasurements:
 
     def __init__(self, file: Path, artifacts: Sequence[str]) -> None:
         self._file, self._artifacts = file, tuple(artifacts)
-        self._found: dict[Place, Outcome] = {}
+        self._found: dict[MeasurementKey, Outcome] = {}
         self._passages: dict[int, tuple[Passage, ...]] = {}
         if not file.exists():
             return
@@ -87,15 +87,15 @@ class KeptMeasurements:
         return len(self._found)
 
     def passages(self, block: int, measure: Callable[[], Sequence[Passage]]) -> Sequence[Passage]:
-        """Give what the parts took during a block: what was kept, or else measured and kept now."""
+        """Return the kept times of parts during a block, or measure and keep them."""
         if block not in self._passages:
             found = tuple(measure())
             self._append({"block": block, "passages": [asdict(passage) for passage in found]})
             self._passages[block] = found
         return self._passages[block]
 
-    def outcome(self, place: Place, answer: Callable[[], Outcome]) -> Outcome:
-        """Give what became of a photograph: what was kept, or else measured and kept now."""
+    def outcome(self, place: MeasurementKey, answer: Callable[[], Outcome]) -> Outcome:
+        """Return the kept outcome of a photograph, or measure and keep it."""
         if place not in self._found:
             outcome = answer()
             self._append({"place": asdict(place), "outcome": asdict(outcome)})
@@ -103,12 +103,12 @@ class KeptMeasurements:
         return self._found[place]
 
     def sync(self) -> None:
-        """Have the disk hold what was measured, also if the power fails."""
+        """Flush the measurements to disk, so that a power loss does not lose them."""
         with self._file.open("rb") as file:
             os.fsync(file.fileno())
 
-    def has(self, place: Place) -> bool:
-        """Whether a measurement is there."""
+    def has(self, place: MeasurementKey) -> bool:
+        """Tell whether a measurement is kept."""
         return place in self._found
 
     def _append(self, content: Json) -> None:

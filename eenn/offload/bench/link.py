@@ -1,10 +1,10 @@
 """An emulated network link: a TCP proxy on loopback with a rate, a delay, jitter and outages.
 
-Bytes wait for their turn on the link (a token bucket without credit; each direction its own, shared
-by all connections), then for half the round-trip time. A new connection waits one round trip first,
-as its handshake would. The rate counts payload. TCP's slow start and retransmissions are not
-emulated; `tc netem` does that where the kernel has it. The proxy is a thread of this process: it
-runs late while other threads hold the interpreter.
+Bytes wait for their turn on the link (a token bucket without credit for each direction, shared by
+all connections), then for half the round-trip time. A new connection first waits one round trip,
+like a handshake. The rate counts payload. TCP's slow start and retransmissions are not emulated;
+`tc netem` does that where the kernel has it. The proxy is a thread of this process: it runs late
+while other threads hold the interpreter's lock.
 """
 
 import asyncio
@@ -28,22 +28,22 @@ Flight = asyncio.Queue[tuple[float, bytes]]
 
 # Reading ahead keeps the link busy although the thread wakes late.
 READ_AHEAD_S = 0.01
-# A read takes what the link carries in this time, within these bounds.
+# A read takes the bytes that the link carries in this time, within these bounds.
 CHUNK_S, MIN_CHUNK_BYTES, MAX_CHUNK_BYTES = 0.001, 1500, 65_536
-# Chunks in flight, beyond those that a busy link holds, so that small messages have room.
+# Chunks in flight beyond those that a busy link holds, so that small messages have room.
 SMALL_CHUNKS = 64
 FD_SETSIZE = 1024
 
 
 @dataclass(frozen=True)
 class Outage:
-    """A time during which the link is in another state than "up".
+    """A time during which the link is in a state other than "up".
 
     Args:
-        start_s: after the link was opened.
-        state: "stall": nothing passes, and goes on afterwards. "drop": connections, old and new,
-            take what they are sent and never answer again. "refuse": new connections are refused.
-            "reset": all connections are reset.
+        start_s: seconds after the link was opened.
+        state: "stall": no bytes pass until the state ends. "drop": old and new connections accept
+            bytes and never answer again. "refuse": new connections are refused. "reset": all
+            connections are reset.
     """
 
     start_s: float
@@ -55,12 +55,13 @@ class EmulatedLink:
     """A link to `target_host:target_port`, reached at `host:port` inside a `with` block.
 
     Args:
-        jitter_ms: each direction takes up to that much longer, uniformly; the order is kept.
-        outages: the trace, in order of time.
-        seed: of the jitter.
+        jitter_ms: largest extra delay in each direction, uniformly drawn; the order of bytes is
+            kept.
+        outages: outages in order of time.
+        seed: seed of the jitter.
 
     Raises:
-        EennError: negative jitter, outages out of order, or a target that has no address.
+        EennError: jitter is negative, outages are out of order, or the target has no address.
     """
 
     host = "127.0.0.1"
@@ -79,7 +80,9 @@ class EmulatedLink:
             raise EennError(f"jitter of {jitter_ms} ms: allowed is 0 or more")
         times = [time for o in outages for time in (o.start_s, o.start_s + o.duration_s)]
         if not all(earlier <= later for earlier, later in pairwise([0.0, *times])):
-            raise EennError("outages have to be in order of time, without overlap")
+            raise EennError(
+                "outages are out of order or overlap; allowed are outages in order of time"
+            )
         try:
             found = socket.getaddrinfo(target_host, target_port, type=socket.SOCK_STREAM)
         except OSError as error:
@@ -109,7 +112,7 @@ class EmulatedLink:
         self._loop.close()
 
     def set(self, state: State) -> None:
-        """Put the link into that state (see `Outage`); returns once it is."""
+        """Put the link into a state (see `Outage`), and wait until it is."""
         self._run(self._switch(state))
 
     def _run(self, coroutine: Coroutine[Any, Any, None]) -> None:
@@ -157,7 +160,7 @@ class EmulatedLink:
         self._listener = socket.create_server((self.host, self.port), backlog=FD_SETSIZE)
         self._listener.setblocking(False)
         self.port = self._listener.getsockname()[1]
-        # Not sock_accept, which, when it is cancelled, may lose a connection that it has accepted.
+        # sock_accept is avoided: when cancelled, it may lose an accepted connection.
         self._loop.add_reader(self._listener, self._accept, self._listener)
 
     def _stop_listening(self) -> None:
@@ -172,18 +175,18 @@ class EmulatedLink:
             self._admit(client)
 
     def _admit(self, client: socket.socket) -> None:
-        # The state now: once the task runs, the link may be in another.
+        # The present state is passed: once the task runs, the link may be in another state.
         connection = self._loop.create_task(self._connect(client, self._state == "reset"))
 
         def end(_: asyncio.Task[None]) -> None:
             self._connections.discard(connection)
-            client.close()  # Cancelled before it began, it could not do so itself.
+            client.close()  # A task cancelled before it began cannot do so itself.
 
         self._connections.add(connection)
         connection.add_done_callback(end)
 
     async def _connect(self, client: socket.socket, is_reset: bool) -> None:
-        """One connection, until both ends have closed it or one breaks it."""
+        """Carry one connection until both ends have closed it or one breaks it."""
         server, drops, intact = socket.socket(self._family), self._drops, False
         try:
             for end in (client, server):
@@ -208,7 +211,7 @@ class EmulatedLink:
                     tasks.create_task(self._give(flight, sink, drops))
             intact = True
         except* OSError:
-            pass  # One end has broken, and so does the other.
+            pass  # If one end breaks, the other is broken as well.
         finally:
             for end in (client, server):
                 if not intact:
@@ -216,7 +219,7 @@ class EmulatedLink:
                 end.close()
 
     async def _take(self, source: socket.socket, turns: "_Turns", flight: Flight) -> None:
-        """Read, no further than a little ahead of the link, until the end of the stream."""
+        """Read a little ahead of the link, until the end of the stream."""
         data = b"?"
         while data:
             data = await self._loop.sock_recv(source, self._chunk)
@@ -227,7 +230,7 @@ class EmulatedLink:
             await _until(leaves - READ_AHEAD_S)
 
     async def _give(self, flight: Flight, sink: socket.socket, drops: int) -> None:
-        """Write everything when it arrives; the end of the stream last."""
+        """Write bytes at their time of arrival, and last the end of the stream."""
         data = b"?"
         while data:
             arrives, data = await flight.get()
@@ -236,19 +239,21 @@ class EmulatedLink:
             if drops == self._drops:
                 await self._loop.sock_sendall(sink, data)
             elif not data:
-                raise ConnectionError("closed by one end, which the other never hears")
+                raise ConnectionError(
+                    "closed by one end, which a dropped link hides from the other"
+                )
         sink.shutdown(socket.SHUT_WR)
 
 
 class _Turns:
-    """When bytes leave one direction of the link: at its rate, one after the other."""
+    """The schedule of one direction of the link: bytes leave at its rate, one after the other."""
 
     def __init__(self, bytes_per_s: float) -> None:
         self._bytes_per_s = bytes_per_s
         self._free = 0.0
 
     def book(self, size: int, now: float) -> float:
-        """The time at which `size` bytes that are ready now have left."""
+        """Reserve the link for `size` bytes; return the time at which they have left."""
         self._free = max(self._free, now) + size / self._bytes_per_s
         return self._free
 
@@ -265,7 +270,7 @@ class _PreciseLoop(asyncio.SelectorEventLoop):
 
 
 class _PreciseSelector(selectors.DefaultSelector):
-    """epoll rounds its timeout up to milliseconds; select, which can watch an epoll, does not."""
+    """A selector with precise timeouts: epoll rounds up to milliseconds; select on it does not."""
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         if timeout is not None and timeout > 0 and self.fileno() < FD_SETSIZE:

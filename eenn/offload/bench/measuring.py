@@ -1,10 +1,10 @@
-"""Measures the parts of a device and its cloud: stages, requests, the link between.
+"""Measurement of the parts of a device and its cloud: stages, requests, the link in between.
 
-Photographs run through chains of stages, one part after the other as the edge runtime runs them,
-on a device as slow as the benchmark's. A part that is repeated by itself is faster than in a chain:
-caches hold it, and a device that is made slower by waiting finds them cold. Requests are sent apart
-from these rows: a stage that follows the wait for a cloud takes up to a fifth longer, and most
-photographs of a deployment follow one that stayed on the device.
+Photographs run through chains of stages, one part after the other as in the edge runtime, on a
+device as slow as the benchmark's. A part that is repeated by itself would be faster than in a
+chain, because caches hold it, while a device slowed down by waiting finds them cold. Requests are
+sent apart from the chains: a stage that follows the wait for a cloud takes up to a fifth longer,
+and most photographs of a deployment follow one that stayed on the device.
 """
 
 import io
@@ -38,7 +38,7 @@ from eenn.statistics.calibration import probabilities
 
 K = TypeVar("K", int, str, tuple[int, int])
 
-# What no link of ours is faster than; where time does not grow with bytes, that is what is found.
+# The largest bandwidth that is fitted, also where times do not grow with bytes.
 MAX_MBPS = 1e5
 # Photographs in a row through every chain.
 ROW = 4
@@ -46,16 +46,16 @@ ROW = 4
 
 @dataclass(frozen=True)
 class Passage:
-    """One photograph on its way to an answer: what every part took.
+    """The times of every part for one photograph on its way to an answer.
 
     Args:
-        image: its sample id.
+        image: the photograph's sample id.
         ends: split points behind which a branch decided.
-        payload: what the cloud was sent, as of `Onward`; empty where the device computed the rest.
-        upstream: the other network answered, not the chain's own.
-        stages_ms: of every stage, its decision included.
-        rest_ms: from the last stage to the last exit's decision.
-        sent_bytes, server_ms, wait_ms: as of `Exchange`; 0 where nothing was sent.
+        payload: content sent to the cloud, see `Route`; empty where the device computed the rest.
+        upstream: whether the upstream network answered, not the chain's own.
+        stages_ms: time of every stage, its decision included.
+        rest_ms: time from the last stage to the last exit's decision.
+        sent_bytes, server_ms, wait_ms: see `Exchange`; 0 where nothing was sent.
     """
 
     image: str
@@ -72,13 +72,13 @@ class Passage:
 
     @property
     def cut(self) -> int:
-        """The split point that the rest starts from."""
+        """Return the split point that the rest starts from."""
         return self.ends[-1] if self.ends else 0
 
 
 @dataclass(frozen=True)
-class _Onwards(ByConfidence):
-    """Decide as a device does, and let nobody leave."""
+class _NeverLeaving(ByConfidence):
+    """A policy that decides like a device, but accepts no image."""
 
     p_tar: float | tuple[float, ...] = 1.0
 
@@ -87,16 +87,16 @@ class _Onwards(ByConfidence):
 
 
 class Meter:
-    """A device and its cloud whose parts are measured.
+    """Measures the parts of a device and its cloud.
 
     Args:
         graphs: of the device's network.
-        clouds: the same cloud, by the format that each sends features in.
+        clouds: clients of the same cloud, by the format that each sends features in.
         precision: of the edge's stages.
-        experts: as of `EdgeRuntime`; heads of all sets take the same time.
+        experts: see `EdgeRuntime`; heads of all sets take the same time.
         slowdown: of the edge.
-        upstream: another network's artifact, and the cloud that has it.
-        check_cloud: called where the cloud did not answer; raises where it cannot be asked at all.
+        upstream: the upstream network's artifact, and the client of the cloud that has it.
+        check_cloud: called when the cloud did not answer; raises if it cannot be asked at all.
     """
 
     def __init__(
@@ -112,13 +112,13 @@ class Meter:
         path, branches = graphs.manifest.path, len(graphs.manifest.exits) - 1
         self._branches, self._clouds, self._check_cloud = branches, clouds, check_cloud
         self._device = Rest(LocalCloud(path, precision, slowdown=slowdown))
-        # Every stage is the last of one of them, behind all the stages that can come before it.
+        # Every stage is the last one of a chain, behind all stages that can come before it.
         chains = [
             (*range(1, start + 1), stop) for stop in range(1, branches + 1) for start in range(stop)
         ]
         self._chains = {
             ends: EdgeRuntime(
-                path, _Onwards(), [end - 1 for end in ends], self._device, precision,
+                path, _NeverLeaving(), [end - 1 for end in ends], self._device, precision,
                 slowdown=slowdown, experts=experts,
             )
             for ends in [(), *chains]
@@ -127,7 +127,7 @@ class Meter:
         if upstream is not None:
             there, cloud = upstream
             rest = Rest(LocalCloud(there, precision, slowdown=slowdown))
-            whole = EdgeRuntime(there, _Onwards(), (), rest, precision, slowdown=slowdown)
+            whole = EdgeRuntime(there, _NeverLeaving(), (), rest, precision, slowdown=slowdown)
             self._upstream = whole, cloud
 
     def passages(self, photos: Sequence[Photo]) -> list[Passage]:
@@ -136,7 +136,7 @@ class Meter:
         Raises:
             OffloadError: the cloud cannot be asked.
         """
-        # Every photograph goes at least once, as they differ in what preprocessing takes.
+        # Every photograph is measured at least once, because their preprocessing times differ.
         row, turn = max(ROW, -(-len(photos) // len(self._chains))), cycle(photos)
         found: list[Passage | None] = []
         for ends, runtime in self._chains.items():
@@ -164,10 +164,10 @@ class Meter:
         payload: str,
         rest: Rest | None,
     ) -> Passage | None:
-        """Send a photograph through a chain; gives nothing where the cloud did not answer.
+        """Send a photograph through a chain; return None if the cloud did not answer.
 
         Args:
-            rest: takes the place of the runtime's own.
+            rest: replaces the runtime's rest; None keeps it.
         """
         if rest is not None:
             runtime.rest = rest
@@ -189,7 +189,7 @@ class Meter:
     def _photographs(
         self, photos: Sequence[Photo], cloud: HttpCloud, upstream: bool
     ) -> Iterator[Passage]:
-        """Send the files of photographs."""
+        """Send the files of photographs to the cloud, and yield their times."""
         with suppress(OffloadError):
             cloud.infer_files([photos[0].file], None)  # opens a connection
         for photo in photos:
@@ -208,14 +208,14 @@ class Meter:
 
 
 def times_of(passages: Sequence[Passage], slowdown: float) -> Times:
-    """Summarise what the parts took.
+    """Summarise measurements as the times of parts, in milliseconds.
 
-    Every part of the edge counts with its median, so that one late sample does not make a stage
-    look bad, and all of them by the same share more, by which the samples together took longer than
-    their medians: who is asked for means has the late ones, too.
+    Every part of the edge counts with its median, so that one late sample does not distort a stage.
+    All medians are then raised by the factor by which the samples together took longer than their
+    medians, because means include late samples.
 
     Args:
-        slowdown: of the edge while it was measured; the times are those of one without.
+        slowdown: of the edge while it was measured; the returned times are without it.
 
     Raises:
         EennError: the cloud never answered one of the requests.
@@ -239,8 +239,8 @@ def times_of(passages: Sequence[Passage], slowdown: float) -> Times:
     missing = {(0, PHOTOGRAPH), *product(rests.medians, payloads)} - set(asked)
     if missing or (there and not upstream_asked):
         raise EennError(
-            "the cloud never answered some of the requests that its parts are measured by; look "
-            "after the cloud and start a new run"
+            "the cloud never answered some of the requests that measure its parts; check the "
+            "cloud and start a new run"
         )
     parts = (preprocess, stages, rests)
     late = sum(part.total for part in parts) / sum(part.expected for part in parts)
@@ -261,10 +261,10 @@ def times_of(passages: Sequence[Passage], slowdown: float) -> Times:
 
 
 class _Samples(Generic[K]):
-    """Samples of parts of one kind, by what tells the parts apart.
+    """Samples of parts of one kind, by the key of the part.
 
-    `medians` are those of the parts, `total` is the sum of all samples, and `expected` what that
-    would be if each took as long as its part's median.
+    `medians` are the medians by part, `total` is the sum of all samples, and `expected` is the sum
+    if every sample equalled its part's median.
     """
 
     def __init__(self, values: Iterable[tuple[K, float]]) -> None:
@@ -277,12 +277,12 @@ class _Samples(Generic[K]):
 
 
 def _server_ms(asked: Exchange) -> float:
-    """Read the cloud's own time; of a cloud that does not say, it counts as the link's."""
+    """Read the cloud's computing time; if it is not reported, it counts as time of the link."""
     return 0.0 if math.isnan(asked.server_ms) else asked.server_ms
 
 
 def _request(alike: Sequence[Passage]) -> RequestCost:
-    """Summarise requests of one kind. Features are all of one size; photographs are not."""
+    """Summarise requests of one kind, photographs by means, as their sizes differ."""
     middle = fmean if alike[0].payload == PHOTOGRAPH else median
     return RequestCost(
         middle([float(passage.sent_bytes) for passage in alike]),
@@ -292,14 +292,14 @@ def _request(alike: Sequence[Passage]) -> RequestCost:
 
 
 def _link(kinds: Sequence[Sequence[Passage]]) -> Link:
-    """Find the link from requests of every kind: what is left of waiting without the cloud."""
+    """Estimate the link from requests of every kind: the waiting time without the cloud's time."""
     sent_bytes = [median(float(passage.sent_bytes) for passage in alike) for alike in kinds]
     wait_ms = [median(passage.wait_ms - passage.server_ms for passage in alike) for alike in kinds]
     return fit_link(sent_bytes, wait_ms)
 
 
 def fit_link(request_bytes: Sequence[float], wait_ms: Sequence[float]) -> Link:
-    """The link whose times come closest to those measured: a line through time over bytes."""
+    """Fit a link to measured times: a least-squares line through milliseconds over bytes."""
     ms_per_byte, rtt_ms = np.polyfit(request_bytes, wait_ms, 1)
     bandwidth = min(8e-3 / ms_per_byte, MAX_MBPS) if ms_per_byte > 0 else MAX_MBPS
     return Link(float(bandwidth), max(float(rtt_ms), 0.0))

@@ -1,4 +1,4 @@
-"""The rows of an offloading benchmark: one type a table, every quantity with its interval."""
+"""The rows of an offloading benchmark's tables: every quantity with its interval."""
 
 import math
 from collections.abc import Sequence
@@ -13,14 +13,15 @@ from eenn.statistics.intervals import UNKNOWN, Estimate, means, share, statistic
 
 @dataclass(frozen=True)
 class Measured:
-    """One way to answer at one level, over photographs that were answered live.
+    """The measurements of one contender at one level, over photographs answered live.
 
     Args:
-        answer_ms: from the photograph to the answer; the mean, as all that follow but `median_ms`
-            and `p95_ms`.
-        reduction: the share of the cloud-only baseline's mean time that is saved; its interval is
-            from resampling the photographs of both together.
-        degraded: photographs that the cloud failed: the edge answered, or of cloud only nobody.
+        answer_ms: mean time from the photograph to the answer; the following quantities are means
+            as well, except `median_ms` and `p95_ms`.
+        reduction: saved share of the cloud-only baseline's mean time; the interval comes from
+            resampling the photographs of both together.
+        degraded: number of photographs for which the cloud failed: the edge answered, or for cloud
+            only no answer was given.
     """
 
     level: float
@@ -42,13 +43,13 @@ class Measured:
 
 
 @dataclass(frozen=True)
-class Foreseen:
-    """What was said beforehand of a way to answer; NaN where nothing was.
+class Prediction:
+    """The predictions for a contender; NaN where there is none.
 
     Args:
-        predicted_ms: from the measured parts and the recorded exits.
-        macs: until the answer, by the recorded exits.
-        differing: requests whose exit or answer is not that of the records.
+        predicted_ms: latency predicted from the measured parts and the recorded exits.
+        macs: MACs until the answer, by the recorded exits.
+        differing: number of requests whose exit or answer differs from the records.
     """
 
     predicted_ms: float = math.nan
@@ -56,8 +57,8 @@ class Foreseen:
     macs: Estimate = UNKNOWN
 
 
-def summarised(requests: Sequence[Request], cloud_only: Sequence[Request]) -> Measured:
-    """Summarise the requests of one way at one level.
+def summarise(requests: Sequence[Request], cloud_only: Sequence[Request]) -> Measured:
+    """Summarise the requests of one contender at one level.
 
     Args:
         requests: one per photograph, in the order of `cloud_only`.

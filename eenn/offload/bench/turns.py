@@ -1,57 +1,59 @@
-"""The order of an offloading benchmark: the ways to answer take turns, and none goes twice.
+"""The order of an offloading benchmark: the contenders take turns, block by block.
 
-A turn is a block of photographs, so that whatever else the machine does meets all ways alike.
+A turn is a block of photographs, so that disturbances of the machine affect all contenders alike.
 """
 
 from collections.abc import Callable, Iterator, Sequence
 
 from eenn.data.datasets import Photo
 from eenn.data.distortions import Distortion
-from eenn.offload.bench.contenders import Outcome, Request, Way
-from eenn.offload.bench.kept import KeptMeasurements, Place
+from eenn.offload.bench.contenders import Contender, Outcome, Request
+from eenn.offload.bench.kept import KeptMeasurements, MeasurementKey
 
 BLOCK, WARM_UP = 25, 3  # photographs
 
 
 def measure(
-    ways: Sequence[Way],
+    contenders: Sequence[Contender],
     photos: Sequence[Photo],
     distortion: Distortion,
     kept: KeptMeasurements,
     check_cloud: Callable[[], None],
-) -> Iterator[list[tuple[Way, Request]]]:
-    """Answer every photograph in every way at one distortion; yields the rows block by block.
+) -> Iterator[list[tuple[Contender, Request]]]:
+    """Answer every photograph by every contender at one distortion; yield the rows block by block.
 
-    What is kept of an interrupted run is not measured again.
+    Kept measurements of an interrupted run are not made again.
 
     Args:
-        check_cloud: called where the cloud did not answer, before that is kept; raises where the
+        check_cloud: called when the cloud did not answer, before the outcome is kept; raises if the
             cloud cannot be asked at all.
     """
     level = float(distortion.level)
 
-    def place(way: Way, photo: Photo) -> Place:
-        return Place(ways.index(way), level, photo.sample_id)
+    def place(contender: Contender, photo: Photo) -> MeasurementKey:
+        return MeasurementKey(contenders.index(contender), level, photo.sample_id)
 
-    def answer(way: Way, photo: Photo) -> Outcome:
-        outcome = way.answer(photo, distortion)
+    def answer(contender: Contender, photo: Photo) -> Outcome:
+        outcome = contender.answer(photo, distortion)
         if outcome.failure:
             check_cloud()
         return outcome
 
-    def request(way: Way, photo: Photo) -> Request:
-        outcome = kept.outcome(place(way, photo), lambda: answer(way, photo))
-        return Request(way.setting, way.most_active, level, photo.sample_id, photo.label, outcome)
+    def request(contender: Contender, photo: Photo) -> Request:
+        outcome = kept.outcome(place(contender, photo), lambda: answer(contender, photo))
+        return Request(
+            contender.setting, contender.most_active, level, photo.sample_id, photo.label, outcome
+        )
 
-    for way in ways:
-        if not all(kept.has(place(way, photo)) for photo in photos):
+    for contender in contenders:
+        if not all(kept.has(place(contender, photo)) for photo in photos):
             for photo in photos[:WARM_UP]:
-                way.answer(photo, distortion)
+                contender.answer(photo, distortion)
     for block in range(0, len(photos), BLOCK):
-        turn = block // BLOCK % len(ways)
+        turn = block // BLOCK % len(contenders)
         yield [
-            (way, request(way, photo))
-            for way in (*ways[turn:], *ways[:turn])
+            (contender, request(contender, photo))
+            for contender in (*contenders[turn:], *contenders[:turn])
             for photo in photos[block : block + BLOCK]
         ]
         kept.sync()

@@ -1,1 +1,1 @@
-"""How the edge asks a cloud over HTTP: connections, time limits, retries, and a circuit breaker."""
+"""The edge's HTTP client: connections, time limits, retries, and a circuit breaker."""

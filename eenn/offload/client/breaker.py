@@ -1,4 +1,4 @@
-"""A circuit breaker: while the cloud keeps failing it is left alone, but for a probe now and then.
+"""A circuit breaker: while the cloud keeps failing, only an occasional probe is sent.
 
 closed     calls go through; after `threshold` failures in a row it opens
 open       calls fail at once, until a pause is over
@@ -18,23 +18,23 @@ from eenn.offload.protocol.errors import CloudUnreachable, OffloadError
 
 State = Literal["closed", "open", "half-open"]
 
-# The cloud works, and refuses what it was asked, or asks for patience with this one question.
-OF_A_CLOUD_THAT_WORKS = frozenset({"request", "overloaded"})
+# Causes of errors of a cloud that works: it refuses the request, or asks for another try later.
+CAUSES_OF_A_WORKING_CLOUD = frozenset({"request", "overloaded"})
 
 
 class CircuitBreaker:
-    """Counts failures, and says whether a call may be made. Threads may share it.
+    """Counts failures of the cloud and blocks calls while it keeps failing. Thread-safe.
 
     Args:
         threshold: failures in a row that open the circuit.
-        pause_s: of the first opening, at most; the actual pause is drawn between half of that and
-            all of it, so that devices that lost the cloud together do not return together.
-        max_pause_s: what the doubling ends at.
-        seed: of the drawing.
-        clock: seconds that never go back.
+        pause_s: longest pause of the first opening; the actual pause is drawn between half of it
+            and all of it, so that devices that lost the cloud together do not return together.
+        max_pause_s: upper limit of the doubled pauses.
+        seed: seed of the random pauses.
+        clock: returns monotonic seconds.
 
     Raises:
-        EennError: a threshold below 1, or pauses that are not positive and ascending.
+        EennError: the threshold is below 1, or the pauses are not positive and ascending.
     """
 
     def __init__(
@@ -54,26 +54,27 @@ class CircuitBreaker:
         self._clock, self._random, self._lock = clock, random.Random(seed), Lock()
         self._failures = 0  # in a row
         self._openings = 0  # in a row, without a success between
-        self._open_until = 0.0  # and is half-open then
+        self._open_until = 0.0  # half-open from then on
         self._last_failure = ""
-        # A call that began before the circuit last opened or closed tells nothing of it since.
+        # The result of a call that began before the circuit last opened or closed does not count.
         self._era = 0
         self._probing = False
 
     @property
     def state(self) -> State:
-        """What the next call meets."""
+        """Return the state that the next call meets."""
         with self._lock:
             return self._state()
 
     @contextmanager
     def call(self) -> Iterator[None]:
-        """To be entered for every call; OffloadErrors that leave it are failures of the cloud.
+        """Guard a call to the cloud: an OffloadError that leaves the block counts as a failure.
 
-        Not so those with a cause in OF_A_CLOUD_THAT_WORKS; and what else leaves it tells nothing.
+        Errors with a cause in CAUSES_OF_A_WORKING_CLOUD count as successes; other exceptions count
+        as neither.
 
         Raises:
-            CloudUnreachable: the circuit is open, or is being probed already.
+            CloudUnreachable: the circuit is open, or a probe is under way.
         """
         era = self._enter()
         failure: str | None = None
@@ -81,7 +82,7 @@ class CircuitBreaker:
             yield
             failure = ""
         except OffloadError as error:
-            failure = "" if error.cause in OF_A_CLOUD_THAT_WORKS else error.cause
+            failure = "" if error.cause in CAUSES_OF_A_WORKING_CLOUD else error.cause
             raise
         finally:
             self._leave(era, failure)
@@ -113,7 +114,7 @@ class CircuitBreaker:
                 self._failures = self._openings = 0
 
     def _open(self) -> None:
-        # The exponent has an end too: an outage may outlast the range of floats.
+        # The exponent is limited because a long outage would exceed the range of floats.
         pause_s = min(self._pause_s * 2.0 ** min(self._openings, 60), self._max_pause_s)
         self._open_until = self._clock() + pause_s * self._random.uniform(0.5, 1)
         self._openings += 1

@@ -1,7 +1,8 @@
-"""The cloud over HTTP: Open Inference Protocol V2, as edge and benchmarks ask it.
+"""The client of a cloud over HTTP, by the Open Inference Protocol V2, for edge and benchmarks.
 
-A question is asked again, after a random pause, where that may help and time is left: inference
-changes nothing, so that asking twice is safe. A cloud that keeps failing is left alone for a while.
+A failed request is sent again, after a random pause, where that may help and time is left.
+Repeating is safe because inference changes nothing. A cloud that keeps failing gets no requests for
+a while.
 """
 
 import json
@@ -21,7 +22,14 @@ from eenn.errors import EennError
 from eenn.exits.head_sets import PLAIN
 from eenn.offload.client.breaker import CircuitBreaker
 from eenn.offload.client.replies import refusal, server_times
-from eenn.offload.client.transport import DEFAULT_TIMEOUTS, Ask, Effort, Reply, Timeouts, Transport
+from eenn.offload.client.transport import (
+    DEFAULT_TIMEOUTS,
+    ExchangeCounts,
+    HttpReply,
+    HttpRequest,
+    Timeouts,
+    Transport,
+)
 from eenn.offload.protocol.bounds import Bounds
 from eenn.offload.protocol.codecs import PAYLOADS, pack
 from eenn.offload.protocol.decoding import decode_response
@@ -49,34 +57,36 @@ from eenn.offload.protocol.wire import (
 
 Floats = NDArray[np.float32]
 
-# More than the logits of one sample take, and than what stands before them.
+# More than the logits of one sample take, or the header before them.
 SAMPLE_BYTES = 2**18
-# Pauses before asking again are drawn from 0 to this, doubled with every try.
+# Pauses between tries are drawn from 0 to this limit, which doubles with every try.
 BACKOFF_S = 0.05
-# Causes that may be gone when the cloud is asked again at once. Where the reply is wrong rather
-# than missing, asking again would only add to the load.
+# Causes that may be gone at the next try. Where the reply is wrong rather than missing, another try
+# would only add to the load.
 TRANSIENT = frozenset(
     {"refused", "reset", "network", "connect", "read", "truncated", "overloaded", "unavailable"}
 )
-# A pause that the cloud asks for is drawn from that to so many times as long: who was refused
-# together does not return together.
+# A pause that the cloud asks for is multiplied by a random factor from 1 to this, so that devices
+# that were refused together do not return together.
 SPREAD = 1.5
-# A cloud may ask for a longer pause, but who has no deadline does not wait longer either.
+# The longest pause of a client without a deadline, even if the cloud asks for more.
 MAX_PAUSE_S = 5.0
 
 
 @dataclass
-class Exchange(Effort):
-    """What the newest question of a thread took, answered or not.
+class Exchange(ExchangeCounts):
+    """Counts and times of a thread's latest request, answered or not.
 
     Args:
-        sent_bytes: of HTTP: lines, headers and bodies of all tries, without what TLS, TCP and IP
-            add. `received_bytes` likewise.
-        connections: that were opened for it; 0 if a kept one served.
-        tries: requests that were sent, or begun.
-        encode_ms: from features or files to the request's body; `decode_ms` from the reply's.
-        wait_ms: between the two: connections, transfers, the cloud, pauses between tries.
-        server_parts_ms: of the last try by name, such as queue and model, as the cloud says.
+        sent_bytes: bytes of HTTP lines, headers and bodies of all tries, without the overhead of
+            TLS, TCP and IP; likewise `received_bytes`.
+        connections: newly opened connections; 0 if a kept one served.
+        tries: requests that were sent, at least in part.
+        encode_ms: from features or files to the request's body; `decode_ms` from the reply's body
+            to logits.
+        wait_ms: between the two: connecting, transfers, the cloud, pauses between tries.
+        server_parts_ms: times of the last try in the cloud by name, such as queue and model, as the
+            cloud reports them.
     """
 
     encode_ms: float = 0.0
@@ -86,31 +96,31 @@ class Exchange(Effort):
 
     @property
     def server_ms(self) -> float:
-        """All of the cloud's parts; NaN if it does not say."""
+        """Sum the times of the cloud's parts; NaN if the cloud does not report them."""
         return sum(self.server_parts_ms.values()) if self.server_parts_ms else math.nan
 
 
 class HttpCloud:
-    """A cloud at a URL, as `eenn.offload.edge.runtime.Cloud`. Threads may share it.
+    """A cloud at a URL, an `eenn.offload.edge.clouds.Cloud` and `PhotographCloud`. Thread-safe.
 
-    To be closed after use, or used in a `with` block.
+    Close it after use, or use it in a `with` block.
 
     Args:
         url: http:// or https://, a host, and maybe a port and a path.
-        artifact_id: `Graphs.id` of the artifact that the edge runs; a cloud that runs another one,
-            or other graphs of it, refuses. For photographs an artifact's id does, too.
-        precision: of the features that are sent.
-        compress: requests with zstd.
-        token: is sent as bearer token.
+        artifact_id: `Graphs.id` of the artifact that the edge runs; a cloud that runs another
+            artifact, or other graphs, refuses. For photographs the id of an artifact also serves.
+        precision: format of the features that are sent.
+        compress: whether requests are compressed with zstd.
+        token: bearer token that is sent.
         ca_file: certificates (PEM) that are trusted instead of the system's.
-        timeouts: of connecting and of an exchange.
-        retries: how often a question is asked again at most.
-        seed: of the pauses before that.
-        breaker: one of its own if None.
+        timeouts: limits of connecting and of an exchange.
+        retries: largest number of further tries per request.
+        seed: seed of the random pauses.
+        breaker: circuit breaker; None for a new one.
 
     Raises:
-        EennError: a URL, token or number of retries that cannot be used, or no zstandard to
-            compress with.
+        EennError: URL, token, precision or number of retries is not allowed, or the package
+            zstandard is missing with `compress`.
     """
 
     def __init__(
@@ -133,8 +143,12 @@ class HttpCloud:
                 "and 0 or more"
             )
         if token is not None and not _TOKEN.fullmatch(token):
-            raise EennError("the token has characters that no bearer token has, or none at all")
-        # A device without zstandard learns it here, not from images that the edge had to answer.
+            raise EennError(
+                "the token is empty or has characters that are not allowed; allowed is ASCII "
+                "without spaces"
+            )
+        # A missing zstandard raises here, not later when the edge has to answer in the cloud's
+        # place.
         encode_request(Request({FEATURES: np.zeros(1, np.float32)}), compress)
         self.url = url
         self._transport = Transport(url, ca_file, timeouts)
@@ -151,15 +165,15 @@ class HttpCloud:
         self.close()
 
     def close(self) -> None:
-        """Close the connections that are kept for the next question."""
+        """Close the connections that are kept for the next request."""
         self._transport.close()
 
     @property
     def last(self) -> Exchange:
-        """What this thread's newest question took.
+        """Return counts and times of this thread's latest request.
 
         Raises:
-            AttributeError: it has asked nothing yet.
+            AttributeError: the thread has not sent a request yet.
         """
         exchange: Exchange = self._newest.exchange
         return exchange
@@ -167,10 +181,10 @@ class HttpCloud:
     def check(
         self, deadline: float | None = None, models: Sequence[str] = (model_name(0),)
     ) -> None:
-        """Find out whether the cloud can be asked: URL, certificate, token, artifact, models.
+        """Check that the cloud can be asked: URL, certificate, token, artifact, models.
 
         Raises:
-            OffloadError: it cannot, and why.
+            OffloadError: the cloud cannot be asked; the message says why.
         """
         for model in models:
             self._check_model(model, deadline)
@@ -178,7 +192,9 @@ class HttpCloud:
     def _check_model(self, model: str, deadline: float | None) -> None:
         self._newest.exchange = exchange = Exchange()
         path = f"/v2/models/{model}"
-        reply = self._ask(Ask("GET", path, self._authorization), SAMPLE_BYTES, deadline, exchange)
+        reply = self._ask(
+            HttpRequest("GET", path, self._authorization), SAMPLE_BYTES, deadline, exchange
+        )
         try:
             versions = [str(version) for version in json.loads(reply.body)["versions"]]
         except (ValueError, KeyError, TypeError, RecursionError) as error:
@@ -186,7 +202,7 @@ class HttpCloud:
                 f"{self.url} answers {path} with something else; check the URL"
             ) from error
         own = self._artifact_id[:VERSION_DIGITS]
-        # Other servers of these models count their versions.
+        # Other servers, such as Triton, number the versions of their models.
         if own not in versions and any(len(version) == VERSION_DIGITS for version in versions):
             raise CloudRefused(
                 f"{self.url} has artifacts {', '.join(versions)[:200]}, not {own}; start it with "
@@ -197,7 +213,7 @@ class HttpCloud:
     def infer(
         self, features: Floats, split_point: int, deadline: float | None, heads: str = PLAIN
     ) -> Floats:
-        """See `eenn.offload.edge.clouds.Cloud`."""
+        """Compute raw logits of the last exit; see `eenn.offload.edge.clouds.Cloud`."""
 
         def request() -> Request:
             return self._request(FEATURES, *pack(features, self._precision))
@@ -207,13 +223,13 @@ class HttpCloud:
     def infer_files(
         self, files: Sequence[bytes], deadline: float | None, cropped: bool = False
     ) -> Floats:
-        """Raw logits of the last exit, (N, classes), for image files that the cloud decodes.
+        """Compute raw logits of the last exit, float32 (N, classes), from image files.
 
         Args:
-            cropped: they are the preprocessing's crop already.
+            cropped: whether the files are already the preprocessing's crop.
 
         Raises:
-            OffloadError: there is no answer, and why.
+            OffloadError: the cloud did not answer; the message says why.
         """
 
         def request() -> Request:
@@ -233,7 +249,7 @@ class HttpCloud:
         start = time.perf_counter()
         body, headers = encode_request(request(), self._compress)
         exchange.encode_ms, encoded = _ms_since(start), time.perf_counter()
-        ask = Ask("POST", f"/v2/models/{model}/infer", headers | self._authorization, body)
+        ask = HttpRequest("POST", f"/v2/models/{model}/infer", headers | self._authorization, body)
         max_bytes = (1 + samples) * SAMPLE_BYTES
         if deadline is not None and time.monotonic() >= deadline:
             raise CloudTimeout("no time is left to ask the cloud", "deadline")
@@ -250,8 +266,10 @@ class HttpCloud:
             exchange.decode_ms = _ms_since(replied)
             return logits.astype(np.float32, copy=False)
 
-    def _ask(self, ask: Ask, max_bytes: int, deadline: float | None, exchange: Exchange) -> Reply:
-        """The reply with status 200, of the last of several tries if need be."""
+    def _ask(
+        self, ask: HttpRequest, max_bytes: int, deadline: float | None, exchange: Exchange
+    ) -> HttpReply:
+        """Send a request, again if need be, and return the reply with status 200."""
         retries = 0
         while True:
             try:

@@ -1,10 +1,10 @@
-"""What the status and the headers of a cloud's reply say, to an edge that trusts neither."""
+"""Status and headers of a cloud's reply, read without trust in them."""
 
 import json
 import math
 import re
 
-from eenn.offload.client.transport import Reply
+from eenn.offload.client.transport import HttpReply
 from eenn.offload.protocol.errors import (
     BadReply,
     CloudBroken,
@@ -15,8 +15,8 @@ from eenn.offload.protocol.errors import (
 )
 
 
-def refusal(reply: Reply) -> OffloadError:
-    """The error that a reply with another status than 200 stands for."""
+def refusal(reply: HttpReply) -> OffloadError:
+    """Make the error for a reply with a status other than 200."""
     status = reply.status
     said = f"the cloud answers {status}: {_error_text(reply.body)}"
     if status in (429, 503):
@@ -28,11 +28,11 @@ def refusal(reply: Reply) -> OffloadError:
         return CloudTimeout(said, "read")
     if status >= 400:
         return CloudRefused(said, _CAUSES.get(status, "request"))
-    return BadReply(f"{said}; it is none of this protocol, so check the URL")
+    return BadReply(f"{said}; this is not a reply of the protocol, so check the URL")
 
 
 def _error_text(body: bytes) -> str:
-    """The message in `{"error": "..."}`, or what is there instead, short and printable."""
+    """Extract the message in `{"error": "..."}`, or else the body's start, short and printable."""
     try:
         text = str(json.loads(body)["error"])
     except (ValueError, KeyError, TypeError, RecursionError):
@@ -40,15 +40,15 @@ def _error_text(body: bytes) -> str:
     return "".join(letter if letter.isprintable() else " " for letter in text[:200])
 
 
-def _retry_after_s(reply: Reply) -> float:
-    """0 if the cloud names none; infinite if it does in another form than seconds."""
+def _retry_after_s(reply: HttpReply) -> float:
+    """Read the pause that the cloud asks for, in seconds: 0 if absent, infinite if not a number."""
     seconds = reply.headers.get("retry-after", "0")
     return float(seconds) if re.fullmatch(r"[0-9]{1,9}", seconds) else math.inf
 
 
-def server_times(reply: Reply) -> dict[str, float]:
-    """Milliseconds of the cloud's parts by name, such as queue and model, as far as it says."""
-    # The search takes the square of the length.
+def server_times(reply: HttpReply) -> dict[str, float]:
+    """Read the milliseconds of the cloud's parts by name, such as queue and model, if given."""
+    # The time of the search grows with the square of the length.
     entries = _SERVER_TIMING.findall(reply.headers.get("server-timing", "")[:500])
     return {name.lower(): float(ms) for name, ms in entries}
 

@@ -1,8 +1,8 @@
-"""Sockets that end by a moment, whatever the other side does.
+"""Sockets with a deadline for a whole exchange.
 
-The timeout of a socket holds for one read: a server that sends a byte now and then is waited for
-without end. These sockets know the moment at which a phase is over, and shrink their timeout before
-every read and write, whoever reads or writes: status line, headers, chunks or the body.
+The timeout of a plain socket holds for one read, so a server that sends a byte now and then is
+waited for without end. These sockets know the end of a phase, and shorten their timeout before
+every read and write of status line, headers, chunks and body.
 """
 
 import ssl
@@ -32,12 +32,12 @@ if TYPE_CHECKING:
     from _typeshed import ReadableBuffer, WriteableBuffer
 
 _HostAndPort: TypeAlias = tuple[str, int] | tuple[str, int, int, int] | tuple[int, bytes]
-# As `getaddrinfo` gives it: family, kind, protocol, canonical name, and what `connect` takes.
+# A result of `getaddrinfo`: family, kind, protocol, canonical name, and the address for `connect`.
 _Address: TypeAlias = tuple[AddressFamily, SocketKind, int, str, _HostAndPort]
 
 
 class Limit(NamedTuple):
-    """A moment of `time.monotonic()`, and the error that there is after it."""
+    """The end of a phase, in seconds of `time.monotonic()`, with the error to raise after it."""
 
     at: float
     cause: str
@@ -45,17 +45,17 @@ class Limit(NamedTuple):
 
     @classmethod
     def of(cls, cause: str, message: str, seconds: float, deadline: float | None) -> "Limit":
-        """So many seconds from now, or the deadline if that is earlier."""
+        """Make the limit `seconds` from now, or at the deadline if that is earlier."""
         at = time.monotonic() + seconds
         if deadline is not None and deadline < at:
             return cls(deadline, "deadline", f"{message} by the deadline")
         return cls(at, cause, f"{message} within {1e3 * seconds:g} ms")
 
     def left_s(self) -> float:
-        """Seconds until then, more than 0.
+        """Return the seconds that are left, more than 0.
 
         Raises:
-            CloudTimeout: there are none.
+            CloudTimeout: no time is left.
         """
         left_s = self.at - time.monotonic()
         if left_s <= 0:
@@ -63,22 +63,22 @@ class Limit(NamedTuple):
         return left_s
 
     def over(self) -> CloudTimeout:
-        """The error."""
+        """Make the error for a phase that took too long."""
         return CloudTimeout(self.message, self.cause)
 
 
 @dataclass
 class Traffic:
-    """What sockets carried: what is inside TLS, and without what TCP and IP add."""
+    """The bytes that sockets carried, inside TLS and without the overhead of TCP and IP."""
 
     sent_bytes: int = 0
     received_bytes: int = 0
 
 
 class LimitedSocket(socket):
-    """A TCP connection that raises CloudTimeout at `limit` and adds to `traffic`.
+    """A TCP connection that raises CloudTimeout at `limit` and counts bytes in `traffic`.
 
-    Both are to be set before it is used.
+    Both attributes must be set before use.
     """
 
     limit: Limit
@@ -87,10 +87,10 @@ class LimitedSocket(socket):
     def recv_into(
         self, buffer: "WriteableBuffer", nbytes: int | None = None, flags: int = 0
     ) -> int:
-        """As of any socket."""
+        """Receive into a buffer, like any socket, until `limit`."""
         self.settimeout(self.limit.left_s())
         try:
-            # A plain socket takes 0 for all of the buffer, and one with TLS for nothing.
+            # A plain socket reads 0 as the whole buffer, a TLS socket as nothing.
             count = super().recv_into(buffer, nbytes or memoryview(buffer).nbytes, flags)
         except TimeoutError as error:
             raise self.limit.over() from error
@@ -98,7 +98,7 @@ class LimitedSocket(socket):
         return count
 
     def sendall(self, data: "ReadableBuffer", flags: int = 0) -> None:
-        """As of any socket."""
+        """Send all of the data, like any socket, until `limit`."""
         rest = memoryview(data).cast("B")
         while rest:
             self.settimeout(self.limit.left_s())
@@ -115,7 +115,7 @@ class _LimitedTlsSocket(LimitedSocket, ssl.SSLSocket):
 
 
 def tls_context(ca_file: str | None) -> ssl.SSLContext:
-    """Verifies certificates and host names.
+    """Make a TLS context that verifies certificates and host names.
 
     Args:
         ca_file: certificates (PEM) that are trusted instead of the system's.
@@ -134,11 +134,12 @@ def tls_context(ca_file: str | None) -> ssl.SSLContext:
 
 
 def connect(host: str, port: int, tls: ssl.SSLContext | None, limit: Limit) -> LimitedSocket:
-    """A new connection.
+    """Open a connection, with TLS if `tls` is given.
 
     Raises:
-        CloudUnreachable: no address, nobody there, no way there, no common TLS.
-        CloudTimeout: the limit is over.
+        CloudUnreachable: the host has no address, does not answer, cannot be reached, or shares no
+            version of TLS.
+        CloudTimeout: the limit was reached.
     """
     try:
         addresses = _look_up(host, port, limit)
@@ -177,7 +178,7 @@ def _look_up(host: str, port: int, limit: Limit) -> Sequence[_Address]:
         except (gaierror, UnicodeError) as error:
             found.put(error)
 
-    # The resolver keeps to no limit; its thread ends when it does.
+    # The resolver has no time limit; its thread ends with the look-up.
     Thread(target=ask, name=f"look up {host}", daemon=True).start()
     try:
         addresses = found.get(timeout=limit.left_s())
@@ -189,7 +190,7 @@ def _look_up(host: str, port: int, limit: Limit) -> Sequence[_Address]:
 
 
 def _connect_any(name: str, addresses: Sequence[_Address], limit: Limit) -> LimitedSocket:
-    """To the first address that answers; each gets its share of the time that is left."""
+    """Connect to the first address that answers; each gets an equal share of the time left."""
     failure: OSError | None = None
     for tried, (family, kind, protocol, _, address) in enumerate(addresses):
         candidate = LimitedSocket(family, kind, protocol)

@@ -1,8 +1,8 @@
-"""HTTP exchanges with one server over kept connections, each within its time and its size.
+"""HTTP exchanges with one server over kept connections, each limited in time and size.
 
-Connecting is one phase and the exchange on the connection another, each with a moment at which it
-is over. Nothing comes from the environment: no proxies, no .netrc. Redirects are not followed,
-content is not decompressed, and a reply that is longer than allowed is not read to its end.
+Connecting and the exchange on the connection are two phases with a deadline each. Proxies and
+.netrc of the environment are ignored. Redirects are not followed, content is not decompressed, and
+a reply that is longer than allowed is not read to its end.
 """
 
 import logging
@@ -25,12 +25,12 @@ from eenn.offload.protocol.errors import BadReply, CloudBroken, CloudUnreachable
 
 PIECE_BYTES = 65_536
 
-# It logs a traceback for every reply with headers that are none.
+# urllib3 logs a traceback for every reply with malformed headers.
 logging.getLogger("urllib3.connection").setLevel(logging.ERROR)
 
 
-class Ask(NamedTuple):
-    """An HTTP request; `path` is below that of the URL."""
+class HttpRequest(NamedTuple):
+    """An HTTP request; `path` is relative to the path of the URL."""
 
     method: str
     path: str
@@ -38,7 +38,7 @@ class Ask(NamedTuple):
     body: bytes | None = None
 
 
-class Reply(NamedTuple):
+class HttpReply(NamedTuple):
     """Status, headers by their names in lower case, and the body as it was sent."""
 
     status: int
@@ -47,9 +47,8 @@ class Reply(NamedTuple):
 
 
 @dataclass
-class Effort(Traffic):
-    """What it took to get a reply: bytes of HTTP (request and status lines, headers and bodies),
-    new connections, and requests that were begun."""
+class ExchangeCounts(Traffic):
+    """The counts of an exchange: bytes of HTTP, new connections, tries."""
 
     connections: int = 0
     tries: int = 0
@@ -60,11 +59,11 @@ class Timeouts:
     """Time limits of an exchange, in milliseconds.
 
     Args:
-        connect_ms: for the look-up of the name, the connection and the TLS handshake.
+        connect_ms: for the look-up of the host's name, the connection and the TLS handshake.
         read_ms: for sending a request and receiving the whole reply.
 
     Raises:
-        EennError: one of them is not positive.
+        EennError: a limit is not positive.
     """
 
     connect_ms: float = 1_000.0
@@ -82,22 +81,22 @@ DEFAULT_TIMEOUTS = Timeouts()
 
 
 class Transport:
-    """Exchanges with one server. Threads may share it: every exchange has a connection to itself.
+    """Exchanges with one server. Thread-safe: every exchange has a connection to itself.
 
     Args:
-        url: http:// or https://, a host, and maybe a port and a path.
+        url: http:// or https://, a host, and optionally a port and a path.
         ca_file: certificates (PEM) that are trusted instead of the system's.
 
     Raises:
-        EennError: a URL of another form, or a `ca_file` that cannot be read.
+        EennError: the URL has another form, or `ca_file` cannot be read.
     """
 
     def __init__(self, url: str, ca_file: str | None, timeouts: Timeouts) -> None:
-        shown = re.sub(r"//.*@", "//***@", url)  # A password is not for messages.
+        shown = re.sub(r"//.*@", "//***@", url)  # A password must not be shown.
         try:
             parts = parse_url(url)
         except LocationParseError as error:
-            raise EennError(f"{shown} is no URL; {_FORM}") from error
+            raise EennError(f"{shown} is not a URL; {_FORM}") from error
         superfluous = parts.auth or parts.query or parts.fragment
         if parts.scheme not in _PORTS or not parts.host or superfluous:
             raise EennError(f"{shown} is not the URL of a cloud; {_FORM}")
@@ -114,16 +113,18 @@ class Transport:
             while True:
                 self._idle.pop().close()
 
-    def exchange(self, ask: Ask, max_bytes: int, deadline: float | None, effort: Effort) -> Reply:
-        """The server's reply, whatever its status.
+    def exchange(
+        self, request: HttpRequest, max_bytes: int, deadline: float | None, counts: ExchangeCounts
+    ) -> HttpReply:
+        """Send a request and return the server's reply, of any status.
 
-        A kept connection that turns out to be dead is replaced, and the request sent again: only
-        for requests that may be repeated.
+        A kept connection that turns out to be closed is replaced and the request sent again, so
+        requests must be safe to repeat.
 
         Args:
             max_bytes: of the reply's body.
-            deadline: `time.monotonic()` seconds by which this returns or raises; None if never.
-            effort: is added to.
+            deadline: seconds of `time.monotonic()` by which the call ends; None for no deadline.
+            counts: counts that the exchange is added to.
 
         Raises:
             CloudUnreachable, CloudTimeout, CloudBroken, BadReply: see
@@ -132,12 +133,12 @@ class Transport:
         kept = self._kept()
         if kept:
             with suppress(CloudUnreachable):
-                return self._exchange_on(kept, ask, max_bytes, deadline, effort)
+                return self._exchange_on(kept, request, max_bytes, deadline, counts)
         limit = Limit.of("connect", "no connection", self._connect_timeout_s, deadline)
         fresh = HTTPConnection(self._host, self._port)
         fresh.sock = connect(self._host, self._port, self._tls, limit)
-        effort.connections += 1
-        return self._exchange_on(fresh, ask, max_bytes, deadline, effort)
+        counts.connections += 1
+        return self._exchange_on(fresh, request, max_bytes, deadline, counts)
 
     def _kept(self) -> HTTPConnection | None:
         with suppress(IndexError):
@@ -151,43 +152,45 @@ class Transport:
     def _exchange_on(
         self,
         connection: HTTPConnection,
-        ask: Ask,
+        request: HttpRequest,
         max_bytes: int,
         deadline: float | None,
-        effort: Effort,
-    ) -> Reply:
+        counts: ExchangeCounts,
+    ) -> HttpReply:
         socket = connection.sock
         assert isinstance(socket, LimitedSocket)
         try:
             socket.limit = Limit.of("read", "no whole reply", self._read_timeout_s, deadline)
-            socket.traffic = effort
-            effort.tries += 1
+            socket.traffic = counts
+            counts.tries += 1
             with _translated():
-                reply = self._converse(connection, ask, max_bytes)
+                reply = self._converse(connection, request, max_bytes)
         except BaseException:
             connection.close()
-            # Those that were kept beside it may have died with it.
+            # Other kept connections may have broken as well.
             self.close()
             raise
         if connection.sock:
             self._idle.append(connection)
         return reply
 
-    def _converse(self, connection: HTTPConnection, ask: Ask, max_bytes: int) -> Reply:
-        headers = {"Host": self._netloc, **ask.headers}
-        # A server that refuses may have answered and closed before it has read everything.
+    def _converse(
+        self, connection: HTTPConnection, request: HttpRequest, max_bytes: int
+    ) -> HttpReply:
+        headers = {"Host": self._netloc, **request.headers}
+        # A server that refuses a request may answer and close before it has read the whole body.
         with suppress(ConnectionError):
             connection.request(
-                ask.method,
-                self._path + ask.path,
-                ask.body,
+                request.method,
+                self._path + request.path,
+                request.body,
                 headers,
                 preload_content=False,
                 decode_content=False,
             )
         with connection.getresponse() as response:
             body = _body(response, max_bytes)
-        return Reply(
+        return HttpReply(
             response.status,
             {name.lower(): value for name, value in response.headers.items()},
             body,
@@ -197,9 +200,9 @@ class Transport:
 def _body(response: HTTPResponse, max_bytes: int) -> bytes:
     declared = response.headers.get("Content-Length", "0")
     if not (declared.isascii() and declared.isdigit()):
-        raise BadReply(f"the reply's Content-Length is {declared[:40]!r}, no number of bytes")
+        raise BadReply(f"the reply's Content-Length is {declared[:40]!r}, not a number of bytes")
     body = bytearray()
-    # One piece may hold more than is allowed, a long number of digits more than int() takes.
+    # One piece may exceed the limit, and int() refuses very long numbers.
     if len(declared) < 20 and int(declared) <= max_bytes:
         while piece := response.read(PIECE_BYTES):
             body += piece
@@ -219,12 +222,12 @@ def _translated() -> Iterator[None]:
     except (ssl.SSLError, SSLError) as error:
         raise CloudUnreachable(f"TLS broke: {error}", "tls") from error
     except OSError as error:
-        raise CloudUnreachable(f"no way to the cloud: {error}", "network") from error
+        raise CloudUnreachable(f"the cloud cannot be reached: {error}", "network") from error
     except ProtocolError as error:
         raise CloudBroken(f"the reply was cut short: {error}", "truncated") from error
     except (HTTPException, HTTPError) as error:
-        raise BadReply(f"the reply is no HTTP: {error!r}") from error
+        raise BadReply(f"the reply is not HTTP: {error!r}") from error
 
 
-_FORM = "allowed is http://HOST:PORT or https://HOST:PORT, maybe with a path"
+_FORM = "allowed is http://HOST:PORT or https://HOST:PORT, optionally with a path"
 _PORTS = {"http": 80, "https": 443}

@@ -1,1 +1,1 @@
-"""The cloud: an ASGI server that answers with the rest of the network. No torch."""
+"""The cloud: an ASGI server that runs the rest of the network. No torch."""

@@ -1,7 +1,7 @@
-"""Whom the cloud lets in: token and name, head and body of a request, and refusals as replies.
+"""Admission of requests: token and host name, head and body, and refusals as replies.
 
-What can be refused before a body is read is; and bodies take their time and memory from a fixed
-allowance.
+A request is refused before its body is read where possible; bodies share a fixed allowance of time
+and memory.
 """
 
 import asyncio
@@ -32,10 +32,10 @@ CONTENT_ENCODINGS = ("identity", "zstd")
 
 
 class Refused(EennError):
-    """A request that gets an error: the HTTP status, and one word for the counter of causes.
+    """A refused request: the HTTP status, and one word for the counter of causes.
 
     Args:
-        headers: of the reply.
+        headers: further headers of the reply.
     """
 
     def __init__(
@@ -45,8 +45,8 @@ class Refused(EennError):
         self.status, self.cause, self.headers = status, cause, headers or {}
 
 
-def refused(error: Exception) -> Refused:
-    """What an error is for the client. What nobody foresaw is a bug, and its log says more."""
+def refusal_of(error: Exception) -> Refused:
+    """Convert an error to a refusal; an unexpected error is a bug and gets status 500."""
     if isinstance(error, Refused):
         return error
     if isinstance(error, HTTPException):
@@ -54,38 +54,38 @@ def refused(error: Exception) -> Refused:
     for kind, (status, cause) in _REFUSALS.items():
         if isinstance(error, kind):
             return Refused(status, cause, str(error))
-    return Refused(500, "bug", "a bug in the server; its log says more")
+    return Refused(500, "bug", "a bug in the server; see the server's log")
 
 
 def reply_to(refusal: Refused, headers: Headers) -> Response:
-    """The reply, which ends the connection where the rest of the body is not worth receiving."""
+    """Make the reply; it ends the connection if the rest of the body is not worth receiving."""
     own = dict(refusal.headers)
     if refusal.status in (429, 503):
         own["Retry-After"] = str(RETRY_AFTER_S)
     if refusal.status == 401:
         own["WWW-Authenticate"] = "Bearer"
-    # A client that is cut off while it sends may never read why; nobody has to send gigabytes for
-    # that, though.
+    # A client that is cut off while it sends may never read the reason, so bodies are received and
+    # discarded, but not gigabytes.
     length = _length(headers)
     is_endless = "transfer-encoding" in headers or (length or 0) > MAX_DISCARDED_BYTES
     if refusal.status == 408 or is_endless:
         own["Connection"] = "close"
-    # Objects of libraries show where they lie in memory, which is nobody's business.
+    # Texts of library objects contain memory addresses, which must not leave the server.
     text = re.sub(r" at 0x[0-9a-f]+", "", str(refusal))
     return JSONResponse({"error": text}, refusal.status, own)
 
 
-class Guarding:
-    """Middleware that lets through whoever has the token, or comes by an address of this machine.
+class AccessGuard:
+    """Middleware that admits requests with the token, or to a loopback name of this machine.
 
-    Whoever asks after the server's health needs no token. Without one, a page of the world that has
-    its name resolved to this machine could ask in its visitor's browser: the name that the browser
-    was led by stands in Host.
+    Requests for the server's health need no token. The host name is checked against DNS rebinding:
+    a foreign web page could have its own name resolved to this machine and send requests from its
+    visitor's browser, but then Host holds that name.
 
     Args:
-        token: that is wanted as bearer token; None for none.
-        is_local: the name asked for has to be one of this machine's loopback.
-        refuse: makes the reply to others.
+        token: the required bearer token; None if none is required.
+        is_local: whether the host name has to be a loopback name of this machine.
+        refuse: makes the reply to refused requests.
     """
 
     def __init__(
@@ -118,23 +118,25 @@ class Guarding:
             scheme, _, given = headers.get("authorization", "").partition(" ")
             is_same = hmac.compare_digest(given.strip().encode("latin-1"), self._token)
             if scheme.lower() != "bearer" or not is_same:
-                return Refused(401, "token", "this server wants its token as bearer token")
+                return Refused(
+                    401, "token", "the bearer token is missing or wrong; send this server's token"
+                )
         return None
 
 
 class Body(NamedTuple):
-    """A body as it came, and its bytes when it is decompressed."""
+    """A body as received, and the number of bytes that it decompresses to."""
 
     content: bytes
     declared_bytes: int
 
 
 class Bodies:
-    """Reads requests' bodies, within limits of each and of all together.
+    """Reads bodies of requests, within limits for each body and for all together.
 
     Args:
-        max_bytes: of one body, as sent and decompressed.
-        timeout_s: until all of it has to be there.
+        max_bytes: largest body, as sent and decompressed.
+        timeout_s: time limit for receiving a body.
     """
 
     def __init__(self, max_bytes: int, timeout_s: float) -> None:
@@ -142,14 +144,14 @@ class Bodies:
         self._memory = Amount(BODIES * max_bytes, "too many large requests at once")
 
     def check(self, headers: Headers) -> None:
-        """Refuse a body for what its head says.
+        """Check the head of a request before its body is read.
 
         Raises:
-            Refused: no length, one beyond the limit, or a type or encoding not known here.
+            Refused: the length is missing or beyond the limit, or type or encoding is unknown.
         """
         length = _length(headers)
         if length is None and "transfer-encoding" not in headers:
-            raise Refused(411, "length", "a request needs a body, and so a Content-Length")
+            raise Refused(411, "length", "Content-Length is missing; send a body with its length")
         if length is not None and length > self._max_bytes:
             raise self._too_large(length)
         content_type = headers.get("Content-Type", CONTENT_TYPES[0])
@@ -164,13 +166,14 @@ class Bodies:
 
     @asynccontextmanager
     async def read(self, http: Request, bounds: Bounds) -> AsyncIterator[Body]:
-        """The body, which counts until the block ends with all that it takes decompressed.
+        """Read the body; it counts, with its decompressed size, until the block ends.
 
         Raises:
-            Refused: it is longer than allowed or comes too slowly.
-            NoRoom: bodies take too much memory, and this one is not among the smaller ones.
-            BadRequest: it does not say what it takes decompressed.
-            ClientDisconnect: it does not come at all.
+            Refused: the body is longer than allowed or arrives too slowly.
+            NoRoom: all bodies together take too much memory, and this one is not among the smaller
+                ones.
+            BadRequest: a compressed body does not declare its size.
+            ClientDisconnect: the client left before the body had arrived.
         """
         slow = Refused(408, "slow", "the body did not come in time")
         loop = asyncio.get_running_loop()
@@ -191,11 +194,13 @@ class Bodies:
 
     def _too_large(self, length: int) -> Refused:
         allowed = self._max_bytes
-        return Refused(413, "length", f"a body of at least {length} bytes; allowed are {allowed}")
+        return Refused(
+            413, "length", f"a body of {length} bytes or more; allowed are {allowed} bytes"
+        )
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a name or address is this machine's own."""
+    """Tell whether a name or address is the loopback of this machine."""
     try:
         return ip_address(host).is_loopback
     except ValueError:
@@ -203,7 +208,7 @@ def is_loopback(host: str) -> bool:
 
 
 def _names_loopback(hosts: list[str], http_version: str) -> bool:
-    """Whether a request's Host headers are one, and name this machine."""
+    """Tell whether a request has exactly one Host header and it names this machine."""
     if not hosts:
         return http_version == "1.0"  # which browsers do not speak
     name = re.sub(r":[0-9]*$", "", hosts[0]).strip()
@@ -211,13 +216,13 @@ def _names_loopback(hosts: list[str], http_version: str) -> bool:
 
 
 def whole_number(text: str) -> int | None:
-    """What a header gives as a number of bytes; None if it gives none."""
-    # int() alone would take signs, blanks, underscores and other alphabets' digits.
+    """Parse a number of bytes in a header; return None if it is not a number."""
+    # int() alone would accept signs, spaces, underscores and digits of other alphabets.
     return int(text) if text.isascii() and text.isdigit() and len(text) < 20 else None
 
 
 def _length(headers: Headers) -> int | None:
-    """The body's length, if the head says it."""
+    """Read the body's length from the head, if given."""
     return whole_number(headers.get("content-length", ""))
 
 
@@ -227,7 +232,7 @@ _REFUSALS: dict[type[Exception], tuple[int, str]] = {
     WrongArtifact: (409, "artifact"),
     QueueFull: (429, "full"),
     NoRoom: (429, "full"),
-    # Nobody reads that one, but it is counted.
+    # The client has left, but the refusal is counted.
     ClientDisconnect: (499, "left"),
     QueuedTooLong: (503, "late"),
 }

@@ -1,9 +1,9 @@
 """The cloud: artifacts' models over the Open Inference Protocol V2, as an ASGI application.
 
-A request is admitted step by step, so that whoever cannot be served costs little: token, model,
-length, room and only then its body; sizes before JSON is parsed, shape and type before anything is
-converted, pixels before images are decoded; and a place in the queue for what can be computed.
-Every refusal is a JSON `{"error": ...}` with its status.
+A request is admitted step by step, so that a refused request costs little: token, model, length and
+room are checked before its body is read, sizes before JSON is parsed, shape and type before
+conversion, pixels before images are decoded; then it gets a place in the queue. Every refusal is a
+JSON `{"error": ...}` with its status.
 """
 
 import asyncio
@@ -28,20 +28,20 @@ from starlette.routing import Route
 
 from eenn.errors import EennError
 from eenn.offload.cloud.admission import (
+    AccessGuard,
     Bodies,
     Body,
-    Guarding,
     Refused,
-    refused,
+    refusal_of,
     reply_to,
     whole_number,
 )
 from eenn.offload.cloud.batching import Batcher, QueueFull
 from eenn.offload.cloud.images import ImageDecoder
 from eenn.offload.cloud.metrics import CloudMetrics
-from eenn.offload.cloud.repository import Repository, ServedModel, meant
+from eenn.offload.cloud.repository import Repository, ServedModel, model_of_artifact
 from eenn.offload.cloud.settings import INLINE_BYTES, INLINE_JSON_BYTES, Settings
-from eenn.offload.cloud.sharing import Turns, rested
+from eenn.offload.cloud.sharing import PriorityThreads, run_and_rest
 from eenn.offload.protocol.bounds import Bounds
 from eenn.offload.protocol.codecs import unpack
 from eenn.offload.protocol.decoding import decode_request
@@ -58,13 +58,13 @@ def make_app(
     token: str | None = None,
     is_local: bool = False,
 ) -> Starlette:
-    """The application; its lifespan starts and ends the thread that computes.
+    """Make the application; its lifespan starts and ends the computing thread.
 
-    `app.state.service` is its `CloudService`.
+    `app.state.service` is the application's `CloudService`.
 
     Args:
-        token: that every request has to bear, but those after the server's health.
-        is_local: requests have to name this machine's loopback as their host.
+        token: bearer token that every request must have, but those for the server's health.
+        is_local: whether requests must name this machine's loopback as their host.
 
     Raises:
         EennError: see `Repository`.
@@ -91,7 +91,7 @@ def make_app(
             Route("/v2/repository/index", service.list_models, methods=["POST"]),
             Route("/metrics", service.report),
         ],
-        middleware=[Middleware(Guarding, token=token, is_local=is_local, refuse=service.refuse)],
+        middleware=[Middleware(AccessGuard, token=token, is_local=is_local, refuse=service.refuse)],
         exception_handlers={
             EennError: service.refuse,
             HTTPException: service.refuse,
@@ -99,14 +99,14 @@ def make_app(
         },
         lifespan=service.lifespan,
     )
-    # Other paths are unknown, and not led elsewhere by what a request says its host is.
+    # Unknown paths are refused, not redirected to the host that a request names.
     app.router.redirect_slashes = False
     app.state.service = service
     return app
 
 
 class CloudService:
-    """Answers requests; its public coroutines are the endpoints."""
+    """Answers requests; the public coroutines are the endpoints."""
 
     def __init__(self, repository: Repository, settings: Settings) -> None:
         self.settings, self._repository = settings, repository
@@ -120,7 +120,7 @@ class CloudService:
             note=self._metrics.note_batch,
         )
         self._images = ImageDecoder(settings.queue, settings.timeout_ms / 1e3, settings.slowdown)
-        self._parsing, self._reporting = Turns(1, "parser"), Turns(1, "metrics")
+        self._parsing, self._reporting = PriorityThreads(1, "parser"), PriorityThreads(1, "metrics")
         self._bodies = Bodies(settings.max_body_bytes, settings.read_timeout_ms / 1e3)
         self._inside = 0
         self.is_open, self._empty = False, asyncio.Event()
@@ -128,7 +128,7 @@ class CloudService:
 
     @asynccontextmanager
     async def lifespan(self, _: object) -> AsyncIterator[None]:
-        """Compute while the application lives."""
+        """Run the computing task while the application runs."""
         computing = asyncio.create_task(self._batcher.run())
         computing.add_done_callback(self._close)
         self.is_open = True
@@ -143,7 +143,7 @@ class CloudService:
             self._reporting.close()
 
     async def drain(self) -> None:
-        """Say that the server is not ready, refuse what comes, and answer what was admitted."""
+        """Report not ready, refuse new requests, and wait until all admitted ones are answered."""
         self._close()
         await self._empty.wait()
 
@@ -151,7 +151,7 @@ class CloudService:
         self.is_open = False
 
     async def infer(self, http: HttpRequest) -> Response:
-        """The logits of a request's samples."""
+        """Answer a request for inference with the logits of its samples."""
         model, status = "unknown", 500
         self._inside += 1
         self._empty.clear()
@@ -178,7 +178,7 @@ class CloudService:
         bounds = self._bounds_of(models)
         async with self._bodies.read(http, bounds) as body:
             request = await self._decoded(http, body, bounds)
-            model = meant(models, request.parameters.get(ARTIFACT))
+            model = model_of_artifact(models, request.parameters.get(ARTIFACT))
             tensor = model.tensor(request, self._batcher.limit)
             features, decode_ms = await self._features(http, request, model, tensor)
         with self._batcher.place(len(tensor)) as place:
@@ -192,7 +192,7 @@ class CloudService:
         return Response(content, headers=headers)
 
     def _bounds_of(self, models: Sequence[ServedModel]) -> Bounds:
-        """What a request for one of several artifacts' models of the same name may hold."""
+        """Find the bounds of requests that any of the given models may get."""
         largest = max(models, key=lambda model: math.prod(model.shape))
         if largest.preprocessing is not None:
             return Bounds.of_files(self.settings.max_body_bytes, self._batcher.limit)
@@ -205,12 +205,12 @@ class CloudService:
         is_little_json = json_bytes is not None and json_bytes <= INLINE_JSON_BYTES
         if is_little_json and size <= INLINE_BYTES and "content-encoding" not in headers:
             return work()
-        return await _unless_left(http, self._parsing.run(size, partial(rested, work)))
+        return await _unless_left(http, self._parsing.run(size, partial(run_and_rest, work)))
 
     async def _features(
         self, http: HttpRequest, request: Request, model: ServedModel, tensor: Tensor
     ) -> tuple[Floats, float]:
-        """What the model takes, and the milliseconds that decoding images took."""
+        """Convert a tensor to the model's input; return also the milliseconds of decoding."""
         if model.preprocessing is not None:
             decoding = self._images.decode(tensor, model.preprocessing, request.parameters)
             return await _unless_left(http, decoding)
@@ -224,17 +224,17 @@ class CloudService:
             raise Refused(503, "closing", "the server is shutting down")
 
     async def refuse(self, http: HttpRequest, error: Exception) -> Response:
-        """The reply to an error, which is counted."""
-        refusal = refused(error)
+        """Count an error, and make the reply to it."""
+        refusal = refusal_of(error)
         self.note(refusal.cause)
         return reply_to(refusal, http.headers)
 
     def note(self, cause: str) -> None:
-        """Count something that was refused."""
+        """Count a refusal by its cause."""
         self._metrics.refused.labels(cause).inc()
 
     async def describe(self, _: HttpRequest) -> Response:
-        """The server's metadata."""
+        """Answer with the server's metadata."""
         settings = self.settings
         return JSONResponse(
             {
@@ -250,35 +250,35 @@ class CloudService:
         )
 
     async def describe_model(self, http: HttpRequest) -> Response:
-        """A model's metadata."""
+        """Answer with a model's metadata."""
         models = self._repository.versions(**http.path_params)
         return JSONResponse(models[0].metadata([model.version for model in models]))
 
     async def configure_model(self, http: HttpRequest) -> Response:
-        """A model's configuration."""
+        """Answer with a model's configuration."""
         models = self._repository.versions(**http.path_params)
         return JSONResponse(models[0].config(self.settings.max_batch))
 
     async def list_models(self, _: HttpRequest) -> Response:
-        """All models and versions."""
+        """Answer with all models and versions."""
         state = {"state": "READY" if self.is_open else "UNAVAILABLE", "reason": ""}
         names = [{"name": model.name, "version": model.version} for model in self._repository]
         return JSONResponse([name | state for name in names])
 
     async def say_live(self, _: HttpRequest) -> Response:
-        """The process answers."""
+        """Answer that the process is alive."""
         return JSONResponse({"live": True})
 
     async def say_ready(self, http: HttpRequest) -> Response:
-        """Requests are taken, by the server or one of its models."""
+        """Answer that the server, or one of its models, accepts requests."""
         if http.path_params:
             self._repository.versions(**http.path_params)
         self._check_open()
         return JSONResponse({"ready": True})
 
     async def report(self, _: HttpRequest) -> Response:
-        """The metrics."""
-        # Some milliseconds of text, which many at a time may ask for.
+        """Answer with the metrics."""
+        # The text takes some milliseconds, and many clients may ask at a time.
         text = await self._reporting.run(0, self._metrics.text)
         return Response(text, media_type=CONTENT_TYPE_LATEST)
 
@@ -291,7 +291,7 @@ def _own_version() -> str:
 
 
 async def _unless_left(http: HttpRequest, work: Awaitable[T]) -> T:
-    """What some work comes to, which is cancelled when the client leaves."""
+    """Await some work, and cancel it when the client leaves."""
     working, leaving = asyncio.ensure_future(work), asyncio.ensure_future(http.receive())
     try:
         await asyncio.wait((working, leaving), return_when=asyncio.FIRST_COMPLETED)

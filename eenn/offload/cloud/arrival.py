@@ -1,6 +1,7 @@
-"""How connections begin: each is counted from when it is accepted, and agrees on TLS in time.
+"""The start of connections: each is counted when it is accepted, and has a time limit for TLS.
 
-uvicorn's own listening begins to count when TLS is agreed on, for which it leaves a minute.
+uvicorn's own listener counts a connection only after the TLS handshake, for which it allows a
+minute.
 """
 
 import asyncio
@@ -22,11 +23,11 @@ from eenn.offload.cloud.settings import (
 
 
 class GatedServer(uvicorn.Server):
-    """uvicorn's server, whose connections come through a gate.
+    """uvicorn's server with a gate that counts and limits connections.
 
     Args:
-        listener: bound, not listening yet; it is closed when the server ends.
-        tls: of the server; None for none.
+        listener: a socket that is bound but not listening yet; it is closed when the server ends.
+        tls: TLS context of the server; None for plain HTTP.
     """
 
     def __init__(
@@ -59,14 +60,14 @@ class GatedServer(uvicorn.Server):
             self._loop.add_reader(self._listener, self._accept)
 
     def _accept(self) -> None:
-        # So many at most, that those who are connected have their turn.
+        # The number is limited so that existing connections have their turn.
         for _ in range(ACCEPTED_AT_ONCE):
             try:
                 accepted, peer = self._listener.accept()
             except (BlockingIOError, ConnectionAbortedError):
                 return
             except OSError as error:
-                # No file is left for it; without a pause the loop would ask for one without end.
+                # No file descriptor is left; without a pause the loop would try again without end.
                 self._gate.say("files", f"no connection could be accepted: {error.strerror}")
                 self._loop.remove_reader(self._listener)
                 self._loop.call_later(ACCEPT_PAUSE_S, self._listen)
@@ -83,7 +84,7 @@ class GatedServer(uvicorn.Server):
         task = cast("asyncio.Task[None]", asyncio.current_task())
         guarded.arrive(network_of(peer), task)
         try:
-            await asyncio.sleep(0)  # It ends here if there is no room at all.
+            await asyncio.sleep(0)  # The task is cancelled here if the gate refused it.
             await self._loop.connect_accepted_socket(
                 lambda: guarded, accepted, ssl=self._tls, **(timeouts if self._tls else {})
             )
@@ -94,4 +95,4 @@ class GatedServer(uvicorn.Server):
             self.server_state.connections.discard(guarded)
             if not isinstance(error, OSError):
                 raise
-            self._gate.say("handshake", "a TLS handshake that failed or took too long")
+            self._gate.say("handshake", "a TLS handshake failed or took too long")

@@ -1,8 +1,8 @@
-"""The cloud's queue: a bounded number of samples that wait, and batches of what is there.
+"""The cloud's queue: a bounded number of waiting samples, computed in batches.
 
-One thread runs one batch after the other. A batch is what has queued for the same model while the
-last one ran; nobody waits for company, unless `batch_wait_ms` says so. All but the models' work
-happens on the event loop, so that nothing needs a lock.
+One thread runs one batch after the other. A batch holds the samples that queued for the same model
+while the last batch ran; a batch does not wait to be filled, unless `batch_wait_ms` asks for it.
+All but the models' work happens on the event loop, so no lock is needed.
 """
 
 import asyncio
@@ -25,19 +25,21 @@ T = TypeVar("T")
 
 
 class QueueFull(EennError):
-    """As many samples wait as may."""
+    """A request that does not fit into the queue."""
 
 
 class QueuedTooLong(EennError):
-    """The time was up before the computing began."""
+    """A request whose time was up before its computation began."""
 
 
 @dataclass(frozen=True)
 class Computed:
-    """What a model made of one job's samples.
+    """The result of one job's samples.
 
     Args:
-        queue_ms: that the job waited; `model_ms` is the time of the batch that it was part of.
+        logits: (N, classes).
+        queue_ms: time that the job waited.
+        model_ms: computing time of the batch that the job was part of.
     """
 
     logits: Floats
@@ -53,7 +55,7 @@ class Place:
         batcher.waiting += samples
 
     def leave(self) -> None:
-        """Give the room back, if that was not done yet."""
+        """Free the room in the queue, if that was not done yet."""
         self._batcher.waiting -= self._samples
         self._samples = 0
 
@@ -68,15 +70,16 @@ class _Job:
 
 
 class Batcher:
-    """Runs models on queued samples, while `run` runs. `waiting` counts the samples in the queue.
+    """Computes queued samples in batches while `run` runs; `waiting` is the samples in the queue.
 
     Args:
-        limit: samples that may wait.
-        max_batch: samples that a model is given at once; a job with more is computed in parts.
-        batch_wait_ms: that the oldest job waits for others to fill its batch.
-        timeout_ms: that a job may wait at most.
-        slowdown: every batch takes that many times as long as it does.
-        note: is told samples and milliseconds of every batch.
+        limit: largest number of waiting samples.
+        max_batch: largest number of samples of a model's batch; a job with more is computed in
+            parts.
+        batch_wait_ms: time that the oldest job waits for others to fill its batch.
+        timeout_ms: longest waiting time of a job.
+        slowdown: factor by which batches are slowed down, as an emulation.
+        note: called with samples and milliseconds of every batch.
     """
 
     def __init__(
@@ -96,13 +99,13 @@ class Batcher:
 
     @contextmanager
     def place(self, samples: int) -> Iterator[Place]:
-        """Room for that many samples, kept until a batch takes them or the block ends.
+        """Reserve room for some samples until a batch takes them or the block ends.
 
         Raises:
-            QueueFull: there is none.
+            QueueFull: the queue does not have that much room.
         """
         if self.waiting + samples > self.limit:
-            raise QueueFull(f"{self.waiting} samples are waiting, of {self.limit} that may")
+            raise QueueFull(f"{self.waiting} samples are waiting; at most {self.limit} may")
         place = Place(self, samples)
         try:
             yield place
@@ -110,7 +113,7 @@ class Batcher:
             place.leave()
 
     def submit(self, place: Place, model: Model, features: Floats) -> "asyncio.Future[Computed]":
-        """What `model` makes of the features; who cancels it is computed no more.
+        """Queue features for a model; return a future of the result, which can be cancelled.
 
         Raises (the future):
             QueuedTooLong: see there.
@@ -169,7 +172,7 @@ class Batcher:
         return batch
 
     def _fitting(self) -> tuple[list[_Job], bool]:
-        """The oldest job and those of its model behind it, and whether no more would fit."""
+        """Collect the oldest job and others of its model; tell whether the batch is full."""
         batch: list[_Job] = []
         samples = 0
         for job in self._jobs:
@@ -186,7 +189,7 @@ class Batcher:
             job.computed.set_exception(QueuedTooLong("no time was left to compute it"))
 
     def _compute(self, batch: list[_Job]) -> tuple[Floats, float]:
-        """Logits of all samples of a batch, and the milliseconds that took."""
+        """Compute the logits of all samples of a batch, and measure the milliseconds."""
         parts = [job.features for job in batch]
 
         def work() -> Floats:
@@ -197,11 +200,11 @@ class Batcher:
             ]
             return logits[0] if len(logits) == 1 else np.concatenate(logits)
 
-        return stretched(self._slowdown, work)
+        return run_slowed(self._slowdown, work)
 
 
-def stretched(slowdown: float, work: Callable[[], T]) -> tuple[T, float]:
-    """What `work` returns, `slowdown` times as late as otherwise, and the milliseconds it took."""
+def run_slowed(slowdown: float, work: Callable[[], T]) -> tuple[T, float]:
+    """Run `work` slowed down by a factor; return its result and the milliseconds that it took."""
     start = time.perf_counter()
     result = work()
     if slowdown > 1:

@@ -1,9 +1,9 @@
-"""`eenn-cloud`: the cloud as a program, and `running`, which starts one as a child process.
+"""The command `eenn-cloud`, and `running`, which starts it as a child process.
 
     eenn-cloud --artifact DIR [--artifact DIR2 ...]      (or: python -m eenn.offload.cloud.command)
 
-SIGTERM ends it in order: it says that it is not ready, refuses what comes, answers what it has
-admitted, and is gone. A second signal ends it at once.
+SIGTERM ends the server in order: it reports that it is not ready, refuses new requests, answers the
+admitted ones, and exits. A second signal ends it at once.
 """
 
 import argparse
@@ -47,7 +47,7 @@ START_S, STOP_S = 120.0, 60.0
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Serve until a signal comes."""
+    """Run the command: serve until a signal comes."""
     options = vars(_parser().parse_args(arguments))
     with one_line_errors():
         serve(
@@ -64,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 @dataclass(frozen=True)
 class RunningCloud:
-    """A cloud that `running` has started."""
+    """A cloud process that `running` has started."""
 
     url: str
     process: Popen[str]
@@ -72,15 +72,15 @@ class RunningCloud:
 
 @contextmanager
 def running(artifact_dirs: Sequence[str | Path], **options: object) -> Iterator[RunningCloud]:
-    """A cloud in a process of its own, on a free port of loopback, while the block lasts.
+    """Run a cloud in its own process, on a free port of loopback, until the block ends.
 
-    It ends with this process, too, however that ends. What it logs is printed afterwards.
+    The cloud also ends when this process ends for any reason. Its log is printed afterwards.
 
     Args:
-        options: of the command line, as in `running(dirs, queue=4, token_file=path)`.
+        options: options of the command line, as in `running(dirs, queue=4, token_file=path)`.
 
     Raises:
-        EennError: it did not start, and why.
+        EennError: the cloud did not start; the message says why.
     """
     command = [sys.executable, "-m", __name__, "--port", "0", "--ends-with-stdin"]
     for name, value in [("artifact", path) for path in artifact_dirs] + [*options.items()]:
@@ -128,21 +128,21 @@ def serve(
     ends_with_stdin: bool,
     settings: Settings,
 ) -> None:
-    """Serve until a signal comes; see the command line's help.
+    """Serve artifacts until a signal comes; arguments as in the command line's help.
 
     Raises:
-        EennError: TLS by halves, a token that would travel unencrypted, an address that is taken;
-            see `make_app`.
-        OSError: a file that cannot be read.
+        EennError: only one file of TLS is given, the token would travel unencrypted, or the address
+            is taken; see `make_app`.
+        OSError: a file cannot be read.
     """
     token = token_file.read_text().strip() if token_file else None
     if token is not None and not re.fullmatch(r"[!-~]+", token):
         raise EennError(
-            f"{token_file} has no token, which is one line of ASCII without blanks; write one, "
+            f"{token_file} has no token; allowed is one line of ASCII without spaces; write one, "
             "for example with `openssl rand -hex 32`"
         )
     if (tls_cert is None) != (tls_key is None):
-        raise EennError("TLS takes two files: --tls-cert and --tls-key")
+        raise EennError("TLS needs two files; give both --tls-cert and --tls-key")
     if token and not tls_cert and not is_loopback(host):
         raise EennError(
             f"the token would travel to {host} unencrypted; give --tls-cert and --tls-key, or "
@@ -167,14 +167,14 @@ def serve(
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     with _bound(host, port) as sock:
         if not token and not is_loopback(host):
-            print(f"warning: no --token-file, so {host} serves everybody", file=sys.stderr)
+            print(f"warning: without --token-file {host} serves everybody", file=sys.stderr)
         if ends_with_stdin:
             Thread(target=_end_with_stdin, name="stdin", daemon=True).start()
         _Server(config, sock, gate, tls, service).run([])
 
 
 class _Server(GatedServer):
-    """A server that says where it listens, and drains before it closes its sockets."""
+    """A server that prints its URL, and answers admitted requests before it closes its sockets."""
 
     def __init__(
         self,
@@ -213,12 +213,14 @@ def _tls_context(cert: Path, key: Path) -> ssl.SSLContext:
     try:
         context.load_cert_chain(cert, key)
     except ssl.SSLError as error:
-        raise EennError(f"{cert} and {key} are no certificate and key: {error}") from error
+        raise EennError(
+            f"{cert} and {key} are not a certificate and its key in PEM: {error}"
+        ) from error
     return context
 
 
 def _connections() -> int:
-    """The number of connections that may be open, for which the limit of open files is raised."""
+    """Raise the limit of open files; return the number of connections that it allows."""
     wanted = MAX_CONNECTIONS + MAX_REFUSED_CONNECTIONS + OTHER_FILES
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY or soft >= wanted:
@@ -235,25 +237,27 @@ def _connections() -> int:
 
 def _bound(host: str, port: int) -> socket.socket:
     if not 0 <= port < 2**16:
-        raise EennError(f"port {port}: allowed is 0, for any free one, to 65535")
+        raise EennError(f"port {port}: allowed are 1 to 65535, and 0 for any free port")
     try:
         family, kind, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         sock = socket.socket(family, kind)
     except OSError as error:
-        raise EennError(f"--host {host} is no address: {error.strerror}") from error
+        raise EennError(
+            f"--host {host} is not an address: {error.strerror}; give one of this machine's"
+        ) from error
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.bind(address)
     except OSError as error:
         sock.close()
         raise EennError(
-            f"cannot listen on {host}, port {port}: {error.strerror}; --port 0 takes a free one"
+            f"cannot listen on {host}, port {port}: {error.strerror}; --port 0 takes a free port"
         ) from error
     return sock
 
 
 def _end_with_stdin() -> None:
-    # Not through sys.stdin, whose lock this thread would take along when the process ends.
+    # sys.stdin is avoided, because this thread would hold its lock when the process ends.
     while os.read(0, 2**16):
         pass
     os.kill(os.getpid(), signal.SIGTERM)
@@ -265,13 +269,18 @@ def _parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("--artifact", action="append", required=True, type=Path, metavar="DIR",
-        help="with exported graphs; may be given more than once")  # fmt: skip
+        help="artifact with exported graphs; may be given more than once")  # fmt: skip
     add("--host", default="127.0.0.1", help="address to listen on (%(default)s)")
-    add("--port", default=8000, type=int, help="0 takes any free one (%(default)s)")
-    add("--token-file", type=Path, help="its content is wanted from every client as bearer token")
+    add(
+        "--port",
+        default=8000,
+        type=int,
+        help="port to listen on; 0 takes any free one (%(default)s)",
+    )
+    add("--token-file", type=Path, help="file with the bearer token that clients must send")
     add("--tls-cert", type=Path, help="certificate chain, PEM")
-    add("--tls-key", type=Path, help="its key, PEM")
-    add("--ends-with-stdin", action="store_true", help="end when standard input does")
+    add("--tls-key", type=Path, help="the certificate's key, PEM")
+    add("--ends-with-stdin", action="store_true", help="end when standard input is closed")
     for option in fields(Settings):
         add(f"--{option.name.replace('_', '-')}", default=option.default, type=type(option.default),
             help=f"{option.metadata['help']} (%(default)s)")  # fmt: skip

@@ -1,5 +1,5 @@
-"""One connection over its life, with the limits that uvicorn leaves open: time and bytes of a
-request's head, time for its replies to be read, and an end that lets the client read why."""
+"""HTTP connections with limits that uvicorn lacks: time and bytes of a request's head, time for the
+client to read replies, and an end that lets the client read the last reply."""
 
 import asyncio
 from collections.abc import Callable
@@ -31,11 +31,11 @@ if TYPE_CHECKING:
 
 
 class GuardedProtocol(HttpToolsProtocol, Visitor):
-    """HTTP on one connection, which ends when it does not get on.
+    """HTTP on one connection, which is ended when it makes no progress in time.
 
     Args:
-        gate: counts it from `arrive` on.
-        loop: that it lives on; the others are as uvicorn gives them to its protocols.
+        gate: counts the connection from `arrive` on.
+        loop: event loop of the connection; the other arguments are those of uvicorn's protocols.
     """
 
     def __init__(
@@ -49,20 +49,20 @@ class GuardedProtocol(HttpToolsProtocol, Visitor):
         super().__init__(config, server_state, app_state, loop)
         self._gate = gate
         self._timers: dict[str, asyncio.TimerHandle] = {}
-        # Bytes that came since the newest head or body began to come.
+        # Bytes received since the newest head or body began.
         self._idle_bytes = self._unheard_bytes = 0
-        # The request that is being answered, or was answered last; others may wait behind it.
+        # The request being answered, or answered last; others may wait behind it.
         self._answered: RequestResponseCycle | None = None
-        # No request has begun whose body is not there.
+        # True if no request has begun whose body has not arrived.
         self._is_between = True
         self._can_say = self._is_leaving = self._is_deaf = False
 
     def arrive(self, address: str, arriving: "asyncio.Task[None]") -> None:
-        """Count the connection, on which TLS may have to be agreed before anything is said.
+        """Count the connection before its TLS handshake.
 
         Args:
             address: of the client, as `network_of` gives it.
-            arriving: calls `connection_made` if it is not cancelled before.
+            arriving: task that calls `connection_made` unless it is cancelled before.
         """
         self.address, self._arriving = address, arriving
         self._gate.enter(self)
@@ -98,15 +98,15 @@ class GuardedProtocol(HttpToolsProtocol, Visitor):
                 self._arm("head", HEAD_TIMEOUT_S, self._late)
             if self.stage == Stage.IDLE:
                 self._gate.move(self, Stage.SENDING)
-        # Names and values of headers are kept until the head is whole, as are those behind a body
-        # in chunks, and what stands beside a chunk's length. Body is not counted here.
+        # Headers are kept until the head is complete, and so are trailers and extensions of chunks.
+        # The body itself is not counted here.
         self._idle_bytes += len(data)
         super().data_received(data)
         if self._idle_bytes > MAX_HEAD_BYTES and not self.transport.is_closing():
             self._refuse(_TOO_LARGE)
 
     def eof_received(self) -> bool:  # type: ignore[override]
-        """Answer a client that has ended its side after a whole request, if it still reads."""
+        """Answer a client that has closed its sending side, if it still reads."""
         is_whole = self._is_between and self._is_answering
         if self._is_leaving or not is_whole or self.scheme == "https":
             return False
@@ -126,7 +126,7 @@ class GuardedProtocol(HttpToolsProtocol, Visitor):
         if len(self.pipeline) >= MAX_PIPELINED:
             self._stop_listening()
         if self._is_deaf or self.parser.should_upgrade():
-            return  # With the wish for another protocol passed over, it comes once more.
+            return  # The head is parsed once more without the upgrade.
         self._disarm("head")
         self._is_between, self._idle_bytes = False, 0
         self._gate.move(self, Stage.SENDING)
@@ -180,7 +180,7 @@ class GuardedProtocol(HttpToolsProtocol, Visitor):
             self.cut_off()
 
     def refuse_entry(self) -> None:
-        # Else it is told so once TLS is agreed on.
+        # Otherwise the reply is sent after the TLS handshake.
         if self._can_say:
             self._refuse(b"503 Service Unavailable\r\nRetry-After: 1")
 
@@ -192,7 +192,7 @@ class GuardedProtocol(HttpToolsProtocol, Visitor):
             self._arriving.cancel()
 
     def end(self) -> None:
-        """Close the connection; while the client may still send, only once it has read."""
+        """Close the connection; a client that may still send first gets time to read."""
         if self._is_leaving:
             return
         self._is_leaving = True
@@ -202,7 +202,7 @@ class GuardedProtocol(HttpToolsProtocol, Visitor):
             self._wire.close()
             self._arm("end", WRITE_TIMEOUT_S, self._wire.abort)
             return
-        # To close with bytes unread would reset the connection, and lose the reply with it.
+        # Closing with unread bytes would reset the connection and lose the reply.
         if self._wire.can_write_eof():
             with suppress(OSError):  # The client may be gone.
                 self._wire.write_eof()
@@ -211,14 +211,14 @@ class GuardedProtocol(HttpToolsProtocol, Visitor):
 
     @property
     def is_leaving(self) -> bool:
-        """Nothing that comes is heard any more."""
+        """Tell whether the connection is ending, so that received bytes are ignored."""
         return self._is_leaving or self._wire.is_closing()
 
     def plain_head(self) -> bytes:
-        """The newest request's head, without the wish to go on in another protocol.
+        """Rebuild the newest request's head without the upgrade to another protocol.
 
         Raises:
-            HttpParserError: it makes no sense otherwise.
+            HttpParserError: the request makes no sense without the upgrade.
         """
         method = self.parser.get_method()
         if method == b"CONNECT":
@@ -232,7 +232,7 @@ class GuardedProtocol(HttpToolsProtocol, Visitor):
         return self.cycle is not None and not self.cycle.response_complete
 
     def _rest(self) -> None:
-        """Wait for the next request, which uvicorn limits from when the last one was answered."""
+        """Wait for the next request, within uvicorn's limit from the last reply on."""
         self._disarm("discard")
         self._gate.move(self, Stage.IDLE)
         self._unset_keepalive_if_required()
@@ -241,10 +241,10 @@ class GuardedProtocol(HttpToolsProtocol, Visitor):
         )
 
     def _probe(self) -> None:
-        """Find out whether the client reads: the second line to one that is gone is an error."""
+        """Probe whether the client still reads: a second write to a closed one fails."""
         if not self._is_answering or self.transport.is_closing():
             return
-        # Nothing stands between the bytes of another reply.
+        # The line must not be sent in the middle of another reply.
         is_next = not self.pipeline and not self.cycle.response_started
         if is_next and self.scope["http_version"] == "1.1":
             self._wire.write(b"HTTP/1.1 100 Continue\r\n\r\n")
@@ -252,14 +252,14 @@ class GuardedProtocol(HttpToolsProtocol, Visitor):
 
     def _late(self) -> None:
         self._disarm("head")
-        # Who has said nothing is not answered.
+        # A client that has sent nothing gets no reply.
         if self._idle_bytes:
             self._refuse(b"408 Request Timeout")
         else:
             self.cut_off()
 
     def _unread(self) -> None:
-        self._gate.say("unread", "a reply that was not read in time")
+        self._gate.say("unread", "a reply was not read in time")
         self.cut_off()
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: "ASGI3Application") -> None:
@@ -267,18 +267,18 @@ class GuardedProtocol(HttpToolsProtocol, Visitor):
         super()._start_asgi_task(cycle, app)
 
     def _stop_listening(self) -> None:
-        """Answer what was heard, and say with the last reply that the rest was not."""
+        """Answer the requests received so far, and close the connection with the last reply."""
         self._is_deaf, self.cycle.keep_alive = True, False
 
     def _refuse(self, status: bytes) -> None:
         if self._is_leaving:
             self.cut_off()
         elif self._is_answering and self._is_between:
-            self._stop_listening()  # No refusal overtakes the replies to what came before.
+            self._stop_listening()  # A refusal must not overtake replies to earlier requests.
         elif self._is_answering and (self.pipeline or self.cycle.response_started):
             self.cut_off()
         else:
-            # Who is sending the rest of a body has had its reply, if nobody is answering.
+            # If no request is being answered, a client still sending a body has had its reply.
             if self._is_answering or self._is_between:
                 self._wire.write(b"HTTP/1.1 %s\r\n%s\r\n" % (status, _NO_MORE))
             if self._is_answering:
@@ -297,7 +297,7 @@ class GuardedProtocol(HttpToolsProtocol, Visitor):
 
 _NO_MORE = b"Connection: close\r\nContent-Length: 0\r\n"
 _TOO_LARGE = b"431 Request Header Fields Too Large"
-# Stages in which a client may be sending that was not heard yet.
+# Stages in which a client may have sent bytes that were not received yet.
 _UNHEARD = (Stage.ARRIVING, Stage.REFUSED)
 
 
@@ -307,7 +307,7 @@ def _tell_left(cycle: RequestResponseCycle) -> None:
 
 
 class _Ending:
-    """A transport whose `close` is the end of its connection as GuardedProtocol sees it."""
+    """A transport that closes its connection by `GuardedProtocol.end`."""
 
     def __init__(self, transport: asyncio.Transport, protocol: GuardedProtocol) -> None:
         self._transport, self._protocol = transport, protocol
@@ -316,7 +316,7 @@ class _Ending:
         return getattr(self._transport, name)
 
     def write(self, data: bytes) -> None:
-        # A request that came before the one that ended the connection may be answered behind it.
+        # An earlier request may be answered after the one that ended the connection.
         if not self._protocol.is_leaving:
             self._transport.write(data)
 
@@ -328,10 +328,10 @@ class _Ending:
 
 
 class _UpgradeIgnoring(HttpRequestParser):
-    """A parser that stays with HTTP/1.1, as every server may.
+    """A parser that ignores upgrades and stays with HTTP/1.1, as every server may.
 
-    The parser that it is made of takes the body of a request that asks for another protocol for
-    that protocol's, and uvicorn, which knows no other, takes that for the next request.
+    The base parser stops at the body of a request that asks for another protocol, and uvicorn,
+    which supports no other, would parse that body as the next request.
     """
 
     def __init__(self, protocol: GuardedProtocol) -> None:

@@ -1,8 +1,8 @@
-"""Who of the connections that were accepted stays: they are counted from then on, also by address.
+"""Limits on accepted connections, counted in all and by address.
 
-Where there are too many, one makes room that has cost the server longest for nothing: the oldest
-that never finished a request's head, else the one that was idle longest, else the one whose request
-is longest in coming. Where there is none of them, the newest is told so.
+Where there are too many, one connection is ended to make room: the oldest that never finished a
+request's head, else the one that was idle longest, else the one whose request has been arriving
+longest. If none qualifies, the newest connection is refused.
 """
 
 import logging
@@ -25,7 +25,7 @@ LOG = logging.getLogger(__name__)
 
 
 class Stage(IntEnum):
-    """What a connection waits for, in the order in which they make room."""
+    """The stage of a connection, by what it waits for; earlier stages make room first."""
 
     ARRIVING = 0  # the head of its first request
     IDLE = 1  # its next request
@@ -39,10 +39,10 @@ _PATIENCE_S = {Stage.ARRIVING: 0.0, Stage.IDLE: IDLE_S, Stage.SENDING: SENDING_S
 
 
 class Visitor(ABC):
-    """A connection, as the gate sees it.
+    """A connection that a gate counts.
 
     Args:
-        address: of the client, as `network_of` gives it.
+        address: the client's address from `network_of`.
     """
 
     stage = Stage.ARRIVING
@@ -51,11 +51,11 @@ class Visitor(ABC):
 
     @abstractmethod
     def make_room(self) -> None:
-        """End this connection, which `stage` allows."""
+        """End this connection, whose stage allows it, for a new one."""
 
     @abstractmethod
     def refuse_entry(self) -> None:
-        """Tell the client that there are too many connections, and end this one."""
+        """Reply that there are too many connections, and end this one."""
 
     @abstractmethod
     def cut_off(self) -> None:
@@ -66,9 +66,9 @@ class Gate:
     """Counts connections and keeps them within limits.
 
     Args:
-        limit: of all of them; one address gets SHARE_OF_ADDRESS of that.
-        note: is told a word for every connection that was not let in, or ended to make room.
-        clock: seconds that never go back.
+        limit: largest number of connections; one address gets SHARE_OF_ADDRESS of it.
+        note: called with one word for every connection that was refused, or ended to make room.
+        clock: returns monotonic seconds.
     """
 
     def __init__(
@@ -76,14 +76,14 @@ class Gate:
     ) -> None:
         self._limit, self._limit_of_address = limit, max(int(SHARE_OF_ADDRESS * limit), 1)
         self._note, self._clock = note, clock
-        # In each stage, those who are longest in it come first.
+        # In each stage, the connections that have been in it longest come first.
         self._stages: dict[Stage, dict[Visitor, None]] = {stage: {} for stage in Stage}
         self._addresses = Counter[str]()
         self._noted = Counter[str]()
         self._logged_s = -LOG_INTERVAL_S
 
     def enter(self, visitor: Visitor) -> None:
-        """Count a connection that was accepted; it may end another one, or be refused."""
+        """Count an accepted connection, which may end another one or be refused."""
         self._put(visitor, Stage.ARRIVING)
         self._addresses[visitor.address] += 1
         inside = sum(len(those) for stage, those in self._stages.items() if stage != Stage.REFUSED)
@@ -93,14 +93,14 @@ class Gate:
             self._let_in(visitor, None)
 
     def move(self, visitor: Visitor, stage: Stage) -> None:
-        """Note what a connection waits for now."""
+        """Move a connection to another stage."""
         old = self._stages[visitor.stage]
         if visitor in old and visitor.stage not in (stage, Stage.REFUSED):
             del old[visitor]
             self._put(visitor, stage)
 
     def leave(self, visitor: Visitor) -> None:
-        """Count a connection no more, if it was counted."""
+        """Remove a connection from the counts, if it was counted."""
         if visitor in self._stages[visitor.stage]:
             del self._stages[visitor.stage][visitor]
             if visitor.stage != Stage.REFUSED:
@@ -109,7 +109,7 @@ class Gate:
                     del self._addresses[visitor.address]
 
     def say(self, cause: str, message: str) -> None:
-        """Count what happened to a connection, and log it now and then."""
+        """Count an event of a connection, and log the events at most once in LOG_INTERVAL_S."""
         self._note(cause)
         self._noted[message] += 1
         now = self._clock()
@@ -124,21 +124,21 @@ class Gate:
         self._stages[stage][visitor] = None
 
     def _let_in(self, newest: Visitor, address: str | None) -> None:
-        """Find one, of that address if there is one, to make room for the newest; or refuse it."""
+        """End a connection, of `address` if given, to make room; else refuse the newest."""
         now = self._clock()
         for stage, patience_s in _PATIENCE_S.items():
             for visitor in self._stages[stage]:
                 if visitor is newest or now - visitor.since_s < patience_s:
-                    break  # and so are those behind it
+                    break  # those behind it came later still
                 if address in (None, visitor.address):
-                    self.say("room", "a connection ended to make room for a new one")
-                    # Before it ends, so that the next newcomer finds another one.
+                    self.say("room", "a connection was ended to make room for a new one")
+                    # Removed before it ends, so that the next new connection finds another one.
                     self.leave(visitor)
                     visitor.make_room()
                     return
         self.leave(newest)
         newest.stage = Stage.REFUSED
-        self.say("connections", "a connection refused, as there are too many")
+        self.say("connections", "a connection was refused, because there are too many")
         if len(self._stages[Stage.REFUSED]) < MAX_REFUSED_CONNECTIONS:
             self._stages[Stage.REFUSED][newest] = None
             newest.refuse_entry()
@@ -147,10 +147,10 @@ class Gate:
 
 
 def network_of(peer: object) -> str:
-    """The address that connections are counted by: of IPv6 the 64 bits that one client has at will.
+    """Find the address to count a connection by: for IPv6 the first 64 bits, a client's network.
 
     Args:
-        peer: as `accept` gives it; what is not of IP is all one address.
+        peer: address from `accept`; all peers without IP count as one address.
     """
     if not isinstance(peer, tuple):
         return ""

@@ -1,4 +1,4 @@
-"""Requests' image files: how much they are to decode, and decoding them one by one."""
+"""Decoding of the image files of requests, one by one and within a budget of pixels."""
 
 import asyncio
 from collections.abc import Mapping
@@ -8,13 +8,13 @@ from io import BytesIO
 import numpy as np
 from numpy.typing import NDArray
 
-from eenn.offload.cloud.batching import QueuedTooLong, stretched
+from eenn.offload.cloud.batching import QueuedTooLong, run_slowed
 from eenn.offload.cloud.settings import (
     DECODING_THREADS,
     MAX_LIGHT_PIXELS,
     MAX_REQUEST_PIXELS,
 )
-from eenn.offload.cloud.sharing import Amount, Turns
+from eenn.offload.cloud.sharing import Amount, PriorityThreads
 from eenn.offload.protocol.errors import BadRequest
 from eenn.offload.protocol.wire import CROPPED, Parameter, Tensor
 from eenn.preprocess import Preprocessing, UnreadableImage, decoded_pixels, read_image
@@ -23,7 +23,7 @@ Floats = NDArray[np.float32]
 
 
 class NamedFile(BytesIO):
-    """A file's bytes, with the name that messages call it by."""
+    """A file's bytes with a name for error messages."""
 
     def __init__(self, content: bytes, name: str) -> None:
         super().__init__(content)
@@ -31,33 +31,38 @@ class NamedFile(BytesIO):
 
 
 class ImageDecoder:
-    """Decodes the images of requests, which share its threads and its places.
+    """Decodes the images of requests, which share threads and places.
 
-    Large images have a thread of their own, so that small ones never wait for them.
+    Large images have their own thread, so that small images never wait for them.
 
     Args:
-        places: images of all requests that may wait or be held decoded.
-        timeout_s: within which a request's images have to be decoded.
-        slowdown: decoding takes that many times as long as it does.
+        places: largest number of images of all requests that wait or are held decoded.
+        timeout_s: time limit for decoding a request's images.
+        slowdown: factor by which decoding is slowed down, as an emulation.
     """
 
     def __init__(self, places: int, timeout_s: float, slowdown: float) -> None:
         self._timeout_s, self._slowdown = timeout_s, slowdown
-        self._places = Amount(places, f"{places} images are being decoded, as many as may")
-        self._light, self._heavy = Turns(DECODING_THREADS, "decoder"), Turns(1, "large images")
-        self._headers = Turns(1, "headers")
+        self._places = Amount(
+            places, f"{places} images are being decoded, the most that is allowed"
+        )
+        self._light, self._heavy = (
+            PriorityThreads(DECODING_THREADS, "decoder"),
+            PriorityThreads(1, "large images"),
+        )
+        self._headers = PriorityThreads(1, "headers")
 
     async def decode(
         self, tensor: Tensor, preprocessing: Preprocessing, parameters: Mapping[str, Parameter]
     ) -> tuple[Floats, float]:
-        """What the network takes, float32 (N, 3, H, W), and the milliseconds of decoding.
+        """Decode files to the network's input, float32 (N, 3, H, W), and time it in ms.
 
-        Who is cancelled is decoded no further than the image at hand.
+        A cancelled request ends after the image that is being decoded.
 
         Raises:
-            BadRequest: an image that cannot be read, or too many pixels in all of them.
+            BadRequest: an image cannot be read, or all images together have too many pixels.
             NoRoom: too many images wait.
-            QueuedTooLong: the time was over before all were decoded.
+            QueuedTooLong: the time limit was reached before all images were decoded.
         """
         side = None if parameters.get(CROPPED) is True else preprocessing.resize_size
         count = len(tensor)
@@ -75,7 +80,7 @@ class ImageDecoder:
             for file, own in zip(files, pixels, strict=True):
                 turns = self._light if own <= MAX_LIGHT_PIXELS else self._heavy
                 work = partial(_decoded, file, preprocessing, is_cropped=side is None)
-                image, ms = await turns.run(left, partial(stretched, self._slowdown, work))
+                image, ms = await turns.run(left, partial(run_slowed, self._slowdown, work))
                 images.append(image)
                 decode_ms += ms
                 left -= own
@@ -88,10 +93,10 @@ class ImageDecoder:
 
 
 def _pixels(files: list[NamedFile], shorter_side: int | None) -> list[int]:
-    """The pixels to decode of every file, within the budget of a request.
+    """Count the pixels to decode of every file, and check the budget of a request.
 
     Raises:
-        BadRequest: a file that is not an image, or more pixels than that.
+        BadRequest: a file is not an image, or the files have more pixels than MAX_REQUEST_PIXELS.
     """
     pixels: list[int] = []
     for file in files:
@@ -117,6 +122,7 @@ def _decoded(file: NamedFile, preprocessing: Preprocessing, is_cropped: bool) ->
     side = preprocessing.input_size
     if image.size != (side, side):
         raise BadRequest(
-            f"{file.name} has {image.width}x{image.height} pixels; cropped ones have {side}x{side}"
+            f"{file.name} has {image.width}x{image.height} pixels; allowed for a crop are "
+            f"{side}x{side}"
         )
     return preprocessing.normalise(np.asarray(image))

@@ -1,4 +1,4 @@
-"""What the cloud counts of itself, in the text format of Prometheus."""
+"""Metrics of the cloud, in the text format of Prometheus."""
 
 from collections.abc import Callable
 
@@ -11,10 +11,10 @@ SAMPLES = (1, 2, 4, 8, 16, 32, 64, 128)
 class CloudMetrics:
     """Counters and histograms of one server.
 
-    Labels are names of models that are served, statuses and causes: no request can add to them.
+    Labels are names of served models, statuses and causes, so requests cannot create new labels.
 
     Args:
-        waiting: says how many samples are in the queue.
+        waiting: returns the number of samples in the queue.
     """
 
     def __init__(self, waiting: Callable[[], float]) -> None:
@@ -35,14 +35,14 @@ class CloudMetrics:
         Gauge("eenn_queue_samples", "Samples that wait.", registry=own).set_function(waiting)
 
     def note_batch(self, samples: int, model_ms: float) -> None:
-        """Count a batch."""
+        """Count a batch of `samples`, and the milliseconds in its model."""
         self._batch.observe(samples)
         self._model.observe(model_ms / 1e3)
 
     def note_wait(self, queue_ms: float) -> None:
-        """Count a request that was computed."""
+        """Count the milliseconds that a computed request was queued."""
         self._queue.observe(queue_ms / 1e3)
 
     def text(self) -> bytes:
-        """All of it, as /metrics gives it."""
+        """Format all metrics for /metrics."""
         return generate_latest(self._registry)

@@ -1,7 +1,7 @@
-"""What the cloud serves: the models of its artifacts, found by name, version and artifact.
+"""The models of the cloud's artifacts, found by name, version and artifact.
 
-Every split point is a model that takes features, one for each head set, and there is one that takes
-image files. A model says what it takes, as metadata, and checks requests against that.
+For every split point and head set there is a model that takes features, and one more model takes
+image files. A model describes its input in metadata, and checks requests against them.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -37,11 +37,11 @@ Floats = NDArray[np.float32]
 
 
 class UnknownModel(EennError):
-    """No model of that name, or no such version of it."""
+    """A request for a model or version that is not served."""
 
 
 class WrongArtifact(EennError):
-    """The request is meant for another artifact."""
+    """A request for another artifact."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,12 +49,12 @@ class ServedModel:
     """One model of one artifact.
 
     Args:
-        artifact_id: of the artifact and its graphs, as `Graphs.id`; the model that takes image
-            files is there by the artifact's id, too.
-        run: from float32 features (N, *shape) to logits (N, classes); requests for models that
-            share this function share batches.
-        shape: of one sample's features.
-        preprocessing: of a model that takes image files; None for features.
+        artifact_id: id of the artifact with its graphs, as in `Graphs.id`; the model that takes
+            image files is also served by the artifact's own id.
+        run: computes logits (N, classes) from float32 features (N, *shape); requests for models
+            that share this function share batches.
+        shape: shape of one sample's features.
+        preprocessing: for a model that takes image files; None for features.
     """
 
     name: str
@@ -66,16 +66,19 @@ class ServedModel:
 
     @property
     def version(self) -> str:
-        """As in URLs."""
+        """Return the version as it is written in URLs."""
         return self.artifact_id[:VERSION_DIGITS]
 
     @property
     def input(self) -> str:
-        """The name of its one input."""
+        """Return the name of the model's only input."""
         return IMAGE if self.preprocessing else FEATURES
 
     def metadata(self, versions: Sequence[str]) -> dict[str, Json]:
-        """As the protocol describes it. FP16 and UINT8 features are taken as well as FP32."""
+        """Describe the model as the protocol does.
+
+        FP16 and UINT8 features are accepted besides FP32.
+        """
         kind, shape = self._taken
         return {
             "name": self.name,
@@ -87,7 +90,7 @@ class ServedModel:
         }
 
     def config(self, max_batch: int) -> dict[str, Json]:
-        """As Triton describes it."""
+        """Describe the model's configuration as Triton does."""
         kind, dims = ("STRING", (1,)) if self.preprocessing else ("FP32", self.shape)
         return {
             "name": self.name,
@@ -99,11 +102,11 @@ class ServedModel:
         }
 
     def tensor(self, request: Request, limit: int) -> Tensor:
-        """The request's input, checked but as it was sent.
+        """Check the request's input and return it as it was sent.
 
         Raises:
-            BadRequest: another input, shape or type than this model's, more samples than `limit`,
-                or an output that it has not.
+            BadRequest: input, shape or type is not that of the model, there are more samples than
+                `limit`, or the model does not have the requested output.
         """
         if set(request.inputs) != {self.input} or set(request.outputs) - {LOGITS}:
             raise BadRequest(f"{self.name} has one input, {self.input}, and one output, {LOGITS}")
@@ -122,15 +125,15 @@ class ServedModel:
 
     @property
     def _taken(self) -> tuple[str, list[int]]:
-        """Datatype and shape of the input, with -1 for the batch."""
+        """Return datatype and shape of the input, with -1 for the batch."""
         return ("BYTES", [-1]) if self.preprocessing else ("FP32", [-1, *self.shape])
 
 
 class Repository:
-    """The models of some artifacts, loaded; the first artifact serves those who name none.
+    """The loaded models of some artifacts; the first artifact serves requests that name none.
 
     Raises:
-        EennError: an artifact given twice; see `Graphs.read` and `Graphs.session`.
+        EennError: an artifact is given twice; see `Graphs.read` and `Graphs.session`.
     """
 
     def __init__(
@@ -150,10 +153,10 @@ class Repository:
         return (model for versions in self._models.values() for model in versions.values())
 
     def versions(self, model: str, version: str | None = None) -> list[ServedModel]:
-        """The models of that name, of all artifacts or one version, the first artifact's first.
+        """List the models of a name, of all artifacts in their order or of one version.
 
         Raises:
-            UnknownModel: there is none.
+            UnknownModel: no such model or version is served.
         """
         versions = self._models.get(model, {})
         found = [served for own, served in versions.items() if version in (None, own)]
@@ -161,16 +164,19 @@ class Repository:
             return found
         if versions:
             raise UnknownModel(
-                f"no version {str(version)[:80]} of {model} here; there are {', '.join(versions)}"
+                f"version {str(version)[:80]} of {model} is not served here; allowed are "
+                f"{', '.join(versions)}"
             )
-        raise UnknownModel(f"no model {model[:80]} here; there are {', '.join(self._models)}")
+        raise UnknownModel(
+            f"model {model[:80]} is not served here; allowed are {', '.join(self._models)}"
+        )
 
 
-def meant(models: Sequence[ServedModel], artifact_id: Parameter | None) -> ServedModel:
-    """The one of `models` that belongs to the artifact a request names, or the first.
+def model_of_artifact(models: Sequence[ServedModel], artifact_id: Parameter | None) -> ServedModel:
+    """Select the model of the artifact that a request names, or the first model if it names none.
 
     Raises:
-        WrongArtifact: there is none.
+        WrongArtifact: the artifact is not served.
     """
     for model in models:
         if artifact_id in (None, model.artifact_id):
@@ -191,7 +197,7 @@ def _models(graphs: Graphs, precision: str, threads: int, device: str) -> Iterat
         part = Part(graphs, split_point, exits, last, precision, threads, device)
         for heads in manifest.head_sets:
             run = partial(part.logits, heads=heads)
-            run(np.zeros((1, *shape), np.float32))  # The first run is slower than later ones.
+            run(np.zeros((1, *shape), np.float32))  # The first run is slower than later runs.
             served = ServedModel(
                 model_name(split_point, heads), graphs.id, run, shape, len(manifest.classes)
             )
@@ -199,5 +205,5 @@ def _models(graphs: Graphs, precision: str, threads: int, device: str) -> Iterat
             if (split_point, heads) == (0, PLAIN):
                 served = replace(served, name=IMAGE_MODEL, preprocessing=manifest.preprocessing)
                 yield served
-                # Who sends photographs to another network than its own knows none of its graphs.
+                # A device that sends photographs to an upstream network does not know its graphs.
                 yield replace(served, artifact_id=manifest.id)

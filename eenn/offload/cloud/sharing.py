@@ -1,7 +1,8 @@
-"""What requests share: amounts that run out, and threads that they use in turns.
+"""Resources that requests share: limited amounts, and threads that are used in turns.
 
-Where an amount has run out, the heaviest of those who hold some gives way to one that is much
-lighter; threads go to the lightest first. So a few requests that cost much keep nobody out.
+Where an amount runs out, the heaviest request that holds some of it gives way to one that is much
+lighter; threads serve the lightest request first. So a few expensive requests do not block all
+others.
 """
 
 import asyncio
@@ -18,16 +19,16 @@ from eenn.errors import EennError
 
 T = TypeVar("T")
 
-# How many times as heavy a request has to be to give way; among equals the first one stays.
+# A request gives way only if it is this many times as heavy; among equals the first one stays.
 HEAVIER = 4
 
 
 class NoRoom(EennError):
-    """Others hold what a request needs, and none of them gives way."""
+    """An error raised when other requests hold all of an amount and none of them gives way."""
 
 
 class Share:
-    """What one request holds of an amount; see `Amount.share`."""
+    """The share of an amount that one request holds; see `Amount.share`."""
 
     def __init__(self, amount: "Amount", timer: asyncio.Timeout) -> None:
         self._amount, self._timer = amount, timer
@@ -36,22 +37,22 @@ class Share:
         self.late: Exception = NoRoom(amount.said)
 
     def until(self, moment: float | None, late: Exception) -> None:
-        """Set the moment, in the loop's time, at which the block ends with the error `late`.
+        """Set the time, in seconds of the loop, at which the block ends with the error `late`.
 
-        None is never.
+        None removes the limit.
 
         Raises:
-            NoRoom: it ends already.
+            NoRoom: the request has already had to give way.
         """
         self._check()
         self._timer.reschedule(moment)
         self.late = late
 
     def take(self, more: int, weight: int) -> None:
-        """Hold more of the amount, and weigh more.
+        """Take more of the amount, and add to the request's weight.
 
         Raises:
-            NoRoom: there is none, and nobody gives way.
+            NoRoom: the amount has run out, and no request gives way.
         """
         self._check()
         self.held += more
@@ -60,14 +61,14 @@ class Share:
         self._amount.make_room(self)
 
     def give_way(self) -> None:
-        """Release what is held, and end the block as soon as it waits."""
+        """Release the share, and end the block at its next wait."""
         self.release()
         self.gives_way, self.late = True, NoRoom(self._amount.said)
         if not self._timer.expired():
             self._timer.reschedule(0.0)
 
     def release(self) -> None:
-        """Hold nothing any more."""
+        """Return all that is held to the amount."""
         self._amount.held -= self.held
         self.held = 0
 
@@ -77,12 +78,12 @@ class Share:
 
 
 class Amount:
-    """An amount that requests hold shares of, within a limit of all together.
+    """An amount that requests share, with a limit for all of them together.
 
-    `held` is what they hold.
+    `held` is the sum of all shares.
 
     Args:
-        said: to those who get nothing.
+        said: message for requests that get no share.
     """
 
     def __init__(self, limit: int, said: str) -> None:
@@ -91,10 +92,11 @@ class Amount:
 
     @asynccontextmanager
     async def share(self) -> AsyncIterator[Share]:
-        """A share, held until the block ends.
+        """Hold a share until the block ends.
 
         Raises:
-            NoRoom: it had to give way, or see `Share.take`; and what was told to `Share.until`.
+            NoRoom: the share had to give way; see also `Share.take`. At the limit of `Share.until`,
+                its error is raised.
         """
         share: Share | None = None
         try:
@@ -112,10 +114,10 @@ class Amount:
                 self._shares.discard(share)
 
     def make_room(self, share: Share) -> None:
-        """Let heavier requests give way until the limit holds.
+        """Make heavier requests give way until the limit holds.
 
         Raises:
-            NoRoom: the others are not so much heavier than `share`.
+            NoRoom: no other request is HEAVIER times as heavy as `share`.
         """
         while self.held > self._limit:
             heaviest = max(self._shares, key=attrgetter("weight"))
@@ -125,8 +127,8 @@ class Amount:
             self._shares.discard(heaviest)
 
 
-class Turns:
-    """Threads that do one piece of work after the other, the smallest of those that wait first."""
+class PriorityThreads:
+    """Threads that do one piece of work after the other, the smallest waiting one first."""
 
     def __init__(self, threads: int, name: str) -> None:
         self._threads, self._free = ThreadPoolExecutor(threads, name), threads
@@ -134,7 +136,7 @@ class Turns:
         self._numbers = count()
 
     async def run(self, size: int, work: Callable[[], T]) -> T:
-        """What `work` returns; it is not begun if the caller is cancelled before its turn."""
+        """Run `work` in a thread, unless the caller is cancelled before its turn."""
         loop = asyncio.get_running_loop()
         turn: asyncio.Future[None] = loop.create_future()
         waiting = (size, next(self._numbers), turn)
@@ -146,17 +148,17 @@ class Turns:
             if not turn.cancelled():
                 self._end()
             elif waiting in self._waiting:
-                # Its turn may never come, while lighter ones do.
+                # The turn of heavy work may never come while lighter work arrives.
                 self._waiting.remove(waiting)
                 heapify(self._waiting)
             raise
         working = self._threads.submit(work)
-        # The thread goes on when the caller is cancelled, and is free no earlier than it ends.
+        # The thread works on when the caller is cancelled, and is free only when the work ends.
         working.add_done_callback(lambda _: loop.call_soon_threadsafe(self._end))
         return await asyncio.wrap_future(working)
 
     def close(self) -> None:
-        """Wait for the work that is being done."""
+        """Wait for the work under way, and end the threads."""
         self._threads.shutdown()
 
     def _end(self) -> None:
@@ -171,10 +173,10 @@ class Turns:
                 turn.set_result(None)
 
 
-def rested(work: Callable[[], T]) -> T:
-    """Do some work, and rest for as long as it took.
+def run_and_rest(work: Callable[[], T]) -> T:
+    """Run some work, and then rest for as long as the work took.
 
-    Parsing JSON keeps the interpreter from all other threads, which have it half of the time so.
+    Parsing JSON holds the interpreter's lock; the rest leaves other threads half of the time.
     """
     start = time.perf_counter()
     try:

@@ -1,1 +1,2 @@
-"""The edge: stages run until an exit accepts, in a program, as a command, over HTTP; no torch."""
+"""The edge: stages run until an exit accepts, as a library, a command or an HTTP server. No
+torch."""

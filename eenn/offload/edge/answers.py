@@ -1,4 +1,4 @@
-"""What the edge answered: for programs, for people, and in a file that outlives the process.
+"""Formats of the edge's answers: JSON, a line of text, and a file that outlives the process.
 
 Exits are counted from 1 here, as users count them.
 """
@@ -18,17 +18,17 @@ from eenn.exits.head_sets import PLAIN
 from eenn.files import Json, JsonObject
 from eenn.offload.edge.batch import Result
 
-SYNC_S = 5.0  # answers that a power loss may cost: those of so many seconds
-MAX_LINE_BYTES = 2**24  # longer ones are nobody's answer, and are not kept in memory
+SYNC_S = 5.0  # seconds of answers that a power loss may cost
+MAX_LINE_BYTES = 2**24  # longer lines are not answers, and are not kept in memory
 
 
 def as_json(result: Result) -> dict[str, Json]:
-    """A result as JSON takes it.
+    """Convert a result to JSON.
 
-    `exit` and `place` are where the image left; `answered_by` is the exit whose answer is given,
-    an earlier one where none was sure enough and it was the surest. `exits` are those that were
-    evaluated, with a confidence each; `stages_ms` are the times of those on the edge, and
-    `latency_ms` is all of them, preprocessing, distortion classifier and cloud.
+    `exit` and `place` tell where the image left; `answered_by` is the exit that gave the answer, an
+    earlier exit where none accepted and the policy falls back on it. `exits` are the evaluated
+    exits, with `confidences`; `stages_ms` are the times of stages on the edge, and `latency_ms` is
+    the sum of preprocessing, distortion classifier, stages and cloud. Exits are counted from 1.
     """
     return {
         "class_name": result.class_name,
@@ -51,12 +51,12 @@ def as_json(result: Result) -> dict[str, Json]:
 
 
 def place_of(result: Result) -> str:
-    """Name the side where the image left: edge or cloud."""
+    """Name the side on which the image left: edge or cloud."""
     return "edge" if result.on_edge else "cloud"
 
 
 def as_line(file: str, result: Result) -> str:
-    """A result as a line of text."""
+    """Format a result as a line of text."""
     place = place_of(result)
     exit = f"exit {result.exit + 1}"
     if result.answered_by != result.exit:
@@ -75,25 +75,25 @@ def as_line(file: str, result: Result) -> str:
 
 
 class AnswerFile:
-    """Answers on disk, a JSON object per line; a process that was killed goes on where it stopped.
+    """Answers on disk, a JSON object per line, which a restarted process continues.
 
-    A line is with the operating system before the next image is begun, and on the disk `SYNC_S`
-    seconds later, see `sync`. Behind the last whole line, whatever a full disk or a power loss left
-    there is cut off. A line in the middle that holds no answer is left as it is. One process at a
-    time has the file.
+    The operating system has a line before the next image is begun, and the disk has it `SYNC_S`
+    seconds later, see `sync`. Bytes behind the last whole line, left by a full disk or a power
+    loss, are cut off. A line in the middle that is not an answer is left unchanged. Only one
+    process at a time may use the file.
 
     `answered` are image files with an answer of this network, and `bad_lines` the numbers of lines
     without one, counted from 1.
 
-    To be closed after use, or used in a `with` block.
+    Use the file in a `with` block.
 
     Args:
-        artifact_id: of the network that answers.
+        artifact_id: id of the network that answers.
 
     Raises:
-        EennError: the file holds something else, or answers of another network; it is no file that
-            can be read again, or another process has it.
-        OSError: it cannot be read or written.
+        EennError: the file holds other content or answers of another network, is a pipe or device,
+            or is used by another process.
+        OSError: the file cannot be read or written.
     """
 
     def __init__(self, path: Path, artifact_id: str) -> None:
@@ -124,7 +124,8 @@ class AnswerFile:
         """Write the answer for an image file.
 
         Raises:
-            EennError: the disk is full, or the like; the file is as before.
+            EennError: the file cannot be written, for example on a full disk; it keeps its old
+                content.
         """
         self.sync()
         line = json.dumps({"file": file, "artifact_id": self._artifact_id, **answer}) + "\n"
@@ -133,12 +134,13 @@ class AnswerFile:
             self._torn_at = os.fstat(self._fd).st_size
             rest = memoryview(line.encode())
             while rest:
-                # A disk that fills up takes a part, and says why only when it is asked again.
+                # A disk that fills up writes a part, and reports the error only at the next write.
                 rest = rest[os.write(self._fd, rest) :]
             self._torn_at = None
         except OSError as error:
             raise EennError(
-                f"{file} has no answer yet, as {self._path} cannot be written: {error.strerror}"
+                f"{file} has no answer yet, because {self._path} cannot be written: "
+                f"{error.strerror}"
             ) from error
         finally:
             with suppress(OSError):
@@ -148,10 +150,10 @@ class AnswerFile:
             self._unsynced_since = time.monotonic()
 
     def sync(self) -> None:
-        """Have answers on the disk that were written `SYNC_S` seconds ago or earlier.
+        """Flush to disk if the oldest unflushed answer was written `SYNC_S` seconds ago or earlier.
 
         Raises:
-            EennError: the disk fails.
+            EennError: the disk reports an error.
         """
         since = self._unsynced_since
         if since is not None and time.monotonic() - since >= SYNC_S:
@@ -165,13 +167,13 @@ class AnswerFile:
         self._unsynced_since = None
 
     def _cut(self) -> None:
-        """Cut off a line that did not become whole."""
+        """Cut off a line that was not written completely."""
         if self._torn_at is not None:
             os.ftruncate(self._fd, self._torn_at)
             self._torn_at = None
 
     def _read(self) -> int:
-        """Note who is answered; returns where the last whole line ends."""
+        """Read answered files and bad lines; return the end of the last whole line in bytes."""
         end, others, torn = 0, dict[int, str](), b""
         with open(self._fd, "rb", closefd=False) as file:
             for number, line in enumerate(_lines(file), 1):
@@ -192,11 +194,11 @@ class AnswerFile:
         return end
 
     def _check_own(self, others: dict[int, str], torn: bytes) -> None:
-        """Check a file without any answer of this network: it may hold the start of one.
+        """Check a file without any answer of this network: only the start of an answer is allowed.
 
         Args:
-            others: artifact ids by the numbers of lines.
-            torn: what follows the last whole line.
+            others: ids of other artifacts, by the numbers of lines.
+            torn: the bytes behind the last whole line.
         """
         if others:
             found = next(iter(others.values()))
@@ -205,24 +207,26 @@ class AnswerFile:
                 f"{self._artifact_id[:12]}; choose another file"
             )
         if self.bad_lines or not (torn.startswith(_START) or _START.startswith(torn)):
-            raise EennError(f"{self._path}, line 1: no answer of eenn-edge; choose another file")
+            raise EennError(
+                f"{self._path}, line 1 is not an answer of eenn-edge; choose another file"
+            )
 
 
 class _Row(NamedTuple):
-    """What says whose answer a line is."""
+    """The image file and the artifact of an answer."""
 
     file: str
     artifact_id: str
 
 
 def _opened(path: Path) -> int:
-    """Open a file for one process, and make it if there is none.
+    """Open a file for this process alone, and make it if it does not exist.
 
     Raises:
-        EennError: it is no file that can be read again, or another process has it.
-        OSError: it cannot be opened.
+        EennError: the file is a pipe or device, or another process uses it.
+        OSError: the file cannot be opened.
     """
-    # Opening a pipe would otherwise wait for whoever reads it.
+    # Without O_NONBLOCK, opening a pipe would wait for its reader.
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NONBLOCK, 0o666)
     try:
         if not stat.S_ISREG(os.fstat(fd).st_mode):
@@ -251,7 +255,7 @@ def _lock(fd: int, path: Path) -> None:
 
 
 def _lines(file: BinaryIO) -> Iterator[bytes]:
-    """The lines of a file, of one that is too long for an answer the start alone."""
+    """Yield the lines of a file, and only the start of lines that are too long for an answer."""
     while line := file.readline(MAX_LINE_BYTES):
         rest = line
         while len(rest) == MAX_LINE_BYTES and not rest.endswith(b"\n"):
@@ -260,7 +264,7 @@ def _lines(file: BinaryIO) -> Iterator[bytes]:
 
 
 def _row(line: bytes) -> _Row | None:
-    """Whose answer a line holds; None if it holds none."""
+    """Parse the image file and artifact of an answer; return None if the line is not an answer."""
     try:
         row = json.loads(line)
         file, artifact_id = row["file"], row["artifact_id"]

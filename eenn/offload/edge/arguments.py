@@ -1,4 +1,4 @@
-"""The command line of `eenn-edge`: what may be given."""
+"""The arguments of the command `eenn-edge`."""
 
 import argparse
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from eenn.exits.rests import CLOUD, RESTS
 from eenn.offload.graphs.index import PRECISIONS
 from eenn.statistics.calibration import CHOICES
 
-# Settings of policies that a flag can give, with their defaults.
+# Settings of policies that have a flag, with their defaults.
 SETTINGS: dict[str, float | str] = {
     **{policy.knob.name: policy.knob.default for policy in POLICIES.values() if policy.knob},
     **{
@@ -25,7 +25,7 @@ SETTINGS: dict[str, float | str] = {
         if isinstance(own.default, bool | int | float | str)
     },
 }
-# Fields of a deployment that a flag of the same name can give.
+# Fields of a deployment that have a flag of the same name.
 FLAGS = (
     "temperature",
     "experts",
@@ -38,8 +38,8 @@ FLAGS = (
 )
 
 
-def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
-    """Parse the command line; what is not allowed ends the program with a line about it."""
+def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Parse the command line; a mistake ends the program with a line about it."""
     parser = _Parser(
         prog="eenn-edge",
         usage="eenn-edge --artifact DIR [options] (IMAGE ... | --watch DIR | --serve PORT)",
@@ -54,7 +54,7 @@ def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--deployment",
         type=Path,
         metavar="FILE",
-        help="how to use it, as evaluate.py fitted it; flags below override single settings "
+        help="deployment file that evaluate.py fitted; flags below override single settings "
         f"({FILE} in the artifact's folder, if there is one)",
     )
     _add_sources(parser.add_argument_group("instead of image files"))
@@ -66,34 +66,39 @@ def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     if bool(given.images) + (given.watch is not None) + (given.serve is not None) != 1:
         parser.error("give image files, or --watch DIR, or --serve PORT")
     if given.cloud is None and (given.token_file or given.ca_file or given.payload):
-        parser.error("--token-file, --ca-file and --payload are for a --cloud")
+        parser.error("--token-file, --ca-file and --payload need --cloud URL")
     if given.serve is not None and (given.json or given.output):
-        parser.error("--json and --output are for images and --watch")
+        parser.error("--json and --output go with images or --watch, not with --serve")
     if given.deployment is None and (Path(given.artifact) / FILE).is_file():
         given.deployment = Path(given.artifact) / FILE
     return given
 
 
 class _Parser(argparse.ArgumentParser):
-    """A parser whose complaints quote what was given, as a name may forge lines."""
+    """A parser that escapes control characters in errors, so that names cannot forge lines."""
 
     def error(self, message: str) -> NoReturn:
         super().error(printable(message))
 
 
 def _add_sources(group: argparse._ArgumentGroup) -> None:
-    group.add_argument("--watch", type=Path, metavar="DIR", help="files that appear in a folder")
     group.add_argument(
-        "--serve", type=int, metavar="PORT", help="HTTP: POST /classify, GET /health, and a page"
+        "--watch", type=Path, metavar="DIR", help="classify files that appear in a folder"
     )
-    group.add_argument("--host", default="127.0.0.1", help="to serve at (%(default)s)")
+    group.add_argument(
+        "--serve",
+        type=int,
+        metavar="PORT",
+        help="serve HTTP: POST /classify, GET /health, and a page",
+    )
+    group.add_argument("--host", default="127.0.0.1", help="address to serve at (%(default)s)")
 
 
 def _add_exits(group: argparse._ArgumentGroup) -> None:
-    group.add_argument("--policy", choices=POLICIES, help=f"({DEFAULT})")
+    group.add_argument("--policy", choices=POLICIES, help=f"exit policy ({DEFAULT})")
     for name, default in SETTINGS.items():
         flag = f"--{name.removesuffix('_to').replace('_', '-')}"
-        text = f"of policies that have it ({default})"
+        text = f"setting of policies that have it ({default})"
         if isinstance(default, bool):
             group.add_argument(
                 flag, dest=name, action=argparse.BooleanOptionalAction, default=None, help=text
@@ -118,26 +123,28 @@ def _add_exits(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--experts",
         type=HeadChoice.named,
-        help="whose heads answer: plain, those of a kind of distortion, or auto, as the distortion "
-        "classifier finds (plain)",
+        help="head set that answers: plain, that of a kind of distortion, or auto, as the "
+        "distortion classifier finds (plain)",
     )
-    group.add_argument("--temperature", choices=CHOICES, help="(per_exit)")
+    group.add_argument(
+        "--temperature", choices=CHOICES, help="temperatures that calibrate (per_exit)"
+    )
 
 
 def _add_cloud(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--cloud", metavar="URL", help="https://host:port of eenn-cloud")
-    group.add_argument("--token-file", type=Path, metavar="FILE", help="holds the bearer token")
+    group.add_argument("--token-file", type=Path, metavar="FILE", help="file with the bearer token")
     group.add_argument("--ca-file", metavar="FILE", help="certificates to trust, PEM")
     group.add_argument(
         "--rest",
         choices=RESTS,
-        help="who answers what no branch accepts: the cloud, this device, or nobody, which leaves "
-        f"it to the last active branch ({CLOUD})",
+        help="where images that no branch accepts are answered: cloud, device, or nobody, which "
+        f"leaves the answer to the last active branch ({CLOUD})",
     )
     group.add_argument(
         "--payload",
         choices=PAYLOADS,
-        help="what the cloud is sent: features, or the photograph's file (fp32)",
+        help="content sent to the cloud: features in a format, or the photograph's file (fp32)",
     )
     group.add_argument(
         "--upstream",
@@ -148,19 +155,21 @@ def _add_cloud(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--on-failure",
         choices=ON_FAILURE,
-        help="of the cloud: answer with what the branches say, or continue with the rest of the "
+        help="when the cloud fails: answer from the branches, or continue with the rest of the "
         f"network here if time allows ({ANSWER})",
     )
     group.add_argument(
         "--deadline-ms",
         type=_positive,
-        help=f"when the edge answers if the cloud has not ({DEADLINE_MS:g})",
+        help=f"time limit for the cloud, after which the edge answers ({DEADLINE_MS:g})",
     )
 
 
 def _add_computing(group: argparse._ArgumentGroup) -> None:
-    group.add_argument("--precision", choices=PRECISIONS, help="(fp32)")
-    group.add_argument("--threads", type=_whole, default=1, help="of each stage (%(default)s)")
+    group.add_argument("--precision", choices=PRECISIONS, help="precision of the graphs (fp32)")
+    group.add_argument(
+        "--threads", type=_whole, default=1, help="threads of each stage (%(default)s)"
+    )
 
 
 def _add_answers(group: argparse._ArgumentGroup) -> None:
@@ -169,7 +178,7 @@ def _add_answers(group: argparse._ArgumentGroup) -> None:
         "--output",
         type=Path,
         metavar="FILE.jsonl",
-        help="append every answer; files that are answered there are left out",
+        help="append every answer to this file; images already answered there are left out",
     )
 
 

@@ -1,4 +1,4 @@
-"""Images on their way through an edge runtime, and the answers that come of them."""
+"""Batches of images in an edge runtime, and the results for each image."""
 
 import copy
 from collections.abc import Iterator, Sequence
@@ -20,24 +20,25 @@ File = str | PathLike[str] | BinaryIO
 
 @dataclass(frozen=True)
 class Result:
-    """The answer for one image, and how it came about.
+    """The result for one image: the answer, the exit, and the times.
 
     Args:
         label: the answer, an index into the manifest's classes; `class_name` is its name.
-        confidence: the probability that the answer was given.
-        exit: at which computing stopped, counted from 0; an upstream network's comes after all
-            exits of the artifact.
-        answered_by: the exit whose answer is given, which is an earlier one where no exit accepted
-            and the policy falls back on it.
-        on_edge: it was answered without the cloud.
-        failure: why the cloud, although asked, did not answer (`OffloadError.cause`), or empty.
-        exits: that were evaluated, in their order, and the `confidences` of each.
-        stages_ms: of every stage that was run, its decision included, for the whole batch; the
-            last one is the rest of the network where this device ran it.
-        cloud_ms: from the last stage to the cloud's reply or failure; 0 if it was not asked.
+        confidence: the probability of the answer.
+        exit: the exit at which computing stopped, counted from 0; that of an upstream network comes
+            after all exits of the artifact.
+        answered_by: the exit that gave the answer; an earlier exit than `exit` where none accepted
+            and the policy falls back on an earlier one.
+        on_edge: whether the image was answered without the cloud.
+        failure: the cause if the cloud was asked and did not answer (`OffloadError.cause`), else
+            empty.
+        exits: the evaluated exits, in their order; `confidences` has the confidence of each.
+        stages_ms: time of every stage with its decision, for the whole batch; the last one is the
+            rest of the network where this device ran it.
+        cloud_ms: from the last stage to the cloud's reply or failure; 0 if the cloud was not asked.
         preprocess_ms: from the image's file to the network's input; 0 for arrays.
         heads: the head set that answered.
-        classifier_ms: of the distortion classifier, for the whole batch; 0 if it was not asked.
+        classifier_ms: time of the distortion classifier, for the whole batch; 0 if it did not run.
     """
 
     label: int
@@ -57,21 +58,21 @@ class Result:
 
     @property
     def degraded(self) -> bool:
-        """The edge answered in place of a cloud that failed."""
+        """Tell whether the edge answered in place of a cloud that failed."""
         return bool(self.failure)
 
     @property
     def latency_ms(self) -> float:
-        """From the image to the answer."""
+        """Sum the milliseconds from the image to the answer."""
         return self.preprocess_ms + self.classifier_ms + sum(self.stages_ms) + self.cloud_ms
 
 
 class Batch:
-    """Images on their way: those that are left, what is known of them, and results so far.
+    """A batch of images: those still unanswered, their features, and the results so far.
 
     Args:
         heads: the head set of every image.
-        files: the photographs, where they may be asked for.
+        files: files of the photographs, where the rest may need them.
     """
 
     def __init__(
@@ -86,25 +87,25 @@ class Batch:
 
     @property
     def is_settled(self) -> bool:
-        """Every image has its answer."""
+        """Tell whether every image has an answer."""
         return not len(self.left)
 
     def photographs(self) -> list[bytes]:
-        """Read the files of the samples left.
+        """Read the files of the remaining samples.
 
         Raises:
-            OSError: a file is gone.
+            OSError: a file cannot be read.
         """
         return [_content(self._files[sample]) for sample in self.left.tolist()]
 
     def keep(self, who: Bools) -> None:
-        """Drop the other samples."""
+        """Keep the remaining samples that `who` marks, bool (left,), and drop the others."""
         self.left, self.features = self.left[who], self.features[who]
         self.heads = self.heads[who]
         self.seen = [ExitProbs(seen.exit, seen.probs[who]) for seen in self.seen]
 
-    def by_heads(self) -> Iterator["Batch"]:
-        """What is left, head set by head set; results are shared."""
+    def split_by_heads(self) -> Iterator["Batch"]:
+        """Split the remaining samples by head set; the parts share the results."""
         for name in sorted(set(self.heads.tolist())):
             own = copy.copy(self)
             own.keep(self.heads == name)

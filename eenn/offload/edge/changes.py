@@ -1,4 +1,4 @@
-"""What flags changed in a deployment, in words."""
+"""The changes of a deployment by flags, in words."""
 
 import json
 from collections.abc import Iterable
@@ -7,10 +7,11 @@ from eenn.artifact.deployment import Deployment
 
 
 def changed_fields(base: Deployment, deployment: Deployment, flags: Iterable[str]) -> str:
-    """Name the fields that differ, by the names of their flags, with the values of `base`.
+    """List the fields that differ, by the names of their flags, with the values of `base`.
 
     Args:
-        flags: fields of a deployment that have a flag of their name, besides policy and branches.
+        flags: fields of a deployment that have a flag of the same name, besides policy and
+            branches.
     """
     before, after = (_fields(own, flags) for own in (base, deployment))
     # Another policy may lack a setting that the first one has.

@@ -1,4 +1,4 @@
-"""Whoever runs the rest of the network for the edge: what they are asked, and this machine."""
+"""The rest of the network for the edge: the protocols of clouds, and a cloud on this device."""
 
 import io
 import statistics
@@ -20,48 +20,48 @@ from eenn.offload.protocol.wire import FEATURES
 
 Floats = NDArray[np.float32]
 
-NEWEST = 5  # runs that tell how long the next one takes
+NEWEST = 5  # runs from which the time of the next run is estimated
 
 
 class Cloud(Protocol):
-    """Whoever runs the rest of the network."""
+    """The protocol of a cloud that runs the rest of the network from features."""
 
     def infer(
         self, features: Floats, split_point: int, deadline: float | None, heads: str = PLAIN
     ) -> Floats:
-        """Raw logits of the last exit, (N, classes), finite.
+        """Compute raw logits of the last exit, float32 (N, classes), finite.
 
         Args:
             features: after `split_point` segments, (N, C, H, W); the images for split point 0.
-            deadline: `time.monotonic()` seconds by which this returns or raises; None if never.
-            heads: the head set whose last exit answers.
+            deadline: seconds of `time.monotonic()` by which the call ends; None for no deadline.
+            heads: the head set of the last exit.
 
         Raises:
-            OffloadError: there is no answer, and why.
+            OffloadError: the cloud did not answer; the message says why.
         """
         ...
 
 
 class PhotographCloud(Protocol):
-    """Whoever runs a whole network, from the photograph on."""
+    """The protocol of a cloud that runs a whole network from photographs."""
 
     def infer_files(self, files: Sequence[bytes], deadline: float | None) -> Floats:
         """Compute raw logits of the last exit, (N, classes), finite, for image files.
 
         Args:
-            deadline: as of `Cloud`.
+            deadline: see `Cloud`.
 
         Raises:
-            OffloadError: there is no answer, and why.
+            OffloadError: the cloud did not answer; the message says why.
         """
         ...
 
 
 class LocalCloud:
-    """The cloud's part on this machine, for a device that runs the whole network itself.
+    """The cloud's part on this device, for a device that runs the whole network itself.
 
     Args:
-        slowdown: as of `EdgeRuntime`.
+        slowdown: see `EdgeRuntime`.
 
     Raises:
         EennError: see `Graphs.read`.
@@ -86,58 +86,59 @@ class LocalCloud:
         self,
         features: Floats,
         split_point: int,
-        deadline: float | None,  # noqa: ARG002 (computing is not stopped by it)
+        deadline: float | None,  # noqa: ARG002 (a deadline does not stop computing)
         heads: str = PLAIN,
     ) -> Floats:
-        """See `Cloud`."""
+        """Compute raw logits of the last exit, float32 (N, classes); see `Cloud`."""
         if split_point not in self._parts:
             self._parts[split_point] = Part(
                 self._graphs, split_point, self._exits, self._heads, self._precision, self._threads
             )
         start = time.perf_counter()
         logits = self._parts[split_point].logits(features, heads)
-        taken_s = 1e-3 * stretched_ms(start, self._slowdown)
+        taken_s = 1e-3 * slowed_ms(start, self._slowdown)
         newest = self._taken_s.setdefault(split_point, deque(maxlen=NEWEST))
         newest.append(taken_s / len(features))
         return logits
 
     def infer_files(self, files: Sequence[bytes], deadline: float | None) -> Floats:
-        """See `PhotographCloud`.
+        """Compute raw logits of the last exit for image files; see `PhotographCloud`.
 
         Raises:
             UnreadableImage: a file is not an image.
         """
         preprocessing, start = self.manifest.preprocessing, time.perf_counter()
         images = np.stack([preprocessing(preprocessing.read(io.BytesIO(file))) for file in files])
-        stretched_ms(start, self._slowdown)
+        slowed_ms(start, self._slowdown)
         return self.infer(images, 0, deadline)
 
     def expected_s(self, split_point: int) -> float:
-        """Tell the seconds that one image takes from a split point on: the newest ones' median.
+        """Estimate the seconds for one image from a split point on: the newest runs' median.
 
-        Before the first image that is tried on zeros.
+        Before the first image, two runs on zeros are measured.
         """
         if split_point not in self._taken_s:
             shape = self._graphs.row(cloud_name(split_point), "fp32").inputs[FEATURES]
-            for _ in range(2):  # The first run is slower than later ones.
+            for _ in range(2):  # The first run is slower than later runs.
                 self.infer(np.zeros((1, *shape), np.float32), split_point, None)
         return statistics.median(self._taken_s[split_point])
 
 
 @dataclass(frozen=True)
 class Rest:
-    """Who answers what no active branch accepts, and from what.
+    """The rest of the network: answers images that no active branch accepts.
 
     Args:
-        features: who is asked with features, or
-        photographs: who is asked with the photograph's file; None of both is nobody.
-        temperature: of the last exit of an upstream network, whose answer comes after all exits of
-            the artifact; None where the artifact's own rest answers.
-        on_device: they run on this device, so that no image leaves it.
+        features: a cloud that is asked with features, or
+        photographs: a cloud that is asked with the photograph's file; if both are None, the last
+            active branch answers.
+        temperature: of the last exit of an upstream network, which comes after all exits of the
+            artifact; None where the artifact's own rest answers.
+        on_device: whether the rest runs on this device, so that no image leaves it.
         standby: the rest of the network on this device, for when the cloud fails or is late.
 
     Raises:
-        EennError: both of the two.
+        EennError: both clouds are given.
     """
 
     features: Cloud | None = None
@@ -148,19 +149,22 @@ class Rest:
 
     def __post_init__(self) -> None:
         if self.features is not None and self.photographs is not None:
-            raise EennError("the rest: allowed is one who is asked, with features or photographs")
+            raise EennError(
+                "the rest has a cloud for features and one for photographs; allowed is one of them"
+            )
 
     @property
     def is_nobody(self) -> bool:
-        """The last active branch has to answer."""
+        """Tell whether the rest is nobody, so that the last active branch has to answer."""
         return self.features is None and self.photographs is None
 
 
-def stretched_ms(start: float, slowdown: float = 1.0) -> float:
-    """Milliseconds since `start`, of `time.perf_counter()`, after waiting as a slower device would.
+def slowed_ms(start: float, slowdown: float = 1.0) -> float:
+    """Wait as long as a slower device would; return the milliseconds since `start`.
 
     Args:
-        slowdown: how many times as long everything since `start` is to take.
+        start: seconds of `time.perf_counter()`.
+        slowdown: factor by which the time since `start` is extended.
     """
     if slowdown > 1:
         time.sleep((slowdown - 1) * (time.perf_counter() - start))

@@ -1,4 +1,4 @@
-"""The command `eenn-edge`: classifies image files, a watched folder, or what is posted over HTTP.
+"""The command `eenn-edge`: classifies image files, a watched folder, or images posted over HTTP.
 
 eenn-edge --artifact DIR photo.jpg
 eenn-edge --artifact DIR --cloud https://host:8000 --token-file F --watch DIR --output FILE
@@ -22,22 +22,22 @@ from eenn.artifact.manifest import Manifest, read_manifest
 from eenn.cli import one_line_errors, printable
 from eenn.errors import EennError
 from eenn.offload.edge.answers import AnswerFile, as_json, as_line
-from eenn.offload.edge.arguments import parsed
+from eenn.offload.edge.arguments import parse_arguments
 from eenn.offload.edge.clouds import Rest
-from eenn.offload.edge.rests import opened_rest
+from eenn.offload.edge.deploying import deployment_of
+from eenn.offload.edge.rests import open_rest
 from eenn.offload.edge.runtime import EdgeRuntime
-from eenn.offload.edge.settled import deployment_of
 
 POLL_S = 0.3
-INTERRUPTED = 130  # what shells report for a program that Ctrl-C ended
+INTERRUPTED = 130  # exit code of shells for a program that Ctrl-C ended
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Classify what the command line names, and end the program.
+    """Run the command and end the program.
 
-    The exit code is 0 if all images were answered, or once it is stopped where that is the end.
+    The exit code is 0 if all images were answered, or if a watch or server was stopped.
     """
-    given = parsed(arguments)
+    given = parse_arguments(arguments)
     with one_line_errors(), _terminable():
         try:
             code = _run(given)
@@ -59,16 +59,16 @@ def _run(given: argparse.Namespace) -> int:
 def _opened(
     given: argparse.Namespace, say: Callable[[str], None]
 ) -> Iterator[tuple[Deployment, EdgeRuntime]]:
-    """Settle the deployment and say which it is; open all that it needs to answer."""
+    """Read the deployment and report it; open a runtime and its rest."""
     manifest = read_manifest(given.artifact)
     deployment, said = deployment_of(given, manifest)
     say(said)
-    with opened_rest(given, manifest, deployment, say) as rest:
+    with open_rest(given, manifest, deployment, say) as rest:
         yield deployment, _runtime(given, deployment, rest)
 
 
 def _classify(given: argparse.Namespace, runtime: EdgeRuntime) -> int:
-    """Answer all files, one line each; returns the exit code."""
+    """Answer all files, one line each; return the exit code."""
     code, watching = 0, given.watch is not None
     with _output(given.output, runtime.manifest) as output:
         answered = output.answered if output else set()
@@ -79,7 +79,7 @@ def _classify(given: argparse.Namespace, runtime: EdgeRuntime) -> int:
                 "are answered again"
             )
         for files in _appearing(given.watch, answered) if watching else [given.images]:
-            # A file that is given twice is answered by the time it comes again.
+            # A file that is given twice is already answered the second time.
             for file in (file for file in files if file not in answered):
                 try:
                     result = runtime.classify_file(file)
@@ -99,8 +99,8 @@ def _classify(given: argparse.Namespace, runtime: EdgeRuntime) -> int:
 
 
 def _appearing(folder: Path, answered: Container[str]) -> Iterator[list[str]]:
-    """Files of a folder, poll by poll, for as long as the process lives."""
-    # Imported where it is used, as below: a device that classifies one file waits for no more.
+    """Yield new image files of a folder, poll by poll, without end."""
+    # Imported here, and likewise below, so that a device that classifies one file starts faster.
     from eenn.image_file import counted_suffixes, suffix_of
     from eenn.offload.edge.watch import NewImages
 
@@ -111,12 +111,12 @@ def _appearing(folder: Path, answered: Container[str]) -> Iterator[list[str]]:
         if {suffix_of(path) for path in images.others} - said:
             said |= {suffix_of(path) for path in images.others}
             others = counted_suffixes(images.others)
-            _tell(f"warning: not images, and left out: {others}")
+            _tell(f"warning: files that are not images are left out: {others}")
         time.sleep(POLL_S)
 
 
 def _write(write: Callable[[], None], watching: bool) -> None:
-    """Write an answer, in a watch again and again: a full disk has room later."""
+    """Write an answer; while watching, try again until a full disk has room."""
     said = False
     while True:
         try:
@@ -127,7 +127,7 @@ def _write(write: Callable[[], None], watching: bool) -> None:
             if not watching:
                 raise
             if not said:
-                _tell(f"error: {error}; it is tried again until there is room")
+                _tell(f"error: {error}; trying again until there is room")
             said = True
             time.sleep(POLL_S)
 
@@ -136,15 +136,15 @@ def _print(line: str, watching: bool) -> None:
     """Print an answer.
 
     Raises:
-        BrokenPipeError: whoever read the answers has left, as `head` does.
-        EennError: the disk that the output goes to is full, or the like.
+        BrokenPipeError: the reader of the answers has ended, as `head` does.
+        EennError: the output cannot be written, for example on a full disk.
     """
     try:
         print(printable(line))
-        # What could not be written is kept for the next time.
+        # Python keeps unwritten output for the next flush.
         _write(sys.stdout.flush, watching)
     except OSError as error:
-        # Python would flush again in the end, and complain.
+        # Otherwise Python would flush again at its end, and report the error once more.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if isinstance(error, BrokenPipeError):
             raise
@@ -152,7 +152,7 @@ def _print(line: str, watching: bool) -> None:
 
 
 def _fault(file: str, error: Exception) -> str:
-    """What kept a file from being answered."""
+    """Word the error that kept a file from being answered."""
     if isinstance(error, EennError):
         return str(error)
     where = traceback.extract_tb(error.__traceback__)[-1]
@@ -162,16 +162,16 @@ def _fault(file: str, error: Exception) -> str:
 
 
 def _tell(message: str) -> None:
-    # On a full disk the file that stderr goes to takes nothing either; that ends nothing.
+    # stderr may go to a file on a full disk; that must not end the program.
     with suppress(OSError):
         print(printable(message), file=sys.stderr, flush=True)
 
 
 def _serve(given: argparse.Namespace) -> int:
-    from eenn.offload.edge.reload import following
+    from eenn.offload.edge.reload import serve_reloading
 
     opening = partial(_opened, given)
-    with following(given.deployment, opening, given.host, given.serve, _tell) as server:
+    with serve_reloading(given.deployment, opening, given.host, given.serve, _tell) as server:
         print(f"listening on {server.url}", flush=True)
         server.serve_forever()
     return 0
@@ -197,7 +197,7 @@ def _output(path: Path | None, manifest: Manifest) -> AnswerFile | AbstractConte
 
 @contextmanager
 def _terminable() -> Iterator[None]:
-    """SIGTERM, which service managers send, ends the program as Ctrl-C does."""
+    """Make SIGTERM, which service managers send, end the program like Ctrl-C."""
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         yield

@@ -1,7 +1,7 @@
-"""Connections to the edge's HTTP server: how many there are, how long they take, how they end.
+"""Connections to the edge's HTTP server: limits on their number and time, and their orderly end.
 
-Every connection has its thread. Where there are too many, one without a request makes room, and
-where all have one, the next waits to be accepted until one has ended.
+Every connection has its thread. Where there are too many, a connection without a request is ended,
+and where all have a request, a new connection is accepted only after another one has ended.
 """
 
 import io
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
 BACKLOG = 128  # connections that the operating system keeps until they are accepted
 MAX_CONNECTIONS = 256
 HEAD_S = 10.0  # for the head of a request, from its first byte on
-IDLE_S = 30.0  # that a connection is kept without a request, and for a client to take its reply
-LINGER_S, LINGER_BYTES = 10.0, 33 * 2**20  # of what a client sends after the last reply
-ENDING_S = 20.0  # that requests have at the end of the server
+IDLE_S = 30.0  # for a connection without a request, and for a client to receive its reply
+LINGER_S, LINGER_BYTES = 10.0, 33 * 2**20  # limits on receiving after the last reply
+ENDING_S = 20.0  # for requests under way when the server ends
 RETRY_S = 0.01
 ONCE = ("Content-Length", "Expect", "Host")
-# Lines that are no headers: another reader may find a length or a host in them.
+# Lines that are not headers: another reader may find a length or a host in them.
 DEFECTS = (
     FirstHeaderLineIsContinuationDefect,
     MissingHeaderBodySeparatorDefect,
@@ -39,7 +39,7 @@ DEFECTS = (
 
 
 class _Idle(NamedTuple):
-    """A connection without a request: whether it has had one, and since when it has none."""
+    """A connection without a request, since a time in seconds; `has_had` if it had one before."""
 
     has_had: bool
     since: float
@@ -47,9 +47,9 @@ class _Idle(NamedTuple):
 
 
 class ConnectionServer(ThreadingHTTPServer):
-    """Serves a bounded number of connections; closing it waits for requests that are under way."""
+    """Serves a bounded number of connections; closing waits for requests under way."""
 
-    daemon_threads = True  # connections that are kept do not hold up the end
+    daemon_threads = True  # kept connections do not delay the end
     request_queue_size = BACKLOG
 
     def __init__(self, address: tuple[str, int], handler: type["PatientHandler"]) -> None:
@@ -64,7 +64,7 @@ class ConnectionServer(ThreadingHTTPServer):
                 raise BlockingIOError("too many connections")
             connection, address = super().get_request()
         except OSError:
-            # Or there is no file descriptor left. It is tried again at once.
+            # Too many connections, or no file descriptor is left. The server tries again soon.
             self._end_an_idle_one()
             time.sleep(RETRY_S)
             raise
@@ -86,15 +86,16 @@ class ConnectionServer(ThreadingHTTPServer):
             self._changed.wait_for(lambda: self._open == self._idle.keys(), ENDING_S)
 
     def has_request(self, connection: socket.socket) -> None:
-        """Note that a request has come, whose reply the connection waits for."""
+        """Note that a request has arrived on a connection."""
         with self._changed:
             self._idle.pop(connection, None)
 
     def has_none(self, connection: socket.socket, has_had: bool) -> None:
-        """Note that a connection may end, as nobody waits for a reply.
+        """Note that a connection has no request, so it may be ended.
 
         Args:
-            has_had: there was a request before; such a connection ends after those without.
+            has_had: whether it had a request before; such a connection is ended after those
+                without.
         """
         with self._changed:
             self._idle[connection] = _Idle(has_had, time.monotonic(), connection)
@@ -104,16 +105,16 @@ class ConnectionServer(ThreadingHTTPServer):
         with self._changed:
             if self._idle:
                 first = min(self._idle.values(), key=attrgetter("has_had", "since"))
-                # Its thread wakes up, as if the client had closed it, and cleans up.
+                # The connection's thread wakes up, as if the client had closed it, and cleans up.
                 with suppress(OSError):
                     first.connection.shutdown(socket.SHUT_RDWR)
 
 
 class Incoming(io.RawIOBase):
-    """The bytes that a client sends, until the moment `until`, of `time.monotonic()`.
+    """The bytes that a client sends, with a time limit `until` in seconds of `time.monotonic()`.
 
     Raises:
-        TimeoutError: from a read that this moment ends.
+        TimeoutError: a read has reached the limit.
     """
 
     def __init__(self, connection: socket.socket) -> None:
@@ -122,7 +123,7 @@ class Incoming(io.RawIOBase):
         self._awaits_head = False
 
     def await_head(self) -> None:
-        """Allow `IDLE_S` for the next request to begin, and `HEAD_S` from then on."""
+        """Allow `IDLE_S` until the next request begins, and `HEAD_S` for its head."""
         self.until, self._awaits_head = time.monotonic() + IDLE_S, True
 
     def readable(self) -> bool:
@@ -140,7 +141,7 @@ class Incoming(io.RawIOBase):
 
 
 class Refused(Exception):
-    """A request that is answered with an error."""
+    """A refused request, which is answered with an error."""
 
     def __init__(self, status: HTTPStatus, message: str) -> None:
         super().__init__(message)
@@ -148,10 +149,10 @@ class Refused(Exception):
 
 
 class PatientHandler(BaseHTTPRequestHandler):
-    """Reads requests within their times, and closes so that the last reply reaches the client."""
+    """Reads requests within time limits, and closes so that the last reply reaches the client."""
 
     server: ConnectionServer
-    wbufsize = -1  # headers and body leave together
+    wbufsize = -1  # headers and body are sent together
     disable_nagle_algorithm = True
 
     def setup(self) -> None:
@@ -181,11 +182,11 @@ class PatientHandler(BaseHTTPRequestHandler):
         return is_whole
 
     def check_head(self) -> None:
-        """Check the headers of a request before anything is done about it.
+        """Check the headers of a request before it is handled.
 
         Raises:
-            Refused: they are malformed, or leave open where the request ends: what is not read of
-                it would be taken for the next one.
+            Refused: the headers are malformed, or leave the end of the request open: its unread
+                bytes would be taken for the next request.
         """
         twice = [name for name in ONCE if len(self.headers.get_all(name, [])) > 1]
         if twice or any(isinstance(defect, DEFECTS) for defect in self.headers.defects):
@@ -197,12 +198,13 @@ class PatientHandler(BaseHTTPRequestHandler):
             raise Refused(HTTPStatus.BAD_REQUEST, f"allowed is a {self.command} without a body")
 
     def handle_expect_100(self) -> bool:
-        # It is said once the body is wanted; until then the request may be refused.
+        # The reply "100 Continue" is sent when the body is wanted; until then the request may be
+        # refused.
         self._awaits_continue = True
         return True
 
     def say_continue(self) -> None:
-        """Tell a client that waits for it to send the body."""
+        """Send "100 Continue" to a client that waits for it."""
         if self._awaits_continue:
             super().handle_expect_100()
             self.wfile.flush()
@@ -214,8 +216,11 @@ class PatientHandler(BaseHTTPRequestHandler):
             self._linger()
 
     def _linger(self) -> None:
-        """Take what the client still sends: closed with that unread, a connection is reset, and
-        the client may never see the reply."""
+        """Receive and discard bytes that the client still sends.
+
+        A connection that is closed with unread bytes is reset, and the client may never see the
+        reply.
+        """
         self.connection.shutdown(socket.SHUT_WR)
         until, left_bytes = time.monotonic() + LINGER_S, LINGER_BYTES
         while left_bytes > 0 and (left_s := until - time.monotonic()) > 0:

@@ -1,4 +1,4 @@
-"""The head sets that answer on an edge: those asked for, and the choice among them by image."""
+"""The head sets that may answer on an edge, and the choice among them for each image."""
 
 from collections.abc import Callable
 
@@ -15,14 +15,14 @@ from eenn.statistics.calibration import probabilities
 Floats = NDArray[np.float32]
 
 
-def asked_for(manifest: Manifest, experts: HeadChoice) -> tuple[str, ...]:
-    """List the head sets that may answer: one, or all where the classifier chooses.
+def head_sets_for(manifest: Manifest, experts: HeadChoice) -> tuple[str, ...]:
+    """List the head sets that may answer: one, or all where the distortion classifier chooses.
 
     Args:
-        experts: as of `EdgeRuntime`.
+        experts: see `EdgeRuntime`.
 
     Raises:
-        EennError: the artifact has no such experts.
+        EennError: the artifact does not have the experts.
     """
     every = manifest.head_sets
     if experts.how is How.CHOSEN and manifest.experts:
@@ -33,17 +33,17 @@ def asked_for(manifest: Manifest, experts: HeadChoice) -> tuple[str, ...]:
     raise EennError(f"experts={experts}: of {manifest.path} allowed are {', '.join(allowed)}")
 
 
-def models_of(manifest: Manifest, experts: HeadChoice) -> tuple[str, ...]:
-    """List the cloud's models that an edge with these experts asks, at split point 0.
+def cloud_models_for(manifest: Manifest, experts: HeadChoice) -> tuple[str, ...]:
+    """List the cloud's models at split point 0 that an edge with these experts asks.
 
     Raises:
-        EennError: see `asked_for`.
+        EennError: see `head_sets_for`.
     """
-    return tuple(model_name(0, heads) for heads in asked_for(manifest, experts))
+    return tuple(model_name(0, heads) for heads in head_sets_for(manifest, experts))
 
 
-def chooser(graphs: Graphs, threads: int) -> Callable[[Floats], Ints]:
-    """Open the distortion classifier, which gives the head set of every image as its number."""
+def open_head_chooser(graphs: Graphs, threads: int) -> Callable[[Floats], Ints]:
+    """Open a function from images (N, 3, H, W) to numbers of head sets: the classifier."""
     classifier = graphs.manifest.classifier
     session = graphs.session(CLASSIFIER, "fp32", threads)
 

@@ -1,4 +1,4 @@
-"""Which graphs of an artifact a device opens for a deployment: all others may stay behind."""
+"""The graphs of an artifact that a device opens for a deployment."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -8,23 +8,23 @@ from eenn.artifact.manifest import Manifest
 from eenn.errors import EennError
 from eenn.exits.head_sets import CLASSIFIER
 from eenn.exits.rests import CLOUD, DEVICE
-from eenn.offload.edge.experts import asked_for
+from eenn.offload.edge.experts import head_sets_for
 from eenn.offload.graphs.index import PRECISIONS, head_name, segments_name
 
 Needed = tuple[tuple[str, str], ...]  # names and precisions
 
 
 def needed_graphs(manifest: Manifest, deployment: Deployment) -> Needed:
-    """List the graphs of the deployment's own artifact.
+    """List the graphs of the deployment's own artifact, by name and precision.
 
     Raises:
-        EennError: no such precision; see `Deployment.check` and `asked_for`.
+        EennError: the precision does not exist; see also `Deployment.check` and `head_sets_for`.
     """
     deployment.check(manifest)
     precision = deployment.precision
     if precision not in PRECISIONS:
         raise EennError(f"precision={precision}: allowed are {', '.join(PRECISIONS)}")
-    head_sets = asked_for(manifest, deployment.experts)
+    head_sets = head_sets_for(manifest, deployment.experts)
     ends = [0, *(branch + 1 for branch in deployment.active)]
     needed = [
         graph
@@ -38,8 +38,8 @@ def needed_graphs(manifest: Manifest, deployment: Deployment) -> Needed:
     return tuple(dict.fromkeys(needed))
 
 
-def needed_of_upstream(upstream: Manifest, deployment: Deployment) -> Needed:
-    """List the graphs of an upstream network's artifact; none where it runs elsewhere."""
+def needed_upstream_graphs(upstream: Manifest, deployment: Deployment) -> Needed:
+    """List the graphs of an upstream network's artifact, if it runs on the device."""
     if deployment.upstream is None or deployment.rest != DEVICE:
         return ()
     exits = len(upstream.exits)
@@ -47,7 +47,7 @@ def needed_of_upstream(upstream: Manifest, deployment: Deployment) -> Needed:
 
 
 def _has_own_rest(deployment: Deployment) -> bool:
-    """Whether the device may compute the artifact's own rest: always, or when the cloud fails."""
+    """Tell whether the device may compute the artifact's rest, even if only on failure."""
     if deployment.rest == DEVICE:
         return deployment.upstream is None
     return deployment.rest == CLOUD and deployment.on_failure == CONTINUE
@@ -56,7 +56,7 @@ def _has_own_rest(deployment: Deployment) -> bool:
 def _part(
     manifest: Manifest, start: int, stop: int, head_sets: Sequence[str], precision: str
 ) -> list[tuple[str, str]]:
-    """What a `Part` and its heads are made of; behind the last exit there are no segments."""
+    """List the graphs of a `Part` and its heads; behind the last exit only heads."""
     segments = [(segments_name(manifest, start, stop), precision)] if start < stop else []
     heads = [(head_name(stop, name), "fp32") for name in head_sets if manifest.experts]
     return segments + heads

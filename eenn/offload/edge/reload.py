@@ -1,7 +1,7 @@
-"""What SIGHUP does to an edge that serves: the deployment file is taken anew, or not at all.
+"""Reloading of the deployment file by a serving edge on SIGHUP.
 
-All that a deployment needs is opened beside what runs, so that a file that is refused costs
-nothing. Every image is answered by one runtime, the one before or the new one.
+The new deployment is opened beside the running one, so that a refused file has no effect. Every
+image is answered by one runtime, the old one or the new one.
 """
 
 import signal
@@ -20,22 +20,22 @@ from eenn.offload.edge.runtime import EdgeRuntime
 from eenn.offload.edge.server import EdgeServer
 
 Say = Callable[[str], None]
-# Settles the deployment as its file and the flags are now, says which it is, and opens what it
-# needs; what is opened is closed with the block.
+# Reads the deployment from its file and the flags, reports it, and opens its runtime until the
+# block ends.
 Opening = Callable[[Say], AbstractContextManager[tuple[Deployment, EdgeRuntime]]]
 
 
 @contextmanager
-def following(
+def serve_reloading(
     file: Path | None, opening: Opening, host: str, port: int, say: Say
 ) -> Iterator[EdgeServer]:
-    """Serve by a deployment, and open it anew on SIGHUP; in the main thread.
+    """Serve by a deployment, and reload it on SIGHUP; for the main thread.
 
     Args:
-        file: the deployment file; without one there is nothing to take, and SIGHUP is told so.
+        file: the deployment file; without one SIGHUP is answered by a refusal.
 
     Raises:
-        EennError: see `EdgeServer` and `opening`.
+        EennError: raised by `EdgeServer` or `opening`.
     """
     with ExitStack() as held:
         server, summary = _started(held, opening, host, port, say)
@@ -46,17 +46,17 @@ def following(
 def _started(
     held: ExitStack, opening: Opening, host: str, port: int, say: Say
 ) -> tuple[EdgeServer, str]:
-    """The server, which alone keeps the runtime, and the deployment in words."""
+    """Start the server, sole owner of the runtime; return also the deployment in words."""
     deployment, runtime = held.enter_context(opening(say))
     return EdgeServer(host, port, runtime, _shown(deployment)), _in_words(deployment)
 
 
 class _Reloading:
-    """Takes the deployment anew on SIGHUP, for as long as the block lasts.
+    """Reloads the deployment on SIGHUP while its block lasts.
 
     Args:
-        held: what the server's runtime needs; it changes with the runtime.
-        summary: what runs, in words.
+        held: open resources of the server's runtime; they change with the runtime.
+        summary: the running deployment, in words.
     """
 
     def __init__(
@@ -64,9 +64,9 @@ class _Reloading:
     ) -> None:
         self._server, self._held, self._opening = server, held, opening
         self._summary, self._say = summary, say
-        # Its `put` may be interrupted by another `put`, as of the next signal.
+        # The queue's `put` may be interrupted by another `put`, when the next signal comes.
         self._asked: SimpleQueue[bool] = SimpleQueue()
-        # The main thread accepts connections meanwhile, and a signal may end it anywhere.
+        # The main thread accepts connections meanwhile, and a signal may interrupt it anywhere.
         self._thread = Thread(target=self._follow, name="reload", daemon=True)
 
     def __enter__(self) -> Self:
@@ -85,7 +85,7 @@ class _Reloading:
     def _follow(self) -> None:
         while self._asked.get():
             if self._opening is None:
-                self._refuse("there is no deployment file to take")
+                self._refuse("eenn-edge was started without a deployment file")
                 continue
             try:
                 self._take(self._opening)
@@ -110,7 +110,7 @@ class _Reloading:
 
 
 def _shown(deployment: Deployment) -> JsonObject:
-    """What /health says of a deployment besides what it says of the runtime."""
+    """List the settings of a deployment that /health shows besides those of the runtime."""
     setting = deployment.setting
     return {
         "policy": setting.name,

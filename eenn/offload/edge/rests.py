@@ -1,4 +1,4 @@
-"""Opens whoever answers the rest of the network for an edge: the cloud, or this device."""
+"""Opens the rest of the network for an edge: in the cloud, or on this device."""
 
 import argparse
 import time
@@ -9,28 +9,28 @@ from eenn.artifact.deployment import CONTINUE, Deployment
 from eenn.artifact.manifest import Manifest
 from eenn.exits.rests import CLOUD, DEVICE
 from eenn.offload.edge.clouds import LocalCloud, Rest
-from eenn.offload.edge.experts import models_of
-from eenn.offload.edge.settled import upstream_path
+from eenn.offload.edge.deploying import upstream_path
+from eenn.offload.edge.experts import cloud_models_for
 from eenn.offload.graphs.index import Graphs
 from eenn.offload.protocol.errors import OffloadError
 from eenn.offload.protocol.wire import IMAGE_MODEL
 
 
 @contextmanager
-def opened_rest(
+def open_rest(
     given: argparse.Namespace,
     manifest: Manifest,
     deployment: Deployment,
     say: Callable[[str], None],
 ) -> Iterator[Rest]:
-    """Open whoever answers what no branch accepts; a cloud that cannot be asked now is told.
+    """Open the rest for images that no branch accepts; warn of a cloud that cannot be asked now.
 
     Args:
-        given: the command line.
-        say: tells the user a line.
+        given: the parsed command line.
+        say: called with a line for the user.
 
     Raises:
-        EennError: an upstream network that is to run here is not there; see `HttpCloud`.
+        EennError: an upstream network for this device is missing; see also `HttpCloud`.
     """
     upstream = deployment.upstream
     temperature = upstream.temperature if upstream else None
@@ -55,7 +55,7 @@ def _cloud(
     deployment: Deployment,
     say: Callable[[str], None],
 ) -> Iterator[Rest]:
-    # Imported here: a device that asks no cloud waits for less.
+    # Imported here, so that a device without a cloud starts faster.
     from eenn.offload.client.http_cloud import HttpCloud
 
     upstream, features = deployment.upstream, deployment.features
@@ -68,7 +68,7 @@ def _cloud(
     ) as cloud:
         try:
             deadline = time.monotonic() + deployment.deadline_ms / 1e3
-            models = models_of(manifest, deployment.experts) if features else (IMAGE_MODEL,)
+            models = cloud_models_for(manifest, deployment.experts) if features else (IMAGE_MODEL,)
             cloud.check(deadline, models)
         except OffloadError as error:
             say(f"warning: {error}; the edge answers meanwhile")

@@ -1,6 +1,6 @@
-"""The edge: an artifact's exported stages, run until an exit accepts, and the cloud for the rest.
+"""The edge runtime: an artifact's exported stages, run until an exit accepts, then the rest.
 
-Exits and answers are those of `eenn.exits.decide.decide` on records of the same images. No torch.
+Exits and answers equal those of `eenn.exits.decide.decide` on records of the same images. No torch.
 """
 
 import time
@@ -20,8 +20,8 @@ from eenn.exits.decide import check_active
 from eenn.exits.head_sets import PLAIN_HEADS, HeadChoice
 from eenn.exits.policies.base import Answer, Bools, ExitProbs, Policy
 from eenn.offload.edge.batch import Batch, File, Result
-from eenn.offload.edge.clouds import Cloud, Rest, stretched_ms
-from eenn.offload.edge.experts import asked_for, chooser
+from eenn.offload.edge.clouds import Cloud, Rest, slowed_ms
+from eenn.offload.edge.experts import head_sets_for, open_head_chooser
 from eenn.offload.graphs.index import Graphs
 from eenn.offload.graphs.parts import Names, Part, open_heads
 from eenn.offload.protocol.errors import BadReply, OffloadError
@@ -29,42 +29,42 @@ from eenn.statistics.calibration import probabilities
 
 Floats = NDArray[np.float32]
 
-# Of the deadline; the edge settles with its own answer in it.
+# The end of the time before a deadline, kept for the edge's own answer.
 RESERVE_S = 0.005
-# So many times as long as the rest of the network takes on this device, the cloud is given up
-# before the deadline.
+# The cloud is given up this many times the standby's expected time before the deadline.
 STANDBY_MARGIN = 1.5
 
 
 class _Stage(NamedTuple):
-    """The segments up to an active branch, and its heads."""
+    """The segments up to an active branch, and the branch's heads."""
 
     branch: int
     part: Part
 
 
 class EdgeRuntime:
-    """Classifies images on this machine, and asks others where no active branch accepts.
+    """Classifies images on this device, and asks the rest where no active branch accepts.
 
     `failures` counts images that the cloud did not answer, by cause.
 
     Args:
         active: the branches to evaluate, counted from 0, ascending; with an upstream network the
             artifact's last exit may be among them.
-        rest: who answers the others; a cloud alone is asked with features. Without one the last
-            active branch has to answer.
-        threads: of every stage; stages take turns.
-        deadline_ms: until which an answer must be there, from the call on: when the cloud has none
+        rest: answers images that no active branch accepts; a `Cloud` is asked with features.
+            Without a rest the last active branch answers.
+        threads: threads of every stage; stages take turns.
+        deadline_ms: time limit for an answer, from the call on: if the cloud has not answered
             shortly before, the edge answers.
-        slowdown: stands for a device that computes so many times slower: preprocessing, classifier
-            and every stage then take so many times as long.
-        experts: who answers: the plain heads, those of a kind of distortion, or those of the kind
-            that the distortion classifier is sure of.
-        temperature: as in `Temperatures.chosen`.
+        slowdown: emulates a device that computes this many times slower: preprocessing, distortion
+            classifier and every stage take this many times as long.
+        experts: the head set that answers: the plain heads, those of a kind of distortion, or those
+            of the kind that the distortion classifier is sure of.
+        temperature: see `Temperatures.chosen`.
 
     Raises:
-        EennError: a choice of branches, a policy or experts that do not fit the network; nobody to
-            answer; no such precision; see `Graphs.read` and `Graphs.session`.
+        EennError: branches, policy or experts do not fit the network; there is neither a branch nor
+            a rest to answer; the precision does not exist; see also `Graphs.read` and
+            `Graphs.session`.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class EdgeRuntime:
     ) -> None:
         graphs = Graphs.read(artifact_dir)
         self.manifest = graphs.manifest
-        self._head_sets = asked_for(self.manifest, experts)
+        self._head_sets = head_sets_for(self.manifest, experts)
         self.rest = rest if isinstance(rest, Rest) else Rest(rest)
         self.branches = len(self.manifest.exits) - 1
         if self.rest.temperature is not None:
@@ -90,7 +90,10 @@ class EdgeRuntime:
         self.active = check_active(active, self.branches)
         policy.check(self.branches)
         if not self.active and self.rest.is_nobody:
-            raise EennError("no active branch and no cloud: nobody answers; activate a branch")
+            raise EennError(
+                "no active branch and no cloud, so no exit answers; activate a branch or name a "
+                "cloud"
+            )
         self.policy, self.deadline_ms = policy, deadline_ms
         self.slowdown = slowdown
         self.failures: Counter[str] = Counter()
@@ -117,13 +120,13 @@ class EdgeRuntime:
             )
             for start, stop in pairwise([0, *ends])
         ]
-        self._choose = chooser(graphs, threads) if experts.asks_classifier else None
+        self._choose = open_head_chooser(graphs, threads) if experts.asks_classifier else None
 
     def classify_file(self, file: File) -> Result:
-        """The answer for an image file.
+        """Classify an image file.
 
         Raises:
-            UnreadableImage: it is not one.
+            UnreadableImage: the file is not an image that can be read.
             OffloadError, OSError: see `classify`.
         """
         deadline = self._deadline()
@@ -133,25 +136,25 @@ class EdgeRuntime:
             image = np.zeros((3, size, size), np.float32)
         else:
             image = self._preprocessing(self._preprocessing.read(file))
-        preprocess_ms = stretched_ms(start, self.slowdown)
+        preprocess_ms = slowed_ms(start, self.slowdown)
         (result,) = self._classify(image[None], deadline, [file])
         return replace(result, preprocess_ms=preprocess_ms)
 
     def classify(self, images: Floats, files: Sequence[File] = ()) -> list[Result]:
-        """The answers for a batch of preprocessed images, in its order.
+        """Classify a batch of preprocessed images; return results in the order of the images.
 
-        Images that leave are dropped from the batch; those that remain are offloaded together, one
-        request for every head set.
+        Images that leave are dropped from the batch; the remaining ones are offloaded together, in
+        one request for every head set.
 
         Args:
             images: float32 (N, 3, H, W).
-            files: of the photographs, for a rest that is asked with them.
+            files: files of the photographs, for a rest that needs them.
 
         Raises:
-            EennError: images of another shape or type, or that are not finite; no files for those
-                who are asked with them.
+            EennError: the images have another shape or type or are not finite, or the rest needs
+                files and there are none.
             OSError: a photograph's file cannot be read again.
-            OffloadError: the cloud failed, and there is no active branch to answer instead.
+            OffloadError: the cloud failed, and no active branch can answer instead.
         """
         size = self._preprocessing.input_size
         if images.dtype != np.float32 or images.shape[1:] != (3, size, size):
@@ -160,23 +163,25 @@ class EdgeRuntime:
                 f"(N, 3, {size}, {size}), as the preprocessing gives them"
             )
         if not np.isfinite(images).all():
-            raise EennError("images that are not finite; allowed is what the preprocessing gives")
+            raise EennError(
+                "images that are not finite; allowed are images as the preprocessing gives them"
+            )
         if self.rest.photographs and len(files) != len(images):
             raise EennError(
-                f"{len(files)} files for {len(images)} images; whoever answers the rest takes "
-                "photographs, so give every image's file"
+                f"{len(files)} files for {len(images)} images; the rest needs photographs, so give "
+                "every image's file"
             )
         return self._classify(images, self._deadline(), files)
 
     @property
     def _sees_nothing(self) -> bool:
-        """Nothing is computed here: the photograph goes to others as it is."""
+        """Tell whether nothing is computed here, because the photograph itself is passed on."""
         if self._stages or self._choose or self.rest.standby is not None:
             return False
         return self.rest.photographs is not None
 
     def _deadline(self) -> float | None:
-        """Of the cloud, for a call that begins now."""
+        """Compute the cloud's deadline, seconds of `time.monotonic()`, for a call from now."""
         if self.deadline_ms is None:
             return None
         return time.monotonic() + self.deadline_ms / 1e3 - RESERVE_S
@@ -186,7 +191,7 @@ class EdgeRuntime:
     ) -> list[Result]:
         start = time.perf_counter()
         heads = self._heads_of(images)
-        classifier_ms = stretched_ms(start, self.slowdown) if self._choose else 0.0
+        classifier_ms = slowed_ms(start, self.slowdown) if self._choose else 0.0
         batch = Batch(images, heads, classifier_ms, files)
         for stage in self._stages:
             if batch.is_settled:
@@ -194,11 +199,11 @@ class EdgeRuntime:
             start = time.perf_counter()
             logits, batch.features = stage.part.step(batch.features, batch.heads)
             accepted = self._look(batch, stage.branch, logits)
-            batch.stages_ms.append(stretched_ms(start, self.slowdown))
+            batch.stages_ms.append(slowed_ms(start, self.slowdown))
             if accepted.any():
                 self._settle(batch, accepted, self.policy.answer(batch.seen))
         start = time.perf_counter()
-        for own in batch.by_heads():
+        for own in batch.split_by_heads():
             if not self.rest.is_nobody:
                 self._pass_on(own, self.rest, deadline, start)
             if not own.is_settled:
@@ -207,18 +212,18 @@ class EdgeRuntime:
         return [batch.results[sample] for sample in range(len(images))]
 
     def _heads_of(self, images: Floats) -> Names:
-        """The head set of every image."""
+        """Choose the head set of every image."""
         if self._choose is None:
             return np.repeat(self._head_sets, len(images))
         return np.array(self._head_sets)[self._choose(images)]
 
     def _pass_on(self, batch: Batch, rest: Rest, deadline: float | None, start: float) -> None:
-        """Ask the rest about images with the same heads, and settle what its exit accepts.
+        """Ask the rest about images with the same head set, and settle those that its exit accepts.
 
         Args:
-            start: since when these images wait for it, of `time.perf_counter()`.
+            start: seconds of `time.perf_counter()` since which the images wait for the rest.
         """
-        # Behind the artifact's last exit there is nothing more to compute.
+        # Behind the artifact's last exit a standby has nothing to compute.
         standby = rest.standby if self.split_point < len(self.manifest.exits) else None
         standby_s = 0.0
         if standby is not None:
@@ -230,7 +235,7 @@ class EdgeRuntime:
         except OffloadError as error:
             with self._counting:
                 self.failures[error.cause] += len(batch.left)
-            batch.failure, batch.cloud_ms = error.cause, stretched_ms(start)
+            batch.failure, batch.cloud_ms = error.cause, slowed_ms(start)
             late = deadline is not None and time.monotonic() + standby_s > deadline
             if standby is None or late:
                 if not batch.seen:
@@ -242,17 +247,17 @@ class EdgeRuntime:
             logits = standby.infer(batch.features, self.split_point, None, heads)
         accepted = self._look(batch, exit, logits)
         if batch.rest_on_device:
-            batch.stages_ms = [*batch.stages_ms, stretched_ms(start)]
+            batch.stages_ms = [*batch.stages_ms, slowed_ms(start)]
         else:
-            batch.cloud_ms = stretched_ms(start)
+            batch.cloud_ms = slowed_ms(start)
         if accepted.any():
             self._settle(batch, accepted, self.policy.answer(batch.seen))
 
     def _asked(self, batch: Batch, rest: Rest, deadline: float | None) -> Floats:
-        """Raw logits of those left, by whoever answers the rest.
+        """Get raw logits of the remaining images from the rest.
 
         Raises:
-            OffloadError: there is no answer, and why.
+            OffloadError: the cloud did not answer; the message says why.
         """
         if rest.photographs is not None:
             logits = rest.photographs.infer_files(batch.photographs(), deadline)
@@ -262,13 +267,13 @@ class EdgeRuntime:
             logits = rest.features.infer(batch.features, self.split_point, deadline, heads)
         if logits.shape != (len(batch.left), len(self._classes)):
             raise BadReply(
-                f"the cloud gives logits of shape {logits.shape} for {len(batch.left)} images "
+                f"the cloud sent logits of shape {logits.shape} for {len(batch.left)} images "
                 f"and {len(self._classes)} classes"
             )
         return logits
 
     def _look(self, batch: Batch, exit: int, logits: Floats) -> Bools:
-        """Which of the samples left are accepted at an exit."""
+        """Note an exit's probabilities, and find the remaining samples that the exit accepts."""
         temperatures = [[self._temperature(heads, exit)] for heads in batch.heads.tolist()]
         batch.seen.append(ExitProbs(exit, probabilities(logits / np.array(temperatures))))
         return self.policy.accept(batch.seen, exit in (self.split_point - 1, self.branches))
@@ -279,7 +284,7 @@ class EdgeRuntime:
         return self._temperatures[heads][exit]
 
     def _settle(self, batch: Batch, who: Bools, answer: Answer) -> None:
-        """Note the newest exit's answer for the samples `who` of those left, and drop them."""
+        """Store the latest exit's answer for the samples `who`, and drop them from the batch."""
         exit = batch.seen[-1].exit
         confidences = np.stack([seen.confidence for seen in batch.seen], axis=1)
         for row in np.flatnonzero(who):
@@ -303,9 +308,9 @@ class EdgeRuntime:
 
 
 def _given_up(deadline: float | None, standby_s: float) -> float | None:
-    """Until when to wait for the cloud, so that a standby that takes so long still answers."""
+    """Compute the time to give up the cloud, so that a standby can meet the deadline."""
     if deadline is None:
         return None
     earlier = deadline - STANDBY_MARGIN * standby_s
-    # Where the standby is too slow in any case, the cloud has all the time that there is.
+    # If the standby would be too slow in any case, the cloud gets all of the time.
     return earlier if earlier > time.monotonic() else deadline

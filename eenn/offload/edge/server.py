@@ -1,12 +1,12 @@
 """The edge over HTTP: an image in, its answer out, and a page to try it with.
 
     POST /classify   the bytes of an image file -> the answer, see `answers.as_json`
-    GET /health      what runs here, what it answered, and how often the cloud failed
+    GET /health      the running deployment, and counts of answers and of failures of the cloud
     GET /            the page
 
 A lock lets one image at a time be decoded and classified: the stages would share the same cores
-anyway, and the memory for large photos does not add up. Only so many images may wait, from when
-they are here as a whole. Standard library, as on a device there is nothing else.
+anyway, and the memory for large photographs does not add up. The number of completely received
+images that wait is limited. The server needs nothing but the standard library.
 """
 
 import ipaddress
@@ -36,8 +36,8 @@ from eenn.offload.protocol.errors import OffloadError
 from eenn.preprocess import UnreadableImage
 
 MAX_BODY_BYTES = 32 * 2**20
-MAX_HELD_BYTES = 4 * MAX_BODY_BYTES  # of all images that are received or waiting
-MAX_WAITING = 16  # images that wait or are answered at the same time; others are sent away
+MAX_HELD_BYTES = 4 * MAX_BODY_BYTES  # of all images being received or waiting
+MAX_WAITING = 16  # images waiting or being answered; further ones are refused
 BODY_S = 20.0  # for receiving an image
 
 PAGE = {
@@ -49,7 +49,7 @@ PAGE = {
     )
 }
 HEADERS = {
-    # The page shows the photo that was picked, and asks nobody but this server.
+    # The page shows the chosen photograph, and sends requests to this server alone.
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
     "connect-src 'self'; img-src blob: data:; base-uri 'none'; form-action 'none'; "
     "frame-ancestors 'none'",
@@ -61,20 +61,20 @@ HEADERS = {
 
 
 class _Served(NamedTuple):
-    """What answers, and what is shown of it; they change together."""
+    """A runtime and the settings shown for it; they change together."""
 
     runtime: EdgeRuntime
     settings: JsonObject
 
 
 class EdgeServer(ConnectionServer):
-    """Serves a runtime, from `serve_forever` on; closing it waits for images that are under way.
+    """Serves a runtime, from `serve_forever` on; closing waits for images under way.
 
     Args:
-        settings: shown on the page and by /health.
+        settings: settings shown on the page and by /health.
 
     Raises:
-        EennError: host and port are taken, or not allowed.
+        EennError: host and port are in use, or not allowed.
     """
 
     def __init__(self, host: str, port: int, runtime: EdgeRuntime, settings: JsonObject) -> None:
@@ -93,12 +93,12 @@ class EdgeServer(ConnectionServer):
             ) from error
 
     def server_bind(self) -> None:
-        # HTTPServer also looks up the host's name, for which some networks take seconds.
+        # HTTPServer also looks up the host's name, which takes seconds on some networks.
         socketserver.TCPServer.server_bind(self)
 
     @property
     def url(self) -> str:
-        """Where it listens."""
+        """Return the URL that the server listens at."""
         host, port = str(self.server_address[0]), self.server_address[1]
         return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
@@ -109,10 +109,10 @@ class EdgeServer(ConnectionServer):
             super().handle_error(request, client_address)
 
     def is_own(self, host: str) -> bool:
-        """Whether a request's Host may be this server.
+        """Tell whether a request's Host may name this server.
 
-        A page from elsewhere can have its own name lead to this device and then read what is served
-        to this device alone.
+        This prevents DNS rebinding: a foreign page could have its own name resolved to this device
+        and then read what is served to this device alone.
         """
         if not ipaddress.ip_address(str(self.server_address[0])).is_loopback:
             return True
@@ -123,10 +123,10 @@ class EdgeServer(ConnectionServer):
             return False
 
     def hold(self, size: int) -> bool:
-        """Account for bytes of an image that are held, or given back if negative.
+        """Count bytes of a held image; negative for bytes that are released.
 
         Returns:
-            Whether there was room for them.
+            True if there was room for the bytes.
         """
         with self._holding:
             fits = self._held_bytes + size <= MAX_HELD_BYTES
@@ -134,16 +134,16 @@ class EdgeServer(ConnectionServer):
             return fits
 
     def use(self, runtime: EdgeRuntime, settings: JsonObject) -> None:
-        """Have another runtime answer from the next image on, once the image under way is answered.
+        """Replace the runtime, from the next image on, once the image under way is answered.
 
-        Nobody uses the one before when this returns; failures are counted on.
+        The old runtime is unused when the method returns; the counts of failures are kept.
         """
         with self._lock:
             runtime.failures.update(self._served.runtime.failures)
             self._served = _Served(runtime, settings)
 
     def classify(self, image: BytesIO) -> dict[str, Json]:
-        """The answer for an image file, for one thread at a time.
+        """Classify an image file, in one thread at a time.
 
         Raises:
             UnreadableImage, OffloadError: see `EdgeRuntime.classify_file`.
@@ -155,7 +155,7 @@ class EdgeServer(ConnectionServer):
             return as_json(result)
 
     def health(self) -> dict[str, Json]:
-        """What runs here, and counters since the start; it waits for no image."""
+        """Describe the running deployment and its counters, without waiting for images."""
         runtime, settings = self._served
         least = runtime.policy.least_confidence
         return {
@@ -210,7 +210,7 @@ class _Handler(PatientHandler):
             with suppress(OSError):  # of a full disk that stderr goes to
                 traceback.print_exc()
             status = HTTPStatus.INTERNAL_SERVER_ERROR
-            content = {"error": "a bug; eenn-edge has printed where"}
+            content = {"error": "a bug in eenn-edge; see its stderr"}
         self._reply_json(status, content)
 
     @contextmanager
@@ -230,7 +230,7 @@ class _Handler(PatientHandler):
         except UnreadableImage:
             raise Refused(
                 HTTPStatus.BAD_REQUEST,
-                "this is no image that can be read to its end; allowed are files such as JPEG, "
+                "this is not an image that can be read to its end; allowed are files such as JPEG, "
                 "PNG, WebP, GIF, BMP and TIFF",
             ) from None
         except OffloadError as error:
@@ -246,7 +246,7 @@ class _Handler(PatientHandler):
             )
 
     def _length(self) -> int:
-        """Of the body, checked before any of it is read."""
+        """Read the length of the body, and check it before any of the body is read."""
         if self.headers.get_content_maintype() == "multipart":
             raise Refused(
                 HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
@@ -256,7 +256,7 @@ class _Handler(PatientHandler):
         if length is None or "Transfer-Encoding" in self.headers:
             raise Refused(HTTPStatus.LENGTH_REQUIRED, "send a Content-Length, not chunks")
         if not (length.isascii() and length.isdecimal()):
-            raise Refused(HTTPStatus.BAD_REQUEST, "Content-Length is no number")
+            raise Refused(HTTPStatus.BAD_REQUEST, "Content-Length is not a number")
         if len(length) > 12 or int(length) > MAX_BODY_BYTES:
             raise Refused(
                 HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
@@ -266,7 +266,7 @@ class _Handler(PatientHandler):
 
     @contextmanager
     def _received(self, length: int) -> Iterator[BytesIO]:
-        """Receive a body, and account for its bytes until the block ends."""
+        """Receive a body, and count its bytes as held until the block ends."""
         image, held = BytesIO(), 0
         self.incoming.until = time.monotonic() + BODY_S
         self.say_continue()
@@ -293,11 +293,11 @@ class _Handler(PatientHandler):
                 HTTPStatus.REQUEST_TIMEOUT, f"the image did not arrive within {BODY_S:g} s"
             ) from None
         if not part:
-            raise Refused(HTTPStatus.BAD_REQUEST, "the body is shorter than its length")
+            raise Refused(HTTPStatus.BAD_REQUEST, "the body is shorter than its Content-Length")
         return part
 
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
-        """Every error, also those that http.server finds, as JSON; what follows is not read."""
+        """Answer with an error as JSON, also for http.server's errors; close afterwards."""
         self.close_connection = True
         self._reply_json(code, {"error": message or explain or HTTPStatus(code).phrase})
 
@@ -318,7 +318,7 @@ class _Handler(PatientHandler):
             self.wfile.write(body)
 
     def log_message(self, format: str, *args: object) -> None:
-        """Nothing: /health has the counters."""
+        """Log nothing: /health has the counters."""
 
 
-_PATHS = "there are / (the page), /health and, to POST images to, /classify"
+_PATHS = "allowed are / (the page), /health, and /classify to POST images to"

@@ -1,4 +1,4 @@
-"""A folder watched for image files, by looking at it again and again: that works everywhere."""
+"""A folder watched for image files, by polling, which works on every file system."""
 
 import os
 from collections.abc import Container
@@ -10,14 +10,14 @@ _Stamp = tuple[int, int]
 
 
 class NewImages:
-    """Image files of a folder, those that are there and those that appear; hidden ones left out.
+    """Image files of a folder, present and future ones, without hidden files.
 
-    Files are images by their suffix or by how they begin; `others` are the rest, as last polled.
-
-    A file that is still being written is not given: it has to be the same at two polls in a row.
+    Files are images by their suffix or their first bytes; `others` are the rest, as of the last
+    poll. A file that is still being written is not returned: it has to be the same at two polls in
+    a row.
 
     Args:
-        answered: paths that need not be given any more.
+        answered: paths that are not returned any more.
     """
 
     def __init__(self, folder: Path, answered: Container[str]) -> None:
@@ -28,14 +28,14 @@ class NewImages:
 
     @property
     def others(self) -> list[str]:
-        """Paths of files that are not images."""
+        """List the paths of files that are not images."""
         return sorted(path for path, (_, is_image) in self._looked_at.items() if not is_image)
 
     def poll(self) -> list[str]:
-        """Paths of files that are complete and were not given like this before, sorted.
+        """List the paths of complete files that were not returned before in this state, sorted.
 
-        A file that was given and not answered is given again once it has changed, as it may have
-        been incomplete after all.
+        A file that was returned and not answered is returned again once it has changed, because it
+        may have been incomplete.
 
         Raises:
             OSError: the folder cannot be read.
@@ -53,10 +53,10 @@ class NewImages:
         return settled
 
     def _stamps(self) -> dict[str, _Stamp]:
-        """Size and time of change of every image file.
+        """Read size and time of change of every image file.
 
-        One that cannot be looked at has the error's number instead, and so is given: whoever reads
-        it says why it cannot.
+        A file that cannot be examined has the error's number instead; it is returned, so that
+        reading it reports the error.
         """
         stamps, looked_at = {}, {}
         with os.scandir(self._folder) as entries:
@@ -74,7 +74,7 @@ class NewImages:
                         if is_image:
                             stamps[entry.path] = stamp
                 except FileNotFoundError:
-                    continue  # removed since it was listed
+                    continue  # removed since the folder was listed
                 except OSError as error:
                     stamps[entry.path] = (-1, error.errno or 0)
         self._looked_at = looked_at

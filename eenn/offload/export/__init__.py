@@ -1,1 +1,1 @@
-"""From an artifact to the graphs that edge and cloud run."""
+"""Export of an artifact to the graphs that edge and cloud run."""

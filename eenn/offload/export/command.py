@@ -1,4 +1,4 @@
-"""The command `eenn-export`: ONNX graphs of an artifact, and copies for devices and for Triton.
+"""The command `eenn-export`: ONNX graphs of an artifact, and copies for devices and Triton.
 
 eenn-export outputs/train/demo/TIMESTAMP/artifact
 eenn-export latest --deployment deployment.json --to FOLDER
@@ -12,14 +12,14 @@ from pathlib import Path
 from eenn.artifact.manifest import read_manifest
 from eenn.cli import one_line_errors
 from eenn.errors import EennError
-from eenn.offload.export.folder import settle, write_folder
+from eenn.offload.export.folder import plan_folder, write_folder
 from eenn.offload.export.triton import write_model_repository
 from eenn.offload.graphs.index import FOLDER, Graphs
 from eenn.run_directory import find_artifact
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Export what the command line names."""
+    """Run the command: export an artifact, or copy its graphs."""
     given = _parser().parse_args(arguments)
     with one_line_errors():
         _export(given)
@@ -29,14 +29,14 @@ def _export(given: argparse.Namespace) -> None:
     manifest = read_manifest(find_artifact(given.artifact))
     path = manifest.path
     if (given.to is None) != (given.deployment is None):
-        raise EennError("--deployment FILE and --to FOLDER: allowed are both or none of them")
+        raise EennError("--deployment FILE and --to FOLDER: allowed are both or neither of them")
     if given.to is None and given.upstream is not None:
-        raise EennError("--upstream is for --deployment FILE --to FOLDER; leave it out")
-    for_device = None if given.to is None else settle(given, manifest)
+        raise EennError("--upstream DIR needs --deployment FILE and --to FOLDER; leave it out")
+    for_device = None if given.to is None else plan_folder(given, manifest)
     if given.triton is not None and given.triton.exists():
         raise EennError(f"--triton {given.triton} exists already; choose another directory")
     if (given.triton is None and for_device is None) or not (path / FOLDER).exists():
-        # Imported here because torch takes seconds, and a wrong path should not wait.
+        # Imported here because torch takes seconds, and a wrong path should fail at once.
         from eenn.offload.export.report import REPORT, export_artifact
         from eenn.records.evaluated_artifact import open_artifact
 
@@ -61,41 +61,43 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--images",
         metavar="PATH",
-        help="folder of class folders, where the artifact's images are if they or it moved",
+        help="folder of class folders with the artifact's images, if images or artifact have moved",
     )
     parser.add_argument(
         "--calibration",
         type=int,
         default=256,
         metavar="N",
-        help="training images that show the ranges for int8 (%(default)s)",
+        help="training images to measure the ranges for int8 on (%(default)s)",
     )
     parser.add_argument(
         "--checked",
         type=int,
         default=64,
         metavar="N",
-        help="validation images on which every graph is held against PyTorch (%(default)s)",
+        help="validation images to compare every graph with PyTorch on (%(default)s)",
     )
     parser.add_argument(
         "--triton",
         type=Path,
         metavar="DIR",
-        help="write a model repository for Triton or KServe to DIR, from new graphs or from those "
-        "that are there",
+        help="write a model repository for Triton or KServe to DIR, from new or existing graphs",
     )
-    device = parser.add_argument_group("a folder for a device, from new graphs or those there are")
+    device = parser.add_argument_group("a folder for a device, from new or existing graphs")
     device.add_argument(
-        "--deployment", type=Path, metavar="FILE", help="what the device is to do, with --to"
+        "--deployment", type=Path, metavar="FILE", help="deployment file for the device, with --to"
     )
     device.add_argument(
-        "--to", type=Path, metavar="FOLDER", help="write what eenn-edge needs for it, and no more"
+        "--to",
+        type=Path,
+        metavar="FOLDER",
+        help="write the files that eenn-edge needs for it, and no others",
     )
     device.add_argument(
         "--upstream",
         type=Path,
         metavar="DIR",
-        help="the artifact that the deployment passes images on to on the device",
+        help="artifact of the deployment's upstream network, if that runs on the device",
     )
     return parser
 

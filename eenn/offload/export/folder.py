@@ -1,7 +1,7 @@
-"""A folder for a device: of an artifact only what one deployment needs. No torch.
+"""A folder for a device, with only the files of an artifact that one deployment needs. No torch.
 
 FOLDER/manifest.json, deployment.json
-FOLDER/onnx/index.json          of all graphs, as edge and cloud compare artifacts by it
+FOLDER/onnx/index.json          of all graphs, because edge and cloud compare artifacts by it
 FOLDER/onnx/NAME.onnx           those that the deployment opens
 FOLDER/upstream/                the same of an upstream network that runs on the device
 """
@@ -15,15 +15,15 @@ from eenn.artifact.manifest import Manifest
 from eenn.errors import EennError
 from eenn.exits.rests import DEVICE
 from eenn.files import new_directory, write_file
-from eenn.offload.edge.needed import Needed, needed_graphs, needed_of_upstream
-from eenn.offload.edge.settled import UPSTREAM, upstream_path
+from eenn.offload.edge.deploying import UPSTREAM, upstream_path
+from eenn.offload.edge.needed import Needed, needed_graphs, needed_upstream_graphs
 from eenn.offload.graphs.index import FOLDER, INDEX, Graphs
 from eenn.run_directory import MANIFEST
 
 
 @dataclass(frozen=True)
-class ForDevice:
-    """What is to be copied for a deployment.
+class FolderContent:
+    """The content of a folder for a device.
 
     Args:
         needed: graphs of the deployment's artifact.
@@ -35,15 +35,15 @@ class ForDevice:
     upstream: tuple[Graphs, Needed] | None = None
 
 
-def settle(given: Namespace, manifest: Manifest) -> ForDevice:
-    """Read the deployment, before anything is exported or written.
+def plan_folder(given: Namespace, manifest: Manifest) -> FolderContent:
+    """Read the deployment and find the graphs to copy, before anything is exported or written.
 
     Args:
-        given: with `deployment` and `to`, and `upstream` or None.
+        given: the parsed command line, with `deployment` and `to`, and `upstream` or None.
 
     Raises:
-        EennError: the file is not a deployment of this artifact; an upstream network that is
-            missing, not exported or not needed; there is something at `to`.
+        EennError: the file is not a deployment of this artifact; the upstream network is missing,
+            not exported or not needed; or `to` exists.
     """
     if given.to.exists():
         raise EennError(f"--to {given.to} exists already; choose another directory")
@@ -55,16 +55,18 @@ def settle(given: Namespace, manifest: Manifest) -> ForDevice:
                 f"--upstream {given.upstream}: the deployment runs no other network on the device; "
                 "leave it out"
             )
-        return ForDevice(deployment, needed)
+        return FolderContent(deployment, needed)
     graphs = Graphs.read(upstream_path(given, manifest, upstream))
-    return ForDevice(deployment, needed, (graphs, needed_of_upstream(graphs.manifest, deployment)))
+    return FolderContent(
+        deployment, needed, (graphs, needed_upstream_graphs(graphs.manifest, deployment))
+    )
 
 
-def write_folder(graphs: Graphs, content: ForDevice, folder: Path) -> str:
+def write_folder(graphs: Graphs, content: FolderContent, folder: Path) -> str:
     """Write the folder, whole or not at all.
 
     Returns:
-        A line about its size, beside that of what it was copied from.
+        A line about the folder's size, beside the size of the artifact.
 
     Raises:
         EennError: the folder exists; see `Graphs.content`.
@@ -82,7 +84,7 @@ def write_folder(graphs: Graphs, content: ForDevice, folder: Path) -> str:
     )
 
 
-def _upstream(content: ForDevice) -> list[tuple[Graphs, Needed, str]]:
+def _upstream(content: FolderContent) -> list[tuple[Graphs, Needed, str]]:
     return [] if content.upstream is None else [(*content.upstream, UPSTREAM)]
 
 

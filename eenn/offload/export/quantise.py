@@ -1,4 +1,5 @@
-"""From fp32 graphs to int8: nodes that int8 knows, ranges measured once, graphs quantised alike."""
+"""Quantisation of graphs to int8: operations that int8 supports, ranges measured once for all
+graphs."""
 
 import copy
 from collections.abc import Iterable, Mapping
@@ -13,12 +14,12 @@ from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_
 Images = NDArray[np.float32]
 
 
-def with_plain_nodes(model: ModelProto) -> ModelProto:
-    """Replace the operations for which ONNX Runtime has no int8; returns a graph that computes the
-    same.
+def with_int8_nodes(model: ModelProto) -> ModelProto:
+    """Replace operations that ONNX Runtime lacks in int8; return an equivalent graph.
 
-    Batch norms behind a convolution are folded by PyTorch's exporter. Those at the start of a head
-    become 1x1 convolutions, as the next one pads with zeros, and its bias could not carry them.
+    PyTorch's exporter folds batch norms behind a convolution. Batch norms at the start of a head
+    become 1x1 convolutions: they cannot be folded into the next convolution, because that pads with
+    zeros.
     """
     tensors = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
     nodes, weights = [], list(model.graph.initializer)
@@ -58,16 +59,17 @@ def _as_convolution(
 
 
 class Quantiser:
-    """Turn fp32 graphs into int8, all by the ranges of the one that they were cut out of.
+    """Quantises fp32 graphs to int8, all by the ranges of the graph that they were cut out of.
 
-    Weights are int8 per channel, activations uint8, which is what CPUs multiply fastest. The first
-    convolution and the depthwise one behind it stay as they are: few and wide channels on the
-    largest map, they lose most of the accuracy in int8 and gain no time.
+    Weights are int8 per channel, activations uint8, which CPUs multiply fastest. The first
+    convolution and the depthwise one behind it stay in fp32: with few channels of wide range on the
+    largest map, they would lose most of the accuracy in int8 and gain no time.
 
     Args:
-        whole: the graph that shows the ranges, from images to all that others take in and give.
-        batches: of images (N, 3, H, W), preprocessed, to measure the ranges on.
-        scratch: a directory for files that nobody needs afterwards.
+        whole: the graph to measure the ranges on, from images to all inputs and outputs of other
+            graphs.
+        batches: batches of preprocessed images (N, 3, H, W) to measure the ranges on.
+        scratch: a directory for temporary files.
     """
 
     def __init__(self, whole: ModelProto, batches: Iterable[Images], scratch: Path) -> None:
@@ -77,13 +79,14 @@ class Quantiser:
         self._quantise(whole, _Reader(batches, whole.graph.input[0].name))
 
     def __call__(self, model: ModelProto) -> ModelProto:
-        """Return the graph in int8; the one that is given stays as it is."""
+        """Quantise a graph; return it in int8 and leave the given one unchanged."""
         return self._quantise(model, None)
 
     def _quantise(self, model: ModelProto, reader: CalibrationDataReader | None) -> ModelProto:
-        # The quantiser moves the weights of what it is given to a file that it then removes.
+        # The quantiser moves the weights of the given graph to a file that it then removes.
         model = copy.deepcopy(model)
-        # Says that shapes are inferred and batch norms folded, which it would warn about.
+        # The property states that shapes are inferred and batch norms folded, which avoids a
+        # warning.
         helper.set_model_props(model, {"onnx.quant.pre_process": "onnxruntime.quant"})
         quantize_static(
             model,

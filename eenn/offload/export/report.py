@@ -1,8 +1,8 @@
-"""An artifact exported with the images of its own training, and what int8 changes on them.
+"""Export of an artifact with the images of its training, and a report of the changes by int8.
 
 The graphs are calibrated on the training split and checked on the validation split. Then the whole
-validation split is replayed on the edge runtime in every precision and held against what
-`eenn.exits.decide` says of PyTorch's logits. The test split is left alone.
+validation split is replayed on the edge runtime in every precision and compared with the decisions
+of `eenn.exits.decide` on PyTorch's logits. The test split is not used.
 """
 
 import json
@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from eenn.artifact import store
-from eenn.cli import counted
+from eenn.cli import with_progress
 from eenn.errors import EennError
 from eenn.exits.decide import decide
 from eenn.exits.policies.base import ExitProbs
@@ -42,14 +42,14 @@ PYTORCH = "PyTorch"
 
 @dataclass(frozen=True)
 class Replay:
-    """The validation split, run in one way.
+    """The results of the validation split with PyTorch or with graphs of one precision.
 
     Args:
         precision: PyTorch, or the precision of the graphs.
-        accuracy: share of right answers.
-        edge_probability: share of images that left at a branch.
-        exits_changed: images that left elsewhere than in PyTorch.
-        answers_changed: images that were answered otherwise than in PyTorch.
+        accuracy: share of right answers, in [0, 1].
+        edge_probability: share of images that left at a branch, in [0, 1].
+        exits_changed: number of images with another exit than in PyTorch.
+        answers_changed: number of images with another answer than in PyTorch.
     """
 
     precision: str
@@ -61,10 +61,10 @@ class Replay:
 
 @dataclass(frozen=True)
 class Change:
-    """An image that a precision decided otherwise than PyTorch.
+    """An image with another exit or answer in a precision than in PyTorch.
 
     Args:
-        exits: in PyTorch and in this precision, counted from 1.
+        exits: exit in PyTorch and in the precision, counted from 1.
         answers: class names, in the same order.
     """
 
@@ -76,7 +76,7 @@ class Change:
 
 @dataclass(frozen=True)
 class ExportReport:
-    """What was exported, and the replays of so many validation `images` at P_TAR."""
+    """The exported graphs, and the replays of `images` validation images at P_TAR."""
 
     graphs: tuple[Graph, ...]
     calibration_images: int
@@ -85,7 +85,7 @@ class ExportReport:
     changes: tuple[Change, ...]
 
     def __str__(self) -> str:
-        """Two tables."""
+        """Format the report as two tables."""
         by_name: dict[str, dict[str, str]] = {}
         for graph in self.graphs:
             row = by_name.setdefault(graph.name, {"graph": graph.name})
@@ -109,7 +109,7 @@ class ExportReport:
         )
 
     def to_dict(self) -> dict[str, Json]:
-        """Everything as JSON takes it; what else is known of a graph is in the index."""
+        """Convert the report to JSON, without facts about graphs that are in the index."""
         graphs = [asdict(graph) for graph in self.graphs]
         for graph in graphs:
             for known in ("inputs", "outputs", "sha256"):
@@ -120,18 +120,18 @@ class ExportReport:
 def export_artifact(
     artifact: EvaluatedArtifact, calibration: int = 256, checked: int = 64
 ) -> ExportReport:
-    """Export the graphs of an artifact; `onnx/report.json` says what they are worth.
+    """Export the graphs of an artifact, and write `onnx/report.json` about their accuracy.
 
     Args:
-        calibration: training images that show the ranges for int8.
-        checked: validation images on which every graph is held against PyTorch.
+        calibration: number of training images to measure the ranges for int8 on.
+        checked: number of validation images to compare every graph with PyTorch on.
 
     Raises:
-        EennError: there are graphs already; no images; see `export`.
+        EennError: there are graphs already, or no images; see `export`.
     """
     folder = artifact.manifest.path / FOLDER
     if folder.exists():
-        raise EennError(f"{folder} is there already; remove it to export again")
+        raise EennError(f"{folder} exists already; remove it to export again")
     if min(calibration, checked) < 1:
         raise EennError(
             f"{calibration} images for calibration and {checked} to check on: allowed is 1 or more"
@@ -159,7 +159,7 @@ class _Decided(NamedTuple):
 
 
 def _replayed(artifact: EvaluatedArtifact) -> tuple[dict[str, _Decided], NDArray[np.int64]]:
-    """What is decided in PyTorch and in every precision, and the right answers."""
+    """Replay the validation split; return decisions by precision, and the labels."""
     manifest, active = artifact.manifest, range(artifact.branches)
     policy = make_policy(DEFAULT, {"p_tar": P_TAR})
     network, temperatures = store.load(manifest.path).network, manifest.temperatures.per_exit
@@ -216,7 +216,7 @@ def _changes(
 def _outputs(
     network: EarlyExitNet, images: NDArray[np.float32], temperatures: tuple[float, ...]
 ) -> list[ExitProbs]:
-    """PyTorch's calibrated probabilities of every exit."""
+    """Compute PyTorch's calibrated probabilities of every exit."""
     with torch.inference_mode():
         logits = network(torch.from_numpy(images)).numpy()
     pairs = zip(logits, temperatures, strict=True)
@@ -226,9 +226,9 @@ def _outputs(
 def _batches(
     artifact: EvaluatedArtifact, split: str, count: int, title: str
 ) -> Iterator[tuple[NDArray[np.float32], NDArray[np.int64]]]:
-    """Preprocessed images (N, 3, H, W) and their labels, and tell how far they are."""
+    """Yield preprocessed images (N, 3, H, W) and labels in batches, and show the progress."""
     preprocessing = artifact.manifest.preprocessing
-    photos = counted(artifact.photos(split, count), title, "images", count)
+    photos = with_progress(artifact.photos(split, count), title, "images", count)
     while batch := list(islice(photos, BATCH_SIZE)):
         images = (preprocessing(preprocessing.read(BytesIO(photo.file))) for photo in batch)
         yield np.stack(list(images)), np.array([photo.label for photo in batch])

@@ -3,7 +3,7 @@
     DIR/eenn-cloud-K/config.pbtxt     name, shapes and types of split point K
     DIR/eenn-cloud-K/1/model.onnx     the exported fp32 graph
 
-They take fp32 features only: what else the wire carries, `eenn-cloud` unpacks. No torch.
+These models take fp32 features only; other payloads are unpacked by `eenn-cloud`. No torch.
 """
 
 from pathlib import Path
@@ -32,10 +32,10 @@ def write_model_repository(graphs: Graphs, directory: Path) -> None:
 
 
 def _config(graphs: Graphs, split_point: int) -> str:
-    """The model's configuration in the text format of protocol buffers.
+    """Format the model's configuration in the text format of protocol buffers.
 
-    Triton puts the batch in front of the dimensions by itself. With `dynamic_batching` as it is it
-    takes what is queued together and does not wait for more.
+    Triton adds the batch dimension itself. With the default `dynamic_batching` it computes queued
+    requests together and does not wait for more.
     """
     row = graphs.row(cloud_name(split_point), PRECISION)
     return f"""name: "{model_name(split_point)}"

@@ -1,10 +1,10 @@
 """From an artifact to ONNX graphs: a stage for every run of segments, a cloud part for every cut.
 
-With experts it is a trunk for every run of segments, a head for every exit and head set, and the
-distortion classifier. The network is exported once, and all other graphs are cut out of that one,
+With experts there is a trunk for every run of segments, a head for every exit and head set, and the
+distortion classifier. The network is exported once, and all other graphs are cut out of that graph,
 so that any edge part and the cloud part behind it are the same operations as the whole. int8 is
-static, from ranges that are measured once on the whole: a cut that is quantised on both sides is
-then quantised the same.
+static, with ranges that are measured once on the whole graph, so both sides of a cut are quantised
+alike.
 """
 
 import hashlib
@@ -23,19 +23,19 @@ from torch import Tensor, nn
 
 from eenn.artifact import store
 from eenn.artifact.store import Artifact
-from eenn.cli import counted
+from eenn.cli import with_progress
 from eenn.errors import EennError
 from eenn.exits.head_sets import CLASSIFIER, PLAIN
 from eenn.files import new_directory, write_file
 from eenn.models.early_exit import EarlyExitNet
-from eenn.offload.export.quantise import Quantiser, with_plain_nodes
+from eenn.offload.export.quantise import Quantiser, with_int8_nodes
 from eenn.offload.graphs import index
 from eenn.offload.graphs.index import NEXT_FEATURES, Graph, Graphs
 from eenn.offload.protocol.wire import FEATURES, LOGITS
 
 Images = NDArray[np.float32]
 
-# Of fp32 graphs from PyTorch: rounding, in another order of additions.
+# Limit for fp32 graphs against PyTorch: rounding differs with the order of additions.
 MAX_RELATIVE_DIFFERENCE = 1e-4
 
 
@@ -45,13 +45,14 @@ def export(artifact_dir: str | Path, calibration: Iterable[Images], images: Imag
     The artifact's manifest and id stay as they are.
 
     Args:
-        calibration: batches (N, 3, H, W) of preprocessed training images; some hundred in all show
-            the ranges for int8.
-        images: preprocessed real images (N, 3, H, W); every graph is held against PyTorch on them.
+        calibration: batches (N, 3, H, W) of preprocessed training images to measure the ranges for
+            int8 on; some hundred images in all.
+        images: preprocessed real images (N, 3, H, W), on which every graph is compared with
+            PyTorch.
 
     Raises:
-        EennError: the folder exists; no images; an fp32 graph that differs from PyTorch by more
-            than MAX_RELATIVE_DIFFERENCE; see `store.load`.
+        EennError: the folder exists, images are missing, or an fp32 graph differs from PyTorch by
+            more than MAX_RELATIVE_DIFFERENCE; see also `store.load`.
     """
     loaded = store.load(artifact_dir)
     size = loaded.manifest.preprocessing.input_size
@@ -59,7 +60,7 @@ def export(artifact_dir: str | Path, calibration: Iterable[Images], images: Imag
         truth = _outputs(loaded, _checked(images, size))
         batches = [_checked(batch, size) for batch in calibration]
         if not batches:
-            raise EennError("no images to calibrate int8 with; give some of the training images")
+            raise EennError("no images to calibrate int8 with; give at least one training image")
         experts = _experts(loaded)
         whole = whole_graph(loaded.network, size, experts)
         cutter = Extractor(whole)
@@ -74,7 +75,7 @@ def export(artifact_dir: str | Path, calibration: Iterable[Images], images: Imag
         with TemporaryDirectory() as scratch:
             quantiser = Quantiser(whole, batches, Path(scratch))
             cuts = list(_cuts(len(loaded.network.segments), experts))
-            for cut in counted(cuts, "export", "graphs"):
+            for cut in with_progress(cuts, "export", "graphs"):
                 model = cutter.extract_model([cut.input], list(cut.outputs))
                 if cut.in_int8:
                     keep(quantiser(model), cut, "int8")
@@ -90,13 +91,13 @@ def export(artifact_dir: str | Path, calibration: Iterable[Images], images: Imag
 def whole_graph(
     network: EarlyExitNet, input_size: int, experts: Mapping[str, nn.Module] | None = None
 ) -> ModelProto:
-    """The whole network as one graph, from `features_0` to `logits_k` and `features_k` of exit k,
-    counted from 1; the batch is free and batch norms are folded.
+    """Export the whole network as one graph, from `features_0` to `logits_k` and `features_k`.
 
-    The network is left in evaluation mode and in contiguous memory format.
+    Exits k are counted from 1, the batch size is free, and batch norms are folded. The network is
+    left in evaluation mode and in contiguous memory format.
 
     Args:
-        experts: further heads by kind; to every exit come their `logits_k_KIND`.
+        experts: heads of experts by kind; they add outputs `logits_k_KIND` to every exit.
     """
     steps = _Steps(network, experts or {})
     names = [
@@ -104,12 +105,12 @@ def whole_graph(
         for k in range(1, len(network.segments) + 1)
         for name in (_logits(k), _features(k), *(_logits(k, kind) for kind in steps.experts))
     ]
-    return with_plain_nodes(_exported(steps, input_size, names))
+    return with_int8_nodes(_exported(steps, input_size, names))
 
 
 def _exported(module: nn.Module, input_size: int, output_names: Sequence[str]) -> ModelProto:
-    """A module that takes images as a graph that takes `features_0`, the batch free."""
-    # Channels last would be exported, too, as index arithmetic around every pooling.
+    """Export a module that takes images as a graph with input `features_0` and any batch size."""
+    # With channels last the exporter would add index arithmetic around every pooling.
     module = module.to(memory_format=torch.contiguous_format).eval()
     program = torch.onnx.export(
         module,
@@ -123,14 +124,14 @@ def _exported(module: nn.Module, input_size: int, output_names: Sequence[str]) -
     assert program is not None
     model = program.model_proto
     graph = model.graph
-    # PyTorch notes the paths of its source files in every node.
+    # PyTorch writes the paths of its source files into every node.
     for value in chain(graph.node, graph.initializer, graph.input, graph.output, graph.value_info):
         del value.metadata_props[:]
     return model
 
 
 class _Steps(nn.Module):
-    """Logits and features of every exit and the logits of its experts, as one tuple."""
+    """A module that returns logits, features and experts' logits of every exit as one tuple."""
 
     def __init__(self, network: EarlyExitNet, experts: Mapping[str, nn.Module]) -> None:
         super().__init__()
@@ -150,7 +151,7 @@ def _head(heads: nn.Module, exit: int) -> nn.Module:
 
 
 class _Cut(NamedTuple):
-    """A graph to cut out: its name, and what its tensors are called in the whole graph."""
+    """A graph to cut out: its name, and the names of its tensors in the whole graph."""
 
     name: str
     input: str
@@ -169,7 +170,7 @@ def _logits(k: int, heads: str = PLAIN) -> str:
 def _cuts(exits: int, kinds: Collection[str]) -> Iterator[_Cut]:
     for split_point in range(exits):
         name, outputs = index.cloud_name(split_point), {_logits(exits): LOGITS}
-        # With experts, only other servers run it, in fp32.
+        # With experts, only servers other than eenn-cloud run this graph, in fp32.
         yield _Cut(name, _features(split_point), outputs, in_int8=not kinds)
     if not kinds:
         for stop in range(1, exits):
@@ -183,12 +184,12 @@ def _cuts(exits: int, kinds: Collection[str]) -> Iterator[_Cut]:
             yield _Cut(index.trunk_name(start, stop), _features(start), outputs)
         for heads in (PLAIN, *kinds):
             name, outputs = index.head_name(stop, heads), {_logits(stop, heads): LOGITS}
-            # Heads are small, and experts' features are not those that int8's ranges come from.
+            # Heads are small, and the ranges for int8 are not measured on features of experts.
             yield _Cut(name, _features(stop), outputs, in_int8=False)
 
 
 def _finished(model: ModelProto, cut: _Cut) -> ModelProto:
-    """The model with the graph's own names for its inputs and outputs."""
+    """Rename a cut model's inputs and outputs to the names of the graph."""
     names = {cut.input: FEATURES, **cut.outputs}
     for node in model.graph.node:
         node.input[:] = [names.get(name, name) for name in node.input]
@@ -201,12 +202,12 @@ def _finished(model: ModelProto, cut: _Cut) -> ModelProto:
 
 
 def _experts(loaded: Artifact) -> dict[str, nn.Module]:
-    """Further heads of every exit, by kind."""
+    """Collect the heads of experts, by kind."""
     return dict(loaded.experts.experts) if loaded.experts else {}
 
 
 def _outputs(loaded: Artifact, images: Images) -> dict[str, Images]:
-    """PyTorch's values of every tensor at which graphs are cut, by name."""
+    """Compute PyTorch's values of every tensor at which graphs are cut, by name."""
     values, given = {_features(0): images}, torch.from_numpy(images)
     with torch.inference_mode():
         for k, (logits, features) in enumerate(loaded.network.steps(given), 1):
@@ -219,7 +220,7 @@ def _outputs(loaded: Artifact, images: Images) -> dict[str, Images]:
 
 
 def _row(cut: _Cut, precision: str, content: bytes, truth: Mapping[str, Images]) -> Graph:
-    """The graph's row in the index, after it was held against PyTorch."""
+    """Compare a graph with PyTorch, and make its row of the index."""
     session = index.open_session(content, threads=1)
     images = truth[cut.input]
     values = session.run(list(cut.outputs.values()), {FEATURES: images})
@@ -256,7 +257,7 @@ def _relative_difference(own: Images, truth: Images) -> float:
 def _checked(images: Images, size: int) -> Images:
     if images.dtype != np.float32 or not len(images) or images.shape[1:] != (3, size, size):
         raise EennError(
-            f"images to export with: {images.dtype} {images.shape}; allowed is float32 "
+            f"images to export with are {images.dtype} {images.shape}; allowed is float32 "
             f"(N, 3, {size}, {size}) with at least one image, as the preprocessing gives them"
         )
     return images

@@ -1,1 +1,1 @@
-"""Exported graphs of an artifact, and what runs them."""
+"""Exported graphs of an artifact, and the sessions and parts that run them."""

@@ -1,7 +1,7 @@
 """The exported graphs of an artifact: their index, and ONNX Runtime sessions that run them.
 
-They lie in `onnx/` inside the artifact, a file each, with `index.json`. What the graphs are called
-and take in is said here, for the export that writes them and for edge and cloud. No torch.
+The graphs are files in `onnx/` inside the artifact, beside `index.json`. Names and inputs of the
+graphs are declared here, for the export that writes them and for edge and cloud. No torch.
 """
 
 import hashlib
@@ -44,51 +44,52 @@ SCHEMA_VERSION = 1
 FOLDER, INDEX = "onnx", "index.json"
 PRECISIONS = ("fp32", "int8")
 
-# The tensor of a stage besides FEATURES and LOGITS.
+# The output of a stage besides LOGITS.
 NEXT_FEATURES = "next_features"
 
 
 def stage_name(start: int, stop: int) -> str:
-    """The edge's graph of segments `start` to `stop`, not included, and the head of the last.
+    """Name the edge's graph of segments `start` to `stop` (exclusive) with the last one's head.
 
-    It takes FEATURES and gives LOGITS of exit `stop`, counted from 1, and NEXT_FEATURES. The heads
-    between are left out: this is the graph for branches that are off.
+    The graph leads from FEATURES to LOGITS of exit `stop`, counted from 1, and NEXT_FEATURES. It
+    has no heads in between, because those branches are not active.
     """
     return f"stage_{start}_{stop}"
 
 
 def cloud_name(split_point: int) -> str:
-    """The cloud's graph: from FEATURES after `split_point` segments to LOGITS of the last exit."""
+    """Name the cloud's graph: FEATURES of the split point to LOGITS of the last exit."""
     return f"cloud_{split_point}"
 
 
 def trunk_name(start: int, stop: int) -> str:
-    """The same segments without a head, of an artifact with experts: FEATURES to NEXT_FEATURES."""
+    """Name the graph of segments without a head, for experts: from FEATURES to NEXT_FEATURES."""
     return f"trunk_{start}_{stop}"
 
 
 def segments_name(manifest: Manifest, start: int, stop: int) -> str:
-    """Name the graph that runs these segments in one of the artifact's parts, as above."""
+    """Name the graph of segments `start` to `stop`: trunk, cloud part or stage."""
     if manifest.experts:
         return trunk_name(start, stop)
     return cloud_name(start) if stop == len(manifest.exits) else stage_name(start, stop)
 
 
 def head_name(exit: int, heads: str) -> str:
-    """The head of an exit, counted from 1, in the head set `heads`: from FEATURES to LOGITS."""
+    """Name the graph of an exit's head, counted from 1, in a head set: from FEATURES to LOGITS."""
     return f"head_{exit}_{heads}"
 
 
 @dataclass(frozen=True)
 class Graph:
-    """One row of the index.
+    """A row of the index, which describes one graph.
 
     Args:
-        inputs: shapes of one sample by the tensor's name; the batch is free.
-        outputs: the same.
-        images: real images on which it was held against PyTorch.
-        max_relative_difference: from PyTorch's outputs, relative to the largest value of each.
-        same_answers: share of these images with the same largest logit as in PyTorch; None of a
+        inputs: shapes of one sample, by the tensor's name; the batch size is free.
+        outputs: the same for the outputs.
+        images: number of real images on which the graph was compared with PyTorch.
+        max_relative_difference: largest difference from PyTorch, relative to each output's largest
+            value.
+        same_answers: share of these images with the same largest logit as in PyTorch; None for a
             graph without logits.
     """
 
@@ -104,34 +105,34 @@ class Graph:
 
     @property
     def file(self) -> str:
-        """Its file in the folder of graphs."""
+        """Name the graph's file in the folder of graphs."""
         return f"{self.name}.onnx" if self.precision == "fp32" else f"{self.name}.int8.onnx"
 
 
 @dataclass(frozen=True)
 class Graphs:
-    """The graphs of an artifact, and its manifest."""
+    """The exported graphs of an artifact, with the manifest."""
 
     manifest: Manifest
     rows: tuple[Graph, ...]
 
     @cached_property
     def id(self) -> str:
-        """Hex digits that differ where anything does that computes: the manifest, or a graph.
+        """Compute the SHA-256 of the manifest's id and the graphs' hashes.
 
-        By it edge and cloud find out whether they run parts of one network.
+        Edge and cloud compare it to check that they run parts of the same network.
         """
         hashes = sorted([row.name, row.precision, row.sha256] for row in self.rows)
         return hashlib.sha256(json.dumps([self.manifest.id, hashes]).encode()).hexdigest()
 
     @classmethod
     def read(cls, artifact_dir: str | Path) -> "Graphs":
-        """The graphs of the artifact in this directory.
+        """Read the index of the graphs of the artifact in a directory.
 
         Raises:
-            ArtifactMissing: no graphs were exported.
-            ArtifactEdited: the graphs are those of another artifact, or their index is broken.
-            ArtifactVersion: written by a version of eenn with another schema.
+            ArtifactMissing: the artifact has no exported graphs.
+            ArtifactEdited: the graphs belong to another artifact, or their index is broken.
+            ArtifactVersion: the index was written by a version of eenn with another schema.
             EennError: see `read_manifest`.
         """
         manifest = read_manifest(artifact_dir)
@@ -160,31 +161,31 @@ class Graphs:
         return cls(manifest, rows)
 
     def to_json(self) -> str:
-        """The index as it is written."""
+        """Format the index as JSON."""
         rows = [asdict(row) for row in self.rows]
         index = {_SCHEMA: SCHEMA_VERSION, _ARTIFACT: self.manifest.id, _GRAPHS: rows}
         return json.dumps(index, indent=1)
 
     def row(self, name: str, precision: str) -> Graph:
-        """The row of one graph.
+        """Look up the row of a graph.
 
         Raises:
-            EennError: there is no such graph.
+            EennError: the graph does not exist.
         """
         for row in self.rows:
             if (row.name, row.precision) == (name, precision):
                 return row
         raise EennError(
-            f"no graph {name} in {precision}; there are {', '.join(PRECISIONS)} of "
+            f"graph {name} in {precision} does not exist; allowed are {', '.join(PRECISIONS)} of "
             f"{', '.join(dict.fromkeys(row.name for row in self.rows))}"
         )
 
     def content(self, name: str, precision: str) -> bytes:
-        """The file of one graph, verified.
+        """Read the file of a graph, and verify it.
 
         Raises:
-            ArtifactMissing, ArtifactEdited: it is gone, or is not what was exported.
-            EennError: there is no such graph.
+            ArtifactMissing, ArtifactEdited: the file is gone, or has changed since the export.
+            EennError: the graph does not exist.
         """
         row = self.row(name, precision)
         file = self.manifest.path / FOLDER / row.file
@@ -199,10 +200,10 @@ class Graphs:
     def session(
         self, name: str, precision: str, threads: int, device: str = "cpu"
     ) -> InferenceSession:
-        """A session that runs one graph.
+        """Open a session that runs a graph.
 
         Raises:
-            ArtifactEdited: ONNX Runtime does not take the graph.
+            ArtifactEdited: ONNX Runtime cannot load the graph.
             EennError: see `content` and `open_session`.
         """
         content = self.content(name, precision)
@@ -210,17 +211,17 @@ class Graphs:
             return open_session(content, threads, device)
         except _REFUSED as error:
             file = self.manifest.path / FOLDER / self.row(name, precision).file
-            raise ArtifactEdited(f"{file} is not a graph that runs; {_EXPORT}") from error
+            raise ArtifactEdited(f"{file} is not a graph for ONNX Runtime; {_EXPORT}") from error
 
 
 def open_session(model: bytes, threads: int, device: str = "cpu") -> InferenceSession:
-    """A session for one of several models that take turns.
+    """Open a session for a model that takes turns with other models.
 
     Args:
-        device: "cpu", or "cuda", where the CPU computes what CUDA has no operation for.
+        device: "cpu" or "cuda"; with "cuda" the CPU computes operations that CUDA does not have.
 
     Raises:
-        EennError: the installed ONNX Runtime has no such device.
+        EennError: the installed ONNX Runtime does not support the device.
     """
     cpu = "CPUExecutionProvider"
     providers = {"cpu": [cpu], "cuda": ["CUDAExecutionProvider", cpu]}.get(device)
@@ -232,7 +233,7 @@ def open_session(model: bytes, threads: int, device: str = "cpu") -> InferenceSe
     options = SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
-    # Threads that spin when their session is done take the cores from the session that is next.
+    # Threads that spin after their session's run take cores from the next session.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     if device == "cpu":
         _share_one_arena()
@@ -242,18 +243,21 @@ def open_session(model: bytes, threads: int, device: str = "cpu") -> InferenceSe
 
 @cache
 def _share_one_arena() -> None:
-    """An arena keeps the memory of the largest batch it has seen; models that take turns need it
-    once, not each for itself."""
+    """Register one memory arena for all sessions.
+
+    An arena keeps the memory of its largest batch; models that take turns need that memory only
+    once.
+    """
     memory = OrtMemoryInfo("Cpu", OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, OrtMemType.DEFAULT)
     exactly_as_requested = OrtArenaCfg({"arena_extend_strategy": 1})
     create_and_register_allocator(memory, exactly_as_requested)
 
 
-# What ONNX Runtime raises for a model that it does not take.
+# Errors of ONNX Runtime for a model that it cannot load.
 _REFUSED = (InvalidGraph, InvalidProtobuf, Fail, InvalidArgument, NotImplemented, RuntimeException)
 _SCHEMA, _ARTIFACT, _GRAPHS = "schema_version", "artifact_id", "graphs"
 _EXPORT = "remove the folder and run `eenn-export` again"
 _EXPORT_FOR_DEVICE = (
-    "this copy holds what one deployment needs; for another one run `eenn-export ARTIFACT "
-    "--deployment FILE --to FOLDER` where the whole artifact is"
+    "this copy holds the graphs of one deployment; for another one run `eenn-export ARTIFACT "
+    "--deployment FILE --to FOLDER` on the machine with the whole artifact"
 )

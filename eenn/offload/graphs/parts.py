@@ -1,7 +1,7 @@
-"""A part of the network on ONNX Runtime: some of its segments, and the exit behind them. No torch.
+"""A part of the network on ONNX Runtime: some segments and the exit behind them. No torch.
 
-Without experts that is one graph. With experts every head set has a head of its own, in fp32, and
-the segments are run, and held in memory, once.
+Without experts a part is one graph. With experts every head set has its own head in fp32, and the
+segments run, and are kept in memory, once.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,7 +25,7 @@ Names = NDArray[np.str_]
 def open_heads(
     graphs: Graphs, exit: int, head_sets: Sequence[str], threads: int, device: str = "cpu"
 ) -> dict[str, InferenceSession]:
-    """The heads of an exit, counted from 1, by head set; none where the segments' graph has them.
+    """Open the heads of an exit, counted from 1, by head set; empty without experts.
 
     Raises:
         EennError: see `Graphs.session`.
@@ -42,11 +42,11 @@ class Part:
     """The segments from one split point to a later one, and the exit behind them.
 
     Args:
-        heads: of that exit; see `open_heads`.
-        precision: of the segments.
+        heads: sessions of the exit's heads; see `open_heads`.
+        precision: of the segments; heads of experts are fp32.
 
     Raises:
-        EennError: no such precision; see `Graphs.session`.
+        EennError: the precision does not exist; see `Graphs.session`.
     """
 
     def __init__(
@@ -64,9 +64,9 @@ class Part:
         self._heads, self._segments = heads, graphs.session(name, precision, threads, device)
 
     def step(self, features: Floats, heads: Names) -> tuple[Floats, Floats]:
-        """Logits (N, classes) of an exit, and the features (N, C, H, W) that go on behind it.
+        """Compute logits (N, classes) of the exit, and features (N, C, H, W) for the next segment.
 
-        Behind the last exit none go on; those that were given come back.
+        Behind the last exit the given features are returned.
 
         Args:
             heads: the head set of every sample, (N,).
@@ -86,7 +86,7 @@ class Part:
         return logits, after
 
     def logits(self, features: Floats, heads: str) -> Floats:
-        """Logits (N, classes) of the last exit in one head set."""
+        """Compute logits (N, classes) of the last exit with one head set."""
         if not self._heads:
             (logits,) = self._segments.run([LOGITS], {FEATURES: features})
             return np.asarray(logits)

@@ -1,1 +1,1 @@
-"""What edge and cloud say to each other: messages, payload codecs, errors."""
+"""The protocol between edge and cloud: messages, payload codecs, errors."""

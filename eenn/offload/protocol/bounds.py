@@ -1,4 +1,4 @@
-"""What a message may hold: bytes, numbers, lists, files, members and texts."""
+"""Bounds on the content of a message: bytes, numbers, lists, files, members and texts."""
 
 import math
 from collections.abc import Sequence
@@ -6,25 +6,26 @@ from dataclasses import dataclass
 
 from eenn.offload.protocol.wire import Malformed
 
-# The json module keeps the interpreter from all other threads until it has parsed the last number;
-# so many take it some 20 ms on the machine of results/attacks.json.
+# The json module holds the interpreter's lock until it has parsed the last number; this many
+# numbers take about 20 ms on the machine of results/attacks.json.
 JSON_NUMBERS = 2**16
-# A number as text, with a comma and a blank.
+# A number as text, with a comma and a space.
 NUMBER_BYTES = 32
-# Members of JSON objects and their texts, beside numbers; an honest header has some twenty.
+# Members of JSON objects and bytes of their texts, beside numbers; a normal header has about twenty
+# members.
 JSON_MEMBERS, JSON_TEXT_BYTES = 1024, 2**16
-# It comes back with the reply; a UUID has 36.
+# The reply repeats the id; a UUID has 36 characters.
 ID_CHARACTERS = 256
 
 
 @dataclass(frozen=True)
 class Bounds:
-    """What a receiver takes, held against a message before any of it is parsed.
+    """Limits of a receiver, checked against a message before any of it is parsed.
 
     Args:
-        content_bytes: of a message, decompressed.
-        numbers: that stand in JSON instead of in bytes; `lists` as many lists around them.
-        files: elements of all BYTES tensors.
+        content_bytes: bytes of a message, decompressed.
+        numbers: numbers of tensors written as JSON; `lists` is the number of lists around them.
+        files: elements of all BYTES tensors together.
     """
 
     content_bytes: int = 64 * 2**20
@@ -34,14 +35,14 @@ class Bounds:
 
     @classmethod
     def of_files(cls, content_bytes: int, samples: int) -> "Bounds":
-        """Bounds of requests with that many files, which JSON cannot hold."""
+        """Make the bounds of requests with up to `samples` files, which JSON cannot hold."""
         return cls(content_bytes, numbers=0, lists=0, files=samples)
 
     @classmethod
     def of_features(cls, content_bytes: int, samples: int, shape: Sequence[int]) -> "Bounds":
-        """Bounds of requests with that many samples of features, each of `shape`.
+        """Make the bounds of requests with up to `samples` samples of features, each of `shape`.
 
-        JSON may hold all of them up to JSON_NUMBERS numbers, and one sample whatever its size.
+        JSON may hold samples of up to JSON_NUMBERS numbers together, and one sample of any size.
         """
         size = math.prod(shape)
         in_json = max(1, min(samples, JSON_NUMBERS // size))
@@ -49,22 +50,22 @@ class Bounds:
         return cls(content_bytes, in_json * size, lists, samples)
 
     def check_json_bytes(self, given: int) -> None:
-        """Refuse JSON of more bytes than the numbers take.
+        """Check that JSON does not have more bytes than its numbers can take.
 
         Raises:
-            Malformed: it has more.
+            Malformed: the JSON has more bytes.
         """
         allowed = JSON_TEXT_BYTES + NUMBER_BYTES * self.numbers
         if given > allowed:
             raise Malformed(f"{given} bytes of JSON; at most {allowed} are taken; {_IN_BYTES}")
 
     def check_json(self, body: bytes, end: int) -> None:
-        """Count the marks of a message's JSON, its first `end` bytes, without parsing it.
+        """Check the number of marks in a message's JSON, its first `end` bytes, without parsing it.
 
-        Marks inside of texts count as well; an honest header has not enough of them to matter.
+        Marks inside of texts count as well; a normal header has too few of them to matter.
 
         Raises:
-            Malformed: it holds more than allowed.
+            Malformed: the JSON holds more than allowed.
         """
         for mark, more, what in (
             (b",", self.numbers, "elements"),

@@ -1,6 +1,7 @@
 """Payload codecs: features as a tensor of fewer bytes, and back.
 
-fp16, or 8 bits by a scale and a zero point, which travel with the request as parameters.
+The formats are fp32, fp16, and 8 bits with a scale and a zero point, which travel as parameters of
+the request.
 """
 
 import math
@@ -35,7 +36,7 @@ class Codec(NamedTuple):
 
     @property
     def number_bytes(self) -> int:
-        """The bytes of a number in the tensor, before zstd."""
+        """Return the bytes of a number in the tensor, before zstd."""
         return np.dtype(self.sent_as).itemsize
 
 
@@ -43,7 +44,7 @@ def pack(features: Floats, name: str) -> tuple[Tensor, dict[str, Parameter]]:
     """Pack features with the codec of that name: the tensor that is sent, and its parameters.
 
     Raises:
-        BadRequest: features that are not finite in uint8. (In fp16, `encode_request` notices.)
+        BadRequest: features for uint8 are not finite. (For fp16, `encode_request` checks.)
     """
     tensor, parameters = CODECS[name].pack(features)
     return tensor, parameters if name in _BY_TYPE.values() else {CODEC: name, **parameters}
@@ -90,21 +91,21 @@ def _unpack_uint8(tensor: Tensor, parameters: Mapping[str, Parameter]) -> Floats
 
 
 def quantise(features: Floats) -> tuple[NDArray[np.uint8], float, int]:
-    """Features in 8 bits: uint8 of the same shape, scale and zero point.
+    """Quantise features to 8 bits: return uint8 of the same shape, scale and zero point.
 
-    x = scale * (q - zero_point): the 256 steps span exactly the tensor's own range, so no value is
-    off by more than half a step. The zero point lies outside 0..255 where the range excludes 0.
+    x = scale * (q - zero_point): the 256 steps span exactly the tensor's own range, so the error is
+    at most half a step. The zero point is outside 0..255 where the range excludes 0.
 
     Raises:
-        BadRequest: no features, or NaN or infinity among them.
+        BadRequest: the features are empty, or hold NaN or infinity.
     """
     low, high = (float(features.min()), float(features.max())) if features.size else (0.0, math.nan)
     if not math.isfinite(high - low):
-        raise BadRequest("features to quantise have to be finite, and at least one")
-    # One value alone has no range; a step as large as the value holds it exactly.
+        raise BadRequest("features to quantise: allowed is at least one number, all finite")
+    # A constant tensor has no range; a step as large as its value represents the value exactly.
     scale = (high - low) / 255 or abs(low) or 1.0
     zero_point = -round(low / scale)
-    # In float32 a range far from zero would lose its steps.
+    # In float32 the steps of a range far from zero would be lost.
     steps = features * np.float64(1 / scale)
     np.rint(steps, out=steps)
     steps += zero_point
@@ -113,10 +114,10 @@ def quantise(features: Floats) -> tuple[NDArray[np.uint8], float, int]:
 
 
 def dequantise(quantised: NDArray[np.uint8], scale: float, zero_point: int) -> Floats:
-    """The inverse of `quantise` up to half a step, float32.
+    """Convert 8 bits back to float32 features, the inverse of `quantise` up to half a step.
 
     Raises:
-        BadRequest: a scale that is not positive, or values that float32 cannot hold.
+        BadRequest: the scale is not positive, or a value is beyond float32.
     """
     if 0 < scale <= FLOAT32_MAX and abs(zero_point) <= 2**53:
         with np.errstate(over="ignore"):
@@ -125,7 +126,8 @@ def dequantise(quantised: NDArray[np.uint8], scale: float, zero_point: int) -> F
         if np.isfinite(features).all():
             return features
     raise BadRequest(
-        f"no features have scale {reprlib.repr(scale)} and zero point {reprlib.repr(zero_point)}"
+        f"scale {reprlib.repr(scale)} and zero point {reprlib.repr(zero_point)}: allowed are a "
+        "scale above 0 and a zero point that give finite float32 features"
     )
 
 

@@ -1,7 +1,7 @@
 """From untrusted bytes to messages.
 
-A message that is not exactly what it says raises one error. Nothing is allocated because a header
-claims it, and nothing is parsed that holds more than its receiver takes.
+A message that contradicts its own header raises one error. No memory is allocated on a header's
+word alone, and no content beyond the receiver's bounds is parsed.
 """
 
 import json
@@ -37,10 +37,10 @@ ZSTD_WINDOW_BYTES = 8 * 2**20  # what RFC 9659 lets a receiver of HTTP content i
 
 
 def declared_bytes(body: bytes, headers: Mapping[str, str], bounds: Bounds) -> int:
-    """The number of bytes of a request's body, decompressed, as a compressed body declares it.
+    """Find the number of bytes of a request's body, decompressed, as a compressed body declares it.
 
     Raises:
-        BadRequest: more than allowed, or no declaration.
+        BadRequest: the number is larger than allowed or is not declared.
     """
     with malformed_as(BadRequest):
         return _declared_bytes(body, headers, bounds)
@@ -51,10 +51,10 @@ def decode_request(
     headers: Mapping[str, str],
     bounds: Bounds = DEFAULT_BOUNDS,
 ) -> Request:
-    """The request in an HTTP body; its tensors may be read-only.
+    """Decode the request in an HTTP body; the tensors may be read-only.
 
     Raises:
-        BadRequest: anything that is not a request of this protocol, or more than `bounds`.
+        BadRequest: the body is not a request of this protocol, or exceeds `bounds`.
     """
     with malformed_as(BadRequest):
         header, body, start = _split(body, headers, bounds)
@@ -64,7 +64,7 @@ def decode_request(
         for entry in _entries(header, "outputs", []):
             asked = _parameters(entry)
             if set(asked) - {"binary_data"}:
-                raise Malformed(f"output parameters {brief(asked)}: only binary_data is known here")
+                raise Malformed(f"output parameters {brief(asked)}; allowed is binary_data")
             outputs[_get(entry, "name", str)] = _get(asked, "binary_data", bool, binary)
         inputs = _tensors(_entries(header, "inputs"), body, start, bounds)
         return Request(inputs, parameters, outputs, _id(header))
@@ -75,10 +75,10 @@ def decode_response(
     headers: Mapping[str, str],
     bounds: Bounds = DEFAULT_BOUNDS,
 ) -> Response:
-    """The response in an HTTP body; arguments as of `decode_request`.
+    """Decode the response in an HTTP body; arguments as for `decode_request`.
 
     Raises:
-        BadReply: anything that is not a response of this protocol, or more than `bounds`.
+        BadReply: the body is not a response of this protocol, or exceeds `bounds`.
     """
     with malformed_as(BadReply):
         header, body, start = _split(body, headers, bounds)
@@ -89,18 +89,18 @@ def decode_response(
 def _split(
     body: bytes, headers: Mapping[str, str], bounds: Bounds
 ) -> tuple[JsonObject, bytes, int]:
-    """The JSON header, the whole body decompressed, and where in it the tensors start."""
+    """Split a body into JSON header, decompressed body, and start of the tensors."""
     size = _declared_bytes(body, headers, bounds)
     length = _header(headers, JSON_LENGTH, str(size))
-    # int() alone would take signs, blanks, underscores and other alphabets' digits.
+    # int() alone would accept signs, spaces, underscores and digits of other alphabets.
     if not (length.isascii() and length.isdigit() and len(length) < 20):
-        raise Malformed(f"{JSON_LENGTH} is {brief(length)}; it has to be a number of bytes")
+        raise Malformed(f"{JSON_LENGTH} is {brief(length)}; allowed is a number of bytes")
     start = int(length)
     if start > size:
         raise Malformed(f"{JSON_LENGTH} is {start}, but the body has {size} bytes")
     if start == 0 < size:
         raise Malformed(
-            f"{JSON_LENGTH} is 0, as of a raw binary request; allowed is a JSON header that says "
+            f"{JSON_LENGTH} is 0, as in a raw binary request; allowed is a JSON header with "
             "name, datatype and shape of the bytes behind it"
         )
     bounds.check_json_bytes(start)
@@ -108,17 +108,17 @@ def _split(
         body = _decompress(body)
     bounds.check_json(body, start)
     try:
-        # RFC 8259 lets a receiver pass over a byte order mark.
+        # RFC 8259 lets a receiver ignore a byte order mark.
         header = _JSON.decode(str(memoryview(body)[:start], "utf-8-sig"))
     except (ValueError, RecursionError) as error:
-        raise Malformed(f"the header is no JSON: {error}") from error
+        raise Malformed(f"the header is not JSON: {error}") from error
     if type(header) is not dict:
-        raise Malformed("the header has to be a JSON object")
+        raise Malformed("the header is not a JSON object; allowed is one with its tensors")
     return header, body, start
 
 
 def _header(headers: Mapping[str, str], name: str, default: str) -> str:
-    """An HTTP header, whichever way its name is written."""
+    """Look up an HTTP header, ignoring the case of its name."""
     return {given.lower(): value for given, value in headers.items()}.get(name.lower(), default)
 
 
@@ -134,7 +134,7 @@ def _declared_bytes(body: bytes, headers: Mapping[str, str], bounds: Bounds) -> 
         return len(body)
     zstandard = import_zstandard()
     try:
-        # A frame without a size says 2^64 - 1.
+        # A frame without a size declares 2^64 - 1.
         declared: int = zstandard.get_frame_parameters(body).content_size
     except zstandard.ZstdError as error:
         raise Malformed(f"the body is not the zstd it says it is: {error}") from error
@@ -146,7 +146,7 @@ def _declared_bytes(body: bytes, headers: Mapping[str, str], bounds: Bounds) -> 
 
 
 def _decompress(body: bytes) -> bytes:
-    """The content, of as many bytes as the body declares: those are allocated."""
+    """Decompress a body; the size that it declares, which was checked, is allocated."""
     zstandard = import_zstandard()
     try:
         decompressor = zstandard.ZstdDecompressor(max_window_size=ZSTD_WINDOW_BYTES)
@@ -159,7 +159,7 @@ def _decompress(body: bytes) -> bytes:
 def _tensors(
     entries: Sequence[JsonObject], body: bytes, start: int, bounds: Bounds
 ) -> dict[str, Tensor]:
-    """The tensors of all entries, whose bytes follow each other from `start` to the body's end."""
+    """Read the tensors of all entries; their bytes fill the body from `start` on."""
     tensors: dict[str, Tensor] = {}
     files_left = bounds.files
     for entry in entries:
@@ -179,7 +179,7 @@ def _tensors(
                 raise Malformed(
                     f"tensor {brief(name)}: {brief(size)} bytes of it are not in the body"
                 )
-            # A slice is a copy, and so aligned wherever the header happens to end.
+            # A slice is a copy, and so aligned at any length of the header.
             tensor = _from_bytes(body[start : start + size], datatype, shape)
             start += size
         else:
@@ -187,7 +187,7 @@ def _tensors(
         check_finite(name, tensor)
         tensors[name] = tensor
     if not tensors:
-        raise Malformed("a message needs at least one tensor")
+        raise Malformed("a message without tensors; allowed is at least one tensor")
     if start != len(body):
         raise Malformed(f"{len(body) - start} bytes follow the last tensor")
     return tensors
@@ -206,14 +206,14 @@ def _from_bytes(data: bytes, datatype: str, shape: tuple[int, ...]) -> Tensor:
         files.append(data[start + 4 : start + 4 + length])
         start += 4 + length
     if start != len(data) or len(files) != count:
-        raise Malformed(f"{FILES} of shape {list(shape)} is not what the {len(data)} bytes hold")
+        raise Malformed(f"{FILES} of shape {list(shape)} does not match its {len(data)} bytes")
     tensor = np.empty(count, object)
     tensor[:] = files
     return tensor.reshape(shape)
 
 
 def _from_json(data: list[Json], datatype: str, shape: tuple[int, ...]) -> Tensor:
-    """A tensor from a flat list of numbers, or one nested like its shape."""
+    """Make a tensor from a flat list of numbers, or from lists nested like its shape."""
     nested = data and type(data[0]) is list
     numbers: list[Json] = [data]
     for size in shape if nested else (math.prod(shape),):
@@ -236,14 +236,14 @@ def _from_json(data: list[Json], datatype: str, shape: tuple[int, ...]) -> Tenso
 
 
 def _get(entry: JsonObject, key: str, kind: type[T], default: T | None = None) -> T:
-    """A member of a JSON object, of exactly that type; null is as good as absent."""
+    """Read a member of a JSON object that has exactly the type `kind`; null counts as absent."""
     value = entry.get(key)
     if value is None and default is not None:
         return default
     # A bool would pass for an int.
     if isinstance(value, kind) and type(value) is kind:
         return value
-    raise Malformed(f"{key} is {brief(value)}; it has to be of type {kind.__name__}")
+    raise Malformed(f"{key} is {brief(value)}; allowed is a value of type {kind.__name__}")
 
 
 def _id(header: JsonObject) -> str:
@@ -258,7 +258,7 @@ def _entries(
 ) -> list[JsonObject]:
     entries = _get(header, key, list, default)
     if not all(type(entry) is dict for entry in entries):
-        raise Malformed(f"{key} has to be a list of JSON objects")
+        raise Malformed(f"{key} is not a list of JSON objects, which alone is allowed")
     return entries
 
 

@@ -1,4 +1,4 @@
-"""From messages to bytes, and the HTTP headers that go with them."""
+"""From messages to bytes and HTTP headers."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -26,10 +26,10 @@ ZSTD_LEVEL = 1
 
 
 def encode_request(request: Request, compress: bool = False) -> Message:
-    """Body and HTTP headers of a request.
+    """Encode a request as body and HTTP headers.
 
     Raises:
-        BadRequest: a tensor of a kind that the wire does not carry, or with NaN or infinity.
+        BadRequest: a tensor has a type that the wire does not carry, or holds NaN or infinity.
     """
     with malformed_as(BadRequest):
         inputs, blobs = _describe(request.inputs, dict.fromkeys(request.inputs, True))
@@ -46,10 +46,10 @@ def encode_request(request: Request, compress: bool = False) -> Message:
 
 
 def encode_response(request: Request, model: str, outputs: Mapping[str, Tensor]) -> Message:
-    """Body and HTTP headers of the response, every output in the form that `request` asks for.
+    """Encode a response as body and HTTP headers, every output in the form that `request` asks for.
 
     Raises:
-        BadRequest: outputs with NaN or infinity, which only extreme inputs lead to.
+        BadRequest: an output holds NaN or infinity, which only extreme inputs cause.
     """
     with malformed_as(BadRequest):
         default = request.parameters.get("binary_data_output") is True
@@ -62,7 +62,7 @@ def encode_response(request: Request, model: str, outputs: Mapping[str, Tensor])
 def _describe(
     tensors: Mapping[str, Tensor], binary: Mapping[str, bool]
 ) -> tuple[list[JsonObject], list[memoryview]]:
-    """The header's entries of tensors, and the buffers that follow the header."""
+    """Make the header's entries of tensors, and the buffers that follow the header."""
     entries: list[JsonObject] = []
     blobs = []
     for name, tensor in tensors.items():
@@ -101,7 +101,7 @@ def _join(header: JsonObject, blobs: Sequence[memoryview], compress: bool = Fals
     body = b"".join([text, *blobs])
     headers = {"Content-Type": "application/octet-stream", JSON_LENGTH: str(len(text))}
     if compress:
-        # A compressor serves one thread only, and a new one costs 0.03 ms.
+        # A compressor must not be shared by threads, and a new one costs 0.03 ms.
         body = import_zstandard().ZstdCompressor(level=ZSTD_LEVEL).compress(body)
         headers["Content-Encoding"] = "zstd"
     return body, headers

@@ -1,4 +1,4 @@
-"""What can go wrong between edge and cloud, as one tree below EennError.
+"""Errors between edge and cloud, as one tree below EennError.
 
     OffloadError
       BadRequest        request: cannot be built, or is not one
@@ -10,14 +10,14 @@
       CloudBroken       server (other 5xx), truncated (a reply cut short)
         BadReply        garbage: the reply is not one
 
-After each class stand the causes it is raised with; a cause is the label of a counter.
+After each class are the causes that it is raised with; a cause is the label of a counter.
 """
 
 from eenn.errors import EennError
 
 
 class OffloadError(EennError):
-    """An image could not be answered by the cloud; `cause` is one word that says why."""
+    """An error that kept the cloud from answering an image; `cause` is one word for the reason."""
 
     def __init__(self, message: str, cause: str) -> None:
         super().__init__(message)
@@ -25,26 +25,26 @@ class OffloadError(EennError):
 
 
 class BadRequest(OffloadError):
-    """A request that breaks the protocol, or values that it cannot carry."""
+    """A request that breaks the protocol, or holds values that the protocol cannot carry."""
 
     def __init__(self, message: str, cause: str = "request") -> None:
         super().__init__(message, cause)
 
 
 class CloudUnreachable(OffloadError):
-    """No connection to the cloud, or one that broke."""
+    """A connection to the cloud that broke or could not be made."""
 
 
 class CloudTimeout(OffloadError):
-    """The cloud, or the link to it, took longer than allowed."""
+    """A cloud or link that took longer than allowed."""
 
 
 class CloudRefused(OffloadError):
-    """The cloud understood and said no: it will not help to ask again."""
+    """A refusal by the cloud that another try would not change."""
 
 
 class CloudOverloaded(OffloadError):
-    """The cloud has more requests than it can take; it may say when to ask again."""
+    """A cloud with more requests than it can take; `retry_after_s` is the pause it asks for."""
 
     def __init__(self, message: str, cause: str, retry_after_s: float) -> None:
         super().__init__(message, cause)
@@ -52,7 +52,7 @@ class CloudOverloaded(OffloadError):
 
 
 class CloudBroken(OffloadError):
-    """The cloud failed at answering."""
+    """A failure of the cloud while answering."""
 
 
 class BadReply(CloudBroken):

@@ -2,8 +2,8 @@
 
 Open Inference Protocol V2 over HTTP with the binary tensor extension, as KServe and Triton document
 it. A message is a JSON header and then the raw bytes of its tensors, little-endian and row-major;
-the HTTP header Inference-Header-Content-Length says where the JSON ends. Instead a tensor may stand
-in the JSON as a list. A whole request may be compressed with zstd (Content-Encoding).
+the HTTP header Inference-Header-Content-Length gives the length of the JSON. A tensor may also be
+written in the JSON as a list. A whole request may be compressed with zstd (Content-Encoding).
 """
 
 import reprlib
@@ -21,18 +21,18 @@ from eenn.offload.protocol.errors import BadReply, BadRequest
 Tensor = NDArray[np.generic]
 Parameter = str | int | float | bool
 
-ARTIFACT = "eenn_artifact"  # the parameter that carries the id of artifact and graphs
-VERSION_DIGITS = 12  # of that id; they are the model's version
-FEATURES, LOGITS = "features", "logits"  # what a model takes in and gives, here and in graphs
+ARTIFACT = "eenn_artifact"  # the parameter with the id of artifact and graphs
+VERSION_DIGITS = 12  # first digits of the id; they are the model's version
+FEATURES, LOGITS = "features", "logits"  # a model's input and output, here and in graphs
 IMAGE_MODEL, IMAGE = "eenn-cloud-image", "image"  # the model that takes image files, and its input
-CROPPED = "cropped"  # the parameter that says that they are the preprocessing's crop already
+CROPPED = "cropped"  # the parameter for files that are already the preprocessing's crop
 
 DTYPES: Mapping[str, np.dtype[np.generic]] = {
     "FP32": np.dtype("<f4"),
     "FP16": np.dtype("<f2"),
     "UINT8": np.dtype("u1"),
 }
-FILES = "BYTES"  # the datatype of files, each behind its length
+FILES = "BYTES"  # the datatype of files, each preceded by its length
 MAX_RANK, MAX_DIMENSION = 8, 2**31 - 1
 JSON_LENGTH = "Inference-Header-Content-Length"
 
@@ -43,10 +43,10 @@ class Request:
 
     Args:
         inputs: tensors by name; float32, float16, uint8, or objects that are `bytes` (files).
-        parameters: of the whole request.
-        outputs: those asked for, and whether each is to come as bytes (else as JSON); none asks for
-            all, in the form that the parameter `binary_data_output` names.
-        id: comes back with the response.
+        parameters: parameters of the whole request.
+        outputs: requested outputs by name; True for bytes, False for JSON. If empty, all outputs
+            are sent in the form that the parameter `binary_data_output` names.
+        id: repeated in the response.
     """
 
     inputs: Mapping[str, Tensor]
@@ -57,7 +57,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Response:
-    """The response of the model `model`: its outputs by name."""
+    """The response of the model `model`, with outputs by name."""
 
     model: str
     outputs: Mapping[str, Tensor]
@@ -65,33 +65,32 @@ class Response:
 
 
 def model_name(split: int, heads: str = PLAIN) -> str:
-    """The name of the model that takes the features of split point `split`, and answers with the
-    last head of the set `heads`."""
+    """Name the model from features at a split point to the last exit of a head set."""
     return f"eenn-cloud-{split}" if heads == PLAIN else f"eenn-cloud-{split}-{heads}"
 
 
 class Malformed(ValueError):
-    """A message breaks the protocol; which error that is depends on its direction."""
+    """A message that breaks the protocol; `malformed_as` makes an error of it."""
 
 
 @contextmanager
 def malformed_as(error: type[BadRequest] | type[BadReply]) -> Iterator[None]:
-    """Turn Malformed into the error of a direction."""
+    """Turn Malformed into the error for requests or for replies."""
     try:
         yield
     except Malformed as malformed:
         raise error(str(malformed)) from malformed.__cause__
 
 
-# Messages quote what came in, which may be megabytes.
+# Error messages quote received values, which may be megabytes long.
 brief = reprlib.repr
 
 
 def check_shape(shape: object) -> tuple[int, ...]:
-    """Return a tensor's shape as a tuple.
+    """Check a tensor's shape and return it as a tuple.
 
     Raises:
-        Malformed: the wire carries no such shape.
+        Malformed: the wire does not carry such a shape.
     """
     if isinstance(shape, list | tuple) and 1 <= len(shape) <= MAX_RANK:
         sizes = tuple(size for size in shape if type(size) is int and 1 <= size <= MAX_DIMENSION)
@@ -101,25 +100,25 @@ def check_shape(shape: object) -> tuple[int, ...]:
 
 
 def check_finite(name: str, tensor: Tensor) -> None:
-    """Refuse a tensor with NaN or infinity.
+    """Check that a tensor is finite.
 
     Raises:
-        Malformed: it has some.
+        Malformed: the tensor holds NaN or infinity.
     """
     if tensor.dtype.kind == "f" and not np.isfinite(tensor).all():
         raise Malformed(f"tensor {brief(name)} has NaN or infinity; all values have to be finite")
 
 
 def import_zstandard() -> ModuleType:
-    """Import the package zstandard, which only those need who compress.
+    """Import the package zstandard, which is needed only to compress.
 
     Raises:
-        Malformed: it is not installed.
+        Malformed: the package is not installed.
     """
     try:
         import zstandard
     except ImportError as error:
         raise Malformed(
-            "zstd needs the package zstandard: pip install zstandard, or do without"
+            "zstd needs the package zstandard: `pip install zstandard`, or do not compress"
         ) from error
     return zstandard

@@ -16,18 +16,18 @@ from eenn.exits.settings import Baseline, Setting
 from eenn.offload.bench.contenders import (
     NO_TRAFFIC,
     NOBODY,
-    ByCloud,
+    CloudContender,
+    Contender,
     Outcome,
     Request,
-    Way,
 )
 from eenn.offload.bench.kept import KeptMeasurements
 from eenn.offload.bench.measuring import Passage
-from eenn.offload.bench.rows import summarised
+from eenn.offload.bench.rows import summarise
 from eenn.offload.bench.turns import WARM_UP, measure
 from eenn.offload.client.http_cloud import Exchange
 from eenn.offload.protocol.errors import CloudUnreachable
-from eenn.planning.times import Onward
+from eenn.planning.times import Route
 from tests.offload.exported import Exported
 
 NETWORKS = ("a" * 64, "b" * 64)
@@ -39,11 +39,11 @@ PASSAGES = [
 ]
 
 
-class Counting(Way):
+class Counting(Contender):
     """Answers in its own way, and stops the run at one of its answers."""
 
     def __init__(self, number: int, stop_at: int = 0, failing: bool = False) -> None:
-        super().__init__(Setting(None, (), Baseline.EDGE_ONLY), Onward(NOBODY_ELSE))
+        super().__init__(Setting(None, (), Baseline.EDGE_ONLY), Route(NOBODY_ELSE))
         self.number, self.stop_at, self.failing = number, stop_at, failing
         self.answered: Counter[str] = Counter()
 
@@ -56,7 +56,9 @@ class Counting(Way):
         return Outcome(0, 0.5, 1, True, failure, "plain", ms, 0.0, NO_TRAFFIC)
 
 
-def rows_of(ways: list[Way], kept: KeptMeasurements, levels: tuple[float, ...]) -> list[Request]:
+def rows_of(
+    ways: list[Contender], kept: KeptMeasurements, levels: tuple[float, ...]
+) -> list[Request]:
     blocks = (
         measure(ways, PHOTOS, Distortion("gaussian_blur", level), kept, lambda: None)
         for level in levels
@@ -76,7 +78,7 @@ def test_a_run_that_is_cut_short_ends_with_the_rows_of_one_that_is_not(
 ) -> None:
     levels = (0.0, 1.5)
     whole = rows_of([Counting(n) for n in range(3)], opened(tmp_path / "whole"), levels)
-    first: list[Way] = [Counting(0), Counting(1, stop_at), Counting(2)]
+    first: list[Contender] = [Counting(0), Counting(1, stop_at), Counting(2)]
     with pytest.raises(KeyboardInterrupt):
         rows_of(first, opened(tmp_path / "cut"), levels)
     kept = KeptMeasurements(tmp_path / "cut", NETWORKS)
@@ -155,10 +157,10 @@ def test_photographs_that_the_cloud_failed_count_as_degraded(
 ) -> None:
     cloud: Any = Failing()
     setting = Setting(None, (), Baseline.CLOUD_ONLY)
-    way = ByCloud(setting, exported.graphs.manifest, False, cloud, crop=False, slowdown=1.0)
+    way = CloudContender(setting, exported.graphs.manifest, False, cloud, crop=False, slowdown=1.0)
     kept, photos = opened(tmp_path / "file"), [photo._replace(label=0) for photo in PHOTOS]
     blocks = measure([way], photos, PRISTINE, kept, lambda: None)
     rows = [row for block in blocks for _, row in block]
-    found = summarised(rows, rows)
+    found = summarise(rows, rows)
     assert (found.n, found.degraded, found.accuracy.value) == (60, 30, 0.5)
     assert {row.outcome.label for row in rows if row.outcome.failure} == {NOBODY}

@@ -189,7 +189,7 @@ def test_the_queue_is_bounded_and_gives_room_back() -> None:
     async def test(queue: Queue) -> None:
         first = await busy(queue, model)
         jobs = [queue.submit(model, 3)]
-        with pytest.raises(QueueFull, match="3 samples are waiting, of 4 that may"):
+        with pytest.raises(QueueFull, match="3 samples are waiting; at most 4 may"):
             queue.submit(model, 2)
         with queue.batcher.place(1):
             assert queue.batcher.waiting == 4

@@ -292,11 +292,11 @@ def test_a_token_and_a_certificate_guard_the_server(exported: Exported, tmp_path
         ({"token_file": "nowhere"}, "nowhere: No such file"),
         ({"tls_cert": "TOKEN"}, "--tls-cert and --tls-key"),
         ({"tls_cert": "TOKEN", "tls_key": "nowhere"}, "nowhere: No such file"),
-        ({"tls_cert": "TOKEN", "tls_key": "TOKEN"}, "are no certificate and key"),
-        ({"host": "no.such.host.invalid"}, "no address"),
+        ({"tls_cert": "TOKEN", "tls_key": "TOKEN"}, "are not a certificate and its key"),
+        ({"host": "no.such.host.invalid"}, "not an address"),
         ({"port": "TAKEN"}, "cannot listen on 127.0.0.1"),
         ({"port": 70000}, "to 65535"),
-        ({"precision": "fp64"}, "there are fp32, int8"),
+        ({"precision": "fp64"}, "allowed are fp32, int8"),
         ({"device": "cuda"}, "onnxruntime-gpu"),
         ({"queue": 0}, "queue=0: allowed is 1 or more"),
         ({"slowdown": 0.5}, "slowdown=0.5: allowed is 1 or more"),
@@ -340,7 +340,7 @@ def test_who_serves_everybody_is_warned(
 ) -> None:
     with running([exported.path], host="0.0.0.0"):
         pass
-    assert capsys.readouterr().err == "warning: no --token-file, so 0.0.0.0 serves everybody\n"
+    assert capsys.readouterr().err == "warning: without --token-file 0.0.0.0 serves everybody\n"
 
 
 def test_more_files_may_be_open_than_a_shell_allows(

@@ -13,7 +13,7 @@ import zstandard
 from eenn.offload.cloud import app, images
 from eenn.offload.cloud.app import make_app
 from eenn.offload.cloud.settings import Settings
-from eenn.offload.cloud.sharing import Turns, rested
+from eenn.offload.cloud.sharing import PriorityThreads, run_and_rest
 from eenn.offload.protocol import decoding
 from eenn.offload.protocol.encoding import encode_request
 from eenn.offload.protocol.wire import JSON_LENGTH, Request
@@ -309,7 +309,7 @@ def test_who_leaves_is_not_parsed(cloud: InProcess, monkeypatch: pytest.MonkeyPa
 
 def test_turns_forget_who_waits_no_more() -> None:
     async def leave() -> int:
-        turns, gate = Turns(1, "turns"), Event()
+        turns, gate = PriorityThreads(1, "turns"), Event()
         first = asyncio.create_task(turns.run(1, gate.wait))
         others = [asyncio.create_task(turns.run(size, gate.wait)) for size in (3, 2, 4)]
         await asyncio.sleep(0)
@@ -418,9 +418,9 @@ def test_who_keeps_the_interpreter_rests_as_long(
 
     if fails:
         with pytest.raises(ZeroDivisionError):
-            rested(work)
+            run_and_rest(work)
     else:
-        assert rested(work) == 1
+        assert run_and_rest(work) == 1
     assert clock[1:] == [0.25]
 
 

@@ -136,7 +136,7 @@ def test_what_happens_is_logged_now_and_then(caplog: pytest.LogCaptureFixture) -
     assert noted == LIMIT * ["room"]
     now = LOG_INTERVAL_S
     gate.say("handshake", "late")
-    said = "a connection ended to make room for a new one"
+    said = "a connection was ended to make room for a new one"
     assert caplog.messages == [f"1 x {said}", f"{LIMIT - 1} x {said}", "1 x late"]
 
 

@@ -17,9 +17,9 @@ from tests.offload.exported import Exported
         ((), "give image files, or --watch DIR, or --serve PORT"),
         (("a.jpg", "--watch", "."), "give image files, or"),
         (("--watch", ".", "--serve", "0"), "give image files, or"),
-        (("a.jpg", "--token-file", "f"), "are for a --cloud"),
-        (("a.jpg", "--payload", "uint8"), "are for a --cloud"),
-        (("--serve", "0", "--json"), "are for images"),
+        (("a.jpg", "--token-file", "f"), "need --cloud URL"),
+        (("a.jpg", "--payload", "uint8"), "need --cloud URL"),
+        (("--serve", "0", "--json"), "go with images or --watch"),
         (("a.jpg", "--active", "1,b"), "such as 1,2,3, or none"),
         (("a.jpg", "--thresholds", "high"), "such as 0.9,0.8,0.7"),
         (("a.jpg", "--deadline-ms", "0"), "above 0"),
@@ -65,7 +65,7 @@ def test_a_mistake_is_one_clear_line(arguments: tuple[str, ...], said: str, edge
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("a.jpg", "--active", "none"), "nobody answers"),
+        (("a.jpg", "--active", "none"), "no exit answers"),
         (("a.jpg", "--cloud", "ftp://host"), "http"),
         (("a.jpg", "--cloud", "http://h", "--token-file", "no-file"), "no-file"),
         (("--watch", "no-folder"), "no-folder"),

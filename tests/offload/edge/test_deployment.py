@@ -318,6 +318,6 @@ def test_nothing_is_sent_where_the_rest_is_here(edge: Any) -> None:
     answers, said = edge("--rest", "device", "--cloud", "http://127.0.0.1:1")
     assert answers == []
     assert said == (
-        "error: --cloud with rest=device: nothing is sent; leave --cloud out, or give "
+        "error: --cloud with rest=device, which sends nothing; leave --cloud out, or give "
         "--rest cloud\n"
     )

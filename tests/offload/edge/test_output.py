@@ -74,7 +74,7 @@ def test_a_file_of_something_else_is_never_touched(
     output.write_bytes(content)
     code, lines, errors = edge("--output", output, exported.files[0])
     assert (code, lines) == (1, [])
-    assert "line 1: no answer of eenn-edge; choose another file" in errors
+    assert "line 1 is not an answer of eenn-edge; choose another file" in errors
     assert output.read_bytes() == content
 
 
@@ -131,7 +131,7 @@ def test_a_full_disk_costs_a_batch_the_images_that_it_had_no_room_for(
     assert code == 1
     assert [answer["file"] for answer in parsed(lines)] == files[2:]
     said = after_first_line(errors).splitlines()
-    told = [line.partition(" has no answer yet, as ")[0] for line in said]
+    told = [line.partition(" has no answer yet, because ")[0] for line in said]
     assert told == [f"error: {file}" for file in files[:2]]
     code, lines, _ = edge("--json", "--output", output, *files)
     assert code == 0
@@ -152,7 +152,7 @@ def test_a_watch_waits_for_room_on_a_full_disk(
     assert [row["file"] for row in parsed(output.read_text().splitlines())] == there
     said = after_first_line(errors)
     assert said.count("\n") == 1
-    assert "No space left on device; it is tried again until there is room" in said
+    assert "No space left on device; trying again until there is room" in said
 
 
 def test_an_edge_killed_in_the_middle_keeps_what_it_wrote_and_goes_on(

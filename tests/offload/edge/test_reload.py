@@ -247,8 +247,8 @@ def test_what_is_refused_changes_nothing_and_flags_still_come_first(
 def test_without_a_deployment_file_it_is_said_that_there_is_nothing_to_take(start: Any) -> None:
     with start(origin=DEFAULTS) as edge:
         assert edge.hang_up() == (
-            "SIGHUP: refused: there is no deployment file to take; goes on with confidence, "
-            "p_tar 0.8, branches 1 2 3\n"
+            "SIGHUP: refused: eenn-edge was started without a deployment file; goes on with "
+            "confidence, p_tar 0.8, branches 1 2 3\n"
         )
         assert edge.ask("GET", "/health")["p_tar"] == 0.8
 

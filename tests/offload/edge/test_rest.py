@@ -253,7 +253,7 @@ def outputs_and_nobody(outputs: list[ExitProbs]) -> list[ExitProbs]:
 
 def test_a_rest_is_asked_in_one_way(exported: Exported) -> None:
     here = LocalCloud(exported.path)
-    with pytest.raises(EennError, match="allowed is one who is asked"):
+    with pytest.raises(EennError, match="allowed is one of them"):
         Rest(here, here)
 
 
@@ -273,7 +273,7 @@ def test_what_a_rest_takes_is_the_median_of_the_newest(
     here = LocalCloud(exported.path)
     assert here.expected_s(3) > 0
     taken_ms = iter([1000.0, 4000.0, 8000.0, 2000.0, 6000.0, 6000.0, 6000.0])
-    monkeypatch.setattr("eenn.offload.edge.clouds.stretched_ms", lambda *_: next(taken_ms))
+    monkeypatch.setattr("eenn.offload.edge.clouds.slowed_ms", lambda *_: next(taken_ms))
     for _ in range(7):
         here.infer(exported.images[:2], 0, None)
     # Of the newest five, each for two images.

@@ -209,7 +209,7 @@ def test_a_body_that_is_no_whole_image_is_told_so(
         given = good[: body % len(good)] if isinstance(body, int) else body
         status, content, _ = ask("POST", "/classify", given)
         assert status == 400
-        assert content["error"].startswith("this is no image that can be read to its end")
+        assert content["error"].startswith("this is not an image that can be read to its end")
         assert ask("POST", "/classify", good)[0] == 200
 
 
@@ -218,9 +218,9 @@ def test_a_body_that_is_no_whole_image_is_told_so(
     [
         ({"Content-Length": str(32 * 2**20 + 1)}, 413, "allowed are 32 MiB"),
         ({"Content-Length": "9" * 5000}, 413, "allowed are 32 MiB"),
-        ({"Content-Length": "-1"}, 400, "no number"),
-        ({"Content-Length": "1e3"}, 400, "no number"),
-        ({"Content-Length": "\u00b2"}, 400, "no number"),
+        ({"Content-Length": "-1"}, 400, "not a number"),
+        ({"Content-Length": "1e3"}, 400, "not a number"),
+        ({"Content-Length": "\u00b2"}, 400, "not a number"),
         ({}, 411, "Content-Length"),
         ({"Transfer-Encoding": "chunked"}, 411, "Content-Length"),
         ({"Content-Length": "5", "Content-Type": "multipart/form-data; boundary=x"}, 415, "form"),
@@ -295,7 +295,7 @@ def test_a_body_that_ends_early_is_told(server: EdgeServer) -> None:
         sock.shutdown(socket.SHUT_WR)
         reply = everything(sock)
     assert reply.startswith(b"HTTP/1.1 400 ")
-    assert b"shorter than its length" in reply
+    assert b"shorter than its Content-Length" in reply
 
 
 @pytest.mark.clock

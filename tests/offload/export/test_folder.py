@@ -153,8 +153,8 @@ def test_a_deployment_that_does_not_fit_is_one_line_and_nothing_is_written(
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("--to", "folder"), "allowed are both or none"),
-        (("--deployment", "chosen.json"), "allowed are both or none"),
+        (("--to", "folder"), "allowed are both or neither"),
+        (("--deployment", "chosen.json"), "allowed are both or neither"),
         (("--upstream", "x"), "leave it out"),
         (("--deployment", "chosen.json", "--to", "folder", "--upstream", "x"), "leave it out"),
         (("--deployment", "chosen.json", "--to", "there"), "exists already"),

@@ -293,5 +293,7 @@ def test_an_odd_index_is_one_line(index: str, exported: Exported, tmp_path: Path
 def test_a_graph_that_is_not_there_is_named_with_those_that_are(
     name: str, precision: str, exported: Exported
 ) -> None:
-    with pytest.raises(EennError, match=f"no graph {name} in {precision}.*int8.*cloud_3"):
+    with pytest.raises(
+        EennError, match=f"graph {name} in {precision} does not exist.*int8.*cloud_3"
+    ):
         exported.graphs.session(name, precision, 1)

@@ -1,4 +1,4 @@
-"""Settles how `eenn-edge` uses an artifact: a deployment file, defaults without one, and flags."""
+"""The deployment that `eenn-edge` uses: from a deployment file or defaults, changed by flags."""
 
 import argparse
 import json
@@ -17,14 +17,14 @@ from eenn.exits.settings import ActiveBranches
 from eenn.offload.edge.arguments import FLAGS, SETTINGS
 from eenn.offload.edge.changes import changed_fields
 
-UPSTREAM = "upstream"  # the folder of an upstream network inside an exported one
+UPSTREAM = "upstream"  # folder of an upstream network inside a folder for a device
 
 
 def deployment_of(given: argparse.Namespace, manifest: Manifest) -> tuple[Deployment, str]:
-    """Settle how to use the artifact: by the deployment file, defaults without one, and flags.
+    """Make the deployment from the deployment file, or else from defaults, and from flags.
 
     Returns:
-        The deployment, and a line about what it is and which flags changed it.
+        The deployment, and a line that describes it and the changes by flags.
 
     Raises:
         EennError: the file is not a deployment of this artifact, or a flag does not fit it.
@@ -41,7 +41,7 @@ def deployment_of(given: argparse.Namespace, manifest: Manifest) -> tuple[Deploy
     deployment.check(manifest)
     if given.cloud is not None and deployment.rest != CLOUD:
         raise EennError(
-            f"--cloud with rest={deployment.rest}: nothing is sent; leave --cloud out, or give "
+            f"--cloud with rest={deployment.rest}, which sends nothing; leave --cloud out, or give "
             f"--rest {CLOUD}"
         )
     setting = deployment.setting
@@ -59,26 +59,26 @@ def upstream_path(given: argparse.Namespace, manifest: Manifest, upstream: Upstr
     """Find the artifact of an upstream network that runs on this device.
 
     Raises:
-        EennError: it is not given, is another one, or has other classes.
+        EennError: the artifact is not given, is not the deployment's, or has other classes.
     """
     path = given.upstream or manifest.path / UPSTREAM
     if not path.exists():
         raise EennError(
             f"the deployment passes images on to artifact {upstream.artifact_id:.12} on this "
-            "device; give --upstream DIR, where that lies"
+            "device; give --upstream DIR, the directory of that artifact"
         )
     found = read_manifest(path)
     if found.id != upstream.artifact_id:
         raise EennError(
             f"{path} is artifact {found.id:.12} and the deployment names {upstream.artifact_id:.12}"
-            "; give --upstream DIR, where that lies"
+            "; give --upstream DIR, the directory of that artifact"
         )
     check_classes(manifest, found)
     return Path(path)
 
 
 def _rest_text(given: argparse.Namespace, deployment: Deployment) -> str:
-    """Say who answers the rest, and from what."""
+    """Word the rest of a deployment: its place, network and payload."""
     upstream = deployment.upstream
     network = f" by {upstream}" if upstream else ""
     if deployment.rest == NOBODY:
@@ -94,7 +94,7 @@ def _rest_text(given: argparse.Namespace, deployment: Deployment) -> str:
 
 
 def _upstream(base: Deployment, given: argparse.Namespace, manifest: Manifest) -> Upstream | None:
-    """Read the upstream network of a flag; None where that does not change the file's."""
+    """Read the upstream network of the flag; return None if the file already names it."""
     if given.upstream is None:
         return None
     found = read_manifest(given.upstream)
@@ -106,14 +106,14 @@ def _upstream(base: Deployment, given: argparse.Namespace, manifest: Manifest) -
 
 
 def _overridden(base: Deployment, given: argparse.Namespace, manifest: Manifest) -> Deployment:
-    """Put what flags say in place of single fields."""
+    """Replace single fields of a deployment by flags."""
     settings = json.loads(base.policy.to_json())
     name = settings.pop("name")
     if given.policy not in (None, name):
         name, settings = given.policy, {}
     named = ActiveBranches(active=given.active, first=given.first)
     upstream = _upstream(base, given, manifest)
-    # With an upstream network the artifact's last exit is one more.
+    # With an upstream network the artifact's last exit counts as a branch.
     branches = len(manifest.exits) - (upstream is None and base.upstream is None)
     changed = {
         "policy": _policy(name, settings, given, manifest),
@@ -127,10 +127,10 @@ def _overridden(base: Deployment, given: argparse.Namespace, manifest: Manifest)
 def _policy(
     name: str, settings: Mapping[str, object], given: argparse.Namespace, manifest: Manifest
 ) -> Policy:
-    """Build the policy from its settings and the flags, which come first.
+    """Build the policy from its settings, overridden by flags.
 
     Raises:
-        EennError: a setting that the policy does not have or allow.
+        EennError: the policy does not have a setting, or does not allow its value.
     """
     flags = {key: value for key in SETTINGS if (value := getattr(given, key)) is not None}
     if given.thresholds is not None:
