@@ -11,7 +11,7 @@ from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from eenn.offload.cloud import command as cloud
-from eenn.offload.edge.arguments import parsed
+from eenn.offload.edge.arguments import parse_arguments
 from eenn.offload.export import command as export
 from eenn.workflows.check import checked
 from eenn.workflows.hydra_job import policy_settings
@@ -110,7 +110,7 @@ def check(program: str, given: list[str], monkeypatch: pytest.MonkeyPatch) -> No
         for target in given:
             assert re.search(rf"^{re.escape(target)}:", makefile, re.MULTILINE), target
     elif program == "eenn-edge":
-        parsed(given)
+        parse_arguments(given)
     elif program == "eenn-cloud":
         monkeypatch.setattr(cloud, "serve", lambda *_, **__: None)
         cloud.main(given)

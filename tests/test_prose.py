@@ -23,12 +23,12 @@ VERBS = frozenset(
     Explain Export Express Extract Fetch Fill Filter Find Fine-tune Finish Fit Flush Format Free
     Generate Get Give Group Guard Hash Hide Hold Import Insert Join Keep Label Lay Leave Let List
     Load Locate Log Look Make Map Mark Match Measure Merge Mix Move Multiply Name Normalise Note
-    Observe Offer Open Outline Pad Parse Pick Place Plan Plot Post Predict Prepare Print Probe Put
+    Observe Offer Open Outline Pack Pad Parse Pick Place Plan Plot Post Predict Prepare Print Probe Put
     Quantise Query Queue Quote Raise Rank Rate Read Rebuild Receive Record Refuse Register Reject
     Release Remove Rename Render Repeat Replace Replay Reply Report Resample Reserve Reset Resize
     Resolve Restore Resume Return Rewrite Round Run Sample Save Say Scale Score Search Select Send
     Separate Serve Set Shorten Show Shuffle Silence Simulate Sort Split Spread Start Stop Store Sum
-    Summarise Switch Take Tell Track Train Transform Try Turn Update Use Validate Vary Verify Wait
+    Summarise Switch Tabulate Take Tell Track Train Transform Try Turn Unpack Update Use Validate Vary Verify Wait
     Warn Weigh Weight Word Wrap Write Yield
     """,
     )
