@@ -188,7 +188,7 @@ def test_what_is_unusable_can_be_left_out(damaged: Path, caplog: pytest.LogCaptu
 
 
 def test_a_missing_root_is_named(tmp_path: Path) -> None:
-    with pytest.raises(EennError, match=rf"{tmp_path}/none is no folder"):
+    with pytest.raises(EennError, match=rf"{tmp_path}/none is not a folder"):
         FolderImages(tmp_path / "none")
 
 
