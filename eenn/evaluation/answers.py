@@ -1,4 +1,4 @@
-"""Who answers in an evaluation: the records of their answers, and what they cost."""
+"""Answers of an evaluation: the records and temperatures behind them, and their costs."""
 
 from dataclasses import replace
 from typing import assert_never
@@ -31,10 +31,10 @@ def answers(
     experts: HeadChoice,
     temperature: str,
 ) -> tuple[ExitRecords, tuple[float, ...]]:
-    """Fetch the logits of those who answer, and the temperature of every exit.
+    """Fetch the logits of the heads that answer, and the temperature of every exit.
 
-    Where images have different heads these are log-probabilities, calibrated with each head set's
-    own temperatures, and have none left to apply.
+    Where images have different heads the logits are log-probabilities, calibrated with each head
+    set's own temperatures, and the temperatures that are left to apply are 1.
 
     Args:
         temperature: as in `Temperatures.chosen`.
@@ -69,7 +69,7 @@ def _by_image(
     experts: HeadChoice,
     temperature: str,
 ) -> tuple[ExitRecords, tuple[float, ...]]:
-    """Choose or mix head sets image by image, by what the distortion classifier says of it."""
+    """Choose or mix head sets image by image, by the distortion classifier's probabilities."""
     manifest = artifact.manifest
     by_set = [artifact.records(split, distortion, level, heads) for heads in artifact.heads]
     log_probs = [
@@ -96,7 +96,7 @@ def check_experts(artifact: EvaluatedArtifact, experts: HeadChoice, distortion: 
     """Check that an artifact has the experts that are asked for.
 
     Args:
-        distortion: the kind at hand.
+        distortion: the kind of the evaluated images.
 
     Raises:
         EennError: the artifact has no such experts.
@@ -104,7 +104,7 @@ def check_experts(artifact: EvaluatedArtifact, experts: HeadChoice, distortion: 
     allowed = [HeadChoice.named(heads) for heads in artifact.heads]
     if artifact.manifest.experts:
         allowed += map(HeadChoice, (How.CHOSEN, How.MIXTURE, How.MATCHING))
-    # Looked for on disk, so only where it matters.
+    # Fine-tuned networks are looked up on disk, so only on demand.
     if experts.how is How.FINE_TUNED and distortion in artifact.fine_tuned:
         allowed += [experts]
     if experts not in allowed:
@@ -123,7 +123,7 @@ def kind_probs(artifact: EvaluatedArtifact, split: str, distortion: str, level: 
 
 
 def costs(artifact: EvaluatedArtifact, link: Link, experts: HeadChoice) -> CostModel:
-    """Model what answers cost; that of the classifier, where it is asked, comes first on the edge.
+    """Model the costs of answers; a classifier that is asked comes first on the edge.
 
     A mixture runs the heads of all sets.
     """

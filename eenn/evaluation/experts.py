@@ -1,4 +1,4 @@
-"""Experts over kinds and levels of distortions: who answers, and whom the classifier chooses."""
+"""Experts over kinds and levels of distortions: their points, and the classifier's choices."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ class ExpertPoint:
 
 @dataclass(frozen=True)
 class Confusion:
-    """Whom the distortion classifier chooses for the images of one kind and level.
+    """The head sets that the distortion classifier chooses for the images of one kind and level.
 
     Args:
         chosen: the share of images that each head set is chosen for.
@@ -48,7 +48,7 @@ class Confusion:
 def with_last_exit(
     distortion: str, experts: HeadChoice, points: Sequence[Point]
 ) -> Iterator[ExpertPoint]:
-    """Yield the policies with all branches active, the last exit alone beside each."""
+    """Yield the policies with all branches active, each beside the last exit alone."""
     alone = {
         (row.network, row.level): row.accuracy
         for row in points
@@ -62,7 +62,7 @@ def with_last_exit(
 def confusion(
     network: str, artifact: EvaluatedArtifact, split: str, kind: str, levels: Sequence[float]
 ) -> list[Confusion]:
-    """Measure whom the classifier chooses, a row per level."""
+    """Measure the classifier's choices for one kind of distortion, a row per level."""
     rows = []
     classifier = artifact.manifest.classifier
     for level in levels:
@@ -91,8 +91,8 @@ def having(
 ) -> Sequence[tuple[str, EvaluatedArtifact]]:
     """Select the artifacts that such experts add something to.
 
-    Not all were fine-tuned for every kind, and where no one has experts for a kind, the plain heads
-    match.
+    Not all artifacts were fine-tuned for every kind, and for a kind without experts in any artifact
+    the plain heads match.
     """
     if experts.how is How.FINE_TUNED:
         return [(network, artifact) for network, artifact in named if kind in artifact.fine_tuned]

@@ -43,7 +43,7 @@ def confidences_differ(samples: ArrayLike, reference: ArrayLike) -> Tested:
     """
     new, known = (np.sort(np.asarray(given, np.float64)) for given in (samples, reference))
     if not len(new) or not len(known):
-        raise EennError("drift of 0 samples: allowed are one or more; give images")
+        raise EennError("drift of no samples: allowed are one or more; give images")
     both = np.concatenate([new, known])
     below_new = np.searchsorted(new, both, side="right") / len(new)
     below_known = np.searchsorted(known, both, side="right") / len(known)
@@ -59,7 +59,7 @@ def shares_differ(count: int, n: int, reference_count: int, reference_n: int) ->
         EennError: no samples.
     """
     if not n or not reference_n:
-        raise EennError("drift of 0 samples: allowed are one or more; give images")
+        raise EennError("drift of no samples: allowed are one or more; give images")
     known = [reference_count, reference_n - reference_count]
     counts = np.array([[count, n - count], known])
     return Tested(count / n - reference_count / reference_n, float(fisher_exact(counts)[1]))

@@ -96,7 +96,7 @@ def run_evaluation(
 
 
 def _drawn(named: Sequence[tuple[str, EvaluatedArtifact]]) -> dict[str, EvaluatedArtifact]:
-    """Choose the networks of figures: where some differ in their seed alone, the first."""
+    """Choose the networks of figures: the first of those that differ in their seed alone."""
     drawn: dict[str, EvaluatedArtifact] = {}
     for name, artifact in named:
         drawn.setdefault(name, artifact)
@@ -106,7 +106,7 @@ def _drawn(named: Sequence[tuple[str, EvaluatedArtifact]]) -> dict[str, Evaluate
 def _summed_up(
     points: Sequence[Point], fitted: Sequence[Fitted], evaluation: Evaluation
 ) -> SummedUp:
-    """Sum up by the best of what was fitted, or else by the evaluation's points."""
+    """Sum up by the best fitted policy, or without a fit by the evaluation's points."""
     if not fitted:
         return evaluated(points, None, evaluation.link)
     best = best_of(fitted)
@@ -120,7 +120,7 @@ def _answer(
     evaluation: Evaluation,
     computed: Computed,
 ) -> Answer:
-    """Choose the point that sums up an evaluation, and say how it becomes a deployment."""
+    """Choose the point that sums up an evaluation, and the command to go on with."""
     points = computed.results.points
     fitted = best_of(computed.fitted) if computed.fitted else None
     point = answering(points, fitted)
@@ -164,10 +164,12 @@ def _deployed(
     evaluation: Evaluation,
     fitted: Sequence[Fitted],
 ) -> str:
-    """Write the best of what was fitted as a deployment, and say what it promises."""
+    """Write the best fitted policy as a deployment, and say what it promises."""
     chosen = best_of(fitted)
     if evaluation.experts.how not in DEPLOYED:
-        return f"no {DEPLOYMENT}: experts={evaluation.experts} are for evaluations only"
+        return (
+            f"{DEPLOYMENT} was not written: experts={evaluation.experts} are for evaluations only"
+        )
     artifact = _artifact_of(named, chosen.validation.network)
     manifest, images = artifact.manifest, fitted_to(artifact)
     deployment = replace(
@@ -182,7 +184,7 @@ def _deployed(
 
 
 def _rest_of(evaluation: Evaluation) -> dict[str, Any]:
-    """Name the rest that an evaluation has, as fields of `Deployment`."""
+    """Name the rest of an evaluation, as fields of `Deployment`."""
     if evaluation.upstream is None:
         return {"rest": evaluation.rest, "payload": evaluation.payload}
     manifest = evaluation.upstream.manifest
@@ -192,7 +194,7 @@ def _rest_of(evaluation: Evaluation) -> dict[str, Any]:
 
 
 def described(artifacts: Sequence[EvaluatedArtifact], evaluation: Evaluation) -> dict[str, Json]:
-    """Describe what was evaluated, for a summary."""
+    """Describe the evaluated artifacts, images and link, for a summary."""
     return {
         "artifacts": {each.manifest.id: str(each.manifest.path) for each in artifacts},
         "split": FOLDER if image_summary(artifacts).get("images") else evaluation.split,
@@ -219,10 +221,10 @@ def reliabilities(
 def facts(
     artifacts: Sequence[EvaluatedArtifact], evaluation: Evaluation, images: Mapping[str, str]
 ) -> dict[str, str]:
-    """Say on the page what was evaluated.
+    """Describe the evaluation for the head of its page.
 
     Args:
-        images: which they are; see `image_facts`.
+        images: a description of the images; see `image_facts`.
     """
     kinds = dict.fromkeys(distorted(evaluation.distortion, level) for level in evaluation.levels)
     link, service = evaluation.link, evaluation.service
@@ -239,10 +241,11 @@ def facts(
 
 
 def _headline(points: Sequence[Point], chosen: bool) -> list[Point]:
-    """Of every network and level the policies with the most active branches, and the last exit.
+    """Select, of every network and level, the policies with the most active branches, and the last
+    exit.
 
     Args:
-        chosen: whether the user chose the sets of active branches; then all of them are in it.
+        chosen: true if the user chose the sets of active branches; then all of them are selected.
     """
     return [
         row

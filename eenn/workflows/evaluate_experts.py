@@ -1,4 +1,4 @@
-"""An evaluation of experts over kinds and levels of distortions: who answers, at what cost."""
+"""An evaluation of experts over kinds and levels of distortions: their accuracies and costs."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
@@ -20,7 +20,7 @@ from eenn.workflows.evaluate import described
 from eenn.workflows.run import Run
 from eenn.workflows.tracking import run_tracker
 
-# An evaluation under one distortion by one choice of heads, and the artifacts that it is for.
+# An evaluation under one distortion by one choice of heads, and the evaluated artifacts.
 Part = tuple[Evaluation, Sequence[tuple[str, EvaluatedArtifact]]]
 
 
@@ -34,9 +34,9 @@ def run_expert_evaluation(
     """Evaluate; write tables, figures, `report.html` and `summary.json` into the run's directory.
 
     Args:
-        evaluation: but for the distortion, its levels and the experts, which are all of those
-            given.
+        evaluation: all settings but the distortion, its levels and the experts.
         distortions: levels by kind.
+        experts: the choices of heads to compare.
 
     Raises:
         EennError: nothing to evaluate, a fit, an unknown kind or level, or an artifact without
@@ -98,8 +98,8 @@ def _parts(
             check_experts(artifact, part.experts, part.distortion)
     if not parts:
         raise EennError(
-            f"experts={[*map(str, experts)]}: there are none for {', '.join(distortions)}; "
-            f"{TRAIN_EXPERTS} trains some for its kinds"
+            f"experts={[*map(str, experts)]}: the artifacts have none for "
+            f"{', '.join(distortions)}; {TRAIN_EXPERTS} trains experts for the kinds of its recipe"
         )
     return parts
 
@@ -112,7 +112,7 @@ def _headline_part(parts: Sequence[Part]) -> Evaluation:
 
 
 def _facts(artifacts: Sequence[EvaluatedArtifact], evaluation: Evaluation) -> dict[str, str]:
-    """Say on the page what was evaluated."""
+    """Describe the evaluation for the head of its page."""
     return {
         "artifact": ", ".join(f"{a.manifest.path} ({a.manifest.id[:12]})" for a in artifacts),
         "images": f"{evaluation.split} split",
@@ -122,7 +122,7 @@ def _facts(artifacts: Sequence[EvaluatedArtifact], evaluation: Evaluation) -> di
 
 
 def _experts_of(artifact: EvaluatedArtifact) -> Json:
-    """Describe size and cost of what an artifact's experts add."""
+    """Describe the size and cost of an artifact's experts."""
     manifest = artifact.manifest
     if not manifest.experts:
         return {}

@@ -49,7 +49,7 @@ def network(id: str, classes: tuple[str, ...] = ("ant", "bee"), split: str = "s"
 def test_networks_that_cannot_work_together_are_refused() -> None:
     own = network("a")
     check_upstream(own, network("b"))
-    with pytest.raises(EennError, match="it is the artifact itself"):
+    with pytest.raises(EennError, match="this is the artifact itself"):
         check_upstream(own, network("a"))
     with pytest.raises(EennError, match=r"has 2 classes and .* has 2; they differ in bee, cat"):
         check_upstream(own, network("b", ("ant", "cat")))

@@ -237,7 +237,7 @@ def test_a_fit_against_the_last_exit_needs_no_labels(
         (("fit.goal=macs", "fit.limit=1e6", "fit.images={loose}"), "fit.against=last_exit"),
         (
             ("fit.goal=macs", "fit.limit=1e6", "images={photos}", "fit.images={photos}"),
-            "they are the images that are evaluated",
+            "these images are the evaluated ones",
         ),
         (("fit.goal=macs", "fit.limit=1e6", "fit.against=luck"), "allowed are labels, last_exit"),
     ],
