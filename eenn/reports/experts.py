@@ -22,7 +22,7 @@ class Study:
 
     Args:
         points: of every policy with all branches active.
-        quality: of every exit as if it answered all images, by distortion and who answers.
+        quality: of every exit as if it answered all images, by distortion and choice of heads.
     """
 
     points: list[ExpertPoint]
@@ -31,15 +31,15 @@ class Study:
 
 
 POINTS_TEXT = (
-    'Whose heads answer: "plain" those of the network without distortions, "matching" the experts '
-    'of the distortion at hand, where there are some, which no device knows; "auto" those whose '
-    'kind the distortion classifier is sure of; "soft" all of them, weighted by its probabilities; '
-    '"fine tuned" is the network fine-tuned for the distortion at hand. '
+    'The heads that answer: "plain" are those of the network without distortions, "matching" the '
+    'experts of the distortion at hand, where there are some, which no device knows, "auto" those '
+    'of the kind that the distortion classifier is sure of, "soft" all heads, weighted by its '
+    'probabilities; "fine tuned" is the network fine-tuned for the distortion at hand. '
     "A well calibrated network is as accurate on the edge as its threshold asks."
 )
 CONFUSION_TEXT = (
-    'Which heads the distortion classifier chooses. "Recognised" are images that go to the heads '
-    "made for them; a kind without an expert is for the plain heads."
+    'The heads that the distortion classifier chooses. "Recognised" are images that go to the '
+    "heads made for them; a kind without an expert is for the plain heads."
 )
 FIGURES = (
     ("accuracy", "Accuracy", "Accuracy of all answers, from the edge and from the cloud."),
@@ -57,7 +57,7 @@ def study_report(title: str, facts: Mapping[str, str], study: Study, artifact: P
     drawn = figures(study.points)
     shown = next((one for one in drawn if one.name.endswith("-accuracy")), None)
     tables = [
-        table_section("Who answers", POINTS_TEXT, point_rows(study.points)),
+        table_section("Choices of heads", POINTS_TEXT, point_rows(study.points)),
         table_section("Distortion classifier", CONFUSION_TEXT, confusion_rows(study.confusion)),
     ]
     return Report(
@@ -73,10 +73,10 @@ def study_report(title: str, facts: Mapping[str, str], study: Study, artifact: P
 
 
 def study_headline(points: Sequence[ExpertPoint], artifact: Path) -> Section:
-    """Say what every choice of heads is right about on average over the distorted images.
+    """Report the mean accuracy of every choice of heads over the distorted images.
 
     Args:
-        points: those of the first network, policy and threshold count.
+        points: of all networks; those of the first network, policy and threshold count.
     """
     first = points[0].point
     own = [
@@ -174,7 +174,7 @@ def point_rows(points: Sequence[ExpertPoint]) -> list[dict[str, str]]:
 
 
 def confusion_rows(confusion: Iterable[Confusion]) -> list[dict[str, str]]:
-    """Print whom the classifier chooses as rows of a table."""
+    """Print the classifier's choices as rows of a table."""
     every = list(confusion)
     sets = dict.fromkeys(heads for row in every for heads in row.chosen)
     rows = [

@@ -14,15 +14,15 @@ PAGE = "report.html"
 
 @dataclass(frozen=True)
 class Report:
-    """What a run leaves for people.
+    """The content of a run's report.
 
     Args:
         facts: about the results, shown first.
-        tables: flat rows by the name of their file; those without rows are left out.
+        tables: flat rows by the name of their file; tables without rows are left out.
         opening: sections above the figures.
-        closing: sections below them.
-        headline: the answer that the page opens with.
-        shown: the figure that shows it.
+        closing: sections below the figures.
+        headline: the answer that opens the page.
+        shown: the figure of that answer.
     """
 
     title: str
@@ -36,7 +36,7 @@ class Report:
 
 
 def table_section(title: str, text: str, rows: Sequence[Mapping[str, str]]) -> Section:
-    """Make the section of a table; what all rows have in common is said above it."""
+    """Make the section of a table; values that all rows share stand above it."""
     common, apart_rows = apart(rows)
     return Section(title, "\n".join(filter(None, [text, common])), apart_rows, folded=True)
 
