@@ -317,9 +317,10 @@ POINTS_TEXT = (
 )
 PLANS_TEXT = (
     "Of every set of active branches, policy, strictness, rest and payload: latencies from the "
-    "measured parts, exits and accuracies from the validation split. The rest are images that no "
-    "active branch accepts: answered by the cloud, which is sent features or the photograph's "
-    "file, by the device, or by the last active branch. The network is cut after the last active branch."
+    "measured parts, exits and accuracies from the validation split. The rest, images that no "
+    "active branch accepts, is answered by the cloud, which is sent features or the photograph's "
+    "file, by the device, or by the last active branch. The network is cut after the last active "
+    "branch."
 )
 KINDS_TEXT = "The best plan for every rest and payload that keeps the same bounds; fastest first."
 PAYLOADS_TEXT = (
