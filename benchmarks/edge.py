@@ -27,7 +27,7 @@ from PIL import Image
 
 from eenn.artifact import store
 from eenn.data.splits import Split
-from eenn.exits.head_sets import CLASSIFIER, Classifier, Expert, HeadChoice, How
+from eenn.exits.head_sets import CLASSIFIER, Classifier, Expert, HeadChoice, HeadMode
 from eenn.exits.policies.threshold import baseline_rule
 from eenn.files import JsonObject, write_json
 from eenn.models.architecture import Architecture
@@ -156,7 +156,7 @@ def make_variants(
     }
     chosen = EdgeRuntime(
         with_experts, baseline_rule(1.0), range(BRANCHES), LocalCloud(with_experts),
-        experts=HeadChoice(How.CHOSEN),
+        experts=HeadChoice(HeadMode.CHOSEN),
     )  # fmt: skip
     classifier = Graphs.read(with_experts).session(CLASSIFIER, "fp32", 1)
     return {

@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from eenn.evaluation.exit_metrics import exit_quality
+from eenn.evaluation.exit_metrics import evaluate_exits
 from eenn.evaluation.grid import (
     Case,
     Service,
@@ -115,7 +115,7 @@ def main() -> None:
 def peak_memory() -> None:
     records = random_records(MANY)
     evaluate_grid(records)
-    exit_quality(NETWORK, 0.0, records, (BRANCHES + 1) * (1.1,))
+    evaluate_exits(NETWORK, 0.0, records, (BRANCHES + 1) * (1.1,))
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 
 

@@ -131,7 +131,7 @@ class Folder:
         self._by_folder = {name: files.images for name, files in found.items()}
         self._hashes: dict[Path, str | None] = {}
 
-    def seen_by(self, classes: Sequence[str]) -> NewImages:
+    def images_for(self, classes: Sequence[str]) -> NewImages:
         """Select the images that a network of these classes is to answer.
 
         Raises:

@@ -23,7 +23,7 @@ def overview(source: ImageSource, split: Split) -> str:
     )
 
 
-def doubts(source: ImageSource, split: Split) -> list[str]:
+def likely_mistakes(source: ImageSource, split: Split) -> list[str]:
     """List probable mistakes in the images' layout or number, a line each."""
     found = []
     folders = [sample_id.split("/") for sample_id in source.sample_ids]

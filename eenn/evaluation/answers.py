@@ -12,10 +12,10 @@ from eenn.exits.head_sets import (
     PLAIN_HEADS,
     Floats,
     HeadChoice,
-    How,
-    choose,
-    mixed,
-    picked,
+    HeadMode,
+    choose_head_sets,
+    mix_heads,
+    pick_heads,
 )
 from eenn.planning.costs import CostModel, Link, macs, payloads
 from eenn.records.evaluated_artifact import EvaluatedArtifact
@@ -43,20 +43,20 @@ def answers(
         EennError: the artifact has no such experts.
     """
     check_experts(artifact, experts, distortion)
-    match experts.how:
-        case How.PLAIN:
+    match experts.mode:
+        case HeadMode.PLAIN:
             heads = PLAIN
-        case How.ONE_KIND:
+        case HeadMode.ONE_KIND:
             heads = experts.kind
-        case How.MATCHING:
+        case HeadMode.MATCHING:
             heads = distortion if level and distortion in artifact.heads else PLAIN
-        case How.FINE_TUNED:
+        case HeadMode.FINE_TUNED:
             tuned = artifact.fine_tuned[distortion] if level else artifact
             return answers(tuned, split, distortion, level, PLAIN_HEADS, temperature)
-        case How.CHOSEN | How.MIXTURE:
+        case HeadMode.CHOSEN | HeadMode.MIXTURE:
             return _by_image(artifact, split, distortion, level, experts, temperature)
         case _:
-            assert_never(experts.how)
+            assert_never(experts.mode)
     records = artifact.records(split, distortion, level, heads)
     return records, artifact.manifest.temperatures_of(heads).chosen(temperature)
 
@@ -77,10 +77,10 @@ def _by_image(
         for heads, records in zip(artifact.heads, by_set, strict=True)
     ]
     probs = kind_probs(artifact, split, distortion, level)
-    if experts.how is How.CHOSEN:
-        answered = picked(log_probs, choose(probs, manifest.classifier.sure))
+    if experts.mode is HeadMode.CHOSEN:
+        answered = pick_heads(log_probs, choose_head_sets(probs, manifest.classifier.sure))
     else:
-        answered = mixed(log_probs, probs)
+        answered = mix_heads(log_probs, probs)
     plain = by_set[0]
     merged = ExitRecords(
         answered.astype(np.float32),
@@ -103,9 +103,9 @@ def check_experts(artifact: EvaluatedArtifact, experts: HeadChoice, distortion: 
     """
     allowed = [HeadChoice.named(heads) for heads in artifact.heads]
     if artifact.manifest.experts:
-        allowed += map(HeadChoice, (How.CHOSEN, How.MIXTURE, How.MATCHING))
+        allowed += map(HeadChoice, (HeadMode.CHOSEN, HeadMode.MIXTURE, HeadMode.MATCHING))
     # Fine-tuned networks are looked up on disk, so only on demand.
-    if experts.how is How.FINE_TUNED and distortion in artifact.fine_tuned:
+    if experts.mode is HeadMode.FINE_TUNED and distortion in artifact.fine_tuned:
         allowed += [experts]
     if experts not in allowed:
         raise EennError(
@@ -132,7 +132,7 @@ def costs(artifact: EvaluatedArtifact, link: Link, experts: HeadChoice) -> CostM
     if experts.asks_classifier:
         own_macs = replace(own_macs, first=float(manifest.classifier.macs))
         own_ms = replace(own_ms, first=profile.classifier["p50"])
-    if experts.how is How.MIXTURE:
+    if experts.mode is HeadMode.MIXTURE:
         own_macs, own_ms = (
             replace(each, heads=tuple(len(artifact.heads) * head for head in each.heads))
             for each in (own_macs, own_ms)

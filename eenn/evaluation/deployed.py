@@ -10,13 +10,13 @@ import numpy as np
 from eenn.artifact.deployment import Deployment
 from eenn.errors import EennError
 from eenn.evaluation.evaluated import Evaluated, Evaluation
-from eenn.evaluation.exit_metrics import exit_quality
+from eenn.evaluation.exit_metrics import evaluate_exits
 from eenn.evaluation.grid import Case, Decided, by_policy, exits_taken, point
-from eenn.evaluation.rows import ExitQuality, ExitTaken, Point
+from eenn.evaluation.rows import ExitMetrics, ExitTaken, Point
 from eenn.evaluation.unlabelled import Unlabelled, unlabelled
 from eenn.exits.decide import Decisions, last_exit
 from eenn.exits.policies.base import Floats
-from eenn.exits.settings import ActiveBranches, Baseline, Setting, as_it_is
+from eenn.exits.settings import ActiveBranches, Baseline, Setting, swept_once
 from eenn.records.evaluated_artifact import EvaluatedArtifact
 from eenn.statistics.intervals import UNKNOWN, Estimate, means
 
@@ -39,7 +39,7 @@ class Subject(NamedTuple):
     def evaluation(self, otherwise: Evaluation) -> Evaluation:
         """Replace an evaluation's settings by those that the deployment holds."""
         deployment = self.deployment
-        swept = as_it_is(deployment.policy)
+        swept = swept_once(deployment.policy)
         return replace(
             otherwise,
             policies=[swept],
@@ -82,7 +82,7 @@ class Compared:
 
     points: list[tuple[str, Point]]
     exits: list[tuple[str, ExitTaken]]
-    quality: list[tuple[str, ExitQuality]]
+    exit_metrics: list[tuple[str, ExitMetrics]]
     unlabelled: list[tuple[str, Unlabelled]]
     differences: list[Difference]
 
@@ -112,8 +112,8 @@ def compare(subjects: Sequence[Subject], otherwise: Evaluation) -> Compared:
             then = subject.upstream.manifest.id if subject.upstream else ""
             alone.setdefault((subject.name, str(evaluation.experts), then), point(case, last))
             found.exits.extend((subject.label, row) for row in exits_taken(case, decided))
-            quality = exit_quality(evaluated.network, case.level, records, temperatures)
-            found.quality.extend((subject.label, row) for row in quality)
+            rows = evaluate_exits(evaluated.network, case.level, records, temperatures)
+            found.exit_metrics.extend((subject.label, row) for row in rows)
             measured[subject.label] = per_sample(case, decided.decisions)
             samples[subject.label] = records.sample_ids
         found.points.extend(("", last) for last in alone.values())

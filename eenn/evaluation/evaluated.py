@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from eenn.errors import EennError, require_numbers
 from eenn.evaluation.answers import answers, check_experts, costs
 from eenn.evaluation.cascades import cascade_costs, cascaded, check_upstream
-from eenn.evaluation.exit_metrics import exit_quality
+from eenn.evaluation.exit_metrics import evaluate_exits
 from eenn.evaluation.fitting import Fitted, Goal, fit
 from eenn.evaluation.grid import (
     Case,
@@ -94,7 +94,7 @@ class Computed:
     unmet: list[str]
 
 
-def with_names(
+def named_artifacts(
     artifacts: Sequence[EvaluatedArtifact], upstream: EvaluatedArtifact | None = None
 ) -> list[tuple[str, EvaluatedArtifact]]:
     """Name every artifact, alike where artifacts differ in nothing but their seed.
@@ -144,7 +144,7 @@ def evaluate(named: Sequence[tuple[str, EvaluatedArtifact]], evaluation: Evaluat
     The network runs at most once per artifact and level.
 
     Args:
-        named: as `with_names` gives them.
+        named: as `named_artifacts` gives them.
 
     Raises:
         EennError: the same artifact twice, one that has no such experts, or a fit reported on the
@@ -199,7 +199,8 @@ class Evaluated:
             results.exits.extend(row for each in decided for row in self._exits(case, each))
             decided += [each.decide(case) for each in fitted]
             results.points.extend(self._point(case, each) for each in decided)
-            results.quality.extend(exit_quality(self.network, case.level, records, temperatures))
+            rows = evaluate_exits(self.network, case.level, records, temperatures)
+            results.exit_metrics.extend(rows)
             if level == 0 and evaluation.goal and evaluation.goal.goal == "risk":
                 fitted = [each.observed(case) for each in fitted]
             # A job of a sweep is one point; curves over settings need more than that.

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from eenn.evaluation.rows import ExitQuality, Network
+from eenn.evaluation.rows import ExitMetrics, Network
 from eenn.records.records import ExitRecords
 from eenn.statistics.calibration import ece_if_calibrated, ece_of, nll_per_sample, probabilities
 from eenn.statistics.intervals import Estimate, means, share, statistic
@@ -12,11 +12,11 @@ from eenn.statistics.metrics import aurc, brier_per_sample, failure_auroc
 STATISTICS = {"ece": ece_of, "failure_auroc": failure_auroc, "aurc": aurc}
 
 
-def exit_quality(
+def evaluate_exits(
     network: Network, level: float, records: ExitRecords, temperatures: Sequence[float]
-) -> list[ExitQuality]:
+) -> list[ExitMetrics]:
     """Measure every exit before and after its temperature, one row each; no rows without labels."""
-    rows: list[ExitQuality] = []
+    rows: list[ExitMetrics] = []
     labels = records.labels
     if labels is None:
         return rows
@@ -38,7 +38,7 @@ def exit_quality(
             # Subtracting the bias may lead below 0.
             found[f"ece{suffix}"] = ece._replace(low=max(ece.low, 0.0))
         rows.append(
-            ExitQuality(
+            ExitMetrics(
                 network=network,
                 level=level,
                 exit=exit,

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from eenn.evaluation.answers import kind_probs
 from eenn.evaluation.rows import Point
-from eenn.exits.head_sets import HeadChoice, How, choose
+from eenn.exits.head_sets import HeadChoice, HeadMode, choose_head_sets
 from eenn.exits.settings import Baseline
 from eenn.records.evaluated_artifact import EvaluatedArtifact
 from eenn.statistics.intervals import Estimate, share
@@ -67,7 +67,7 @@ def confusion(
     classifier = artifact.manifest.classifier
     for level in levels:
         probs = kind_probs(artifact, split, kind, level)
-        chosen, n = choose(probs, classifier.sure), len(probs)
+        chosen, n = choose_head_sets(probs, classifier.sure), len(probs)
         right = artifact.heads.index(kind) if level and kind in artifact.heads else 0
         rows.append(
             Confusion(
@@ -86,7 +86,7 @@ def confusion(
     return rows
 
 
-def having(
+def with_experts(
     named: Sequence[tuple[str, EvaluatedArtifact]], experts: HeadChoice, kind: str
 ) -> Sequence[tuple[str, EvaluatedArtifact]]:
     """Select the artifacts that such experts add something to.
@@ -94,8 +94,10 @@ def having(
     Not all artifacts were fine-tuned for every kind, and for a kind without experts in any artifact
     the plain heads match.
     """
-    if experts.how is How.FINE_TUNED:
+    if experts.mode is HeadMode.FINE_TUNED:
         return [(network, artifact) for network, artifact in named if kind in artifact.fine_tuned]
-    if experts.how is How.MATCHING and not any(kind in artifact.heads for _, artifact in named):
+    if experts.mode is HeadMode.MATCHING and not any(
+        kind in artifact.heads for _, artifact in named
+    ):
         return []
     return named

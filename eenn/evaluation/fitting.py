@@ -91,7 +91,7 @@ class Goal:
             return "offloaded"
         return self.goal if self.goal in MINIMISED else self.minimise
 
-    def judged(self, case: Case) -> Case:
+    def with_reference(self, case: Case) -> Case:
         """Give a case with the labels that its answers are compared with."""
         return case.against_last_exit() if self.against == LAST_EXIT else case
 
@@ -136,7 +136,7 @@ class Fitted:
 
     def observed(self, case: Case) -> "Fitted":
         """Add the risk on samples that the knob was not fitted to, where these have labels."""
-        labels = self.goal.judged(case).labels
+        labels = self.goal.with_reference(case).labels
         if labels is None:
             return self
         wrong = case.decide(self.policy, self.active).label != labels
@@ -223,7 +223,7 @@ class _Tried(NamedTuple):
 
 def _tried(goal: Goal, case: Case, policies: Sequence[Policy], active: tuple[int, ...]) -> _Tried:
     """Measure candidates on the validation samples."""
-    labels = goal.judged(case).labels
+    labels = goal.with_reference(case).labels
     if labels is None:
         raise EennError(
             "fit: these images have no labels; fit with fit.against=last_exit, or give a folder "

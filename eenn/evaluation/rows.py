@@ -103,7 +103,7 @@ class ClassAnswered:
 
 
 @dataclass(frozen=True)
-class ExitQuality:
+class ExitMetrics:
     """The metrics of one exit, counted from 1, as if it answered all samples.
 
     Args:
@@ -184,5 +184,5 @@ class Results:
 
     points: list[Point]
     exits: list[ExitTaken]
-    quality: list[ExitQuality]
+    exit_metrics: list[ExitMetrics]
     tradeoff: list[Point]

@@ -40,7 +40,7 @@ def unlabelled(
         for level in evaluation.levels:
             case = evaluated.case(evaluated.split, level)
             found.agreement.extend(agreement(case.network, case.level, case.outputs))
-        if evaluation.experts.how not in DEPLOYED:
+        if evaluation.experts.mode not in DEPLOYED:
             # Heads that only an evaluation can choose differ from those of validation.
             found.left_out.append(f"{name}: no drift for experts={evaluation.experts}")
             continue

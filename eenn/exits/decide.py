@@ -55,8 +55,8 @@ def decide(
     confidence = np.empty(samples)
     undecided = np.ones(samples, bool)
 
-    def settle(who: Bools, answer: Answer) -> None:
-        label[who], confidence[who] = answer.label[who], answer.confidence[who]
+    def settle(rows: Bools, answer: Answer) -> None:
+        label[rows], confidence[rows] = answer.label[rows], answer.confidence[rows]
 
     seen: list[ExitProbs] = []
     for exit in order:

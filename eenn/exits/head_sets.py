@@ -21,7 +21,7 @@ Ints = NDArray[np.int64]
 PLAIN, CLASSIFIER, FINE_TUNED = "plain", "classifier", "fine_tuned"
 
 
-class How(Enum):
+class HeadMode(Enum):
     """A way to find the heads that answer an image; the value is how users write it."""
 
     PLAIN = PLAIN
@@ -37,33 +37,33 @@ class HeadChoice:
     """The heads that answer an image.
 
     Args:
-        how: always the plain heads or those of one kind; those of the kind that the distortion
+        mode: always the plain heads or those of one kind; those of the kind that the distortion
             classifier is sure of; all, weighted by its probabilities; those of the kind at hand, or
             the network fine-tuned for it, which both only an evaluation knows.
         kind: of distortion, of `ONE_KIND` alone.
     """
 
-    how: How
+    mode: HeadMode
     kind: str = ""
 
     @classmethod
     def named(cls, text: str) -> "HeadChoice":
-        """Read what users write: a value of `How`, or a kind of distortion."""
-        named = {how.value: how for how in How if how is not How.ONE_KIND}
-        return cls(named[text]) if text in named else cls(How.ONE_KIND, text)
+        """Read what users write: a value of `HeadMode`, or a kind of distortion."""
+        named = {mode.value: mode for mode in HeadMode if mode is not HeadMode.ONE_KIND}
+        return cls(named[text]) if text in named else cls(HeadMode.ONE_KIND, text)
 
     def __str__(self) -> str:
-        return self.kind if self.how is How.ONE_KIND else str(self.how.value)
+        return self.kind if self.mode is HeadMode.ONE_KIND else str(self.mode.value)
 
     @property
     def asks_classifier(self) -> bool:
         """Tell if the distortion classifier is asked about every image."""
-        return self.how in (How.CHOSEN, How.MIXTURE)
+        return self.mode in (HeadMode.CHOSEN, HeadMode.MIXTURE)
 
 
-PLAIN_HEADS = HeadChoice(How.PLAIN)
+PLAIN_HEADS = HeadChoice(HeadMode.PLAIN)
 # The choices that a device can make; others need the kind of distortion, or run all heads.
-DEPLOYED = (How.PLAIN, How.ONE_KIND, How.CHOSEN)
+DEPLOYED = (HeadMode.PLAIN, HeadMode.ONE_KIND, HeadMode.CHOSEN)
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ class Classifier:
             raise EennError(f"sure={self.sure}: allowed is a probability, 0 to 1")
 
 
-def choose(kind_probs: Floats, sure: float) -> Ints:
+def choose_head_sets(kind_probs: Floats, sure: float) -> Ints:
     """Select the head set of every image: the most probable kind's, or the plain ones where unsure.
 
     Args:
@@ -127,12 +127,12 @@ def choose(kind_probs: Floats, sure: float) -> Ints:
     return np.where(kind_probs.max(-1) >= sure, best, 0)
 
 
-def picked(log_probs: Sequence[Floats], chosen: Ints) -> Floats:
+def pick_heads(log_probs: Sequence[Floats], chosen: Ints) -> Floats:
     """Pick the log-probabilities of every image's own head set.
 
     Args:
         log_probs: calibrated, (exits, samples, classes), of every head set.
-        chosen: the head set of every image, as of `choose`.
+        chosen: the head set of every image, as of `choose_head_sets`.
 
     Returns:
         Log-probabilities, (exits, samples, classes).
@@ -141,12 +141,13 @@ def picked(log_probs: Sequence[Floats], chosen: Ints) -> Floats:
     return np.moveaxis(np.stack(log_probs)[chosen, :, every_sample], 0, 1)
 
 
-def mixed(log_probs: Sequence[Floats], kind_probs: Floats) -> Floats:
+def mix_heads(log_probs: Sequence[Floats], kind_probs: Floats) -> Floats:
     """Mix the head sets: the log of their probabilities' mean, weighted by those of the kinds.
 
     Args:
-        log_probs: as in `picked`.
-        kind_probs: as in `choose`; the probability of an undistorted image weighs the plain heads.
+        log_probs: as in `pick_heads`.
+        kind_probs: as in `choose_head_sets`; the probability of an undistorted image weighs the
+            plain heads.
 
     Returns:
         Log-probabilities, (exits, samples, classes).

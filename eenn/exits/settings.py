@@ -115,7 +115,7 @@ class Swept:
         ]
 
 
-def as_it_is(policy: Policy) -> Swept:
+def swept_once(policy: Policy) -> Swept:
     """Set out one policy at the one value of its knob."""
     settings = json.loads(policy.to_json())
     name = settings.pop("name")

@@ -13,7 +13,7 @@ import numpy as np
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 
-from eenn.evaluation.rows import ExitQuality, ExitTaken, Point
+from eenn.evaluation.rows import ExitMetrics, ExitTaken, Point
 from eenn.exits.settings import Baseline, Setting
 from eenn.planning.costs import Profile
 from eenn.planning.exhaustive import SlowerEdge
@@ -30,11 +30,11 @@ from eenn.reports.canvas import (
     spread,
     styles,
 )
-from eenn.reports.tables import Placed, words
+from eenn.reports.tables import SettingRow, words
 from eenn.statistics.intervals import Estimate
 
 
-class Measured(Placed, Protocol):
+class Measured(SettingRow, Protocol):
     """A row about one way to answer, whose attributes are quantities named as in QUANTITIES."""
 
     @property
@@ -115,7 +115,7 @@ def against_level(ways: Sequence[tuple[str, Measured]], quantity: str, distortio
     return finish(figure, panels)
 
 
-def quality_against_level(rows: Sequence[ExitQuality], distortion: str, network: str) -> Figure:
+def calibration_against_level(rows: Sequence[ExitMetrics], distortion: str, network: str) -> Figure:
     """Draw ECE and failure-prediction AUROC of every exit of one network against the level."""
     figure, panels = make_panels(2, sharey=False)
     own = [row for row in rows if row.network.network == network]

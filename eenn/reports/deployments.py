@@ -9,20 +9,20 @@ from eenn.evaluation.deployed import Compared, Difference
 from eenn.evaluation.rows import Point
 from eenn.reports.evaluation import unlabelled_tables
 from eenn.reports.figures import Drawn
-from eenn.reports.opening import Answer, answer_figure, answer_section, answering, why_chosen
+from eenn.reports.opening import Answer, answer_figure, answer_section, summary_point, why_chosen
 from eenn.reports.report import Report, table_section
 from eenn.reports.rows import (
     AGREEMENT_TEXT,
     CLASSES_TEXT,
     DRIFT_TEXT,
+    EXIT_METRICS_TEXT,
     EXITS_TEXT,
-    QUALITY_TEXT,
     agreement_rows,
     class_rows,
     drift_note,
     drift_rows,
+    exit_metrics_rows,
     point_rows,
-    quality_rows,
     taken_rows,
     verdicts,
 )
@@ -52,13 +52,13 @@ def deployments_report(
         rows = difference_rows(compared.differences)
         tables.append(table_section("Differences", DIFFERENCES_TEXT, rows))
     verdict = drift_verdicts(compared, distortion)
-    quality = _labelled(compared.quality, quality_rows)
+    exit_metrics = _labelled(compared.exit_metrics, exit_metrics_rows)
     tables += [
         table_section("Classes", CLASSES_TEXT, class_rows(answer.classes)),
         table_section("Stops by exit", EXITS_TEXT, _labelled(compared.exits, taken_rows)),
         table_section("Drift", "\n".join([*verdict, DRIFT_TEXT]), _drift(compared)),
         table_section("Agreement between exits", AGREEMENT_TEXT, _agreement(compared)),
-        table_section("Calibration of the exits", QUALITY_TEXT, quality),
+        table_section("Calibration of the exits", EXIT_METRICS_TEXT, exit_metrics),
     ]
     points = [point for _, point in compared.points]
     lines = {
@@ -86,7 +86,7 @@ def deployments_report(
 def deployed_answer(compared: Compared) -> tuple[str, Point, str]:
     """Choose the deployment that sums up the others: its label, its point, and the reason."""
     labelled = [(label, point) for label, point in compared.points if label]
-    point = answering([point for _, point in compared.points])
+    point = summary_point([point for _, point in compared.points])
     # A deployment of a network without branches has none active.
     label = next((label for label, own in labelled if own is point), labelled[0][0])
     labels = {label for label, _ in labelled}
@@ -112,7 +112,7 @@ def _with_short_labels(compared: Compared) -> Compared:
     return Compared(
         points=[(short.get(label, label), row) for label, row in compared.points],
         exits=[(short[label], row) for label, row in compared.exits],
-        quality=[(short[label], row) for label, row in compared.quality],
+        exit_metrics=[(short[label], row) for label, row in compared.exit_metrics],
         unlabelled=[(short[label], own) for label, own in compared.unlabelled],
         differences=[
             replace(row, first=short[row.first], second=short[row.second])
@@ -143,7 +143,7 @@ def deployment_tables(compared: Compared) -> dict[str, list[dict[str, Cell]]]:
         "points": [{"deployment": label, **flat(row)} for label, row in compared.points],
         "differences": [flat(row) for row in compared.differences],
         "exits": [{"deployment": label, **flat(row)} for label, row in compared.exits],
-        "quality": [{"deployment": label, **flat(row)} for label, row in compared.quality],
+        "quality": [{"deployment": label, **flat(row)} for label, row in compared.exit_metrics],
     }
     for label, own in compared.unlabelled:
         for name, rows in unlabelled_tables(own).items():

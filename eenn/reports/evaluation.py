@@ -16,9 +16,9 @@ from eenn.planning.costs import Profile
 from eenn.reports.curves import (
     against_knob,
     against_level,
+    calibration_against_level,
     confidence_by_exit,
     exit_times,
-    quality_against_level,
     quantity_of,
     tradeoff_figure,
     way_name,
@@ -28,9 +28,9 @@ from eenn.reports.opening import (
     Answer,
     answer_figure,
     answer_section,
+    correctness_of,
     curves_of,
     estimate_of,
-    right_of,
 )
 from eenn.reports.page import Section
 from eenn.reports.report import Report, table_section
@@ -38,18 +38,18 @@ from eenn.reports.rows import (
     AGREEMENT_TEXT,
     CLASSES_TEXT,
     DRIFT_TEXT,
+    EXIT_METRICS_TEXT,
     EXITS_TEXT,
     POINTS_TEXT,
-    QUALITY_TEXT,
     THRESHOLDS_TEXT,
     TRADEOFF_TEXT,
     agreement_rows,
     class_rows,
     drift_note,
     drift_rows,
+    exit_metrics_rows,
     fitted_cells,
     point_rows,
-    quality_rows,
     taken_rows,
     verdicts,
 )
@@ -130,7 +130,9 @@ def evaluation_report(
         table_section(
             "Agreement between exits", AGREEMENT_TEXT, agreement_rows(unlabelled.agreement)
         ),
-        table_section("Calibration of the exits", QUALITY_TEXT, quality_rows(results.quality)),
+        table_section(
+            "Calibration of the exits", EXIT_METRICS_TEXT, exit_metrics_rows(results.exit_metrics)
+        ),
         table_section("Every policy", TRADEOFF_TEXT, point_rows(results.tradeoff)),
     ]
     notes = [facts[name] for name in NOTES if name in facts]
@@ -142,7 +144,7 @@ def evaluation_report(
         {
             "points": [flat(row) for row in results.points],
             "exits": [flat(row) for row in results.exits],
-            "quality": [flat(row) for row in results.quality],
+            "quality": [flat(row) for row in results.exit_metrics],
             "tradeoff": [{**flat(row), "setting": row.setting.number} for row in results.tradeoff],
             "classes": [flat(row) for row in answer.classes],
             **unlabelled_tables(unlabelled),
@@ -163,7 +165,7 @@ def evaluation_report(
 def _at_strongest(points: Sequence[Point], point: Point, distortion: str) -> list[str]:
     """Describe a point's setting under the strongest distortion, if images are distorted."""
     strongest = max(own.level for own in points)
-    right = right_of(points)
+    right = correctness_of(points)
     return [
         f"At {distorted(distortion, own.level)}: "
         f"{100 * estimate_of(own, right).value:.1f} % right, "
@@ -278,7 +280,7 @@ def _against_level(drawing: Drawing) -> list[Drawn]:
         heading = f"{heading} against the distortion"
         made.append(Drawn(f"level_{quantity}", heading, caption, figure))
     for network in drawing.networks if labelled else ():
-        figure = quality_against_level(drawing.results.quality, distortion, network)
+        figure = calibration_against_level(drawing.results.exit_metrics, distortion, network)
         caption = (
             "Calibration error, and the AUROC of confidence as a detector of right answers. " + BARS
         )

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from eenn.evaluation.experts import Confusion, ExpertPoint
-from eenn.evaluation.rows import ExitQuality
-from eenn.exits.head_sets import PLAIN_HEADS, HeadChoice, How
+from eenn.evaluation.rows import ExitMetrics
+from eenn.exits.head_sets import PLAIN_HEADS, HeadChoice, HeadMode
 from eenn.reports.commands import experts_command
 from eenn.reports.curves import against_level, way_name
 from eenn.reports.figures import BARS, Drawn
@@ -22,11 +22,11 @@ class Study:
 
     Args:
         points: of every policy with all branches active.
-        quality: of every exit as if it answered all images, by distortion and choice of heads.
+        exit_metrics: of every exit as if it answered all images, by distortion and choice of heads.
     """
 
     points: list[ExpertPoint]
-    quality: list[tuple[str, HeadChoice, ExitQuality]]
+    exit_metrics: list[tuple[str, HeadChoice, ExitMetrics]]
     confusion: list[Confusion]
 
 
@@ -99,7 +99,9 @@ def study_headline(points: Sequence[ExpertPoint], artifact: Path) -> Section:
         )
         for heads, rows in by_choice.items()
     ]
-    usable = [heads for heads in right if heads.how in (How.PLAIN, How.CHOSEN)] or [*right]
+    usable = [heads for heads in right if heads.mode in (HeadMode.PLAIN, HeadMode.CHOSEN)] or [
+        *right
+    ]
     best = max(usable, key=lambda heads: right[heads])
     said = f"{100 * right[best]:.1f} % right on distorted images with {_words(best)} heads"
     if best != PLAIN_HEADS and PLAIN_HEADS in right:
@@ -124,7 +126,7 @@ def study_tables(study: Study) -> dict[str, list[dict[str, Cell]]]:
         "points": [flat(row) for row in study.points],
         "quality": [
             {"distortion": distortion, "experts": str(experts), **flat(row)}
-            for distortion, experts, row in study.quality
+            for distortion, experts, row in study.exit_metrics
         ],
         "confusion": [flat(row) for row in study.confusion],
     }

@@ -4,14 +4,14 @@ from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from eenn.exits.settings import Baseline, Setting
-from eenn.reports.tables import Placed
+from eenn.reports.tables import SettingRow
 
 WHOLE = (Baseline.LAST_EXIT_ONLY, Baseline.WHOLE_ON_EDGE, Baseline.CLOUD_ONLY)
 # Accuracy that may be lost to the whole network: one point, with a margin for rounding.
 LOST = 0.01 + 1e-9
 
 
-P = TypeVar("P", bound=Placed)
+P = TypeVar("P", bound=SettingRow)
 
 
 def headline_point(

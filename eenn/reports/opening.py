@@ -35,14 +35,14 @@ class Answer:
     command: str
 
 
-def answering(points: Sequence[Point], fitted: Fitted | None = None) -> Point:
+def summary_point(points: Sequence[Point], fitted: Fitted | None = None) -> Point:
     """Choose the point that sums up an evaluation, the last exit's where there is no policy.
 
     Args:
         fitted: the best fitted policy.
     """
     against_last = fitted is not None and fitted.goal.against == LAST_EXIT
-    right = "same_as_last" if against_last else right_of(points)
+    right = "same_as_last" if against_last else correctness_of(points)
     chosen = headline_point(
         points,
         fitted.setting if fitted else None,
@@ -52,7 +52,7 @@ def answering(points: Sequence[Point], fitted: Fitted | None = None) -> Point:
     return chosen or next(p for p in points if p.setting.baseline is Baseline.LAST_EXIT_ONLY)
 
 
-def right_of(points: Sequence[Point]) -> str:
+def correctness_of(points: Sequence[Point]) -> str:
     """Name the quantity of right answers: without labels, agreement with the last exit."""
     known = any(np.isfinite(point.accuracy.value) for point in points)
     return "accuracy" if known else "same_as_last"
@@ -76,7 +76,7 @@ def why_chosen(
     count = sum(p.setting.baseline is None and p.level == point.level for p in points)
     if count == 1:
         return "The only setting of this evaluation."
-    last, right = last_exit_of(points, point), right_of(points)
+    last, right = last_exit_of(points, point), correctness_of(points)
     of = "agreement with" if right == "same_as_last" else "accuracy against"
     own = "its own" if len({other.network for other in points}) > 1 else "the"
     if last and estimate_of(last, right).value - estimate_of(point, right).value > 0.01 + 1e-9:
@@ -97,7 +97,7 @@ def answer_section(points: Sequence[Point], answer: Answer, notes: Sequence[str]
         notes: warnings about the answer, a line each.
     """
     point = answer.point
-    last, right = last_exit_of(points, point), right_of(points)
+    last, right = last_exit_of(points, point), correctness_of(points)
     text = [way_text(point, points), answer.why, *_conventional(points, point, right), *notes]
     return Section(
         title_of(point, last, right),
@@ -207,7 +207,7 @@ def answer_figure(
         lines: points by the name of their line.
         caption: the meaning of a line.
     """
-    right = right_of(points)
+    right = correctness_of(points)
     figure, (axis,) = make_panels(1, width=5.2, height=2.9)
     marks = {
         name: [(_mmacs(own), _exactly(own, right)) for own in line] for name, line in lines.items()

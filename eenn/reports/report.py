@@ -7,7 +7,7 @@ from pathlib import Path
 from eenn.files import write_file
 from eenn.reports.figures import Drawn, save_figures
 from eenn.reports.page import Section, report_page
-from eenn.reports.tables import Cell, apart, raw, write_csv
+from eenn.reports.tables import Cell, common_columns, raw, write_csv
 
 PAGE = "report.html"
 
@@ -37,7 +37,7 @@ class Report:
 
 def table_section(title: str, text: str, rows: Sequence[Mapping[str, str]]) -> Section:
     """Make the section of a table; values that all rows share stand above it."""
-    common, apart_rows = apart(rows)
+    common, apart_rows = common_columns(rows)
     return Section(title, "\n".join(filter(None, [text, common])), apart_rows, folded=True)
 
 

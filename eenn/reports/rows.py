@@ -10,7 +10,7 @@ from eenn.evaluation.rows import (
     Agreement,
     ClassAnswered,
     Drift,
-    ExitQuality,
+    ExitMetrics,
     ExitTaken,
     Network,
     Point,
@@ -84,7 +84,7 @@ def class_rows(classes: Sequence[ClassAnswered]) -> list[dict[str, str]]:
     ]
 
 
-def quality_rows(quality: Sequence[ExitQuality]) -> list[dict[str, str]]:
+def exit_metrics_rows(exits: Sequence[ExitMetrics]) -> list[dict[str, str]]:
     """Print accuracy, calibration and failure prediction of the exits as rows of a table."""
     rows = [
         {
@@ -107,7 +107,7 @@ def quality_rows(quality: Sequence[ExitQuality]) -> list[dict[str, str]]:
             "AURC raw": f"{row.aurc_raw.value:.3f}",
             "AURC": with_bounds(row.aurc, 1, 3),
         }
-        for row in quality
+        for row in exits
     ]
     return varying(rows, ("seed", "level"))
 
@@ -210,7 +210,7 @@ CLASSES_TEXT = (
     "Every class at the setting that opens the report, the one that leaves early most often first; "
     "accuracy of all its answers, of the last exit alone, and of the edge's answers."
 )
-QUALITY_TEXT = (
+EXIT_METRICS_TEXT = (
     'Every exit as if it answered all images. "ECE % if calibrated" is expected of a perfectly '
     'calibrated model with the same confidences on as many images. NLL in nats; "raw" is before '
     "temperature scaling; AUROC: of confidence as a detector of right answers; AURC: area under "

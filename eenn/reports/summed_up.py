@@ -12,7 +12,7 @@ from eenn.models.architecture import Exit
 from eenn.planning.costs import Link, macs
 from eenn.reports.headline import headline_point
 from eenn.reports.offload import OffloadPoint
-from eenn.reports.tables import Placed
+from eenn.reports.tables import SettingRow
 from eenn.statistics.intervals import Estimate
 
 
@@ -115,7 +115,7 @@ def _flat(quantities: Mapping[str, Estimate]) -> dict[str, float]:
     return {name: value for name, value in numbers.items() if np.isfinite(value)}
 
 
-def _settings(point: Placed, link: Link) -> dict[str, Json]:
+def _settings(point: SettingRow, link: Link) -> dict[str, Json]:
     setting = point.setting
     settings: dict[str, Json] = {
         **asdict(point.network),

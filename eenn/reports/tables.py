@@ -83,7 +83,7 @@ def setting_columns(network: Network, level: float, setting: Setting) -> dict[st
     }
 
 
-class Placed(Protocol):
+class SettingRow(Protocol):
     """A row about one way to answer, at one level of a distortion."""
 
     @property
@@ -106,7 +106,7 @@ def distorted(kind: str, level: float) -> str:
     return f"{words(kind)} level {level:g}" if level else "untouched"
 
 
-def apart(rows: Sequence[Mapping[str, str]]) -> tuple[str, list[dict[str, str]]]:
+def common_columns(rows: Sequence[Mapping[str, str]]) -> tuple[str, list[dict[str, str]]]:
     """Separate the columns that are alike in all rows from the others.
 
     Returns:

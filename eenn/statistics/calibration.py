@@ -21,7 +21,7 @@ MIN_TEMPERATURE, MAX_TEMPERATURE = 0.05, 1000.0
 ENOUGH = 60
 # In a description of fitted temperatures: precedes those that validation did not decide.
 HELD = "; held near 1, because few samples or only right answers have too little weight: "
-# Which of the fitted temperatures are applied.
+# Choices of fitted temperatures to apply.
 CHOICES = ("per_exit", "shared", "none")
 
 

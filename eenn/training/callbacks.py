@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 ACCURACY = re.compile(r"val/(exit\d+/)?acc")
 
 
-class StayingEarlyStopping(EarlyStopping):
+class ResumableEarlyStopping(EarlyStopping):
     """Lightning's early stopping, which also stops a run that is resumed after its stop."""
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 from eenn.artifact.deployment import FILE as DEPLOYMENT
 from eenn.artifact.deployment import Upstream
 from eenn.evaluation.classes import classes_of
-from eenn.evaluation.evaluated import Computed, Evaluated, Evaluation, evaluate, with_names
+from eenn.evaluation.evaluated import Computed, Evaluated, Evaluation, evaluate, named_artifacts
 from eenn.evaluation.fitting import Fitted
 from eenn.evaluation.promises import best_of, deployment_of
 from eenn.evaluation.rows import Network, Point
@@ -22,7 +22,7 @@ from eenn.records.records import FOLDER
 from eenn.reports.commands import device_command, evaluate_command, fit_settings
 from eenn.reports.evaluation import Drawing, evaluation_report, reliability, unlabelled_tables
 from eenn.reports.figures import Drawn, reliability_figure
-from eenn.reports.opening import Answer, answering, right_of, why_chosen
+from eenn.reports.opening import Answer, correctness_of, summary_point, why_chosen
 from eenn.reports.rows import fitted_cells, point_rows, verdicts
 from eenn.reports.summed_up import SummedUp, evaluated
 from eenn.reports.tables import distorted, flat, table
@@ -43,7 +43,7 @@ def run_evaluation(
     Raises:
         EennError: the same artifact twice.
     """
-    named = with_names(artifacts, evaluation.upstream)
+    named = named_artifacts(artifacts, evaluation.upstream)
     computed, seen = evaluate(named, evaluation), unlabelled(named, evaluation)
     results, fitted, unmet = computed.results, computed.fitted, computed.unmet
     for line in (*unmet, *seen.left_out):
@@ -123,10 +123,10 @@ def _answer(
     """Choose the point that sums up an evaluation, and the command to go on with."""
     points = computed.results.points
     fitted = best_of(computed.fitted) if computed.fitted else None
-    point = answering(points, fitted)
+    point = summary_point(points, fitted)
     path = _artifact_of(named, point.network).manifest.path
     purpose, command = "", ""
-    if fitted is not None and evaluation.experts.how in DEPLOYED:
+    if fitted is not None and evaluation.experts.mode in DEPLOYED:
         upstream = evaluation.upstream.manifest.path if evaluation.upstream else None
         purpose = "Run it on a device:"
         command = device_command(path, run.directory / DEPLOYMENT, evaluation.rest, upstream)
@@ -136,7 +136,7 @@ def _answer(
         command = evaluate_command(
             path,
             *([f"images={images}"] if images else []),
-            *fit_settings(point.setting, right_of(points) == "accuracy"),
+            *fit_settings(point.setting, correctness_of(points) == "accuracy"),
         )
     return Answer(
         point,
@@ -166,7 +166,7 @@ def _deployed(
 ) -> str:
     """Write the best fitted policy as a deployment, and say what it promises."""
     chosen = best_of(fitted)
-    if evaluation.experts.how not in DEPLOYED:
+    if evaluation.experts.mode not in DEPLOYED:
         return (
             f"{DEPLOYMENT} was not written: experts={evaluation.experts} are for evaluations only"
         )

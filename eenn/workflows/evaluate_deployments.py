@@ -8,7 +8,7 @@ from eenn.artifact.deployment import Deployment
 from eenn.errors import EennError
 from eenn.evaluation.classes import classes_of
 from eenn.evaluation.deployed import Compared, Subject, compare
-from eenn.evaluation.evaluated import Evaluation, with_names
+from eenn.evaluation.evaluated import Evaluation, named_artifacts
 from eenn.files import Json
 from eenn.records.evaluated_artifact import EvaluatedArtifact
 from eenn.reports.commands import device_command
@@ -120,7 +120,7 @@ def subjects_of(
         raise EennError("deployment: allowed are a file or a list of different ones")
     if not artifacts:
         raise EennError("artifact=[]: allowed are one or more; give those of the deployments")
-    named = with_names(artifacts)
+    named = named_artifacts(artifacts)
     by_id = {artifact.manifest.id: (name, artifact) for name, artifact in named}
     subjects = []
     for path in paths:

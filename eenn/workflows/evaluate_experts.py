@@ -6,8 +6,8 @@ from dataclasses import asdict, replace
 from eenn.data.distortions import Distortion
 from eenn.errors import TRAIN_EXPERTS, EennError
 from eenn.evaluation.answers import check_experts
-from eenn.evaluation.evaluated import Evaluation, evaluate, with_names
-from eenn.evaluation.experts import confusion, having, with_last_exit
+from eenn.evaluation.evaluated import Evaluation, evaluate, named_artifacts
+from eenn.evaluation.experts import confusion, with_experts, with_last_exit
 from eenn.exits.head_sets import DEPLOYED, FINE_TUNED, PLAIN_HEADS, HeadChoice
 from eenn.files import Json
 from eenn.records.evaluated_artifact import EvaluatedArtifact
@@ -47,7 +47,7 @@ def run_expert_evaluation(
             f"distortions={dict(distortions)}, experts={[*map(str, experts)]}: allowed are levels "
             "by kind and a list of experts, and no fit.goal"
         )
-    named = with_names(artifacts)
+    named = named_artifacts(artifacts)
     parts = _parts(named, evaluation, distortions, experts)
     study, summed_up = Study([], [], []), SummedUp()
     shown_part = _headline_part(parts)
@@ -58,7 +58,9 @@ def run_expert_evaluation(
                 results.points, None, part.link, experts=str(part.experts), kind=part.distortion
             )
         study.points.extend(with_last_exit(part.distortion, part.experts, results.points))
-        study.quality.extend((part.distortion, part.experts, row) for row in results.quality)
+        study.exit_metrics.extend(
+            (part.distortion, part.experts, row) for row in results.exit_metrics
+        )
     for name, artifact in named:
         if len(artifact.heads) > 1:
             for kind, levels in distortions.items():
@@ -91,7 +93,7 @@ def _parts(
         (replace(evaluation, distortion=kind, levels=levels, experts=choice), own)
         for kind, levels in distortions.items()
         for choice in experts
-        if Distortion(kind, 0) and (own := having(named, choice, kind))
+        if Distortion(kind, 0) and (own := with_experts(named, choice, kind))
     ]
     for part, own in parts:
         for _, artifact in own:
@@ -107,7 +109,7 @@ def _parts(
 def _headline_part(parts: Sequence[Part]) -> Evaluation:
     """Choose the evaluation that sums up the others: the first by experts that a device can use."""
     evaluations = [part for part, _ in parts]
-    usable = [e for e in evaluations if e.experts.how in DEPLOYED and e.experts != PLAIN_HEADS]
+    usable = [e for e in evaluations if e.experts.mode in DEPLOYED and e.experts != PLAIN_HEADS]
     return (usable or evaluations)[0]
 
 

@@ -13,7 +13,7 @@ from eenn.evaluation.fitting import Goal
 from eenn.evaluation.grid import Service
 from eenn.exits.head_sets import HeadChoice
 from eenn.exits.policies.base import KnobValue
-from eenn.exits.settings import ActiveBranches, Swept, as_it_is, swept
+from eenn.exits.settings import ActiveBranches, Swept, swept, swept_once
 from eenn.files import Json
 from eenn.offload.bench.benchmark import Offloading, Server
 from eenn.offload.export.report import export_artifact
@@ -191,7 +191,7 @@ def deployed_offloading(offloading: Offloading, deployment: Deployment) -> Offlo
     """Replace a benchmark's settings by those that a deployment holds."""
     return replace(
         offloading,
-        policies=[as_it_is(deployment.policy)],
+        policies=[swept_once(deployment.policy)],
         p_tars=_p_tars_of(deployment, offloading.p_tars),
         active=_active_of(deployment),
         temperature=deployment.temperature,

@@ -12,7 +12,7 @@ from pytorch_lightning.loggers import Logger
 from eenn.artifact import store
 from eenn.data.datamodule import ImageDataModule
 from eenn.data.datasets import ImageSource
-from eenn.data.overview import doubts, overview
+from eenn.data.overview import likely_mistakes, overview
 from eenn.files import Json
 from eenn.hardware import Machine, prepare
 from eenn.models.architecture import Architecture
@@ -31,7 +31,7 @@ from eenn.run_directory import (
     is_first_process,
     unfinished_runs,
 )
-from eenn.training.callbacks import StayingEarlyStopping, TemperatureScaling, Throughput
+from eenn.training.callbacks import ResumableEarlyStopping, TemperatureScaling, Throughput
 from eenn.training.losses import exit_weights
 from eenn.training.module import EarlyExitModule
 from eenn.training.trainer import make_trainer, quiet
@@ -83,8 +83,8 @@ def train(
     if is_first_process():
         images = training.images
         print(overview(images.source, images.split))
-        for doubt in doubts(images.source, images.split):
-            log.warning("%s", doubt)
+        for mistake in likely_mistakes(images.source, images.split):
+            log.warning("%s", mistake)
     logger = open_logger(directory, job.label(settings.name, "train"))
     logger.log_hyperparams(dict(job.recorded))
     with ending():
@@ -152,7 +152,7 @@ def _fit(
     throughput = Throughput()
     callbacks = [
         throughput,
-        StayingEarlyStopping("val/loss", patience=settings.patience),
+        ResumableEarlyStopping("val/loss", patience=settings.patience),
         LearningRateMonitor("step"),
         scaling,
         best,

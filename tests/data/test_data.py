@@ -368,12 +368,12 @@ def test_blur_is_drawn_between_none_and_its_sigma() -> None:
 
 def test_half_of_the_images_are_flipped() -> None:
     image = photograph(32, 32)
-    as_it_is, flipped = np.asarray(image), np.asarray(image)[:, ::-1]
+    swept_once, flipped = np.asarray(image), np.asarray(image)[:, ::-1]
     flips = 0
     for seed in range(100):
         pixels = Augmentation()(image, 32, seed)
         turned = (pixels == flipped).all()
-        assert turned or (pixels == as_it_is).all()
+        assert turned or (pixels == swept_once).all()
         flips += turned
     assert 30 <= flips <= 70
 

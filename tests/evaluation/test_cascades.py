@@ -37,7 +37,7 @@ def test_the_upstream_networks_last_exit_comes_behind_all_others_image_by_image(
 
 def test_records_of_other_images_are_refused() -> None:
     own, other = (records(np.zeros((1, 2, 3)), ids) for ids in (("x", "y"), ("x", "z")))
-    with pytest.raises(EennError, match="allowed are records of the same images"):
+    with pytest.raises(EennError, match="records of a cascade are of different images"):
         cascaded((own, (1.0,)), (other, (1.0,)))
 
 
