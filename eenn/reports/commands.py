@@ -29,7 +29,7 @@ def experts_command(artifact: Path, experts: str = "auto") -> str:
 
 
 def evaluate_command(artifact: Path, *settings: str) -> str:
-    """Write the command that evaluates an artifact."""
+    """Give the command that evaluates an artifact."""
     return shlex.join(["python", "evaluate.py", f"artifact={artifact}", *settings])
 
 

@@ -34,8 +34,8 @@ def evaluated(points: Sequence[Point], chosen: Setting | None, link: Link, **als
 
     Args:
         chosen: as of `headline_point`.
-        link: of the latency model.
-        also: further settings of the point.
+        link: that latency is modelled for.
+        also: further settings that the point is for.
     """
     point = headline_point(points, chosen, lambda row: row.macs.value, _right)
     if point is None:

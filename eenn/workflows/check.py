@@ -22,7 +22,7 @@ T = TypeVar("T")
 # Arguments in a configuration for a data source, a logger, a policy or Lightning's Trainer.
 Arguments = Mapping[str, Any]
 # Marks a dataclass that is checked with all dataclasses inside it.
-strict = with_config(ConfigDict(extra="forbid", strict=True, arbitrary_types_allowed=True))
+whole = with_config(ConfigDict(extra="forbid", strict=True, arbitrary_types_allowed=True))
 # The words for one value and for several values of a type.
 _CALLED: dict[Any, tuple[str, str]] = {
     int: ("a whole number", "whole numbers"),
@@ -61,7 +61,7 @@ def checked(kind: type[T], given: Mapping[str, Json], at: str = "") -> T:
     line = f"{key}={written(value)}: {_allowed(hint)}"
     if "a text" in line and isinstance(value, int | float):
         line += f", which if it looks like a number is given as {quoted(key, written(value))}"
-    # Some settings are annotated with a hint at a likely intention.
+    # Some settings are annotated with what else may have been meant.
     raise EennError("; ".join((line, *getattr(hint, "__metadata__", ()))))
 
 
@@ -87,7 +87,7 @@ def check_arguments(
         if p.name not in without
         for unknown in [p.annotation is p.empty or isinstance(p.annotation, str)]
     ]
-    checked(strict(make_dataclass("Members", members, kw_only=True)), given, at)
+    checked(whole(make_dataclass("Members", members, kw_only=True)), given, at)
 
 
 def keys_of(kind: object) -> list[str]:

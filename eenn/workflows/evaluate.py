@@ -106,7 +106,7 @@ def _drawn(named: Sequence[tuple[str, EvaluatedArtifact]]) -> dict[str, Evaluate
 def _summed_up(
     points: Sequence[Point], fitted: Sequence[Fitted], evaluation: Evaluation
 ) -> SummedUp:
-    """Sum up by the best fitted policy, or without a fit by the evaluation's points."""
+    """Sum up by the best of what was fitted, or else by the evaluation's points."""
     if not fitted:
         return evaluated(points, None, evaluation.link)
     best = best_of(fitted)

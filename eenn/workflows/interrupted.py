@@ -27,7 +27,7 @@ def interruptible(directory: Path) -> Iterator[None]:
         # Lightning ends the program with exit code 1 where it meets Ctrl-C.
         if isinstance(ended, SystemExit) and ended.code != 1:
             raise
-        way = goes_on_by(directory) or "the run kept nothing to go on from; start it again"
+        way = goes_on_by(directory) or "it has nothing to go on from, start it again"
         print(f"\ninterrupted: {directory}; {way}", file=sys.stderr)
         raise SystemExit(INTERRUPTED) from None
     finally:

@@ -1,4 +1,4 @@
-"""The jobs of evaluate.py and offload_bench.py: settings become the values that workflows take."""
+"""The jobs of evaluations and benchmarks: from settings to values, and on to the workflow."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace

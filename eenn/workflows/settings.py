@@ -14,7 +14,7 @@ from eenn.data.sources import SOURCES
 from eenn.errors import EennError
 from eenn.planning.costs import Link
 from eenn.training.expert_recipe import ExpertRecipe
-from eenn.workflows.check import Arguments, check_arguments, check_named, strict
+from eenn.workflows.check import Arguments, check_arguments, check_named, whole
 from eenn.workflows.tracking import LOGGERS
 
 T = TypeVar("T")
@@ -67,7 +67,7 @@ class OptimiserSettings:
     schedule: str
 
 
-@strict
+@whole
 @dataclass(frozen=True, kw_only=True)
 class TrainSettings:
     """The settings of `train.py`, conf/train.yaml.
@@ -94,7 +94,7 @@ class TrainSettings:
         _check_trainer(self.trainer)
 
 
-@strict
+@whole
 @dataclass(frozen=True, kw_only=True)
 class TrainExpertsSettings:
     """The settings of `train.py --config-name train_experts`, conf/train_experts.yaml."""
@@ -202,7 +202,7 @@ class _Measured:
             raise EennError(f"{' '.join(given)}: allowed is one of them; leave the others out")
 
 
-@strict
+@whole
 @dataclass(frozen=True, kw_only=True)
 class EvaluateSettings(_Measured):
     """The settings of `evaluate.py`, conf/evaluate.yaml.
@@ -293,7 +293,7 @@ class PlanSettings:
     deadline_ms: float | None
 
 
-@strict
+@whole
 @dataclass(frozen=True, kw_only=True)
 class OffloadSettings(_Measured):
     """The settings of `offload_bench.py`, conf/offload_bench.yaml.

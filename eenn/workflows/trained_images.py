@@ -8,11 +8,11 @@ from eenn.data.augmentation import Augmentation
 from eenn.errors import EennError
 from eenn.files import Json
 from eenn.run_directory import CONFIG, find_artifact, read_config
-from eenn.workflows.check import checked, strict
+from eenn.workflows.check import checked, whole
 from eenn.workflows.settings import DataSettings, TrainExpertsSettings
 
 
-@strict
+@whole
 @dataclass(frozen=True)
 class TrainedImages:
     """The images that experts train on: those of their artifact's training, augmented as there."""

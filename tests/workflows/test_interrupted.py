@@ -58,4 +58,4 @@ def test_an_interrupted_training_says_how_it_goes_on_and_the_next_one_says_so_to
     captured = capfd.readouterr()
     way = "it goes on with `python train.py resume=outputs/train/cut/1`"
     assert f"not finished, unless it still runs: outputs/train/cut/1; {way}" in captured.out
-    assert "nothing to go on from; start it again" in captured.err
+    assert "nothing to go on from, start it again" in captured.err

@@ -137,7 +137,7 @@ class Validation:
         if self._read is None:
             raise EennError(
                 "the policy is fitted to validation records, which are not at hand; fit it with "
-                "`python evaluate.py` and give the deployment that it wrote"
+                "`python evaluate.py` and give what it wrote"
             )
         return self._read()
 
