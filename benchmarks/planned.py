@@ -83,7 +83,7 @@ def competitors(plans: Plans) -> dict[str, Plan]:
 
 
 def way_of(plan: Plan, plans: Plans, bench: Bench) -> ByEdge:
-    """Set up a plan as its deployment describes it."""
+    """Set up a plan as its deployment says."""
     deployment = replace(deployment_of(plan, plans.made), deadline_ms=60_000.0)
     deployed = deployed_offloading(plans.made.offloading, deployment)
     behind = Behind(bench.clouds.get(deployment.payload, bench.clouds[FEATURES[0]]))

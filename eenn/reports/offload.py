@@ -163,7 +163,7 @@ def offload_headline(results: Offloaded, command: str) -> Section:
 
 
 def plan_text(plan: Plan) -> str:
-    """Describe a plan and its predicted latency and accuracy."""
+    """Say what a plan does and what it is predicted to take."""
     setting, onward = plan.setting, plan.onward
     way = f"branches {setting.branches}, {way_name(setting)}" if setting.active else "no branches"
     return (

@@ -167,10 +167,10 @@ def run_script(main: Callable[[], None]) -> None:
 
 
 def _completing(given: Sequence[str]) -> list[str]:
-    """Replace `resume=SWEEP_DIR` by the command line of the sweep.
+    """Put the command line of a sweep in place of `resume=SWEEP_DIR`.
 
     Raises:
-        EennError: other settings stand beside it, or the sweep is another script's.
+        EennError: other settings beside it, or another script's sweep.
     """
     asked = [one for one in given if one.startswith("resume=")]
     if len(asked) != 1:

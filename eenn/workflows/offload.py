@@ -173,7 +173,7 @@ def _live(
 def _set_up(
     networks: Networks, every: Sequence[Offloading], client: Callable[..., HttpCloud]
 ) -> tuple[HttpCloud, list[Way], Meter]:
-    """Set up the cloud that has to answer, every way to answer, and the meter of the parts.
+    """Set up the cloud that has to be there, every way to answer, and what measures the parts.
 
     Args:
         client: opens a client for a manifest's network and a format of features.
@@ -227,7 +227,7 @@ def _check_there(cloud: HttpCloud) -> None:
 
 
 def _command(file: Path, plan: Plan, networks: Networks) -> str:
-    """Write the command that runs a plan's deployment."""
+    """Give the command that runs a plan's deployment."""
     then = networks.upstream.manifest.path if plan.onward.upstream and networks.upstream else None
     return device_command(networks.artifact.manifest.path, file, plan.onward.rest, then)
 

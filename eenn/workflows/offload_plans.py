@@ -111,9 +111,7 @@ def points_of(
 
 
 def _macs(networks: Networks, offloading: Offloading, onward: Onward) -> Costs:
-    """Compute the MACs of the artifact's segments and heads, and of the network that answers the
-    rest.
-    """
+    """Give the MACs of the artifact's segments and heads, and of whatever answers the rest."""
     manifest = networks.artifact.manifest
     costs = macs_of(manifest.exits)
     if offloading.experts.asks_classifier:
@@ -163,7 +161,7 @@ def planned(networks: Networks, offloading: Offloading, times: Times) -> Plans:
 
 
 def validation_of(networks: Networks, offloading: Offloading) -> Validation:
-    """Set out the results that policies are fitted to: undistorted validation images."""
+    """Give what policies are fitted to: undistorted validation images."""
     behind, accuracy = offloading.onward.upstream, networks.artifact.manifest.validation_accuracy
     if behind and networks.upstream is not None:
         accuracy = (*accuracy, networks.upstream.manifest.validation_accuracy[-1])
