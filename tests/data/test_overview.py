@@ -1,4 +1,4 @@
-"""What is said of a data folder before it is trained on."""
+"""The line and the warnings about a data folder before a training."""
 
 import re
 from collections.abc import Callable, Sequence

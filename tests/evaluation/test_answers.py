@@ -1,4 +1,4 @@
-"""Whose heads answer: the choice, the mixture, and an evaluation of an artifact with experts."""
+"""The heads that answer: the choice, the mixture, and an evaluation of an artifact with experts."""
 
 import json
 import shutil

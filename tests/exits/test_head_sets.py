@@ -1,4 +1,4 @@
-"""Who answers an image, against plain loops over images."""
+"""Head sets chosen and mixed, against plain loops over images."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""What tables say: names in words, and columns that are the same in all rows."""
+"""Texts of tables: names in words, and columns that are the same in all rows."""
 
 import pytest
 

@@ -70,7 +70,7 @@ CHOICES = [
 
 @cache
 def composed(script: str, *overrides: str) -> dict[str, Any]:
-    """What Hydra makes of a command line; not to be changed."""
+    """Compose a command line with Hydra; the result is not to be changed."""
     with initialize_config_dir(str(CONF), version_base="1.3"):
         config: Any = OmegaConf.to_container(compose(script, list(overrides)), resolve=True)
     return dict(config)
@@ -460,7 +460,7 @@ def test_a_path_that_the_shell_split_is_told_how_to_be_quoted(
 
 
 def test_settings_survive_their_record() -> None:
-    """What config.yaml says is what a resumed run is checked against."""
+    """Check a resumed run against the content of its config.yaml."""
     for script in SETTINGS:
         given = composed(script)
         again = yaml.safe_load(OmegaConf.to_yaml(OmegaConf.create(given)))

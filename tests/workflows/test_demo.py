@@ -175,7 +175,7 @@ class Answers(NamedTuple):
 def answered(
     saved: store.Artifact, source: DemoImages, distortion: Distortion
 ) -> tuple[Answers, Answers, Answers]:
-    """What the plain heads answer at p_tar 0.8, what the matching, and what the chosen ones."""
+    """Answer at p_tar 0.8 with the plain heads, the matching ones, and the chosen ones."""
     manifest, policy = saved.manifest, make_policy("confidence", {"p_tar": 0.8})
     images = EvaluationImages(
         source, np.arange(len(source.labels)), manifest.preprocessing, distortion

@@ -48,7 +48,7 @@ def manifest(place: Path) -> Manifest:
 
 @pytest.fixture(scope="module")
 def by_hand(images: Path, manifest: Manifest) -> dict[str, list[Answered]]:
-    """What both deployments do with every test image, one after the other."""
+    """Answer every test image with both deployments, one after the other."""
     files = [images / name for name in Split.load(manifest.split_file).test]
     fitted = manifest.temperatures.per_exit
     return {
