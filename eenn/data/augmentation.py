@@ -22,8 +22,7 @@ MEAN_COLOUR = (124, 116, 104)
 
 @dataclass(frozen=True)
 class Augmentation:
-    """Random crop, flip, rotation, and jitter or greyscale (Pacheco et al., 2021a); blur as an
-    option.
+    """Random crop, flip, rotation, jitter or greyscale (Pacheco et al., 2021a), optionally blur.
 
     Args:
         crop_area: smallest share of the image's area that a random crop keeps.

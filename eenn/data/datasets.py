@@ -120,8 +120,7 @@ class FolderImages:
 
 
 def caltech256(root: str | Path, on_error: str = "raise") -> FolderImages:
-    """Open Caltech-256 under `root`; torchvision downloads it if absent (1.2 GB, checksum
-    verified).
+    """Open Caltech-256 under `root`, downloaded if absent (1.2 GB, checksum verified).
 
     Raises:
         EennError: the download failed (the message tells how to fetch the archive by hand), or the

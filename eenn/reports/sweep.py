@@ -138,9 +138,7 @@ def _rank(column: str) -> tuple[int, int]:
 
 
 def _printed(point: JsonObject) -> dict[str, str]:
-    """Print a point: texts unchanged, numbers in the tables' formats, the accuracy with its
-    interval.
-    """
+    """Print a point: texts unchanged, numbers formatted, the accuracy with its interval."""
     if point and "accuracy" not in point:
         return {key: str(value) for key, value in point.items()}
     cells = {}

@@ -126,9 +126,7 @@ def _over_macs(pairs: Sequence[Pair], others: Sequence[str]) -> Figure:
 
 
 def _name(job: SweepJob, keys: Sequence[str], point: JsonObject) -> str:
-    """Name a line by the settings that its jobs share, and where jobs have several points, the
-    policy.
-    """
+    """Name a line by the settings that its jobs share, and by the policy if jobs have several."""
     parts = [f"{key}={job.varied.get(key, '')}" for key in keys]
     if len(job.points) > 1:
         parts += [f"{point.get('policy', '')} {point.get('p_tar', '')} {point.get('active', '')}"]

@@ -121,8 +121,7 @@ class Throughput(Callback):
 
 
 class ProgressLines(Callback):
-    """Writes the progress of a fit to stderr: now and then within an epoch, and each epoch's
-    metrics.
+    """Writes the progress of a fit to stderr: within epochs, and each epoch's metrics.
 
     These lines replace the progress bar where stderr is not a terminal. The time left is counted to
     the last epoch; early stopping may end sooner.

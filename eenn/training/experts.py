@@ -49,8 +49,7 @@ class Fits:
     def best(
         self, name: str, module: EarlyExitModule, data: ImageDataModule, epochs: int
     ) -> TemperatureScaling:
-        """Train the module, and leave it with the weights of the epoch with the least validation
-        loss.
+        """Train the module, and leave it at the epoch with the least validation loss.
 
         Returns:
             The temperatures of these weights.

@@ -241,8 +241,7 @@ def facts(
 
 
 def _headline(points: Sequence[Point], chosen: bool) -> list[Point]:
-    """Select, of every network and level, the policies with the most active branches, and the last
-    exit.
+    """Select, for every network and level, the policies with most branches and the last exit.
 
     Args:
         chosen: true if the user chose the sets of active branches; then all of them are selected.

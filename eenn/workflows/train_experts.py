@@ -1,5 +1,4 @@
-"""Training of experts for an artifact: heads and temperatures by kind of distortion, the
-classifier.
+"""Training of experts for an artifact: heads and temperatures by distortion, the classifier.
 
 For comparison, evaluations also get a fine-tuned network for every kind. Everything is fitted on
 the training and the validation split of the artifact.
