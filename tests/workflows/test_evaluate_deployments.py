@@ -73,7 +73,7 @@ def test_a_deployment_is_reported_as_image_by_image(
     place: Path, by_hand: dict[str, list[Answered]], truth: list[int], capsys: Any
 ) -> None:
     directory = run_in(place, "deployment=a.json", "logger=csv")
-    assert "are those of the deployment" in capsys.readouterr().out
+    assert "are those of each deployment file" in capsys.readouterr().out
     own, last = rows(directory, "points")
     found = by_hand["a.json"]
     right = [one.answer == label for one, label in zip(found, truth, strict=True)]
