@@ -1,1 +1,1 @@
-"""Measurements side by side, and the README's generated tables."""
+"""Measurements of variants side by side, and the README's generated tables."""

@@ -1,4 +1,4 @@
-"""The attacks of `benchmarks.attacks`: clients that want a cloud to serve nobody else."""
+"""The attacks of `benchmarks.attacks`: clients that want to keep a cloud from serving others."""
 
 import asyncio
 import json
@@ -24,7 +24,7 @@ INFER = "/v2/models/{}/infer"
 
 
 class Target:
-    """Where an attack goes, and how long.
+    """The server under attack, and the end of the attack.
 
     Args:
         end: of the loop's time.
@@ -49,7 +49,7 @@ class Target:
         return streams
 
     async def ask(self, content: bytes, patience_s: float) -> None:
-        """Send a request on a connection of its own, and wait so long for the reply's status."""
+        """Send a request on a connection of its own, and wait for the reply's status."""
         streams = await self.connect()
         if streams is None:
             await asyncio.sleep(0.05)
@@ -75,7 +75,7 @@ class Target:
             await asyncio.sleep(0.2)
             return
         reader, writer = streams
-        # What is not read here stays with the sender.
+        # Bytes that are not read here stay with the sender.
         writer.transport.pause_reading()  # type: ignore[attr-defined]
         try:
             writer.write(content)
@@ -91,7 +91,7 @@ class Target:
 
 
 def post(path: str, body: bytes, headers: dict[str, str], length: int | None = None) -> bytes:
-    """A request as it is sent, whose Content-Length may be another than that of the body."""
+    """Write a request, with a Content-Length that may differ from the body's."""
     lines = [f"POST {path} HTTP/1.1", "Host: localhost"]
     lines += [f"{name}: {value}" for name, value in headers.items()]
     lines.append(f"Content-Length: {len(body) if length is None else length}")
@@ -99,28 +99,28 @@ def post(path: str, body: bytes, headers: dict[str, str], length: int | None = N
 
 
 def one_bit_png(side: int) -> bytes:
-    """A black picture of one bit a pixel, which compresses a thousandfold."""
+    """Draw a black picture of one bit a pixel, which compresses a thousandfold."""
     file = BytesIO()
     Image.new("1", (side, side)).save(file, "PNG")
     return file.getvalue()
 
 
 def images(count: int, side: int) -> bytes:
-    """A request about so many such pictures."""
+    """Write a request about `count` such pictures."""
     files = np.empty(count, object)
     files[:] = count * [one_bit_png(side)]
     return post(INFER.format(IMAGE_MODEL), *encode_request(Request({IMAGE: files})))
 
 
 def json_of(part: bytes, size: int) -> bytes:
-    """A request of so many bytes of JSON, compressed."""
+    """Write a request of `size` bytes of JSON, compressed."""
     text = b'{"inputs":[' + part * (size // len(part))
     headers = {"Content-Type": "application/json", "Content-Encoding": "zstd"}
     return post(INFER.format(model_name(0)), zstandard.compress(text), headers)
 
 
 def echo(samples: int) -> bytes:
-    """A request whose reply is as large as it gets."""
+    """Write a request with the largest reply."""
     features = np.zeros((samples, 3, 224, 224), np.uint8)
     request = Request(
         {FEATURES: features}, {"scale": 1.0, "zero_point": 0}, {LOGITS: False}, 250 * "i"
@@ -131,7 +131,7 @@ def echo(samples: int) -> bytes:
 async def repeated(
     target: Target, at_once: int, act: Callable[[], Awaitable[None]], pause_s: float = 0.0
 ) -> None:
-    """Do something again and again, so many at once."""
+    """Repeat an action on `at_once` tasks until the end of the attack."""
 
     async def repeat() -> None:
         while target.left_s > 0:
@@ -142,31 +142,31 @@ async def repeated(
 
 
 async def image_bombs_that_leave(target: Target) -> None:
-    """128 pictures of 49 million pixels a request, from clients that are gone after 0.5 s."""
+    """Send 128 pictures of 49 million pixels a request, and hang up after 0.5 s."""
     content = images(128, 7000)
     await repeated(target, 8, lambda: target.ask(content, 0.5))
 
 
 async def image_bombs_within_bounds(target: Target) -> None:
-    """As many pixels as are decoded for one request."""
+    """Send the largest number of pixels that is decoded for one request."""
     content = images(2, 7000)
     await repeated(target, 16, lambda: target.ask(content, 10.0))
 
 
 async def empty_lists(target: Target) -> None:
-    """16 MiB of JSON lists in 1.4 kB."""
+    """Send 16 MiB of JSON lists in 1.4 kB."""
     content = json_of(b"[],", 2**24 - 100)
     await repeated(target, 10, lambda: target.ask(content, 10.0))
 
 
 async def members(target: Target) -> None:
-    """16 MiB of members of JSON objects."""
+    """Send 16 MiB of members of JSON objects."""
     content = json_of(b'{"":{"":1}},', 2**24 - 100)
     await repeated(target, 10, lambda: target.ask(content, 10.0))
 
 
 async def numbers_within_bounds(target: Target) -> None:
-    """As many numbers as one sample has."""
+    """Send as many numbers as one sample has."""
     with urlopen(f"http://{target.host}:{target.port}/v2/models/{model_name(0)}") as reply:
         _, *shape = json.load(reply)["inputs"][0]["shape"]
     content = json_of(b"0.123,", 6 * math.prod(shape))
@@ -174,41 +174,41 @@ async def numbers_within_bounds(target: Target) -> None:
 
 
 async def slow_readers(target: Target) -> None:
-    """Replies that nobody reads, on 60 connections."""
+    """Ask for replies on 60 connections, and read none."""
     content = echo(1)
     await repeated(target, 60, lambda: target.hold(content))
 
 
 async def readers_of_metrics(target: Target) -> None:
-    """Many replies at a time that nobody reads."""
+    """Ask for many replies at a time, and read none."""
     content = 2000 * b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n"
     await repeated(target, 60, lambda: target.hold(content))
 
 
 async def silent_sockets(target: Target) -> None:
-    """1,500 connections that say nothing, and come again."""
+    """Open 1,500 connections, send nothing, and open them again."""
     await repeated(target, 1500, lambda: target.hold(b""), 0.1)
 
 
 async def slow_heads(target: Target) -> None:
-    """1,500 requests whose heads come byte by byte."""
+    """Send the heads of 1,500 requests byte by byte."""
     await repeated(target, 1500, lambda: target.hold(b"GET /v2 HTTP/1.1\r\nX: ", b"y"), 0.1)
 
 
 async def slow_posters(target: Target) -> None:
-    """900 requests whose bodies come byte by byte."""
+    """Send the bodies of 900 requests byte by byte."""
     content = post(INFER.format(model_name(0)), b"{", {}, 100_000)
     await repeated(target, 900, lambda: target.hold(content, b" "), 0.1)
 
 
 async def large_slow_posters(target: Target) -> None:
-    """40 bodies of 16 MiB that never end."""
+    """Send 40 bodies of 16 MiB that never end."""
     content = post(INFER.format(model_name(0)), bytes(2**24 - 1000), {}, 2**24)
     await repeated(target, 40, lambda: target.hold(content), 0.1)
 
 
 async def upgrades(target: Target) -> None:
-    """Requests hidden in the body of one that asks for another protocol."""
+    """Hide requests in the body of one that asks for another protocol."""
     wish = {"Connection": "Upgrade", "Upgrade": "h2c"}
     content = post("/v2/repository/index", 50 * post("/v2/repository/index", b"", {}), wish)
     await repeated(target, 20, lambda: target.ask(content, 5.0))
@@ -228,7 +228,7 @@ WITH_TLS = frozenset({"silent_tls_sockets"})
 
 
 def make_certificate(folder: Path) -> tuple[Path, Path]:
-    """Files of a self-signed certificate for 127.0.0.1 and of its key, new in `folder`."""
+    """Make a self-signed certificate for 127.0.0.1 and its key, new files in `folder`."""
     cert, key = folder / "cert.pem", folder / "key.pem"
     subprocess.run(
         "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 "
@@ -240,7 +240,7 @@ def make_certificate(folder: Path) -> tuple[Path, Path]:
 
 
 def attack(name: str, url: str, seconds: float) -> dict[str, int]:
-    """Attack the server at `url` for so long; what came of it, counted."""
+    """Attack the server at `url` for some seconds; gives the attacker's counts."""
 
     async def run() -> Counts:
         target = Target(url, asyncio.get_running_loop().time() + seconds)

@@ -1,4 +1,4 @@
-"""A cloud under attack: what honest clients beside it get, attack by attack.
+"""Honest clients of a cloud under attack: their latencies and failures, attack by attack.
 
     python -m benchmarks.attacks [--artifact DIR] [--seconds 10] [--only NAME]
 
@@ -39,12 +39,12 @@ RESULT = Path("results/attacks.json")
 
 @dataclass(frozen=True)
 class Outcome:
-    """What honest clients got beside an attack.
+    """The answers of honest clients beside an attack.
 
     Args:
         failures: questions without an answer, by cause.
-        attacked: what the attacker counted of its own doing.
-        stop_s: until the server had ended after SIGTERM, the attack going on.
+        attacked: the attacker's counts of its own actions.
+        stop_s: seconds from SIGTERM to the server's end, the attack going on.
     """
 
     answered: int
@@ -76,7 +76,7 @@ class Asking:
         }
 
     def run(self, seconds: float) -> None:
-        """Ask for so long."""
+        """Ask for some seconds."""
         self._until = time.monotonic() + seconds
         with self._cloud, ThreadPoolExecutor(len(self._asks)) as threads:
             for done in [threads.submit(self._ask_on, kind) for kind in self._asks]:
@@ -132,11 +132,11 @@ def beside(
     seconds: float,
     cert: Path,
 ) -> Outcome:
-    """What honest clients get while an attack goes on, which outlasts the server."""
+    """Measure honest clients during an attack, which outlasts the server."""
     graphs = Graphs.read(path)
     ca_file = str(cert) if server.url.startswith("https") else None
     process = psutil.Process(server.process.pid)
-    workers.submit(time.sleep, 0).result()  # It is there when the attack begins.
+    workers.submit(time.sleep, 0).result()  # The process has started when the attack begins.
     attack: Future[dict[str, int]] = workers.submit(attackers.attack, name, server.url, seconds + 4)
     time.sleep(1.0)
     asking = Asking(server.url, graphs, ca_file)
@@ -158,7 +158,7 @@ def beside(
 
 
 def quantiles(ms: list[float]) -> dict[str, float]:
-    """Median, 99th percentile and largest."""
+    """Compute the median, the 99th percentile and the largest."""
     if not ms:
         return {}
     median, p99 = np.quantile(ms, [0.5, 0.99])

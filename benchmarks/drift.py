@@ -1,4 +1,4 @@
-"""How often images are flagged as drift that are none, and how often blurred ones are not.
+"""Rates of drift flagged among images of the same kind, and missed among blurred images.
 
     python -m benchmarks.drift --artifact DIR
 
@@ -33,9 +33,9 @@ RESULT = Path("results/drift.json")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="drift that is flagged, and that is not")
+    parser = argparse.ArgumentParser(description="rates of drift flagged and missed")
     parser.add_argument("--artifact", required=True, help="directory of an artifact, or latest")
-    parser.add_argument("--images", help="where its images are, if they were moved")
+    parser.add_argument("--images", help="directory of its images, if they were moved")
     given = parser.parse_args()
     artifact = open_artifact(given.artifact, given.images)
     temperatures = artifact.manifest.temperatures.per_exit

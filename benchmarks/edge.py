@@ -1,12 +1,12 @@
-"""How fast the edge's stages are: against one session, eager PyTorch, int8; and from a cold start.
-And what it takes to find an image's distortion and to answer with the heads made for it.
+"""Speed of the edge's stages, against one session, eager PyTorch and int8, and from a cold start.
 
     python -m benchmarks.edge
 
-MobileNetV2 at 224 pixels with 257 classes, five branches and random weights; one image, one thread.
-Variants take turns, and medians count, of the thread's CPU time: that is what a neighbour on a busy
-machine changes least, and on an idle one it is the latency. A cold start is a process of its own,
-by the wall clock. Writes results/edge_speed.json.
+The cost of choosing heads by an image's distortion is measured too. MobileNetV2 at 224 pixels with
+257 classes, five branches and random weights; one image, one thread. Variants take turns, and
+medians count, of the thread's CPU time: a neighbour on a busy machine changes it least, and on an
+idle machine it is the latency. A cold start is a process of its own, by the wall clock. Writes
+results/edge_speed.json.
 """
 
 import argparse
@@ -27,7 +27,7 @@ from PIL import Image
 
 from eenn.artifact import store
 from eenn.data.splits import Split
-from eenn.exits.head_sets import CLASSIFIER, Classifier, Expert, HeadChoice, How
+from eenn.exits.head_sets import CLASSIFIER, Classifier, Expert, HeadChoice, HeadMode
 from eenn.exits.policies.threshold import baseline_rule
 from eenn.files import JsonObject, write_json
 from eenn.models.architecture import Architecture
@@ -51,7 +51,7 @@ KINDS = ("gaussian_blur", "gaussian_noise")
 Images = NDArray[np.float32]
 IMAGES: Images = np.random.default_rng(0).normal(size=(16, 3, SIZE, SIZE)).astype(np.float32)
 
-# Ratio of two variants, and what it should be.
+# Two variants, and the target of their ratio.
 RATIOS = (
     ("chain", "one session, all exits", "at most 1.10"),
     ("PyTorch, eager stages", "chain", "at least 4"),
@@ -78,7 +78,7 @@ print(1e3 * (imported - start), 1e3 * (loaded - imported), 1e3 * (answered - loa
 
 
 def make_artifact(path: Path) -> EarlyExitNet:
-    """An artifact of the full-size network, with its exported graphs."""
+    """Make an artifact of the full-size network, with its exported graphs."""
     torch.manual_seed(0)
     architecture = Architecture(CLASSES, POSITIONS, input_size=SIZE)
     network = build(architecture).eval()
@@ -98,7 +98,7 @@ def make_artifact(path: Path) -> EarlyExitNet:
 
 
 def add_experts(path: Path, plain: Path) -> None:
-    """The artifact `plain` with two experts, and its exported graphs."""
+    """Make the artifact `plain` with two experts, and its exported graphs."""
     base = store.load(plain)
     heads = {kind: copy.deepcopy(base.network.heads) for kind in KINDS}
     classifier = DistortionClassifier(len(KINDS), base.manifest.preprocessing.std).eval()
@@ -116,7 +116,7 @@ def add_experts(path: Path, plain: Path) -> None:
 def make_variants(
     path: Path, with_experts: Path, network: EarlyExitNet
 ) -> dict[str, Callable[[Images], object]]:
-    """What is measured: functions of one image, every exit computed and none taken."""
+    """Set up the measured functions of one image, every exit computed and none taken."""
     graphs = Graphs.read(path)
 
     def one_session(precision: str) -> Callable[[Images], object]:
@@ -156,7 +156,7 @@ def make_variants(
     }
     chosen = EdgeRuntime(
         with_experts, baseline_rule(1.0), range(BRANCHES), LocalCloud(with_experts),
-        experts=HeadChoice(How.CHOSEN),
+        experts=HeadChoice(HeadMode.CHOSEN),
     )  # fmt: skip
     classifier = Graphs.read(with_experts).session(CLASSIFIER, "fp32", 1)
     return {
@@ -175,12 +175,12 @@ def make_variants(
 
 
 def measure(variants: dict[str, Callable[[Images], object]]) -> dict[str, float]:
-    """Median milliseconds of CPU time of every variant."""
+    """Measure the median milliseconds of CPU time of every variant."""
     image = np.random.default_rng(1).normal(size=(1, 3, SIZE, SIZE)).astype(np.float32)
     ms: dict[str, list[float]] = {name: [] for name in variants}
     for _ in range(ROUNDS):
         for name, variant in variants.items():
-            # The one before has filled the caches with its own weights.
+            # The variant before has filled the caches with its own weights.
             variant(image)
             for _ in range(REPEATS):
                 start = time.thread_time()
@@ -190,7 +190,7 @@ def measure(variants: dict[str, Callable[[Images], object]]) -> dict[str, float]
 
 
 def cold_starts(path: Path, file: Path) -> dict[str, float]:
-    """Medians over fresh processes, from their start to an answer for one image file."""
+    """Measure medians over fresh processes, from their start to an answer for one image file."""
     rows = []
     for _ in range(STARTS):
         command = [sys.executable, "-c", FIRST_ANSWER, str(path), str(file), str(BRANCHES)]

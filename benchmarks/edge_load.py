@@ -1,11 +1,11 @@
-"""What clients of the edge's HTTP server see when there are more of them than it can serve.
+"""Clients of the edge's HTTP server beyond its capacity: their statuses and latencies.
 
     python -m benchmarks.edge_load
 
 Each of 64 clients posts 20 images of 20 kB, over a connection that it keeps for as long as the
-server does; then the same beside 16 clients that send their images too slowly. Nobody asks again
-after a no. Statuses count, resets, and how long an answer took. The network is that of
-benchmarks/edge.py.
+server does; then the same beside 16 clients that send their images too slowly. No client asks again
+after a refusal. Counted are statuses and resets, measured the times to an answer. The network is
+that of benchmarks/edge.py.
 """
 
 import argparse
@@ -32,7 +32,7 @@ TIMEOUT_S = 60.0
 
 
 def photo() -> bytes:
-    """A JPEG file of noise."""
+    """Draw a JPEG file of noise."""
     pixels = np.random.default_rng(0).integers(0, 256, (150, 150, 3), np.uint8)
     file = BytesIO()
     Image.fromarray(pixels).save(file, "JPEG")
@@ -41,7 +41,7 @@ def photo() -> bytes:
 
 @contextmanager
 def served(artifact: Path) -> Iterator[tuple[str, int]]:
-    """The address of an edge that serves, in a process of its own."""
+    """Start an edge that serves, in a process of its own; yields its address."""
     command = [sys.executable, "-m", "eenn.offload.edge.command"]
     given = ["--artifact", str(artifact), "--serve", "0", "--p-tar", "0"]
     with subprocess.Popen([*command, *given], stdout=subprocess.PIPE, text=True) as edge:
@@ -54,7 +54,7 @@ def served(artifact: Path) -> Iterator[tuple[str, int]]:
 
 
 def asked(address: tuple[str, int], image: bytes, seen: list[tuple[str, float]]) -> None:
-    """Post images one after the other, and note what came of each and after how many seconds."""
+    """Post images one after the other, and note status and seconds of each."""
     connection = http.client.HTTPConnection(*address, timeout=TIMEOUT_S)
     for _ in range(IMAGES):
         start = time.perf_counter()
@@ -71,14 +71,14 @@ def asked(address: tuple[str, int], image: bytes, seen: list[tuple[str, float]])
 
 
 def slow_client(address: tuple[str, int]) -> socket.socket:
-    """A client that announces an image and sends the start of it."""
+    """Open a client that announces an image and sends the start of it."""
     client = socket.create_connection(address)
     client.sendall(b"POST /classify HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9999\r\n\r\nx")
     return client
 
 
 def load(address: tuple[str, int], image: bytes) -> str:
-    """What all clients saw together."""
+    """Run all clients, and describe their results together."""
     seen: list[tuple[str, float]] = []
     clients = [threading.Thread(target=asked, args=(address, image, seen)) for _ in range(CLIENTS)]
     start = time.perf_counter()
@@ -98,7 +98,7 @@ def load(address: tuple[str, int], image: bytes) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--artifact", type=Path, help="instead of one that is made for it")
+    parser.add_argument("--artifact", type=Path, help="instead of one made for this benchmark")
     given, image = parser.parse_args(), photo()
     with tempfile.TemporaryDirectory() as scratch:
         artifact = given.artifact or Path(scratch) / "artifact"

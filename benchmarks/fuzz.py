@@ -1,11 +1,11 @@
-"""Drawn input against everything that reads what strangers give: crashes and hangs, counted.
+"""Drawn input against every reader of strangers' data: crashes and hangs, counted.
 
     python -m benchmarks.fuzz --minutes 10
     python -m benchmarks.fuzz --target manifests.manifests --first 4711    one input again
 
 The time is shared evenly by the targets in benchmarks/fuzzing/. Each runs in a process of its own,
-so that also what ends the interpreter counts as a crash; 10 s of CPU time for one input are a
-hang. An input is known by the seed, its target and its number. Writes results/fuzz.json.
+so that an end of the interpreter counts as a crash too; 10 s of CPU time for one input are a
+hang. An input is identified by the seed, its target and its number. Writes results/fuzz.json.
 """
 
 import argparse
@@ -35,7 +35,7 @@ RESULT = Path("results/fuzz.json")
 
 @dataclass
 class Tried:
-    """What came of one target's inputs; `faults` describes the first few."""
+    """The outcome of one target's inputs; `faults` describes the first few."""
 
     inputs: int = 0
     crashes: int = 0
@@ -43,7 +43,7 @@ class Tried:
     faults: list[str] = field(default_factory=list)
 
     def add(self, number: int, fault: str) -> None:
-        """Count one input; an empty fault is none."""
+        """Count one input; without a fault the text is empty."""
         self.inputs += 1
         self.hangs += fault == "hang"
         self.crashes += fault not in ("", "hang")
@@ -52,7 +52,7 @@ class Tried:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="drawn input against what reads it")
+    parser = argparse.ArgumentParser(description="drawn input against its readers")
     parser.add_argument("--minutes", type=float, default=10, help="for all targets together")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--target", help="one alone, such as manifests.manifests, without a result")
@@ -96,12 +96,12 @@ def found_targets() -> dict[str, Target]:
 
 
 def drawn(seed: int, target: str, number: int) -> Random:
-    """Give what an input is drawn from."""
+    """Make the generator that an input is drawn from."""
     return Random(f"{seed} {target} {number}")
 
 
 def attacked(target: str, seed: int, seconds: float) -> Tried:
-    """Run inputs for so long, in processes that may end."""
+    """Run inputs for some seconds, in processes that may end."""
     tried, end, number = Tried(), time.monotonic() + seconds, 0
     # A fork has imported everything already.
     context = multiprocessing.get_context("fork")
@@ -125,7 +125,7 @@ def attacked(target: str, seed: int, seconds: float) -> Tried:
 
 
 def _run(results: Connection, target: str, seed: int, first: int, end: float) -> None:
-    """Run inputs from the first on until the time is over, and say what came of each."""
+    """Run inputs from the first on until the time is over, and report the outcome of each."""
     call, number = found_targets()[target], first
     while time.monotonic() < end:
         signal.setitimer(signal.ITIMER_PROF, HANG_S)

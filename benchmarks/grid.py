@@ -1,4 +1,4 @@
-"""How fast a grid is evaluated from records, against running the network again for every point.
+"""Speed of a grid evaluated from records, against running the network again for every point.
 
     python -m benchmarks.grid
 
@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from eenn.evaluation.exit_metrics import exit_quality
+from eenn.evaluation.exit_metrics import evaluate_exits
 from eenn.evaluation.grid import (
     Case,
     Service,
@@ -51,7 +51,7 @@ ARCHITECTURE = place(CLASSES, BRANCHES, "conv", 1.0, SIZE)
 
 
 def random_records(samples: int) -> ExitRecords:
-    """Logits whose confidences spread over the thresholds."""
+    """Draw logits whose confidences spread over the thresholds."""
     generator = np.random.default_rng(0)
     logits = generator.standard_normal((BRANCHES + 1, samples, CLASSES), np.float32)
     labels = generator.integers(CLASSES, size=samples)
@@ -67,7 +67,7 @@ def exits_table() -> tuple[Exit, ...]:
 
 
 def evaluate_grid(records: ExitRecords) -> int:
-    """All points from raw logits; returns their number."""
+    """Compute all points from raw logits; returns their number."""
     exits = exits_table()
     per_part = macs(exits)
     costs = CostModel(per_part, per_part, per_part, payloads(exits, SIZE), Link(94, 12.8))
@@ -115,7 +115,7 @@ def main() -> None:
 def peak_memory() -> None:
     records = random_records(MANY)
     evaluate_grid(records)
-    exit_quality(NETWORK, 0.0, records, (BRANCHES + 1) * (1.1,))
+    evaluate_exits(NETWORK, 0.0, records, (BRANCHES + 1) * (1.1,))
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 
 

@@ -1,4 +1,4 @@
-"""Clients that put a cloud under load, and note what became of every request.
+"""Clients that put a cloud under load, and note the outcome of every request.
 
 Each client keeps a connection, and opens another one where that has ended meanwhile. In a closed
 loop it asks again when it has its answer; an open loop asks at random times at a set rate, however
@@ -23,7 +23,7 @@ from eenn.offload.protocol.decoding import decode_response
 from eenn.offload.protocol.errors import OffloadError
 from eenn.offload.protocol.wire import LOGITS
 
-# Within it no pause fits that the cloud asks for.
+# Shorter than any pause that the cloud asks for.
 EDGE_DEADLINE_S, EDGE_THREADS = 0.8, 16
 
 
@@ -36,10 +36,10 @@ class Message:
 
 
 class Asked(NamedTuple):
-    """One request: when it was sent, after how long it was answered, and with what.
+    """One request: its start, its latency and its outcome.
 
     `status` is 0 if the connection failed, and -1 if the answer is wrong. `queue_ms` and `model_ms`
-    are what the server says, 0 if it does not.
+    are the server's own times, 0 if it reports none.
     """
 
     start_s: float
@@ -50,7 +50,7 @@ class Asked(NamedTuple):
 
 
 def closed_loop(url: str, messages: Sequence[Message], clients: int, seconds: float) -> list[Asked]:
-    """What became of the requests of that many clients, in order of their answers."""
+    """Load the server with `clients` clients; gives their requests in order of the answers."""
 
     async def client(first: int) -> None:
         connection = _Connection(url)
@@ -73,7 +73,7 @@ def closed_loop(url: str, messages: Sequence[Message], clients: int, seconds: fl
 def open_loop(
     url: str, messages: Sequence[Message], per_s: float, seconds: float, seed: int
 ) -> list[Asked]:
-    """What became of requests at random times, in order of their answers."""
+    """Ask at random times; gives the requests in order of the answers."""
 
     async def request(message: Message, start_s: float) -> None:
         connection = idle.pop() if idle else _Connection(url)
@@ -106,10 +106,13 @@ def open_loop(
 def edge_loop(
     url: str, artifact_id: str, features: Floats, split_point: int, per_s: float, seconds: float
 ) -> dict[str, int]:
-    """How many images of a device at random times the cloud answered, under "", and why not others.
+    """Ask about images as a device does, at random times.
 
     Args:
         features: of one image, asked about again and again.
+
+    Returns:
+        The number of answered images under "", and of others by the cause of failure.
     """
     generator = np.random.default_rng(1)
     outcomes: Counter[str] = Counter()
@@ -132,7 +135,7 @@ def edge_loop(
 
 
 class _Connection:
-    """A connection that is opened when it is needed, and kept."""
+    """A connection that is opened on demand, and kept."""
 
     def __init__(self, url: str) -> None:
         parts = urlsplit(url)
@@ -153,7 +156,7 @@ class _Connection:
         is_kept = self.is_open
         status, head, body = await self._exchange(message)
         if is_kept and not status:
-            # It had ended before the request came, as any client would take it.
+            # The connection had ended before the request came; any client would ask again.
             status, head, body = await self._exchange(message)
         latency_ms = 1e3 * (time.perf_counter() - start)
         if status == 200 and not _is_right(message, head, body):
@@ -162,7 +165,7 @@ class _Connection:
         return Asked(start_s, latency_ms, status, *map(float, times))
 
     async def _exchange(self, message: Message) -> tuple[int, bytes, bytes]:
-        """Status, head and body of the reply; 0 if the connection failed."""
+        """Read status, head and body of the reply; 0 if the connection failed."""
         try:
             if not self._streams:
                 self._streams = await asyncio.open_connection(*self._address)

@@ -1,4 +1,4 @@
-"""Whether the planner's choice is the fastest, on every link and on slower and slower edges.
+"""The planner's choice against the fastest way, on every link and on slower and slower edges.
 
     python -m benchmarks.planned --artifact DIR --images DIR
 
@@ -6,9 +6,9 @@ For each link of conf/link and each slowdown of the edge the parts are measured,
 under an accuracy limit (one point below the last exit's on validation), and it runs live beside the
 best plan of every other kind that keeps the limit, beside cloud only and the whole network on the
 device. The ways take turns on the same photographs of the validation split, after a warm-up. Of
-every way the median at each exit counts, weighted by how many of all validation images stop there,
-so that neither a late sample nor the luck of few photographs decides; an exit that none of the
-photographs stopped at counts as predicted. Writes results/planned.json.
+every way the median at each exit counts, weighted by the number of validation images that stop
+there, so that neither a late sample nor the luck of few photographs decides; an exit that none of
+the photographs stopped at counts as predicted. Writes results/planned.json.
 """
 
 import argparse
@@ -62,7 +62,7 @@ class Bench:
 
 
 def offloading_on(link: Link, slowdown: float) -> Offloading:
-    """Set out what is planned for."""
+    """Set out the benchmark that is planned for."""
     return Offloading(
         split="val", limit=MOST, policies=[Swept(DEFAULT, {}, CURVE)], p_tars=[],
         active=ActiveBranches(), distortion="gaussian_blur", levels=[0.0], link=link,
@@ -108,7 +108,7 @@ def answered(ways: dict[str, EdgeContender], photos: Sequence[Photo]) -> dict[st
 
 
 def live_ms(plan: Plan, plans: Plans, outcomes: Sequence[Outcome]) -> float:
-    """Weight the medians at every exit by how many of the validation images stop there."""
+    """Weight the median at every exit by the number of validation images that stop there."""
     made, policy = plans.made, plan.setting.policy or WITHOUT_BRANCHES
     outputs = made.cascade if plan.route.upstream and made.cascade else made.outputs
     decisions = decisions_of(outputs, policy, plan.setting.active, plan.route)
@@ -123,13 +123,13 @@ def live_ms(plan: Plan, plans: Plans, outcomes: Sequence[Outcome]) -> float:
 
 
 def spread(photos: Sequence[Photo], count: int) -> list[Photo]:
-    """Take so many photographs, evenly spread."""
+    """Take `count` photographs, evenly spread."""
     step = len(photos) / count
     return [photos[int(step * at)] for at in range(count)]
 
 
 def cell(bench: Bench, link: Link, slowdown: float) -> JsonObject:
-    """Plan for one link and edge, and run what was chosen beside everything else.
+    """Plan for one link and edge, and run the chosen plan beside all others.
 
     A slower edge answers fewer photographs: there the ways differ by more than their samples.
     """
@@ -160,7 +160,7 @@ def cell(bench: Bench, link: Link, slowdown: float) -> JsonObject:
             "failed": sum(bool(outcome.failure) for outcome in outcomes[name]),
         }
     chosen = next(name for name, plan in named.items() if plan == plans.best)
-    # All of them keep the limit: cloud only and the whole network answer as the last exit does.
+    # All plans keep the limit: cloud only and the whole network answer as the last exit does.
     fastest = min(measured, key=measured.__getitem__)
     return {
         "slowdown": slowdown,
@@ -174,7 +174,7 @@ def cell(bench: Bench, link: Link, slowdown: float) -> JsonObject:
 
 
 def cells(networks: Networks, slowdowns: Sequence[float]) -> Iterator[JsonObject]:
-    """Go through every link and every slowdown."""
+    """Measure every link and every slowdown."""
     photos = list(networks.artifact.photos("val", MOST))
     paths = [str(network.manifest.path) for network in networks.every]
     server = Server(None, None, None, 1.0)
@@ -202,7 +202,9 @@ def cells(networks: Networks, slowdowns: Sequence[float]) -> Iterator[JsonObject
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="the planner's choice against all others, live")
+    parser = argparse.ArgumentParser(
+        description="the planner's choice against all other plans, live"
+    )
     parser.add_argument("--artifact", required=True, help="directory of an artifact, or latest")
     parser.add_argument("--upstream", help="directory of another network with the same classes")
     parser.add_argument("--images", help="folder of class folders that it was trained on")

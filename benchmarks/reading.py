@@ -1,9 +1,9 @@
-"""The cost of reading photographs, against the same function as an earlier commit had it.
+"""The cost of reading photographs, against the same function of an earlier commit.
 
     python -m benchmarks.reading --against COMMIT ../shared/data/caltech101
 
-CPU time of this process, the two taken in turn at every file, so that both have the machine alike;
-the median of the ratios of all rounds. Every photograph's pixels are compared, too.
+CPU time of this process, the two versions taken in turn at every file, so that both have the
+machine alike; the median of the ratios of all rounds. Every photograph's pixels are compared, too.
 """
 
 import argparse
@@ -63,19 +63,19 @@ def module_of(commit: str) -> ModuleType:
         assert spec
         assert spec.loader
         module = importlib.util.module_from_spec(spec)
-        sys.modules["before"] = module  # where dataclasses look for their module
+        sys.modules["before"] = module  # dataclasses look their module up here
         spec.loader.exec_module(module)
     return module
 
 
 def same(before: ModuleType, file: Path, shorter_side: int | None) -> bool:
-    """Compare the pixels of both."""
+    """Compare the pixels of both versions."""
     old, new = (module.read_image(file, shorter_side) for module in (before, preprocess))
     return np.array_equal(np.asarray(old), np.asarray(new))
 
 
 def cpu_s(module: ModuleType, file: Path, shorter_side: int) -> float:
-    """CPU seconds of reading a file."""
+    """Measure the CPU seconds of reading a file."""
     start = time.process_time()
     module.read_image(file, shorter_side)
     return time.process_time() - start

@@ -1,13 +1,13 @@
-"""Whether a fitted threshold keeps its promise of risk on the records of a real network.
+"""Fitted thresholds against their promise of risk, on the records of a real network.
 
     python -m benchmarks.risk --artifact DIR
 
 The validation and test records of the artifact together are the population, so its risk at every
 threshold is known exactly. 400 validation sets are drawn from it with replacement, as large as the
 real one, a threshold is fitted to each by the code of `fit.goal=risk`, for every method and with
-inner exits as strict as the last branch and ten times as strict. It is counted how often the
-population's risk there is above the limit, and measured how much of it stays on the edge. Writes
-results/risk.json.
+inner exits as strict as the last branch and ten times as strict. Reported are the share of sets
+for which the population's risk is above the limit, and the share of images that stay on the edge.
+Writes results/risk.json.
 """
 
 import argparse
@@ -93,7 +93,7 @@ def main() -> None:
 
 
 class Truth(NamedTuple):
-    """What a threshold does on the whole population.
+    """The results of a threshold on the whole population.
 
     Args:
         risk: P(answer wrong although the last exit is right).

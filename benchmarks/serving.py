@@ -1,4 +1,4 @@
-"""What the cloud takes: its overhead, what batching gains, and how it fares under twice its load.
+"""The cloud's overhead, its gain from batching, and its behaviour under twice its load.
 
     python -m benchmarks.serving [--artifact DIR] [--seconds 180]
 
@@ -50,7 +50,7 @@ Quantiles = dict[str, float]  # median, 99th percentile, largest
 
 @dataclass(frozen=True)
 class Throughput:
-    """What many clients get from one server."""
+    """The rate and latency of one server for many clients."""
 
     requests_per_s: float
     latency_ms: Quantiles
@@ -58,7 +58,7 @@ class Throughput:
 
 @dataclass(frozen=True)
 class Overload:
-    """What became of requests beyond the capacity, and of the server's memory.
+    """The outcome of requests beyond the capacity, and the server's memory.
 
     Args:
         statuses: number of requests by HTTP status; 0 of connections that failed, -1 of answers
@@ -87,7 +87,7 @@ class Overload:
 
 @dataclass(frozen=True)
 class Questions:
-    """Requests with random features and their right answers, and what they are about."""
+    """Requests with random features, their right answers, and the artifact that they ask."""
 
     messages: list[Message]
     features: Floats
@@ -96,7 +96,7 @@ class Questions:
 
 
 def make_questions(path: Path, host: str) -> Questions:
-    """Questions about the part of an artifact before the last branch but one."""
+    """Draw questions about the part of an artifact before the last branch but one."""
     graphs, local = Graphs.read(path), LocalCloud(path)
     split_point = max(len(graphs.manifest.exits) - 2, 0)
     shape = graphs.row(cloud_name(split_point), "fp32").inputs[FEATURES]
@@ -134,7 +134,7 @@ def main() -> None:
         capacity = throughput[BATCHES].requests_per_s
         print(f"overload: {OVERLOAD} x {capacity:.0f} requests/s for {given.seconds:.0f} s ...")
         rate = OVERLOAD * capacity
-        # Both processes have to be there when the load begins.
+        # Both processes have to be running when the load begins.
         for warmed in [load.submit(closed_loop, batching.url, messages, 1, 5.0) for _ in range(2)]:
             warmed.result()
         offered = load.submit(open_loop, batching.url, messages, rate, given.seconds, 0)
@@ -160,8 +160,10 @@ def main() -> None:
 def overheads(
     load: ProcessPoolExecutor, server: RunningCloud, messages: Sequence[Message]
 ) -> dict[str, dict[str, Quantiles]]:
-    """Round trip minus the model's time, with one client and many; for many, also without the time
-    in the queue."""
+    """Measure the round trip minus the model's time, with one client and many.
+
+    For many clients also without the time in the queue.
+    """
     rows = {}
     for clients in (1, CLIENTS):
         load.submit(closed_loop, server.url, messages, clients, 1.0).result()  # to warm up
@@ -183,7 +185,7 @@ def compare(
     single: RunningCloud,
     messages: Sequence[Message],
 ) -> dict[str, Throughput]:
-    """Requests per second and latency of many clients, with batches and without, taking turns."""
+    """Measure rate and latency of many clients, with batches and without, taking turns."""
     servers = {BATCHES: batching, "one by one": single}
     rounds: dict[str, list[list[Asked]]] = {name: [] for name in servers}
     for _ in range(ROUNDS):
@@ -207,7 +209,7 @@ def compare(
 
 
 def watch_memory(server: RunningCloud, until: "Future[list[Asked]]") -> list[tuple[float, float]]:
-    """Resident MiB of the server's process by seconds."""
+    """Record the resident MiB of the server's process by seconds."""
     process, start, rows = psutil.Process(server.process.pid), time.perf_counter(), []
     while not until.done():
         rows.append((time.perf_counter() - start, process.memory_info().rss / 2**20))
@@ -222,7 +224,7 @@ def overload(
     seconds: float,
     capacity: float,
 ) -> Overload:
-    """What became of the requests, and of the server's memory."""
+    """Sum up the outcomes of the requests, and the server's memory."""
     answered = [row for row in asked if row.status in (200, -1)]
     refused = [row for row in asked if row.status in (429, 503)]
     # The first tenth fills the queue and the largest batch.
@@ -251,7 +253,7 @@ def overload(
 def series(
     asked: Sequence[Asked], memory: Sequence[tuple[float, float]], seconds: float
 ) -> list[dict[str, float]]:
-    """The same over time."""
+    """Sum up requests, latencies and memory over time."""
     edges = np.linspace(0, seconds, BINS + 1)
     start_s = np.array([row.start_s for row in asked])
     latency_ms = np.array([row.latency_ms for row in asked])
@@ -269,7 +271,7 @@ def series(
 
 
 def quantiles(asked: Sequence[Asked], value: Callable[[Asked], float]) -> Quantiles:
-    """Median, 99th percentile and largest of a number of every request."""
+    """Compute the median, the 99th percentile and the largest of a number of every request."""
     values = np.array([value(row) for row in asked])
     if not len(values):
         return {}
@@ -281,7 +283,7 @@ def quantiles(asked: Sequence[Asked], value: Callable[[Asked], float]) -> Quanti
 
 
 def figure(measured: Overload) -> Figure:
-    """Requests, latencies and memory over time."""
+    """Draw requests, latencies and memory over time."""
     rows = measured.series
     seconds = [row["s"] for row in rows]
     drawn = Figure(figsize=(6.4, 6.4), layout="constrained")

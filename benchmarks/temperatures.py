@@ -1,4 +1,4 @@
-"""What temperatures fitted on few validation images do to images that were not seen.
+"""Temperatures fitted on few validation images, judged by the NLL of unseen images.
 
     python -m benchmarks.temperatures --artifact DIR --images PATH
 
@@ -108,7 +108,7 @@ def pooled(logits: Logits, labels: Labels) -> tuple[Logits, Labels]:
 
 
 def least_nll(logits: Logits, labels: Labels) -> float:
-    """Give the temperature of the least NLL, by a search over its logarithm."""
+    """Fit the temperature of the least NLL, by a search over its logarithm."""
     bounds = math.log(MIN_TEMPERATURE), math.log(MAX_TEMPERATURE)
     found = minimize_scalar(
         lambda log: nll(logits, labels, math.exp(log)), bounds=bounds, method="bounded"

@@ -29,8 +29,8 @@ class Plot:
     Args:
         kind: job type of the runs.
         x: column, as W&B names it: `config:KEY` or `summary:KEY`.
-        quantity: what the y axis shows.
-        colour: column that parts the marks; empty for one colour.
+        quantity: the quantity of the y axis.
+        colour: column that divides the marks; empty for one colour.
     """
 
     name: str
@@ -90,13 +90,13 @@ def axes(plot: Plot) -> list[str]:
 
 
 def column(run: Tracked, name: str) -> Any:
-    """Give a cell of W&B's table of runs, None where it is empty."""
+    """Read a cell of W&B's table of runs, None where it is empty."""
     source, _, key = name.partition(":")
     return run.name if not key else getattr(run, source).get(key)
 
 
 def lines_of(found: Sequence[Tracked], plot: Plot) -> Mapping[str, list[tuple[float, Estimate]]]:
-    """Part runs into the marks of each colour, with intervals where the summary has them."""
+    """Divide runs into the marks of each colour, with intervals where the summary has them."""
     lines: dict[str, list[tuple[float, Estimate]]] = defaultdict(list)
     for run in found:
         x, y = column(run, plot.x), column(run, plot.y)

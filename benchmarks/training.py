@@ -1,4 +1,4 @@
-"""How fast our training step is against a bare loop, and data loading against both.
+"""Speed of our training step against a bare loop, and of data loading against both.
 
     python -m benchmarks.training [--root FOLDER_OF_CLASS_FOLDERS]
 
@@ -41,18 +41,18 @@ RESULT = Path("results/training_speed.json")
 
 
 def bare_loop(images: torch.Tensor, labels: torch.Tensor) -> float:
-    """Images per second of torchvision's MobileNetV2 in the shortest training loop."""
+    """Measure images per second of torchvision's MobileNetV2 in the shortest training loop."""
     network = mobilenet_v2(num_classes=CLASSES).to(memory_format=torch.channels_last)
     return _loop(network, images, labels)
 
 
 def as_pytorch_comes(images: torch.Tensor, labels: torch.Tensor) -> float:
-    """The same without channels-last; the caller leaves the allocator alone, too."""
+    """Measure the bare loop without channels-last; the caller leaves the allocator alone, too."""
     return _loop(mobilenet_v2(num_classes=CLASSES), images, labels)
 
 
 def ours(images: torch.Tensor, labels: torch.Tensor) -> float:
-    """Images per second of our training under Lightning, five branches with `conv` heads."""
+    """Measure images per second of our training under Lightning, with five `conv` branches."""
     from pytorch_lightning import Callback, Trainer
 
     ends: list[float] = []
@@ -89,7 +89,7 @@ def _loop(network: nn.Module, images: torch.Tensor, labels: torch.Tensor) -> flo
 
 
 def loading(root: Path) -> float:
-    """Images per second of the augmented training loader alone, one worker per core."""
+    """Measure images per second of the augmented training loader alone, one worker per core."""
     source = FolderImages(root, on_error="skip")
     augmentation = Augmentation(0.6, rotation=10, colour=0.2, greyscale=0.1)
     samples = np.arange(len(source.labels))
@@ -109,7 +109,7 @@ VARIANTS = {"ours": ours, "bare loop": bare_loop, "as PyTorch comes": as_pytorch
 
 
 def measure(variant: str, root: Path) -> float:
-    """One variant in this process, images per second."""
+    """Measure one variant in this process, images per second."""
     if variant == "loading":
         return loading(root)
     if variant != "as PyTorch comes":
@@ -119,7 +119,7 @@ def measure(variant: str, root: Path) -> float:
 
 
 def draw_photographs(root: Path, count: int = 800) -> None:
-    """JPEGs of 300x240 with the smoothness of photographs, in two class folders."""
+    """Draw JPEGs of 300x240 with the smoothness of photographs, in two class folders."""
     generator = np.random.default_rng(0)
     for i in range(count):
         coarse = Image.fromarray(generator.integers(0, 256, (24, 30, 3), np.uint8))

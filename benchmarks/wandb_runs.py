@@ -86,5 +86,5 @@ def _run(file: Path) -> Tracked:
 
 
 def items(entries: Any) -> dict[str, Any]:
-    """Give the key-value pairs of a history, summary or config record."""
+    """List the key-value pairs of a history, summary or config record."""
     return {(e.key or "/".join(e.nested_key)): json.loads(e.value_json) for e in entries}

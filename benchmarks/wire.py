@@ -1,4 +1,4 @@
-"""What the wire costs: bytes of one sample's features, and milliseconds to encode and decode them.
+"""The cost of the wire: bytes of one sample's features, and milliseconds to encode and decode them.
 
     python -m benchmarks.wire
 
@@ -28,7 +28,7 @@ RESULT = Path("results/wire.json")
 
 
 def encode_json(features: Floats) -> Message:
-    """The features as a JSON list, the way a web service is often written."""
+    """Encode the features as a JSON list, as web services often do."""
     return json.dumps({"features": features.tolist()}).encode(), {}
 
 
@@ -57,7 +57,7 @@ FORMATS: dict[str, tuple[Callable[[Floats], Message], Callable[[Message], Floats
 
 
 def milliseconds(work: Callable[[], object]) -> float:
-    """Of one run, as the mean of a few in a row."""
+    """Measure one run, as the mean of a few in a row."""
     start = time.perf_counter()
     for _ in range(REPEATS):
         work()

@@ -17,25 +17,25 @@ VERBS = frozenset(
         r"\S+",
         """
     Add Adjust Allow Answer Apply Ask Attack Augment Average Await Bin Blur Build Calibrate Call
-    Carry Change Check Choose Claim Classify Clear Close Collect Combine Compare Complete
-    Compress Compute Connect Convert Copy Count Create Cut Damage Decide Decode Decompress
-    Delete Derive Describe Detect Distort Divide Download Draw Drop Encode End Enter Escape
-    Estimate Evaluate Explain Export Express Extract Fetch Fill Filter Find Fine-tune Finish Fit
-    Flush Format Free Generate Get Give Group Guard Hash Hide Hold Import Insert Join Keep Label
-    Lay Leave Let List Load Locate Log Look Make Map Mark Match Measure Merge Mix Move Multiply
-    Name Normalise Note Observe Offer Open Outline Pack Pad Parse Pick Place Plan Plot Post
-    Predict Prepare Print Probe Put Quantise Query Queue Quote Raise Rank Rate Read Rebuild
-    Receive Record Refuse Register Reject Release Remove Rename Render Repeat Replace Replay
-    Reply Report Resample Reserve Reset Resize Resolve Restore Resume Return Rewrite Round Run
-    Sample Save Say Scale Score Search Select Send Separate Serve Set Shorten Show Shuffle
-    Silence Simulate Sort Split Spread Start Stop Store Sum Summarise Switch Tabulate Take Tell
-    Track Train Transform Try Turn Unpack Update Use Validate Vary Verify Wait Warn Weigh Weight
-    Word Wrap Write Yield
+    Caption Carry Change Check Choose Claim Classify Clear Close Collect Combine Compare
+    Complete Compress Compute Connect Convert Copy Count Create Cut Damage Decide Decode
+    Decompress Delete Derive Describe Detect Distort Divide Do Download Draw Drop Encode End
+    Enter Escape Estimate Evaluate Explain Export Express Extract Fetch Fill Filter Find
+    Fine-tune Finish Fit Flush Format Free Generate Get Give Group Guard Hash Hide Hold Import
+    Insert Join Keep Label Lay Leave Let List Load Locate Log Look Make Map Mark Match Measure
+    Merge Mix Model Move Multiply Name Normalise Note Observe Offer Open Order Outline Pack Pad
+    Parse Pick Place Plan Plot Post Predict Prepare Print Probe Put Quantise Query Queue Quote
+    Raise Rank Rate Read Rebuild Receive Record Refuse Register Reject Release Remove Rename
+    Render Repeat Replace Replay Reply Report Resample Reserve Reset Resize Resolve Restore
+    Resume Return Rewrite Round Run Sample Save Say Scale Score Search Select Send Separate
+    Serve Set Shorten Show Shuffle Silence Simulate Sort Split Spread Start Stop Store Sum
+    Summarise Switch Tabulate Take Tell Test Track Train Transform Try Turn Unpack Update Use
+    Validate Vary Verify Wait Warn Weigh Weight Word Wrap Write Yield
     """,
     )
 )
 BARE_CLAUSE = re.compile(r"(What|Whatever|Who|Whoever|Whose|Whether|How|When|Where|Which|That)\b")
-IS_NO = re.compile(r"\bis no\s", re.IGNORECASE)
+IS_NO = re.compile(r"(?<!there )\bis no\s", re.IGNORECASE)
 LETTER_FOR_A_PAPER = re.compile(r"\[[ABC]\]")
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef

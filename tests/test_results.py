@@ -125,7 +125,7 @@ def test_chosen_experts_are_as_good_as_matching_ones_and_keep_the_threshold(bran
             assert ours > accuracy(kind, level, "plain")
             assert accuracy(kind, level, "auto", "edge_accuracy") >= 0.8 - 0.03
         assert accuracy(kind, 0, "auto") >= accuracy(kind, 0, "plain") - 0.01
-    # [C]'s gain is 41 points.
+    # Pacheco et al. (2021c)'s gain is 41 points.
     gain = accuracy("gaussian_blur", 3, "auto") - accuracy("gaussian_blur", 3, "plain")
     assert gain >= 0.41
     assert accuracy("gaussian_blur", 3, "plain", "edge_accuracy") < 0.5

@@ -17,7 +17,9 @@ FOREIGN = ("{}", "[]", '{"artifact_id": 5}', '{"file": 5, "artifact_id": "x"}', 
 
 
 def damaged_files(random: Random) -> None:
-    """Damage one, go on with it twice, and see that whole answers stay and others are done again.
+    """Damage a file of answers, go on with it twice, and check that whole answers stay.
+
+    Damaged answers have to be given again.
 
     Raises:
         AssertionError: an answer is lost, or given twice; or a file of something else is changed.
@@ -34,7 +36,7 @@ def damaged_files(random: Random) -> None:
         try:
             given = _answer(path, names)
         except EennError:
-            # Nothing in it says that it is a file of answers.
+            # No line of the file marks it as a file of answers.
             assert not kept
             assert path.read_bytes() == content
             return
@@ -47,7 +49,7 @@ def damaged_files(random: Random) -> None:
 
 
 def full_disks(random: Random) -> None:
-    """Answer while a disk takes what it likes, and again once it has room.
+    """Answer while a disk takes only part of each write, and again once it has room.
 
     Raises:
         AssertionError: an answer is lost, given twice, or joined with another.
@@ -77,7 +79,7 @@ def full_disks(random: Random) -> None:
 
 
 def _answer(path: Path, names: list[str]) -> list[str]:
-    """Answer those files that are not answered yet; returns them."""
+    """Answer the files without an answer yet; returns their names."""
     with AnswerFile(path, ARTIFACT_ID) as answers:
         open_names = [name for name in names if name not in answers.answered]
         for name in open_names:
@@ -86,7 +88,7 @@ def _answer(path: Path, names: list[str]) -> list[str]:
 
 
 def _files(content: bytes) -> list[str]:
-    """The answered files of whole lines, read without the code that is tried."""
+    """List the answered files of whole lines, read without the code under test."""
     rows = []
     for line in content.split(b"\n")[:-1]:
         with suppress(ValueError, RecursionError):

@@ -14,7 +14,7 @@ from eenn.preprocess import UnreadableImage, decoded_pixels, read_image
 
 Pixels = NDArray[np.uint8]
 
-# Format, mode and what else Pillow is told to save the pictures that are damaged.
+# Format, mode and further options with which Pillow saves the pictures that are damaged.
 KINDS: tuple[tuple[str, str, dict[str, object]], ...] = (
     ("JPEG", "RGB", {}),
     ("JPEG", "L", {"progressive": True}),
@@ -40,21 +40,21 @@ KINDS: tuple[tuple[str, str, dict[str, object]], ...] = (
 
 
 def image_bytes(random: Random) -> None:
-    """Read a picture some of whose bytes were changed, cut out, doubled or cut off."""
+    """Read a picture with some bytes changed, cut out, doubled or cut off."""
     damaged = BytesIO(_damaged(_saved(random.randrange(len(KINDS))), random))
     try:
         pixels = decoded_pixels(damaged, 16)
         image = read_image(damaged, 16)
     except UnreadableImage as error:
         if "\n" in str(error):
-            raise AssertionError(f"more than a line: {error}") from error
+            raise AssertionError(f"an error of several lines: {error}") from error
         return
     if image.mode != "RGB" or image.width * image.height > pixels:
         raise AssertionError(f"{image.mode} of {image.size} where {pixels} pixels were expected")
 
 
 def exif_blocks(random: Random) -> None:
-    """Read a picture with an odd EXIF block: pixels are the clean twin's, turned at most."""
+    """Read a picture with an odd EXIF block: pixels are the clean twin's, at most turned."""
     directory = struct.pack("<HHLHH", 274, 3, 1, random.randrange(10), 0)
     for _ in range(random.randrange(6)):
         directory += _odd_tag(random)
@@ -94,7 +94,7 @@ def tiff_tags(random: Random) -> None:
 
 
 def _odd_tag(random: Random) -> bytes:
-    """An entry of any type and length for a tag that says nothing of pixels."""
+    """Write an entry of any type and length for a tag that does not concern pixels."""
     tag = random.choice((270, 271, 274, 282, 283, 296, 305, 306, 315, 700, 33723, 34665, 34853, 7))
     number = random.choice((0, 1, 2, 6, 2**16, 2**31, 2**32 - 1, random.getrandbits(32)))
     return struct.pack("<HHLL", tag, random.randrange(20), random.choice((1, 2, number)), number)

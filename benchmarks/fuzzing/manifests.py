@@ -1,4 +1,4 @@
-"""Artifacts and runs that others made or damaged: whatever is in them, it is said in one line."""
+"""Damaged or forged artifacts and runs: read, or refused in a line."""
 
 import contextlib
 import hashlib
@@ -54,7 +54,7 @@ def manifests(random: Random) -> None:
 
 
 def artifact_files(random: Random) -> None:
-    """Load an artifact one of whose other files was changed, with the hash of the change."""
+    """Load an artifact with one other file changed, and with the hash of the change."""
     files = dict(_whole())
     name = random.choice([name for name in files if name != MANIFEST])
     files[name] = _cut(files[name], random)
@@ -94,7 +94,7 @@ def configurations(random: Random) -> None:
             except EennError as error:
                 said = str(error)
                 if "\n" in said:
-                    raise AssertionError(f"more than a line: {said!r}") from error
+                    raise AssertionError(f"an error of several lines: {said!r}") from error
 
 
 def _read(files: dict[str, bytes]) -> None:
@@ -112,12 +112,12 @@ def _read(files: dict[str, bytes]) -> None:
         else:
             return
     if "\n" in said:
-        raise AssertionError(f"more than a line: {said!r}")
+        raise AssertionError(f"an error of several lines: {said!r}")
 
 
 @cache
 def _whole() -> dict[str, bytes]:
-    """Give the files of a sound artifact."""
+    """Make the files of a sound artifact."""
     torch.manual_seed(0)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "artifact"

@@ -1,4 +1,4 @@
-"""Messages that are none: decoded to what they say, or refused in one way and in a short line."""
+"""Invalid messages: decoded to their content, or refused in one way and in a short line."""
 
 import json
 import struct
@@ -20,7 +20,7 @@ Sent = tuple[bytes, dict[str, str]]
 
 SHAPE, SAMPLES, MAX_BYTES = (3, 8, 8), 4, 2**16
 BOUNDS = Bounds.of_features(MAX_BYTES, SAMPLES, SHAPE)
-# A line of an error; what it quotes is cut short.
+# A line of an error; its quotes are cut short.
 LINE = 600
 ODD: tuple[Json, ...] = (
     None, True, 0, -1, 1, 2**31, 2**63, 10**30, 1e-320, 1e308, "", "FP32", "BYTES", "UINT8", [],
@@ -34,7 +34,7 @@ HEADERS = ("", "0", "-1", "1e3", "99999999999999999999", "zstd", "gzip", "zstd;x
 
 
 def request_bytes(random: Random) -> None:
-    """Decode a request some of whose bytes, headers or members were changed."""
+    """Decode a request with some bytes, headers or members changed."""
     body, headers = _damaged(random)
     try:
         declared = declared_bytes(body, headers, BOUNDS)
@@ -46,7 +46,7 @@ def request_bytes(random: Random) -> None:
 
 
 def response_bytes(random: Random) -> None:
-    """Decode such bytes as a response."""
+    """Decode changed bytes as a response."""
     body, headers = _damaged(random)
     body = body.replace(b'"inputs"', b'"outputs"')
     try:
@@ -58,7 +58,7 @@ def response_bytes(random: Random) -> None:
 
 
 def json_of_many_parts(random: Random) -> None:
-    """Decode JSON of more parts than are taken, which is refused before it is parsed."""
+    """Decode JSON of more parts than allowed, which is refused before it is parsed."""
     part = random.choice((b"[],", b"{},", b'"a":1,', b"0,", b'"",', b"[[", b'{"":', b"[{},"))
     start = random.choice((b"[", b"{", b'{"inputs":[', b""))
     text = start + part * random.randrange(5_000, 20_000)
@@ -124,7 +124,7 @@ def _with_bytes(random: Random, body: bytes, headers: dict[str, str]) -> Sent:
 
 
 def _with_member(random: Random, body: bytes, headers: dict[str, str]) -> Sent:
-    """Replace or add a member of the JSON, whose length then is right again."""
+    """Replace or add a member of the JSON, and set its length right."""
     length = headers.get(JSON_LENGTH, str(len(body)))
     try:
         header = json.loads(body[: int(length)])
@@ -150,7 +150,7 @@ def _with_header(random: Random, body: bytes, headers: dict[str, str]) -> Sent:
 
 
 def _with_nothing(random: Random, *_: object) -> Sent:
-    """A tensor with a dimension of 0, all of whose bytes or numbers are there."""
+    """Write a tensor with a dimension of 0, with all its bytes or numbers."""
     shape = [random.choice((0, 1, 3)) for _ in range(random.randrange(1, 5))]
     shape[random.randrange(len(shape))] = 0
     entry: dict[str, Json] = {

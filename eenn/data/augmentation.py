@@ -22,7 +22,7 @@ MEAN_COLOUR = (124, 116, 104)
 
 @dataclass(frozen=True)
 class Augmentation:
-    """Random crop, flip, rotation, and colour jitter or greyscale, as in [A]; blur as an option.
+    """Random crop, flip, rotation, jitter or greyscale (Pacheco et al., 2021a), optionally blur.
 
     Args:
         crop_area: smallest share of the image's area that a random crop keeps.
@@ -57,7 +57,7 @@ class Augmentation:
                 )
 
     def __call__(self, image: Image.Image, input_size: int, seed: int) -> NDArray[np.uint8]:
-        """One augmented version of an RGB image, uint8 (input_size, input_size, 3)."""
+        """Augment an RGB image; gives uint8 (input_size, input_size, 3), the same for a seed."""
         import torch
 
         # torchvision draws from torch's global generator; a fork leaves the training's own alone.

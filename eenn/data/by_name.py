@@ -1,4 +1,4 @@
-"""Choices that a configuration names: an entry of a fixed table, never a path of code to import."""
+"""Tables of choices that a configuration names; it never names code to import."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ T = TypeVar("T", covariant=True)
 
 @dataclass(frozen=True)
 class Table(Generic[T]):
-    """What a configuration can choose, by name.
+    """The entries that a configuration can choose by name.
 
     Args:
         former: names by the import paths that configurations of earlier versions have instead.
@@ -23,13 +23,13 @@ class Table(Generic[T]):
     former: Mapping[str, str]
 
     def opener(self, at: str, given: Mapping[str, Json]) -> "partial[T]":
-        """Look up what a configuration chose; gives the call with the arguments beside the name.
+        """Look up a configuration's choice; gives the call with the arguments beside the name.
 
         Args:
             at: the key of `given`, for messages.
 
         Raises:
-            EennError: it is not in the table.
+            EennError: the choice is not in the table.
         """
         arguments = dict(given)
         key = "name" if "name" in given else "_target_"

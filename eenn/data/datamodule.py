@@ -18,7 +18,7 @@ from eenn.data.splits import SPLIT_NAMES, Split, split_samples
 from eenn.errors import EennError, require_numbers
 from eenn.preprocess import Preprocessing
 
-# From pixels and the seed of what is random; a `Distortion` or a `DrawnDistortion`.
+# Distorts pixels, by a seed of its randomness; a `Distortion` or a `DrawnDistortion`.
 Distort = Callable[[Pixels, int], Pixels]
 BATCH_SIZE = 32
 
@@ -56,7 +56,7 @@ class TrainingImages(Dataset[tuple[Tensor, int]]):
 
 
 class EvaluationImages(Dataset[tuple[Tensor, int]]):
-    """Samples as the preprocessing makes them, optionally distorted, the same every time."""
+    """Samples after the preprocessing, optionally distorted, the same every time."""
 
     def __init__(
         self,
@@ -88,7 +88,7 @@ class EvaluationImages(Dataset[tuple[Tensor, int]]):
 class EpochSampler(Sampler[tuple[int, int]]):
     """Pairs (index, seed) in an order that depends on the seed and the epoch alone.
 
-    So an epoch is the same whether the run was interrupted before it or not, and for any number of
+    An epoch is therefore the same with or without an interruption before it, and for any number of
     loader workers. Lightning calls `set_epoch`. With several processes each takes every n-th pair.
     """
 
@@ -171,14 +171,14 @@ class ImageDataModule(LightningDataModule):
         }
 
     def state_dict(self) -> dict[str, int]:
-        """What a checkpoint, written at the end of an epoch, has to know: the epoch after it."""
+        """Return a checkpoint's state at the end of an epoch: the number of the next epoch."""
         return {"next_epoch": self.trainer.current_epoch + 1 if self.trainer else 0}
 
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
         self._first_epoch = state_dict["next_epoch"]
 
     def train_dataloader(self) -> DataLoader[tuple[Tensor, int]]:
-        """Augmented training batches, float32 (batch, 3, H, W) and int64 (batch,)."""
+        """Load augmented training batches, float32 (batch, 3, H, W) and int64 (batch,)."""
         indices = self.indices["train"]
         rank = self.trainer.global_rank if self.trainer else 0
         processes = self.trainer.world_size if self.trainer else 1
@@ -201,17 +201,17 @@ class ImageDataModule(LightningDataModule):
         )
 
     def val_dataloader(self) -> DataLoader[tuple[Tensor, int]]:
-        """Every validation sample, in every process, so that no process count changes a metric."""
+        """Load all validation samples in every process, so that metrics are the same in each."""
         return self.evaluation_dataloader("val", self.distortion)
 
     def test_dataloader(self) -> DataLoader[tuple[Tensor, int]]:
-        """Every test sample, in the split's order."""
+        """Load all test samples, in the split's order."""
         return self.evaluation_dataloader("test")
 
     def evaluation_dataloader(
         self, part: str, distortion: Distort | None = None
     ) -> DataLoader[tuple[Tensor, int]]:
-        """Batches of one part of the split in its order, at a distortion; never shuffled."""
+        """Load one part of the split in its order, at a distortion; never shuffled."""
         images = EvaluationImages(self.source, self.indices[part], self.preprocessing, distortion)
         return evaluation_batches(images, self.batch_size, self.num_workers)
 
@@ -222,7 +222,7 @@ def evaluation_batches(
     """Load images in their order, in batches.
 
     Args:
-        num_workers: see `ImageDataModule`.
+        num_workers: as of `ImageDataModule`.
     """
     return DataLoader(
         images,
@@ -233,6 +233,6 @@ def evaluation_batches(
 
 
 def default_workers() -> int:
-    """Count the loader processes that pay on this machine."""
+    """Count the loader processes that save time on this machine."""
     cores = os.cpu_count() or 1
     return 0 if cores <= 2 else min(cores // 2, 8)

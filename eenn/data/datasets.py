@@ -1,7 +1,7 @@
-"""Where images come from: any folder of class folders, and Caltech-256, downloaded on first use.
+"""Image sources: any folder of class folders, and Caltech-256, downloaded on first use.
 
 An `ImageSource` lists its samples once and reads them one by one; splits, augmentation and
-distortions are not its business.
+distortions are made elsewhere.
 """
 
 import hashlib
@@ -26,10 +26,10 @@ CALTECH256_CLASSES, CALTECH256_IMAGES = 257, 30_607  # clutter is a class
 
 
 class Photo(NamedTuple):
-    """One image as a device has it: the camera's file, and the truth about it.
+    """One image as a device has it: the camera's file, and its true label.
 
     Args:
-        noise_seed: of its distortions.
+        noise_seed: of the photo's distortions.
     """
 
     sample_id: str
@@ -47,10 +47,10 @@ class ImageSource(Protocol):
     content_hashes: tuple[str, ...]
 
     def read(self, index: int, shorter_side: int) -> Image.Image:
-        """The RGB image at `index`, with a shorter side of at least `shorter_side` if it had it."""
+        """Read the RGB image at `index`, its shorter side at least `shorter_side` if possible."""
 
     def file(self, index: int) -> bytes:
-        """The image at `index` as the file that a camera would have stored."""
+        """Read the image at `index` as the file that a camera would have stored."""
 
 
 class FolderImages:
@@ -74,7 +74,7 @@ class FolderImages:
         if on_error not in ("raise", "skip"):
             raise EennError(f"data.on_error={on_error}: allowed are raise, skip")
         if not root.is_dir():
-            raise EennError(f"data.root={root} is no folder; it must hold one folder per class")
+            raise EennError(f"data.root={root} is not a folder; it must hold one folder per class")
         folders = [d for d in sorted(root.iterdir()) if d.is_dir() and not d.name.startswith(".")]
         if not folders:
             raise EennError(f"data.root={root} holds no class folders; it must hold one per class")
@@ -111,20 +111,20 @@ class FolderImages:
         self.content_hashes = tuple(str(hashes[file]) for file in usable)
 
     def read(self, index: int, shorter_side: int) -> Image.Image:
-        """The RGB image at `index`, decoded at reduced scale where `shorter_side` allows it."""
+        """Read the RGB image at `index`, decoded at reduced scale where `shorter_side` allows."""
         return read_image(self.root / self.sample_ids[index], shorter_side)
 
     def file(self, index: int) -> bytes:
-        """The image's own file."""
+        """Read the image's own file."""
         return (self.root / self.sample_ids[index]).read_bytes()
 
 
 def caltech256(root: str | Path, on_error: str = "raise") -> FolderImages:
-    """Caltech-256 under `root`, downloaded by torchvision (1.2 GB, checksum verified) if absent.
+    """Open Caltech-256 under `root`, downloaded if absent (1.2 GB, checksum verified).
 
     Raises:
-        EennError: the download failed (and how to fetch the archive by hand), or what is there is
-            not the whole of it.
+        EennError: the download failed (the message tells how to fetch the archive by hand), or the
+            folder does not hold all of Caltech-256.
     """
     # Imported here because torchvision is slow to import and other sources do without it.
     from torchvision.datasets import Caltech256
@@ -153,7 +153,7 @@ def caltech256(root: str | Path, on_error: str = "raise") -> FolderImages:
 
 
 def caltech256_folder(root: str | Path) -> Path:
-    """Where Caltech-256 lies under `root` once it is there."""
+    """Name the folder of Caltech-256's classes under `root`."""
     return Path(root).expanduser() / "caltech256" / "256_ObjectCategories"
 
 
@@ -167,7 +167,7 @@ class _Found(NamedTuple):
 def image_files(root: Path, folder: Path) -> _Found:
     """Find the images of a class folder, in folders and links to folders, each entered once.
 
-    Folders that cannot be listed are given as images: nobody can read them either.
+    Folders that cannot be listed are given as images, which then count as unreadable.
     """
     found = _Found([], [])
     entered = {_identity(root)}
@@ -199,7 +199,7 @@ def is_image(file: Path) -> bool:
 
 
 def checked_hash(file: Path) -> str | None:
-    """SHA-256 of the file's bytes, or None if it cannot be read as an image."""
+    """Compute the SHA-256 of a file's bytes; None if it cannot be read as an image."""
     try:
         read_image(file, shorter_side=1)
         return hashlib.sha256(file.read_bytes()).hexdigest()

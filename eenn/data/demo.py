@@ -29,7 +29,7 @@ DARK, LIGHT = (0.25, 0.4), (0.65, 0.85)  # colour values of a shape and its back
 
 
 def _spokes(radii: tuple[float, ...], points: int) -> Outline:
-    """Outline (points, 2) around the origin whose corners take the `radii` in turn."""
+    """Make an outline (points, 2) around the origin whose corners take the `radii` in turn."""
     angles = np.arange(points) * 2 * np.pi / points
     directions = np.stack([np.sin(angles), -np.cos(angles)], axis=1)
     outline: Outline = np.resize(radii, points)[:, None] * directions
@@ -48,7 +48,7 @@ CLASSES = tuple(product(SHAPES, WEAVE))
 
 
 def _paint(hue: float, saturation: float, value: float) -> Paint:
-    """RGB levels of a hue in turns and a saturation and value in 0..1."""
+    """Convert a hue in turns and a saturation and value in 0..1 to RGB levels."""
     red, green, blue = colorsys.hsv_to_rgb(hue % 1, saturation, value)
     return round(255 * red), round(255 * green), round(255 * blue)
 
@@ -68,7 +68,7 @@ class _Canvas:
         ImageDraw.Draw(self.amplitudes).polygon(corners, fill=round(amplitude))
 
     def render(self) -> Values:
-        """Grey levels (size, size, 3), the weave added."""
+        """Compute grey levels (size, size, 3), the weave added."""
         colours, amplitudes = (
             np.asarray(layer.reduce(OVERSAMPLING), dtype=np.float32)
             for layer in (self.colours, self.amplitudes)
@@ -79,7 +79,7 @@ class _Canvas:
 
 
 def _draw(label: int, size: int, rng: np.random.Generator) -> Pixels:
-    """One image (size, size, 3) of a class."""
+    """Draw one image (size, size, 3) of a class."""
     shape, surface = CLASSES[label]
     near, far = (DARK, LIGHT) if rng.random() < 0.5 else (LIGHT, DARK)
     if rng.random() < HABITAT_SHARE:
@@ -144,11 +144,11 @@ class DemoImages:
         )
 
     def read(self, index: int, shorter_side: int) -> Image.Image:
-        """The image of a sample: RGB, size x size, whatever `shorter_side` would do."""
+        """Return the image of a sample: RGB, size x size, for any `shorter_side`."""
         return Image.fromarray(self._pixels[index])
 
     def file(self, index: int) -> bytes:
-        """The image as a PNG file, which loses nothing."""
+        """Encode the image as a PNG file, without loss."""
         file = io.BytesIO()
         self.read(index, 0).save(file, "png")
         return file.getvalue()

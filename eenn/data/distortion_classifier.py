@@ -13,9 +13,9 @@ from eenn.data.distortions import DrawnDistortion, seed_of
 
 
 class KindImages(Dataset[tuple[Tensor, Tensor]]):
-    """Stacks (1 + kinds, 3, H, W) of one photograph: untouched, then distorted in every way.
+    """Stacks (1 + kinds, 3, H, W) of one photograph: untouched, then distorted in every kind.
 
-    Their labels are 0 and, counted from 1, the kind. Indexed by (index, seed): the same pair gives
+    The labels are 0 and, counted from 1, the kind. Indexed by (index, seed): the same pair gives
     the same images. They are cropped as in an evaluation, because the resampling of an augmentation
     would blur all of them; only flips are random.
     """
@@ -43,7 +43,7 @@ class KindImages(Dataset[tuple[Tensor, Tensor]]):
 def kind_dataloader(
     data: ImageDataModule, part: str, kinds: Sequence[DrawnDistortion]
 ) -> DataLoader[tuple[Tensor, Tensor]]:
-    """Batches of images (batch, 1 + kinds, 3, H, W) and labels (batch, 1 + kinds) of one part.
+    """Load images (batch, 1 + kinds, 3, H, W) and labels (batch, 1 + kinds) of one part.
 
     Training images come in another order and with other levels in every epoch, those of other parts
     always the same.

@@ -1,7 +1,7 @@
 """Image distortions by kind and level, the same for the same image every time.
 
-A distortion works on the network's input resolution, before normalisation. What a level counts
-depends on the kind and is told where it is defined; more is worse, but for JPEG's quality.
+A distortion works on the network's input resolution, before normalisation. The unit of a level
+depends on the kind and is named where the kind is defined; more is worse, but for JPEG's quality.
 """
 
 import io
@@ -21,26 +21,26 @@ Pixels = NDArray[np.uint8]
 
 
 def gaussian_blur(pixels: Pixels, sigma: float, generator: np.random.Generator) -> Pixels:
-    """Gaussian blur of uint8 (H, W, 3), `sigma` in pixels, kernel to 4 sigma, mirrored borders."""
+    """Blur uint8 (H, W, 3): Gaussian, `sigma` in pixels, kernel to 4 sigma, mirrored borders."""
     blurred = gaussian_filter(pixels.astype(np.float32), (sigma, sigma, 0), mode="mirror")
     return _rounded(blurred)
 
 
 def gaussian_noise(pixels: Pixels, sigma: float, generator: np.random.Generator) -> Pixels:
-    """Independent Gaussian noise on every channel, `sigma` in grey levels of 0 to 255, clipped."""
+    """Add independent Gaussian noise to every channel, `sigma` in grey levels 0 to 255, clipped."""
     noise = generator.standard_normal(pixels.shape, np.float32)
     return _rounded(pixels + np.float32(sigma) * noise)
 
 
 def jpeg(pixels: Pixels, quality: float, generator: np.random.Generator) -> Pixels:
-    """Pixels after JPEG compression at a quality from 1 to 100, rounded to a whole number."""
+    """Compress and decode as JPEG at a quality from 1 to 100, rounded to a whole number."""
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, "jpeg", quality=round(quality))
     return np.asarray(Image.open(file))
 
 
 def motion_blur(pixels: Pixels, length: float, generator: np.random.Generator) -> Pixels:
-    """The mean along a line of `length` pixels in a random direction, mirrored borders."""
+    """Average along a line of `length` pixels in a random direction, mirrored borders."""
     angle = generator.uniform(0, math.pi)
     reach = (length - 1) / 2
     kernel = _line_kernel(reach * math.sin(angle), reach * math.cos(angle), math.ceil(2 * length))
@@ -48,18 +48,23 @@ def motion_blur(pixels: Pixels, length: float, generator: np.random.Generator) -
 
 
 def box_blur(pixels: Pixels, radius: float, generator: np.random.Generator) -> Pixels:
-    """The mean over a square of 2 `radius` + 1 pixels, as a lens out of focus; borders repeat."""
+    """Average over a square of 2 `radius` + 1 pixels, as a lens out of focus; borders repeat."""
     return np.asarray(Image.fromarray(pixels).filter(ImageFilter.BoxBlur(radius)))
 
 
 def salt_and_pepper(pixels: Pixels, share: float, generator: np.random.Generator) -> Pixels:
-    """A `share` of the pixels, from 0 to 1, turned black or white, either as likely."""
+    """Turn a `share` of the pixels, from 0 to 1, black or white, either as likely."""
     drawn = generator.random(pixels.shape[:2])[:, :, None]
     return np.where(drawn < share / 2, 0, np.where(drawn < share, 255, pixels)).astype(np.uint8)
 
 
 class Kind(NamedTuple):
-    """A kind of distortion, and between which levels it is defined, besides 0."""
+    """A kind of distortion, and the levels it is defined at, besides 0.
+
+    Args:
+        apply: distorts pixels uint8 (H, W, 3) at a level.
+        lowest, highest: ends of the levels.
+    """
 
     apply: Callable[[Pixels, float, np.random.Generator], Pixels]
     lowest: float = 0.0
@@ -77,7 +82,7 @@ DISTORTIONS = {
 
 
 def seed_of(content_hash: str) -> int:
-    """The seed of one image's noise, from the hexadecimal hash of its content."""
+    """Derive the seed of one image's noise from the hexadecimal hash of its content."""
     return int(content_hash[:15], 16)
 
 
@@ -85,10 +90,10 @@ def seed_of(content_hash: str) -> int:
 class Distortion:
     """One kind at one level; level 0 of any kind returns the image untouched.
 
-    That costs JPEG nothing, as its qualities begin at 1.
+    JPEG loses nothing by this, as its qualities begin at 1.
 
     Raises:
-        EennError: unknown kind, or a level at which it is not defined.
+        EennError: unknown kind, or a level at which the kind is not defined.
     """
 
     kind: str
@@ -106,7 +111,7 @@ class Distortion:
             )
 
     def __call__(self, pixels: Pixels, sample_seed: int) -> Pixels:
-        """Distorted uint8 (H, W, 3); whatever is random is drawn from `sample_seed`."""
+        """Distort uint8 (H, W, 3); randomness is drawn from `sample_seed`."""
         if self.level == 0:
             return pixels
         generator = np.random.default_rng(sample_seed)
@@ -115,13 +120,13 @@ class Distortion:
 
 @dataclass(frozen=True)
 class DrawnDistortion:
-    """One kind at a level that is drawn for every image, evenly between two.
+    """One kind at a level that is drawn for every image, uniformly between two levels.
 
     Args:
         mildest, strongest: the ends; of JPEG the mildest is the larger number.
 
     Raises:
-        EennError: unknown kind, or a level at which it is not defined.
+        EennError: unknown kind, or a level at which the kind is not defined.
     """
 
     kind: str
@@ -133,8 +138,8 @@ class DrawnDistortion:
             Distortion(self.kind, level)
 
     def __call__(self, pixels: Pixels, sample_seed: int) -> Pixels:
-        """Distorted uint8 (H, W, 3); level and noise are drawn from `sample_seed`."""
-        # The noise begins with the same numbers; a generator of its own keeps the level from them.
+        """Distort uint8 (H, W, 3); level and noise are drawn from `sample_seed`."""
+        # The noise begins with the same numbers, so the level has a generator of its own.
         share = np.random.default_rng([sample_seed, 1]).random()
         level = self.mildest + share * (self.strongest - self.mildest)
         return Distortion(self.kind, level)(pixels, sample_seed)
@@ -146,9 +151,9 @@ def _rounded(values: NDArray[np.float32]) -> Pixels:
 
 
 def _line_kernel(down: float, across: float, steps: int) -> NDArray[np.float32]:
-    """Weights of the pixels under a line from (-down, -across) to (down, across), summing to 1.
+    """Make the weights, of sum 1, of pixels under a line from (-down, -across) to (down, across).
 
-    Every one of `steps` points on it is shared out between the four pixels around it.
+    Each of `steps` points on the line is shared out between the four pixels around it.
     """
     radius = math.ceil(max(abs(down), abs(across)))
     kernel = np.zeros((2 * radius + 2, 2 * radius + 2), np.float32)

@@ -1,4 +1,4 @@
-"""Any folder of images, with class folders or without, as an artifact of given classes sees it."""
+"""Any folder of images, with class folders or without, for an artifact of given classes."""
 
 import hashlib
 import os
@@ -17,12 +17,12 @@ from eenn.errors import EennError
 from eenn.files import Json
 from eenn.preprocess import read_image
 
-# What stands for the label of an image without one, where a label has to stand.
+# The label of images without a known label, where an array needs a number.
 UNKNOWN_LABEL = -1
 
 
 class LeftOut(NamedTuple):
-    """What of a folder is not evaluated.
+    """The files of a folder that are not evaluated.
 
     Args:
         missing: classes without a folder, or without a readable image in it.
@@ -38,7 +38,7 @@ class LeftOut(NamedTuple):
 
     @property
     def lines(self) -> dict[str, str]:
-        """Say it, a line for each kind that there is."""
+        """Describe the files left out, a line for each reason."""
         unknown = [f"{name} ({count})" for name, count in self.unknown.items()]
         found = {
             "missing classes": ", ".join(self.missing),
@@ -50,13 +50,13 @@ class LeftOut(NamedTuple):
 
 
 class NewImages:
-    """The images of a folder that a network of these classes is to answer; an `ImageSource`.
+    """The images of a folder, for a network of given classes; an `ImageSource`.
 
-    Where folders are named as classes the images in them are labelled. Otherwise the images are
-    those that lie in the folder itself, and have no labels: `labels` are UNKNOWN_LABEL.
+    Images are labelled where their folders are named as classes. Otherwise the images are those
+    that lie in the folder itself, and have no labels: `labels` are UNKNOWN_LABEL.
 
     Args:
-        hashes: contents by file; None of files that cannot be read.
+        hashes: contents by file; None for files that cannot be read.
     """
 
     def __init__(
@@ -79,14 +79,14 @@ class NewImages:
 
     @cached_property
     def hash(self) -> str:
-        """SHA-256 over the names and contents of all images: the identity of the folder."""
+        """Compute the folder's identity, the SHA-256 over names and contents of all images."""
         lines = zip(self.sample_ids, self.content_hashes, strict=True)
         text = "".join(f"{name}\0{content}\n" for name, content in lines)
         return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()
 
     @property
     def described(self) -> dict[str, Json]:
-        """The folder and what of it is left out, for a summary."""
+        """Describe the folder and the files left out, for a summary."""
         return {
             "path": str(self.root),
             "n": len(self.sample_ids),
@@ -100,11 +100,11 @@ class NewImages:
         return f"{self.root}, {len(self.sample_ids)} images, {labels}"
 
     def read(self, index: int, shorter_side: int) -> Image.Image:
-        """The RGB image at `index`, decoded at reduced scale where `shorter_side` allows it."""
+        """Read the RGB image at `index`, decoded at reduced scale where `shorter_side` allows."""
         return read_image(self.root / self.sample_ids[index], shorter_side)
 
     def file(self, index: int) -> bytes:
-        """The image's own file."""
+        """Read the image's own file."""
         return (self.root / self.sample_ids[index]).read_bytes()
 
 
@@ -112,10 +112,10 @@ class Folder:
     """A folder whose files are found once and hashed once, for any number of class lists.
 
     Args:
-        setting: that names the folder, for errors.
+        setting: the setting that names the folder, for errors.
 
     Raises:
-        EennError: there is no such folder.
+        EennError: `root` is not a folder.
     """
 
     def __init__(self, root: str | Path, setting: str = "images") -> None:
@@ -131,11 +131,12 @@ class Folder:
         self._by_folder = {name: files.images for name, files in found.items()}
         self._hashes: dict[Path, str | None] = {}
 
-    def seen_by(self, classes: Sequence[str]) -> NewImages:
-        """Give the images that a network of these classes is to answer.
+    def images_for(self, classes: Sequence[str]) -> NewImages:
+        """Select the images that a network of these classes is to answer.
 
         Raises:
-            EennError: there are none; where there are class folders, that none of them matches.
+            EennError: the folder holds no readable image, or no class folder is a class of the
+                network.
         """
         known = {name: files for name, files in self._by_folder.items() if name in classes}
         inside = [file for files in known.values() for file in files]

@@ -1,13 +1,13 @@
-"""What a training found in its images, in a line, and what about it is probably not meant."""
+"""A training's images in one line, and warnings about probable mistakes in their layout."""
 
 from collections import Counter
 
 from eenn.data.datasets import ImageSource
 from eenn.data.splits import Split
 
-# Of fewer validation images an accuracy is unsure by ten points.
+# With fewer validation images an accuracy is uncertain by ten points.
 FEW = 100
-# Folders of parts that stand where class folders should.
+# Names of parts of a split, which may stand where class folders should.
 PARTS = {"train", "training", "val", "valid", "validation", "test", "testing"}
 
 
@@ -23,8 +23,8 @@ def overview(source: ImageSource, split: Split) -> str:
     )
 
 
-def doubts(source: ImageSource, split: Split) -> list[str]:
-    """List what is probably not meant, a line each."""
+def likely_mistakes(source: ImageSource, split: Split) -> list[str]:
+    """List probable mistakes in the images' layout or number, a line each."""
     found = []
     folders = [sample_id.split("/") for sample_id in source.sample_ids]
     nested = Counter("/".join(folder[:2]) for folder in folders if len(folder) > 2)

@@ -27,16 +27,16 @@ class Split:
 
     @property
     def sizes(self) -> dict[str, int]:
-        """Number of samples in each part."""
+        """Count the samples in each part."""
         return {name: len(getattr(self, name)) for name in SPLIT_NAMES}
 
     @property
     def hash(self) -> str:
-        """SHA-256 over all parts, the identity of the split."""
+        """Compute the split's identity, the SHA-256 over all parts."""
         return hashlib.sha256(self.to_json().encode()).hexdigest()
 
     def to_json(self) -> str:
-        """The split as JSON text, the same for the same split."""
+        """Write the split as JSON text, the same for the same split."""
         return json.dumps(asdict(self), indent=0)
 
     @classmethod
@@ -44,7 +44,7 @@ class Split:
         """Read a split that was written from `to_json`.
 
         Raises:
-            EennError: the file is not one.
+            EennError: the file is not a whole split.
         """
         try:
             return cls.from_json(path.read_bytes())
@@ -53,10 +53,10 @@ class Split:
 
     @classmethod
     def from_json(cls, text: str | bytes) -> "Split":
-        """The split that `to_json` wrote as `text`.
+        """Read the split that `to_json` wrote as `text`.
 
         Raises:
-            EennError: the text is not one.
+            EennError: the text is not a whole split.
         """
         try:
             return from_json(cls, json.loads(text))

@@ -1,4 +1,4 @@
-"""How far exits agree with each other and with the last one: what is known without labels."""
+"""Agreement of exits with each other and with the last exit, which needs no labels."""
 
 from collections.abc import Sequence
 

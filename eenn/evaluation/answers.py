@@ -1,4 +1,4 @@
-"""Who answers in an evaluation: the records of their answers, and what they cost."""
+"""Answers of an evaluation: the records and temperatures behind them, and their costs."""
 
 from dataclasses import replace
 from typing import assert_never
@@ -12,10 +12,10 @@ from eenn.exits.head_sets import (
     PLAIN_HEADS,
     Floats,
     HeadChoice,
-    How,
-    choose,
-    mixed,
-    picked,
+    HeadMode,
+    choose_head_sets,
+    mix_heads,
+    pick_heads,
 )
 from eenn.planning.costs import CostModel, Link, macs, payloads
 from eenn.records.evaluated_artifact import EvaluatedArtifact
@@ -31,10 +31,10 @@ def answers(
     experts: HeadChoice,
     temperature: str,
 ) -> tuple[ExitRecords, tuple[float, ...]]:
-    """Fetch the logits of those who answer, and the temperature of every exit.
+    """Fetch the logits of the heads that answer, and the temperature of every exit.
 
-    Where images have different heads these are log-probabilities, calibrated with each head set's
-    own temperatures, and have none left to apply.
+    Where images have different heads the logits are log-probabilities, calibrated with each head
+    set's own temperatures, and the temperatures that are left to apply are 1.
 
     Args:
         temperature: as in `Temperatures.chosen`.
@@ -43,20 +43,20 @@ def answers(
         EennError: the artifact has no such experts.
     """
     check_experts(artifact, experts, distortion)
-    match experts.how:
-        case How.PLAIN:
+    match experts.mode:
+        case HeadMode.PLAIN:
             heads = PLAIN
-        case How.ONE_KIND:
+        case HeadMode.ONE_KIND:
             heads = experts.kind
-        case How.MATCHING:
+        case HeadMode.MATCHING:
             heads = distortion if level and distortion in artifact.heads else PLAIN
-        case How.FINE_TUNED:
+        case HeadMode.FINE_TUNED:
             tuned = artifact.fine_tuned[distortion] if level else artifact
             return answers(tuned, split, distortion, level, PLAIN_HEADS, temperature)
-        case How.CHOSEN | How.MIXTURE:
+        case HeadMode.CHOSEN | HeadMode.MIXTURE:
             return _by_image(artifact, split, distortion, level, experts, temperature)
         case _:
-            assert_never(experts.how)
+            assert_never(experts.mode)
     records = artifact.records(split, distortion, level, heads)
     return records, artifact.manifest.temperatures_of(heads).chosen(temperature)
 
@@ -69,7 +69,7 @@ def _by_image(
     experts: HeadChoice,
     temperature: str,
 ) -> tuple[ExitRecords, tuple[float, ...]]:
-    """Choose or mix head sets image by image, by what the distortion classifier says of it."""
+    """Choose or mix head sets image by image, by the distortion classifier's probabilities."""
     manifest = artifact.manifest
     by_set = [artifact.records(split, distortion, level, heads) for heads in artifact.heads]
     log_probs = [
@@ -77,10 +77,10 @@ def _by_image(
         for heads, records in zip(artifact.heads, by_set, strict=True)
     ]
     probs = kind_probs(artifact, split, distortion, level)
-    if experts.how is How.CHOSEN:
-        answered = picked(log_probs, choose(probs, manifest.classifier.sure))
+    if experts.mode is HeadMode.CHOSEN:
+        answered = pick_heads(log_probs, choose_head_sets(probs, manifest.classifier.sure))
     else:
-        answered = mixed(log_probs, probs)
+        answered = mix_heads(log_probs, probs)
     plain = by_set[0]
     merged = ExitRecords(
         answered.astype(np.float32),
@@ -96,16 +96,16 @@ def check_experts(artifact: EvaluatedArtifact, experts: HeadChoice, distortion: 
     """Check that an artifact has the experts that are asked for.
 
     Args:
-        distortion: the kind at hand.
+        distortion: the kind of the evaluated images.
 
     Raises:
         EennError: the artifact has no such experts.
     """
     allowed = [HeadChoice.named(heads) for heads in artifact.heads]
     if artifact.manifest.experts:
-        allowed += map(HeadChoice, (How.CHOSEN, How.MIXTURE, How.MATCHING))
-    # Looked for on disk, so only where it matters.
-    if experts.how is How.FINE_TUNED and distortion in artifact.fine_tuned:
+        allowed += map(HeadChoice, (HeadMode.CHOSEN, HeadMode.MIXTURE, HeadMode.MATCHING))
+    # Fine-tuned networks are looked up on disk, so only on demand.
+    if experts.mode is HeadMode.FINE_TUNED and distortion in artifact.fine_tuned:
         allowed += [experts]
     if experts not in allowed:
         raise EennError(
@@ -123,7 +123,7 @@ def kind_probs(artifact: EvaluatedArtifact, split: str, distortion: str, level: 
 
 
 def costs(artifact: EvaluatedArtifact, link: Link, experts: HeadChoice) -> CostModel:
-    """Model what answers cost; that of the classifier, where it is asked, comes first on the edge.
+    """Model the costs of answers; a classifier that is asked comes first on the edge.
 
     A mixture runs the heads of all sets.
     """
@@ -132,7 +132,7 @@ def costs(artifact: EvaluatedArtifact, link: Link, experts: HeadChoice) -> CostM
     if experts.asks_classifier:
         own_macs = replace(own_macs, first=float(manifest.classifier.macs))
         own_ms = replace(own_ms, first=profile.classifier["p50"])
-    if experts.how is How.MIXTURE:
+    if experts.mode is HeadMode.MIXTURE:
         own_macs, own_ms = (
             replace(each, heads=tuple(len(artifact.heads) * head for head in each.heads))
             for each in (own_macs, own_ms)

@@ -1,6 +1,7 @@
-"""A cascade: an artifact whose rest is answered by an upstream network, from the photograph.
+"""A cascade: an artifact and an upstream network that answers the rest from the photograph.
 
-It is evaluated as one network that has the upstream network's last exit behind all its own.
+Both are evaluated as one network that has the upstream network's last exit behind all the
+artifact's own.
 """
 
 from dataclasses import replace
@@ -17,15 +18,15 @@ Answers = tuple[ExitRecords, tuple[float, ...]]
 
 
 def check_upstream(artifact: EvaluatedArtifact, upstream: EvaluatedArtifact) -> None:
-    """Check that one network can answer what another leaves, on the same images.
+    """Check that one network can answer images that another leaves.
 
     Raises:
-        EennError: the same network, other classes, or images that are split in another way.
+        EennError: both are one network, have other classes, or split the images in another way.
     """
     own, other = artifact.manifest, upstream.manifest
     if own.id == other.id:
         raise EennError(
-            f"upstream={other.path}: it is the artifact itself, whose rest answers anyway; give "
+            f"upstream={other.path}: this is the artifact itself, whose rest answers anyway; give "
             "another network, or leave upstream out"
         )
     check_classes(own, other)
@@ -50,17 +51,19 @@ def cascaded(own: Answers, upstream: Answers) -> Answers:
     (records, temperatures), (others, their_temperatures) = own, upstream
     place = {sample_id: at for at, sample_id in enumerate(others.sample_ids)}
     if set(place) != set(records.sample_ids):
-        raise EennError("records of a cascade: allowed are records of the same images")
+        raise EennError(
+            "records of a cascade are of different images; record both networks on the same images"
+        )
     order = [place[sample_id] for sample_id in records.sample_ids]
     logits = np.concatenate([records.logits, others.logits[-1:, order]])
     return replace(records, logits=logits), (*temperatures, their_temperatures[-1])
 
 
 def cascade_costs(own: CostModel, upstream: CostModel | None, photograph_bytes: float) -> CostModel:
-    """Model what a rest that starts from the photograph costs.
+    """Model the costs of a rest that starts from the photograph.
 
     Args:
-        upstream: of the network that answers; None where that is the artifact itself.
+        upstream: costs of the network that answers; None where that is the artifact itself.
         photograph_bytes: mean size of the files that are sent.
     """
     theirs = upstream or own

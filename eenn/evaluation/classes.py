@@ -1,4 +1,4 @@
-"""Which classes leave early: one way to answer, class by class."""
+"""Classes that leave early: one way to answer, class by class."""
 
 from collections.abc import Sequence
 
@@ -29,7 +29,7 @@ def classes_of(
 
 
 def by_class(case: Case, setting: Setting, classes: Sequence[str]) -> list[ClassAnswered]:
-    """Measure every class that has samples; none where there are no labels.
+    """Measure every class that has samples; gives no rows where there are no labels.
 
     Args:
         setting: of a policy.

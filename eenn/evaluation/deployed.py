@@ -1,4 +1,4 @@
-"""Deployments on the same images: what each does there, and by how much two of them differ."""
+"""Deployments on the same images: the metrics of each, and the difference of every pair."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -10,13 +10,13 @@ import numpy as np
 from eenn.artifact.deployment import Deployment
 from eenn.errors import EennError
 from eenn.evaluation.evaluated import Evaluated, Evaluation
-from eenn.evaluation.exit_metrics import exit_quality
+from eenn.evaluation.exit_metrics import evaluate_exits
 from eenn.evaluation.grid import Case, Decided, by_policy, exits_taken, point
-from eenn.evaluation.rows import ExitQuality, ExitTaken, Point
+from eenn.evaluation.rows import ExitMetrics, ExitTaken, Point
 from eenn.evaluation.unlabelled import Unlabelled, unlabelled
 from eenn.exits.decide import Decisions, last_exit
 from eenn.exits.policies.base import Floats
-from eenn.exits.settings import ActiveBranches, Baseline, Setting, as_it_is
+from eenn.exits.settings import ActiveBranches, Baseline, Setting, swept_once
 from eenn.records.evaluated_artifact import EvaluatedArtifact
 from eenn.statistics.intervals import UNKNOWN, Estimate, means
 
@@ -25,9 +25,9 @@ class Subject(NamedTuple):
     """A deployment under evaluation.
 
     Args:
-        label: that tells it from others.
-        name: of its network.
-        upstream: the network that it passes images on to, if there is one.
+        label: distinguishes the deployment from others.
+        name: of the deployment's network.
+        upstream: the network that it passes images on to, or None.
     """
 
     label: str
@@ -37,9 +37,9 @@ class Subject(NamedTuple):
     upstream: EvaluatedArtifact | None = None
 
     def evaluation(self, otherwise: Evaluation) -> Evaluation:
-        """Put what the deployment says in place of an evaluation's settings."""
+        """Replace an evaluation's settings by those that the deployment holds."""
         deployment = self.deployment
-        swept = as_it_is(deployment.policy)
+        swept = swept_once(deployment.policy)
         return replace(
             otherwise,
             policies=[swept],
@@ -55,7 +55,7 @@ class Subject(NamedTuple):
 
 @dataclass(frozen=True)
 class Difference:
-    """By how much the second of two deployments has more than the first, on the same images.
+    """The second of two deployments less the first, on the same images.
 
     Args:
         accuracy: NaN where there are no labels.
@@ -82,19 +82,19 @@ class Compared:
 
     points: list[tuple[str, Point]]
     exits: list[tuple[str, ExitTaken]]
-    quality: list[tuple[str, ExitQuality]]
+    exit_metrics: list[tuple[str, ExitMetrics]]
     unlabelled: list[tuple[str, Unlabelled]]
     differences: list[Difference]
 
 
 def compare(subjects: Sequence[Subject], otherwise: Evaluation) -> Compared:
-    """Evaluate deployments on the same images at every level, and every pair against each other.
+    """Evaluate deployments on the same images at every level, and compare every pair.
 
     Args:
-        otherwise: what deployments do not say: images, distortion, link.
+        otherwise: settings that deployments do not hold: images, distortion, link.
 
     Raises:
-        EennError: they cannot be held against each other, as their images are others.
+        EennError: the deployments cannot be compared, as their images differ.
     """
     found = Compared([], [], [], [], [])
     for level in otherwise.levels:
@@ -112,8 +112,8 @@ def compare(subjects: Sequence[Subject], otherwise: Evaluation) -> Compared:
             then = subject.upstream.manifest.id if subject.upstream else ""
             alone.setdefault((subject.name, str(evaluation.experts), then), point(case, last))
             found.exits.extend((subject.label, row) for row in exits_taken(case, decided))
-            quality = exit_quality(evaluated.network, case.level, records, temperatures)
-            found.quality.extend((subject.label, row) for row in quality)
+            rows = evaluate_exits(evaluated.network, case.level, records, temperatures)
+            found.exit_metrics.extend((subject.label, row) for row in rows)
             measured[subject.label] = per_sample(case, decided.decisions)
             samples[subject.label] = records.sample_ids
         found.points.extend(("", last) for last in alone.values())
@@ -129,7 +129,7 @@ def compare(subjects: Sequence[Subject], otherwise: Evaluation) -> Compared:
 
 
 def per_sample(case: Case, decisions: Decisions) -> dict[str, Floats]:
-    """Measure what is compared of every sample, (samples,); no accuracy without labels."""
+    """Measure the compared quantities of every sample, (samples,); no accuracy without labels."""
     correct = case.correct(decisions)
     return {
         **({} if correct is None else {"accuracy": correct.astype(np.float64)}),
@@ -149,7 +149,7 @@ def difference(
 ) -> Difference:
     """Estimate paired differences, second less first, of the same samples in the same order.
 
-    Their intervals are those of a bootstrap over samples, each with both its values.
+    The intervals are those of a bootstrap over samples, each with both its values.
     """
     paired = {name: of_second[name] - of_first[name] for name in of_first}
     n = len(next(iter(paired.values())))

@@ -1,4 +1,4 @@
-"""Whether images differ from those that an artifact was validated on, as its exits see them."""
+"""Tests whether images differ from those that an artifact was validated on, by its exits."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -15,29 +15,29 @@ from eenn.statistics.intervals import Estimate, means, share
 
 @dataclass(frozen=True)
 class Observed:
-    """What the exits say of images, without their labels."""
+    """The exits' outputs and the decisions on a set of images, without their labels."""
 
     exits: Sequence[ExitProbs]
     decisions: Decisions
 
     @property
     def n(self) -> int:
-        """How many images there are."""
+        """Count the images."""
         return len(self.decisions.taken)
 
     def stopped(self, exit: int) -> int:
-        """How many images stopped at an exit, counted from 0."""
+        """Count the images that stopped at an exit, counted from 0."""
         return int((self.decisions.taken == exit).sum())
 
 
 def drift(
     network: Network, level: float, setting: Setting, seen: Observed, validation: Observed
 ) -> list[Drift]:
-    """Test every quantity of images against the validation images, as one family.
+    """Test every quantity of images against the validation images, as one family of tests.
 
     Args:
-        level: of the images' distortion; validation has none.
-        setting: by which both were decided.
+        level: of the images' distortion; validation images have none.
+        setting: the way to answer by which both sets of images were decided.
     """
     compared = list(_compared(seen, validation))
     adjusted = holm([tested.p_value for _, _, _, tested in compared])
@@ -61,7 +61,7 @@ def drift(
 
 
 def verdict(rows: Sequence[Drift]) -> str:
-    """Say in a sentence whether there is drift, of the rows of one network and level."""
+    """Say in a sentence whether the images of one network and level drift from validation."""
     first = rows[0]
     held = f"{first.n} images against {first.validation_n} of validation; false alarms at most"
     held = f"{held} {100 * LEVEL:g} %"

@@ -1,4 +1,4 @@
-"""The rows of an evaluation: all settings of all artifacts at all levels, and what was fitted."""
+"""The rows of an evaluation: all settings of all artifacts at all levels, and fitted policies."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from eenn.errors import EennError, require_numbers
 from eenn.evaluation.answers import answers, check_experts, costs
 from eenn.evaluation.cascades import cascade_costs, cascaded, check_upstream
-from eenn.evaluation.exit_metrics import exit_quality
+from eenn.evaluation.exit_metrics import evaluate_exits
 from eenn.evaluation.fitting import Fitted, Goal, fit
 from eenn.evaluation.grid import (
     Case,
@@ -36,17 +36,17 @@ VALIDATION, TEST = "val", "test"
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What an evaluation computes.
+    """The settings of an evaluation.
 
     Args:
-        policies: curves against a knob are the first one's.
+        policies: to evaluate; curves against a knob are drawn for the first one.
         p_tars: thresholds of the baselines.
-        levels: of the distortion; 0 is none. What is drawn at one level is drawn at the first.
+        levels: of the distortion; 0 is none. Figures of a single level show the first.
         temperature: `per_exit`, `shared` or `none`.
-        experts: who answers.
-        goal: what a knob is fitted to, at level 0, on an artifact's FIT_FOLDER or else its
+        experts: the heads that answer.
+        goal: the goal that a knob is fitted to, at level 0, on an artifact's FIT_FOLDER or else its
             validation split; or None.
-        upstream: a network that answers from the photograph what no active branch accepts.
+        upstream: a network that answers images that no active branch accepts, from the photograph.
         rest, payload: as of `Deployment`.
 
     Raises:
@@ -82,11 +82,11 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Computed:
-    """What came of an evaluation.
+    """The outcome of an evaluation.
 
     Args:
         fitted: policies that were fitted.
-        unmet: what could not be fitted, or was left out for want of images, a line each.
+        unmet: fits without a solution, and tables left out for want of images, a line each.
     """
 
     results: Results
@@ -94,10 +94,10 @@ class Computed:
     unmet: list[str]
 
 
-def with_names(
+def named_artifacts(
     artifacts: Sequence[EvaluatedArtifact], upstream: EvaluatedArtifact | None = None
 ) -> list[tuple[str, EvaluatedArtifact]]:
-    """Name every artifact, alike where they differ in nothing but their seed.
+    """Name every artifact, alike where artifacts differ in nothing but their seed.
 
     Args:
         upstream: the network that answers the rest, where that is another one.
@@ -123,7 +123,7 @@ def _alike(
 
 
 def _apart(artifact: EvaluatedArtifact, alike: Sequence[EvaluatedArtifact]) -> list[str]:
-    """List the first details that tell an artifact apart from those that are named alike.
+    """List the first details that distinguish an artifact from those that are named alike.
 
     A detail that follows from those before it, as positions from the input's size, is left out.
     """
@@ -139,16 +139,16 @@ def _parted(details: set[tuple[str, ...]], used: Sequence[int]) -> set[tuple[str
 
 
 def evaluate(named: Sequence[tuple[str, EvaluatedArtifact]], evaluation: Evaluation) -> Computed:
-    """Compute all rows of an evaluation for all artifacts, and fit what is to be fitted.
+    """Compute all rows of an evaluation for all artifacts, and fit the policies' knobs.
 
     The network runs at most once per artifact and level.
 
     Args:
-        named: see `with_names`.
+        named: as `named_artifacts` gives them.
 
     Raises:
-        EennError: the same artifact twice, one that has no such experts, or a fit reported on what
-            it was fitted to.
+        EennError: the same artifact twice, one that has no such experts, or a fit reported on the
+            images that it was fitted to.
     """
     for _, artifact in named:
         check_experts(artifact, evaluation.experts, evaluation.distortion)
@@ -166,8 +166,8 @@ def evaluate(named: Sequence[tuple[str, EvaluatedArtifact]], evaluation: Evaluat
 class Evaluated:
     """One artifact under evaluation.
 
-    `unmet` says which policies could not be fitted, or were left out, and why. `split` is what is
-    evaluated, `fit_split` what is fitted to.
+    `unmet` says which policies could not be fitted, or were left out, and why. `split` names the
+    images that are evaluated, `fit_split` those that knobs are fitted to.
     """
 
     def __init__(self, name: str, artifact: EvaluatedArtifact, evaluation: Evaluation) -> None:
@@ -199,7 +199,8 @@ class Evaluated:
             results.exits.extend(row for each in decided for row in self._exits(case, each))
             decided += [each.decide(case) for each in fitted]
             results.points.extend(self._point(case, each) for each in decided)
-            results.quality.extend(exit_quality(self.network, case.level, records, temperatures))
+            rows = evaluate_exits(self.network, case.level, records, temperatures)
+            results.exit_metrics.extend(rows)
             if level == 0 and evaluation.goal and evaluation.goal.goal == "risk":
                 fitted = [each.observed(case) for each in fitted]
             # A job of a sweep is one point; curves over settings need more than that.
@@ -220,10 +221,10 @@ class Evaluated:
         return usable
 
     def answers(self, split: str, level: float) -> tuple[ExitRecords, tuple[float, ...]]:
-        """Fetch the logits and temperatures of those who answer; see `answers`.
+        """Fetch the logits and temperatures behind the answers; see `answers`.
 
         Raises:
-            ImagesNotFound: they were not recorded yet, and cannot be.
+            ImagesNotFound: the images were not recorded yet, and are not at hand.
         """
         evaluation = self.evaluation
         found = answers_of(self.artifact, evaluation, split, level)
@@ -233,7 +234,7 @@ class Evaluated:
         return cascaded(found, answers_of(evaluation.upstream, plain, split, level))
 
     def case(self, split: str, level: float) -> Case:
-        """Give the case of some images at a level.
+        """Build the case of some images at a level.
 
         Raises:
             ImagesNotFound: see `answers`.
@@ -270,7 +271,7 @@ class Evaluated:
                     self.unmet.append(f"{self.network.network}, branches {shown}: {error}")
 
     def _check_fit(self) -> None:
-        """Check that nothing is reported on what it is fitted to."""
+        """Check that no fit is reported on the images that it was fitted to."""
         folders = self.artifact.folders
         if self.fit_split == self.split:
             raise EennError("fit with split=val: thresholds are fitted there; use split=test")
@@ -278,7 +279,7 @@ class Evaluated:
             evaluated, fitted = folders[self.split], folders[self.fit_split]
             if evaluated.hash == fitted.hash:
                 raise EennError(
-                    f"fit.images={fitted.root}: they are the images that are evaluated; give others"
+                    f"fit.images={fitted.root}: these images are the evaluated ones; give others"
                 )
 
     def _tradeoff(self, case: Case) -> list[Point]:
@@ -294,7 +295,7 @@ class Evaluated:
         self.unmet.append(f"{self.network.network}: no {what} without validation images: {error}")
 
     def _point(self, case: Case, decided: Decided) -> Point:
-        # What was fitted is shown for every set of branches.
+        # A fitted policy is shown for every set of branches.
         most_active = decided.setting.active == self.largest or bool(decided.setting.goal)
         return point(case, decided, most_active)
 
@@ -303,7 +304,7 @@ class Evaluated:
 
 
 def _split_of(artifact: EvaluatedArtifact, evaluation: Evaluation) -> str:
-    """Name what is evaluated: a folder, whole, or a part of the split."""
+    """Name the evaluated images: a whole folder, or a part of the split."""
     folder = artifact.folders.get(FOLDER)
     if folder is None:
         return evaluation.split
@@ -316,7 +317,7 @@ def _split_of(artifact: EvaluatedArtifact, evaluation: Evaluation) -> str:
 
 
 def _spent(artifact: EvaluatedArtifact, evaluation: Evaluation) -> CostModel:
-    """Model what answers cost, with the rest where and from what the evaluation has it."""
+    """Model the costs of answers, with the rest and the payload of the evaluation."""
     spent = costs(artifact, evaluation.link, evaluation.experts)
     upstream, payload = evaluation.upstream, evaluation.payload
     if evaluation.rest != CLOUD:
@@ -333,7 +334,7 @@ def _spent(artifact: EvaluatedArtifact, evaluation: Evaluation) -> CostModel:
 def answers_of(
     artifact: EvaluatedArtifact, evaluation: Evaluation, split: str, level: float
 ) -> tuple[ExitRecords, tuple[float, ...]]:
-    """Fetch the logits and temperatures of those who answer; see `answers`."""
+    """Fetch the logits and temperatures behind an evaluation's answers; see `answers`."""
     return answers(
         artifact, split, evaluation.distortion, level, evaluation.experts, evaluation.temperature
     )

@@ -1,22 +1,22 @@
-"""Measures every exit as if it answered all images: calibration and failure prediction."""
+"""Metrics of every exit as if it answered all images: calibration and failure prediction."""
 
 from collections.abc import Sequence
 
-from eenn.evaluation.rows import ExitQuality, Network
+from eenn.evaluation.rows import ExitMetrics, Network
 from eenn.records.records import ExitRecords
 from eenn.statistics.calibration import ece_if_calibrated, ece_of, nll_per_sample, probabilities
 from eenn.statistics.intervals import Estimate, means, share, statistic
 from eenn.statistics.metrics import aurc, brier_per_sample, failure_auroc
 
-# Of confidences and whether each answer is right.
+# Computed from the confidence of each answer and its being right.
 STATISTICS = {"ece": ece_of, "failure_auroc": failure_auroc, "aurc": aurc}
 
 
-def exit_quality(
+def evaluate_exits(
     network: Network, level: float, records: ExitRecords, temperatures: Sequence[float]
-) -> list[ExitQuality]:
-    """Measure every exit before and after its temperature, one row each; none without labels."""
-    rows: list[ExitQuality] = []
+) -> list[ExitMetrics]:
+    """Measure every exit before and after its temperature, one row each; no rows without labels."""
+    rows: list[ExitMetrics] = []
     labels = records.labels
     if labels is None:
         return rows
@@ -35,10 +35,10 @@ def exit_quality(
             for name, compute in STATISTICS.items():
                 found[f"{name}{suffix}"] = statistic(compute, confidence, correct)
             ece = found[f"ece{suffix}"]
-            # Taking off the bias may lead below 0.
+            # Subtracting the bias may lead below 0.
             found[f"ece{suffix}"] = ece._replace(low=max(ece.low, 0.0))
         rows.append(
-            ExitQuality(
+            ExitMetrics(
                 network=network,
                 level=level,
                 exit=exit,

@@ -1,11 +1,11 @@
-"""Experts over kinds and levels of distortions: who answers, and whom the classifier chooses."""
+"""Experts over kinds and levels of distortions: their points, and the classifier's choices."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from eenn.evaluation.answers import kind_probs
 from eenn.evaluation.rows import Point
-from eenn.exits.head_sets import HeadChoice, How, choose
+from eenn.exits.head_sets import HeadChoice, HeadMode, choose_head_sets
 from eenn.exits.settings import Baseline
 from eenn.records.evaluated_artifact import EvaluatedArtifact
 from eenn.statistics.intervals import Estimate, share
@@ -27,7 +27,7 @@ class ExpertPoint:
 
 @dataclass(frozen=True)
 class Confusion:
-    """Whom the distortion classifier chooses for the images of one kind and level.
+    """The head sets that the distortion classifier chooses for the images of one kind and level.
 
     Args:
         chosen: the share of images that each head set is chosen for.
@@ -48,7 +48,7 @@ class Confusion:
 def with_last_exit(
     distortion: str, experts: HeadChoice, points: Sequence[Point]
 ) -> Iterator[ExpertPoint]:
-    """Yield the policies with all branches active, the last exit alone beside each."""
+    """Yield the policies with all branches active, each beside the last exit alone."""
     alone = {
         (row.network, row.level): row.accuracy
         for row in points
@@ -62,12 +62,12 @@ def with_last_exit(
 def confusion(
     network: str, artifact: EvaluatedArtifact, split: str, kind: str, levels: Sequence[float]
 ) -> list[Confusion]:
-    """Measure whom the classifier chooses, a row per level."""
+    """Measure the classifier's choices for one kind of distortion, a row per level."""
     rows = []
     classifier = artifact.manifest.classifier
     for level in levels:
         probs = kind_probs(artifact, split, kind, level)
-        chosen, n = choose(probs, classifier.sure), len(probs)
+        chosen, n = choose_head_sets(probs, classifier.sure), len(probs)
         right = artifact.heads.index(kind) if level and kind in artifact.heads else 0
         rows.append(
             Confusion(
@@ -86,16 +86,18 @@ def confusion(
     return rows
 
 
-def having(
+def with_experts(
     named: Sequence[tuple[str, EvaluatedArtifact]], experts: HeadChoice, kind: str
 ) -> Sequence[tuple[str, EvaluatedArtifact]]:
     """Select the artifacts that such experts add something to.
 
-    Not all were fine-tuned for every kind, and where no one has experts for a kind, the plain heads
-    match.
+    Not all artifacts were fine-tuned for every kind, and for a kind without experts in any artifact
+    the plain heads match.
     """
-    if experts.how is How.FINE_TUNED:
+    if experts.mode is HeadMode.FINE_TUNED:
         return [(network, artifact) for network, artifact in named if kind in artifact.fine_tuned]
-    if experts.how is How.MATCHING and not any(kind in artifact.heads for _, artifact in named):
+    if experts.mode is HeadMode.MATCHING and not any(
+        kind in artifact.heads for _, artifact in named
+    ):
         return []
     return named

@@ -30,24 +30,24 @@ LABELS, LAST_EXIT = AGAINST = ("labels", "last_exit")
 
 @dataclass(frozen=True)
 class Goal:
-    """What a policy is fitted to.
+    """The goal that a policy's knob is fitted to.
 
     Args:
         goal: `accuracy_drop`: the cheapest that loses at most `limit` against the last exit;
             `edge_probability`: the most accurate with a share of `limit` or more on the edge;
             `macs` or `latency_ms`: the most accurate within a mean of `limit` MACs (not millions of
-            them) or milliseconds; `risk`: the boldest for which P(answer wrong although the last
+            MACs) or milliseconds; `risk`: the boldest for which P(answer wrong although the last
             exit is right) is at most `limit`, except with probability `delta`.
         method: of the risk's test: `hoeffding_bentkus`, or `clopper_pearson`, which is exact here
             and bolder.
-        minimise: what the cheapest has least of: `macs`, `latency_ms` or `offloaded`, the share of
-            images that are sent.
+        minimise: the cost that the cheapest has least of: `macs`, `latency_ms` or `offloaded`, the
+            share of images that are sent.
         one_standard_error: a drop counts with one paired standard error on top, so that few images
             promise less.
         strict: values of a policy's `strict` to choose from, for policies that have it; None for
             the policy's own. Of a risk each is tested at an even share of `delta`.
-        against: what makes an answer right: the `labels`, or that it is the `last_exit`'s, for
-            which no labels are needed. A drop is then the share of answers that differ from it.
+        against: the answers that count as right: the `labels`, or those of the `last_exit`, for
+            which no labels are needed. A drop is then the share of answers that differ from them.
 
     The promise of `risk` is over validation samples that nothing else was fitted to. Early stopping
     and temperatures have seen them too, so it is exact only for a validation split of its own.
@@ -86,19 +86,19 @@ class Goal:
 
     @property
     def cost(self) -> str:
-        """The name of the cost that a fit compares, one of MINIMISED."""
+        """Name the cost that a fit compares, one of MINIMISED."""
         if self.goal == "edge_probability":
             return "offloaded"
         return self.goal if self.goal in MINIMISED else self.minimise
 
-    def judged(self, case: Case) -> Case:
-        """Give a case with the labels that answers are held against."""
+    def with_reference(self, case: Case) -> Case:
+        """Give a case with the labels that its answers are compared with."""
         return case.against_last_exit() if self.against == LAST_EXIT else case
 
 
 @dataclass(frozen=True)
 class Risk:
-    """A risk that was observed on samples that nothing was fitted to, and its upper bound."""
+    """A risk observed on samples that nothing was fitted to, and its upper bound."""
 
     test_risk: float
     test_risk_upper_bound: float
@@ -106,13 +106,13 @@ class Risk:
 
 @dataclass(frozen=True)
 class Fitted:
-    """A policy whose knob was fitted on validation samples, and what it did there.
+    """A policy whose knob was fitted on validation samples, and its results there.
 
     Args:
-        validation_accuracy: the share of answers that are right, as the goal has it.
+        validation_accuracy: the share of right answers, right as the goal defines it.
         validation_cost: mean of the goal's cost: MACs, milliseconds or images sent.
         risk: observed on the split that is reported, where the goal is a risk.
-        validation: the samples that it was fitted on.
+        validation: the samples that the knob was fitted on.
     """
 
     policy: Policy
@@ -125,7 +125,7 @@ class Fitted:
 
     @property
     def setting(self) -> Setting:
-        """The fitted way to answer."""
+        """Build the fitted way to answer."""
         return Setting(self.policy, self.active, goal=str(self.goal))
 
     def decide(self, case: Case) -> Decided:
@@ -135,8 +135,8 @@ class Fitted:
         )
 
     def observed(self, case: Case) -> "Fitted":
-        """Observe the risk on samples that the knob was not fitted to, if it can be seen there."""
-        labels = self.goal.judged(case).labels
+        """Add the risk on samples that the knob was not fitted to, where these have labels."""
+        labels = self.goal.with_reference(case).labels
         if labels is None:
             return self
         wrong = case.decide(self.policy, self.active).label != labels
@@ -153,11 +153,11 @@ def fit(
     active: tuple[int, ...],
     validation: Validation | None = None,
 ) -> Fitted:
-    """Fit the knob of the policy `name`, and how strict it is, on these validation samples.
+    """Fit the knob of the policy `name`, and its strictness, on these validation samples.
 
     Args:
         settings: of the policy, without its knob.
-        validation: what else the policy is fitted to.
+        validation: the results that other settings of the policy are fitted to.
 
     Raises:
         Infeasible: no value of the knob meets the goal.
@@ -192,7 +192,7 @@ def _settings(goal: Goal, name: str, settings: Mapping[str, object]) -> list[Map
 
 
 class _Tried(NamedTuple):
-    """Candidates of a fit, the safest first, and what each does on the validation samples.
+    """Candidates of a fit, the safest first, and their results on the validation samples.
 
     Args:
         accuracy, cost: means of every candidate, (candidates,).
@@ -222,8 +222,8 @@ class _Tried(NamedTuple):
 
 
 def _tried(goal: Goal, case: Case, policies: Sequence[Policy], active: tuple[int, ...]) -> _Tried:
-    """Try candidates on the validation samples."""
-    labels = goal.judged(case).labels
+    """Measure candidates on the validation samples."""
+    labels = goal.with_reference(case).labels
     if labels is None:
         raise EennError(
             "fit: these images have no labels; fit with fit.against=last_exit, or give a folder "
@@ -250,7 +250,7 @@ def _tried(goal: Goal, case: Case, policies: Sequence[Policy], active: tuple[int
 
 
 def _best(goal: Goal, parts: Sequence[_Tried], knob: str) -> int:
-    """Choose among all candidates by accuracy and cost; gives the index in all of them."""
+    """Choose among all candidates by accuracy and cost; gives the index among them."""
     tried = _Tried.joined(parts)
     try:
         if goal.goal == "accuracy_drop":
@@ -284,7 +284,7 @@ def _boldest(goal: Goal, parts: Sequence[_Tried], knob: str) -> int:
     if not found:
         lost = parts[0].lost
         needed = samples_needed(float(lost[0].mean()), goal.limit, delta, goal.method)
-        more = f"{needed:,} would do" if needed else "no number would do"
+        more = f"{needed:,} are enough" if needed else "no number is enough"
         raise Infeasible(
             f"fit: {lost.shape[1]} validation samples cannot show a risk of at most "
             f"{goal.limit:g} at delta {delta:g} for any {knob}; allow more "

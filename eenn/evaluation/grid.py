@@ -1,4 +1,4 @@
-"""The points of a grid of settings, from records alone, and who stopped where at each of them."""
+"""The points of a grid of settings, from records alone, and the samples that stop at each exit."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -32,10 +32,10 @@ BATCHES = 1000  # drawn for an outage or a missed deadline
 
 @dataclass(frozen=True)
 class Service:
-    """What the user asks of the answers, for inference outage and missed deadlines.
+    """The user's demands on answers, for inference outage and missed deadlines.
 
     Args:
-        deadline_ms: of the mean latency of a batch.
+        deadline_ms: limit of the mean latency of a batch.
         batch_size: images that are judged together.
     """
 
@@ -50,12 +50,12 @@ class Service:
 
 @dataclass(frozen=True)
 class Case:
-    """One network on the images of one split or folder at one level, and what its answers cost.
+    """One network on the images of one split or folder at one level, and the costs of its answers.
 
     Args:
         outputs: every exit's calibrated probabilities, in order.
         labels: int (samples,), or None where they are not known.
-        rest: who answers what no active branch accepts, as of `Deployment`.
+        rest: the place that answers images that no active branch accepts, as of `Deployment`.
     """
 
     network: Network
@@ -72,19 +72,19 @@ class Case:
         return on_device(decisions) if self.rest == DEVICE else decisions
 
     def correct(self, decisions: Decisions) -> Bools | None:
-        """Whether each answer is right, bool (samples,), or None where nobody knows."""
+        """Compare answers with labels: bool (samples,), or None without labels."""
         return None if self.labels is None else decisions.label == self.labels
 
     def against_last_exit(self) -> "Case":
-        """Give the case in which the last exit's answers are the labels."""
+        """Give the same case with the last exit's answers as labels."""
         return replace(self, labels=self.outputs[-1].prediction)
 
 
 class Decided(NamedTuple):
-    """A way to answer, and what it decided for every sample.
+    """A way to answer, and its decisions for all samples.
 
     Args:
-        promised: the accuracy that is held against the edge's for the inference outage; NaN where
+        promised: the accuracy that the edge's is compared with for the inference outage; NaN where
             nothing is promised.
     """
 
@@ -116,7 +116,7 @@ def by_policies(
 
     Args:
         actives: sets of active branches, counted from 0; empty ones are left out.
-        validation: what policies are fitted to.
+        validation: the results that policies are fitted to.
 
     Raises:
         EennError: a setting that a policy does not allow, or that does not fit the network.
@@ -139,7 +139,7 @@ def by_policy(case: Case, policy: Policy, active: tuple[int, ...]) -> Decided:
 def by_baselines(case: Case, p_tars: Sequence[KnobValue], active: tuple[int, ...]) -> list[Decided]:
     """Decide by the baselines of a grid: the last exit alone, the edge alone, and the oracle.
 
-    The oracle needs labels. The edge alone lets the last active branch answer what the others
+    The oracle needs labels. On the edge alone the last active branch answers images that the others
     leave.
 
     Args:
@@ -197,7 +197,7 @@ def point(case: Case, decided: Decided, most_active: bool = True) -> Point:
 
 
 def exits_taken(case: Case, decided: Decided, most_active: bool = True) -> list[ExitTaken]:
-    """Measure who stopped at each exit, how confident and how right."""
+    """Measure the samples that stopped at each exit: their share, confidence and accuracy."""
     decisions = decided.decisions
     correct, confidence = case.correct(decisions), decisions.confidence
     here = decisions.taken == np.arange(len(case.outputs))[:, None]
@@ -225,7 +225,7 @@ def exits_taken(case: Case, decided: Decided, most_active: bool = True) -> list[
 
 
 def _share_right(correct: Bools | None, where: Bools | None = None) -> Estimate:
-    """Estimate the share of right answers among some; unknown where nobody knows."""
+    """Estimate the share of right answers among some samples; unknown without labels."""
     if correct is None:
         return UNKNOWN
     some = correct if where is None else correct[where]
@@ -233,9 +233,9 @@ def _share_right(correct: Bools | None, where: Bools | None = None) -> Estimate:
 
 
 def tradeoff(case: Case, active: tuple[int, ...], validation: Validation) -> list[Point]:
-    """Measure every policy over the values of its knob, with its other settings as they come.
+    """Measure every policy over the values of its knob, with default values of its other settings.
 
-    Bounds and baselines come with them.
+    Bounds and baselines are measured with them.
     """
     policies = [
         Swept(name, settings, policy.knob.curve(len(active)) if policy.knob else ())

@@ -1,4 +1,4 @@
-"""Turns what was fitted into deployments, with what they did on the validation samples."""
+"""Deployments of fitted policies, with their results on the validation samples as promise."""
 
 from collections.abc import Sequence
 
@@ -11,7 +11,7 @@ from eenn.exits.head_sets import HeadChoice
 def best_of(fitted: Sequence[Fitted]) -> Fitted:
     """Choose among policies that were fitted to the same goal, each the best of its kind.
 
-    A limit on accuracy or risk leaves the cheapest, a limit on a cost the most accurate.
+    A limit on accuracy or risk selects the cheapest, a limit on a cost the most accurate.
     """
     if fitted[0].goal.goal in ("accuracy_drop", "risk"):
         return min(fitted, key=lambda one: (one.validation_cost, -one.validation_accuracy))
@@ -21,10 +21,10 @@ def best_of(fitted: Sequence[Fitted]) -> Fitted:
 def deployment_of(
     fitted: Fitted, artifact_id: str, temperature: str, experts: HeadChoice, images: str
 ) -> Deployment:
-    """Make the deployment of a fitted policy; its promise is what it did where it was fitted.
+    """Make the deployment of a fitted policy, with its results on the fitted samples as promise.
 
     Args:
-        images: those that it was fitted to, in words.
+        images: the images that the policy was fitted to, in words.
     """
     case = fitted.validation
     measured = point(case, fitted.decide(case))

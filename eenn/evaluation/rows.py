@@ -1,4 +1,4 @@
-"""The rows of an evaluation's tables: one type a table, every quantity with its interval."""
+"""The rows of an evaluation's tables: one type per table, every quantity with its interval."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,12 +9,12 @@ from eenn.statistics.intervals import Estimate
 
 @dataclass(frozen=True)
 class Network:
-    """The network that a row is about.
+    """The network of a row.
 
     Args:
         network: its name, the same for networks that differ in nothing but their seed.
-        branches: how many it has; 0 is the conventional network.
-        seed: of its split and training.
+        branches: their number; 0 is the conventional network.
+        seed: of the network's split and training.
     """
 
     network: str
@@ -27,11 +27,11 @@ class Point:
     """One way to answer, on one split at one level of a distortion.
 
     Args:
-        most_active: no set of active branches of this evaluation is larger.
+        most_active: true if no set of active branches of this evaluation is larger.
         accuracy, edge_accuracy: NaN where there are no labels.
-        same_as_last: the share of answers that are the last exit's.
+        same_as_last: the share of answers that equal the last exit's.
         edge_n: samples answered on the edge.
-        outage: of what the policy promises; NaN where it promises nothing.
+        outage: of the accuracy that the policy promises; NaN where it promises none.
     """
 
     network: Network
@@ -57,10 +57,11 @@ class Point:
 class ExitTaken:
     """The samples that stopped at one exit, counted from 1.
 
-    At the last exit that includes the answers of the fallback, which may be an earlier exit's.
+    The samples of the last exit include the answers of the fallback, which may be an earlier
+    exit's.
 
     Args:
-        exit_n: how many they are, of `n`.
+        exit_n: the number of these samples, of `n`.
         left_by_here: the share of samples that stopped at this exit or before.
         confidence, accuracy: of their answers; accuracy is NaN where there are no labels.
     """
@@ -80,7 +81,7 @@ class ExitTaken:
 
 @dataclass(frozen=True)
 class ClassAnswered:
-    """The samples of one class, and how one way answers them.
+    """The samples of one class, and the metrics of one way to answer them.
 
     Args:
         class_name: as the artifact has it.
@@ -102,14 +103,14 @@ class ClassAnswered:
 
 
 @dataclass(frozen=True)
-class ExitQuality:
-    """One exit, counted from 1, as if it answered all samples: calibration, failure prediction.
+class ExitMetrics:
+    """The metrics of one exit, counted from 1, as if it answered all samples.
 
     Args:
         nll: in nats; `_raw` are the numbers before the temperature.
         failure_auroc: of confidence as a detector of right answers.
         aurc: area under the risk-coverage curve.
-        ece_if_calibrated: what a perfectly calibrated model with the same confidences would show.
+        ece_if_calibrated: expected of a perfectly calibrated model with the same confidences.
     """
 
     network: Network
@@ -133,7 +134,7 @@ class ExitQuality:
 
 @dataclass(frozen=True)
 class Agreement:
-    """One exit, counted from 1, as if it answered all samples.
+    """The agreement of one exit, counted from 1, with the others, as if it answered all samples.
 
     Args:
         same: the share of samples that another exit, by its number, answers alike.
@@ -151,16 +152,16 @@ class Agreement:
 
 @dataclass(frozen=True)
 class Drift:
-    """One quantity of the evaluated images, against validation.
+    """One quantity of the evaluated images, compared with validation.
 
     Args:
-        setting: by which images left for the exits.
+        setting: the way to answer by which images left at the exits.
         quantity: in words: the confidence of an exit, the share that stopped there, or the share
             that was answered on the edge.
         value, validation: the mean confidence or the share, of the images and of validation.
-        difference: what was tested: of confidences the largest gap between cumulative shares.
+        difference: the tested number: of confidences the largest gap between cumulative shares.
         p_adjusted: the p-value after Holm's correction for all quantities of these images.
-        drift: whether that is below the level.
+        drift: true if the adjusted p-value is below the level.
     """
 
     network: Network
@@ -183,5 +184,5 @@ class Results:
 
     points: list[Point]
     exits: list[ExitTaken]
-    quality: list[ExitQuality]
+    exit_metrics: list[ExitMetrics]
     tradeoff: list[Point]

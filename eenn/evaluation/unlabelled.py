@@ -1,4 +1,4 @@
-"""What is known of images without their labels: agreement between exits, and drift."""
+"""Tables that need no labels: agreement between exits, and drift."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ class Unlabelled:
     """The rows of the tables that need no labels.
 
     Args:
-        left_out: what there is no drift of, and why, a line each.
+        left_out: networks without rows of drift, and why, a line each.
     """
 
     agreement: list[Agreement]
@@ -40,8 +40,8 @@ def unlabelled(
         for level in evaluation.levels:
             case = evaluated.case(evaluated.split, level)
             found.agreement.extend(agreement(case.network, case.level, case.outputs))
-        if evaluation.experts.how not in DEPLOYED:
-            # Heads that only an evaluation can choose are others than those of validation.
+        if evaluation.experts.mode not in DEPLOYED:
+            # Heads that only an evaluation can choose differ from those of validation.
             found.left_out.append(f"{name}: no drift for experts={evaluation.experts}")
             continue
         try:
@@ -59,7 +59,7 @@ def unlabelled(
 
 
 def _judged(evaluated: Evaluated) -> Setting:
-    """Choose the setting by which images leave where drift is judged."""
+    """Choose the setting by which images leave for the tests of drift."""
     first, validation = evaluated.policies()[:1], evaluated.validation
     policies = [one for swept in first for one in swept.policies(validation)]
     if not policies or not evaluated.largest:

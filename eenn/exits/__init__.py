@@ -1,1 +1,1 @@
-"""Who leaves where: exit policies, their decisions, head sets."""
+"""Exits: policies, their decisions for samples, head sets."""

@@ -1,4 +1,4 @@
-"""Decides for recorded samples: where each leaves, and with which answer."""
+"""Decisions over recorded samples: the exit at which each sample leaves, and its answer."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -12,7 +12,7 @@ from eenn.exits.policies.base import Answer, Bools, ExitProbs, Floats, Ints, Pol
 
 @dataclass(frozen=True)
 class Decisions:
-    """What was decided for every sample.
+    """The decisions for all samples of a set of records.
 
     Args:
         taken: the exit at which computing stopped, counted from 0, int (samples,).
@@ -32,12 +32,12 @@ class Decisions:
 def decide(
     policy: Policy, outputs: Sequence[ExitProbs], active: Sequence[int], cloud: bool = True
 ) -> Decisions:
-    """Run the active branches, and the last exit for samples that none of them accepts.
+    """Run the active branches, and the last exit for samples that none of these branches accepts.
 
     Args:
         outputs: every exit's probabilities, in order; the last is the backbone's own exit.
         active: the branches evaluated on the edge, counted from 0, ascending.
-        cloud: whether there is one; without it the last active branch has to answer.
+        cloud: whether a cloud can answer; without it the last active branch has to.
 
     Raises:
         EennError: `active` is not an ascending choice of the branches, or leaves nobody to answer;
@@ -55,8 +55,8 @@ def decide(
     confidence = np.empty(samples)
     undecided = np.ones(samples, bool)
 
-    def settle(who: Bools, answer: Answer) -> None:
-        label[who], confidence[who] = answer.label[who], answer.confidence[who]
+    def settle(rows: Bools, answer: Answer) -> None:
+        label[rows], confidence[rows] = answer.label[rows], answer.confidence[rows]
 
     seen: list[ExitProbs] = []
     for exit in order:
@@ -71,7 +71,7 @@ def decide(
 
 
 def on_device(decisions: Decisions) -> Decisions:
-    """Keep the rest on the device: the same decisions, with every answer given there."""
+    """Give the same decisions with every answer given on the device, the last exit's included."""
     return replace(decisions, on_edge=np.ones(len(decisions.taken), bool))
 
 
@@ -87,7 +87,7 @@ def last_exit(outputs: Sequence[ExitProbs]) -> Decisions:
 def oracle(
     outputs: Sequence[ExitProbs], labels: NDArray[np.int64], active: Sequence[int]
 ) -> Decisions:
-    """Take the first exit that is right, else the last. It sees the labels: a bound, not a policy.
+    """Choose the first exit that is right, else the last, by the labels: a bound, not a policy.
 
     No rule that answers with an exit's prediction is more accurate. A committee can be, where its
     mean is right and no exit is.
@@ -112,7 +112,7 @@ def oracle(
 
 
 def check_active(active: Sequence[int], branches: int) -> tuple[int, ...]:
-    """Check a set of active branches, and give it back as a tuple.
+    """Check a set of active branches, and return it as a tuple.
 
     Raises:
         EennError: it is not an ascending choice of the branches 0 to `branches` - 1.

@@ -1,4 +1,4 @@
-"""The words for who answers an image that no active branch accepts, and what the cloud is sent."""
+"""Words for the rest, images that no active branch accepts: who answers and what is sent."""
 
 CLOUD, DEVICE, NOBODY = "cloud", "device", "nobody"
 RESTS = (CLOUD, DEVICE, NOBODY)

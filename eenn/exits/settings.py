@@ -1,4 +1,4 @@
-"""What tells one way to answer from all others: the policy, its knob, the active branches."""
+"""Settings: a policy with its knob and active branches, or a baseline, as tables name them."""
 
 import json
 import math
@@ -31,9 +31,9 @@ class Setting:
     """One way to answer: a policy over active branches, or a baseline.
 
     Args:
-        policy: None of a baseline that has no threshold.
+        policy: None for a baseline that has no threshold.
         active: the branches evaluated on the edge, counted from 0.
-        goal: what the policy's knob was fitted to, in words; empty where it was not fitted.
+        goal: the goal of the knob's fit, in words; empty where the knob was not fitted.
     """
 
     policy: Policy | None
@@ -43,30 +43,30 @@ class Setting:
 
     @property
     def name(self) -> str:
-        """How the policy or the baseline is printed."""
+        """Name the policy or the baseline as tables print it."""
         if self.baseline is not None or self.policy is None:
             return self.baseline.value if self.baseline else ""
         return f"{self.policy.label}, {self.goal}" if self.goal else self.policy.label
 
     @property
     def knob(self) -> str:
-        """The name of the policy's knob; empty where there is none."""
+        """Name the policy's knob; empty for a policy or baseline without one."""
         knob = self.policy.knob if self.policy is not None else None
         return knob.name if knob is not None else ""
 
     @property
     def value(self) -> KnobValue:
-        """What the knob is set to; NaN where there is none."""
+        """Return the knob's value; NaN without a knob."""
         return math.nan if self.policy is None else self.policy.knob_value
 
     @property
     def number(self) -> float:
-        """What the knob is set to if that is one number; else NaN."""
+        """Return the knob's value if it is one number, else NaN."""
         return math.nan if isinstance(self.value, tuple) else self.value
 
     @property
     def value_text(self) -> str:
-        """The knob's value as tables and legends show it: 0.8, 0.9 0.8 0.7, or agree 2."""
+        """Write the knob's value for tables and legends: 0.8, 0.9 0.8 0.7, or agree 2."""
         if not self.knob:
             return ""
         values = self.value if isinstance(self.value, tuple) else (self.value,)
@@ -75,7 +75,7 @@ class Setting:
 
     @property
     def policy_text(self) -> str:
-        """The policy and its knob in words: confidence, strict 10, p_tar 0.5."""
+        """Write the policy and its knob in words: confidence, strict 10, p_tar 0.5."""
         if self.policy is None:
             return self.name
         knob = "p_tar " if self.knob == "p_tar" else ""
@@ -83,17 +83,17 @@ class Setting:
 
     @property
     def branches(self) -> str:
-        """The active branches as users count them: 1 2 3."""
+        """Write the active branches as users count them: 1 2 3."""
         return " ".join(str(branch + 1) for branch in self.active)
 
 
 @dataclass(frozen=True)
 class Swept:
-    """A policy whose knob takes several values, as a grid has it.
+    """A policy and the values of its knob in a grid.
 
     Args:
-        settings: without the knob.
-        values: of the knob; none of a policy without one.
+        settings: of the policy, without the knob.
+        values: of the knob; empty for a policy without one.
     """
 
     name: str
@@ -101,7 +101,7 @@ class Swept:
     values: Sequence[KnobValue]
 
     def policies(self, validation: Validation | None = None) -> list[Policy]:
-        """Build the policy at every value of its knob, or the only one that there is.
+        """Build the policy at every value of its knob, or once if it has no knob.
 
         Raises:
             EennError: see `make_policy`.
@@ -115,8 +115,8 @@ class Swept:
         ]
 
 
-def as_it_is(policy: Policy) -> Swept:
-    """Set out one policy at the one value that its knob has."""
+def swept_once(policy: Policy) -> Swept:
+    """Set out one policy at the one value of its knob."""
     settings = json.loads(policy.to_json())
     name = settings.pop("name")
     if policy.knob is None:
@@ -131,12 +131,12 @@ def swept(
     """Set out a policy over the values of its knob, once for every combination of other grids.
 
     Args:
-        settings: of the policy; the knob, and what `Policy.grids` names, may be one value or a list
-            of them.
-        grids: values of knobs by name, for policies whose settings do not say.
+        settings: of the policy; the knob and the settings that `Policy.grids` names may be one
+            value or a list of them.
+        grids: values of knobs by name, for policies whose settings give none.
 
     Raises:
-        EennError: no policy of that name.
+        EennError: no policy has that name.
     """
     policy = find_policy(name)
     given = ((key, settings.get(key)) for key in policy.grids)
@@ -154,7 +154,7 @@ def _swept(
     given = settings.pop(knob.name, None)
     if given is None:
         return Swept(policy.name, settings, grids.get(knob.name, [knob.default]))
-    # What is not a number the policy itself refuses.
+    # The policy itself refuses a value that is not a number.
     values = given if isinstance(given, list) else [given]
     return Swept(policy.name, settings, cast(Sequence[KnobValue], values))
 
@@ -166,7 +166,7 @@ class ActiveBranches:
     Args:
         active: one set of branches.
         active_sets: several of them.
-        first: so many first branches.
+        first: the number of first branches.
 
     None of the three stands for the first branch, the first two, ... and all of them.
 
@@ -181,16 +181,16 @@ class ActiveBranches:
     def __post_init__(self) -> None:
         if len(self._given) > 1:
             raise EennError(
-                f"{' and '.join(self._given)}: allowed is one of them; leave others out"
+                f"{' and '.join(self._given)}: allowed is one of them; leave the others out"
             )
 
     @property
     def chosen(self) -> bool:
-        """Whether the user chose at all."""
+        """Tell if the user chose any branches."""
         return bool(self._given)
 
     def sets(self, branches: int) -> list[tuple[int, ...]]:
-        """List the sets of active branches of a network of so many branches, counted from 0.
+        """List the sets of active branches, counted from 0, of a network's `branches` branches.
 
         Raises:
             EennError: a branch that the network does not have.

@@ -17,7 +17,7 @@ def linear_head(channels: int, side: int, last_side: int, classes: int) -> nn.Mo
 
 
 def pool2_head(channels: int, side: int, last_side: int, classes: int) -> nn.Module:
-    """Build a 2x2 average pool and a linear layer: the head of Pacheco et al. (2021b, 2021c)."""
+    """Build a 2x2 average pool and a linear layer: the head of Pacheco et al. (2023, 2021c)."""
     return nn.Sequential(nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(4 * channels, classes))
 
 

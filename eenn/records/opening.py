@@ -74,7 +74,7 @@ class _Opened:
     def of(cls, path: str, folders: Mapping[str, Folder]) -> "_Opened":
         manifest = read_manifest(find_artifact(path))
         trained = EvaluatedArtifact(manifest, *_images_of(manifest))
-        seen = {name: folder.seen_by(manifest.classes) for name, folder in folders.items()}
+        seen = {name: folder.images_for(manifest.classes) for name, folder in folders.items()}
         contents = _contents(trained)
         own = frozenset(n for n, found in seen.items() if _holds(found, trained.split, contents))
         return cls(manifest, trained, seen, own)

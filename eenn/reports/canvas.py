@@ -1,4 +1,4 @@
-"""Panels, lines and legends: how curves with intervals are drawn.
+"""Panels, lines and legends of curves with intervals.
 
 Colour-blind safe, and every line has its own marker and dash, so that it reads in black and white.
 """
@@ -21,7 +21,7 @@ Dash = str | tuple[int, tuple[int, ...]]
 
 # Okabe and Ito's palette without its yellow, which is lost on white.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#000000", "#56b4e9", "#e69f00")
-# Numbers without a common divisor, so that a style comes again only after their product.
+# Their numbers have no common divisor, so that a style repeats only after their product.
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<")
 DASHES: tuple[Dash, ...] = ("-", "--", "-.", ":", (0, (3, 1, 1, 1)))
 
@@ -42,7 +42,7 @@ QUANTITIES = {
 }
 
 
-# Those in which a baseline without a knob is a grey line.
+# Quantities in which a baseline without a knob is a grey line.
 LEVELLED = ("accuracy", "macs", "latency_ms", "answer_ms", "sent_bytes")
 
 # Positions with their estimates, by the name of the line.
@@ -51,7 +51,7 @@ Lines = Mapping[str, Marks]
 
 
 class Style(TypedDict):
-    """How a line is drawn."""
+    """The colour, marker and dash of a line."""
 
     color: str
     marker: str
@@ -59,7 +59,7 @@ class Style(TypedDict):
 
 
 def draw_lines(axis: Axes, lines: Lines, quantity: str) -> None:
-    """Draw lines with the bars of their intervals; what is not a number has no point."""
+    """Draw lines with the bars of their intervals; values that are not numbers have no point."""
     scale = QUANTITIES[quantity][1]
     for (name, marks), style in zip(lines.items(), styles(), strict=False):
         at: dict[float, list[Estimate]] = defaultdict(list)
@@ -76,7 +76,7 @@ def draw_lines(axis: Axes, lines: Lines, quantity: str) -> None:
 
 
 def spread(estimates: Sequence[Estimate]) -> Estimate:
-    """Merge estimates of the same: over seeds where there are several, else its own interval."""
+    """Merge estimates of one quantity: mean and range over several seeds, else the interval."""
     values = [estimate.value for estimate in estimates]
     if len(values) > 1:
         return Estimate(float(np.mean(values)), min(values), max(values))
@@ -86,7 +86,7 @@ def spread(estimates: Sequence[Estimate]) -> Estimate:
 
 
 def draw_level(axis: Axes, estimates: Sequence[Estimate], quantity: str, name: str) -> None:
-    """Draw a quantity that depends on nothing as a grey line, its interval around it."""
+    """Draw a quantity without a knob as a grey line, with its interval around it."""
     middle, low, high = np.array(spread(estimates)) * QUANTITIES[quantity][1]
     axis.axhspan(low, high, color="0.5", alpha=0.15, linewidth=0, zorder=0)
     axis.axhline(middle, color="0.5", linewidth=1.5, zorder=1.5, label=name)
@@ -95,7 +95,7 @@ def draw_level(axis: Axes, estimates: Sequence[Estimate], quantity: str, name: s
 def make_panels(
     count: int, width: float = 3.4, height: float = 3.2, sharey: bool = True
 ) -> tuple[Figure, list[Axes]]:
-    """Make a figure of so many panels, side by side and then below each other."""
+    """Make a figure of `count` panels, side by side and then below each other."""
     columns = min(count, 2) if count != 3 else 3
     rows = -(-count // columns)
     size = (max(width * columns, 4.4), height * rows + 0.9)
@@ -126,7 +126,7 @@ def put_title(axis: Axes, title: str) -> None:
 
 
 def finish(figure: Figure, panels: Sequence[Axes]) -> Figure:
-    """Put one legend below all panels, of every line that one of them has."""
+    """Put one legend below all panels, with every line of the panels."""
     entries: dict[str, Artist] = {}
     alike = len({axis.get_ylabel() for axis in panels}) == 1
     for axis in panels:

@@ -1,4 +1,4 @@
-"""Commands that a report names, to go on with what it shows."""
+"""Commands in a report to go on with its results."""
 
 import shlex
 from pathlib import Path
@@ -10,7 +10,7 @@ from eenn.exits.settings import Setting
 def device_command(
     artifact: Path, deployment: Path, rest: str = CLOUD, upstream: Path | None = None
 ) -> str:
-    """Give the command that answers photographs as a deployment says.
+    """Write the command that answers photographs by a deployment.
 
     Args:
         rest: as of `Deployment`.
@@ -23,7 +23,7 @@ def device_command(
 
 
 def experts_command(artifact: Path, experts: str = "auto") -> str:
-    """Give the command that answers photographs by the heads made for their distortion."""
+    """Write the command that answers photographs by the heads made for their distortion."""
     parts = ["eenn-edge", "--artifact", str(artifact), "--experts", experts, "--cloud", "URL"]
     return shlex.join([*parts, "PHOTO.jpg"])
 

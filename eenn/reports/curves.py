@@ -13,7 +13,7 @@ import numpy as np
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 
-from eenn.evaluation.rows import ExitQuality, ExitTaken, Point
+from eenn.evaluation.rows import ExitMetrics, ExitTaken, Point
 from eenn.exits.settings import Baseline, Setting
 from eenn.planning.costs import Profile
 from eenn.planning.exhaustive import SlowerEdge
@@ -30,12 +30,12 @@ from eenn.reports.canvas import (
     spread,
     styles,
 )
-from eenn.reports.tables import Placed, words
+from eenn.reports.tables import SettingRow, words
 from eenn.statistics.intervals import Estimate
 
 
-class Measured(Placed, Protocol):
-    """A row about one way to answer; its quantities are attributes, by the names of QUANTITIES."""
+class Measured(SettingRow, Protocol):
+    """A row about one way to answer, whose attributes are quantities named as in QUANTITIES."""
 
     @property
     def most_active(self) -> bool: ...
@@ -46,8 +46,8 @@ def against_knob(
 ) -> Figure:
     """Draw a quantity against the knob of a policy, a line per set of active branches.
 
-    As Fig. 4 of Pacheco et al. (2021), a panel per network. A grey line, and its interval, is the
-    baseline, which has no knob.
+    Drawn as Fig. 4 of Pacheco et al. (2021a), a panel per network. A grey line, and its interval,
+    is the baseline, which has no knob.
     """
     networks = _networks(rows)
     figure, panels = make_panels(len(networks))
@@ -66,9 +66,10 @@ def against_knob(
 
 
 def confidence_by_exit(rows: Sequence[ExitTaken]) -> Figure:
-    """Draw the mean confidence of what leaves at each exit, all branches active, against the knob.
+    """Draw the mean confidence of images that leave at each exit against the knob.
 
-    As Fig. 5 of Pacheco et al. (2021). An exit where no sample left has no point.
+    Drawn with all branches active, as Fig. 5 of Pacheco et al. (2021a). An exit where no sample
+    left has no point.
     """
     networks = _networks(rows)
     figure, panels = make_panels(len(networks))
@@ -89,7 +90,7 @@ def confidence_by_exit(rows: Sequence[ExitTaken]) -> Figure:
 def against_level(ways: Sequence[tuple[str, Measured]], quantity: str, distortion: str) -> Figure:
     """Draw a quantity against the distortion's level, a line per way to answer.
 
-    A panel per network with branches; the conventional network, where there is one, is in all.
+    Every network with branches has a panel; the conventional network, if given, is in all panels.
 
     Args:
         ways: rows with the name of their line.
@@ -114,7 +115,7 @@ def against_level(ways: Sequence[tuple[str, Measured]], quantity: str, distortio
     return finish(figure, panels)
 
 
-def quality_against_level(rows: Sequence[ExitQuality], distortion: str, network: str) -> Figure:
+def calibration_against_level(rows: Sequence[ExitMetrics], distortion: str, network: str) -> Figure:
     """Draw ECE and failure-prediction AUROC of every exit of one network against the level."""
     figure, panels = make_panels(2, sharey=False)
     own = [row for row in rows if row.network.network == network]
@@ -151,7 +152,7 @@ def tradeoff_figure(rows: Sequence[Point], network: str) -> Figure:
             )
         ((_, last),) = bounds[Baseline.LAST_EXIT_ONLY]
         ((_, best),) = bounds[Baseline.ORACLE]
-        # Below lie settings that nobody would choose.
+        # Settings below this range are too inaccurate to choose.
         axis.set_ylim(100 * last.value - 20, 100 * best.value + 2)
         axis.set(xlabel=QUANTITIES[x][0], ylabel="accuracy, %")
         axis.grid(color="0.92")
@@ -164,7 +165,7 @@ def tradeoff_figure(rows: Sequence[Point], network: str) -> Figure:
 def against_slowdown(
     rows: Sequence[SlowerEdge], measured: Mapping[str, float], slowdown: float
 ) -> Figure:
-    """Draw predicted latency against how many times slower the edge computes, a line per way.
+    """Draw predicted latency against the slowdown factor of the edge, a line per way to answer.
 
     Args:
         measured: milliseconds at `slowdown` by the name of a way, drawn larger.
@@ -190,7 +191,8 @@ def against_slowdown(
 def exit_times(profiles: Mapping[str, Profile]) -> Figure:
     """Draw the processing time to every exit with all branches active, one image.
 
-    As Fig. 6, left, of Pacheco et al. (2021): medians, whiskers at the 5th and 95th percentile.
+    Drawn as Fig. 6, left, of Pacheco et al. (2021a): medians, whiskers at the 5th and 95th
+    percentile.
 
     Args:
         profiles: by network.
@@ -214,17 +216,17 @@ def quantity_of(row: Measured, name: str) -> Estimate:
 
 
 def way_name(setting: Setting) -> str:
-    """Name a line: the policy and its knob."""
+    """Name a line by its policy and knob."""
     return ", ".join(filter(None, (words(setting.name), setting.value_text)))
 
 
 def _networks(rows: Iterable[Measured]) -> list[str]:
-    """Networks with branches, in their order."""
+    """List the networks with branches, in their order."""
     return list(dict.fromkeys(row.network.network for row in rows if not _is_plain(row)))
 
 
 def _is_plain(row: Measured) -> bool:
-    """Whether the row is about a conventional network."""
+    """Tell if the row is about a conventional network."""
     return not row.network.branches
 
 
@@ -242,8 +244,8 @@ def _level_label(distortion: str) -> str:
 
 
 def _title(rows: Sequence[Measured]) -> str:
-    """The network of the rows, and its active branches unless all of them are."""
-    # Ways to answer without branches come first in some.
+    """Name the rows' network, and its active branches unless all are active."""
+    # Some rows begin with ways to answer without branches.
     row = next((row for row in rows if row.setting.active), rows[0])
     name = row.network.network
     if len(row.setting.active) == row.network.branches:
@@ -261,7 +263,7 @@ def _lines(
 
 
 def _by_way(rows: Iterable[Point], x: str) -> tuple[dict[str, Marks], dict[Baseline, Marks]]:
-    """Mean x and accuracy of every policy along its knob, and of every baseline, over seeds."""
+    """Average x and accuracy over seeds, for every policy along its knob and every baseline."""
     alike: dict[tuple[str, float, Baseline | None], list[Point]] = defaultdict(list)
     for row in rows:
         knob = 0.0 if row.setting.baseline else row.setting.number
@@ -276,7 +278,7 @@ def _by_way(rows: Iterable[Point], x: str) -> tuple[dict[str, Marks], dict[Basel
 
 
 def _scaled(marks: Marks, x: str) -> tuple[list[float], list[float], list[list[float]]]:
-    """Positions, accuracies in % and the lengths of their bars below and above."""
+    """List positions, accuracies in %, and the lengths of their bars below and above."""
     xs = [QUANTITIES[x][1] * position for position, _ in marks]
     ys = [100 * estimate.value for _, estimate in marks]
     below = [100 * (estimate.value - estimate.low) for _, estimate in marks]

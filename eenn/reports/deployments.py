@@ -9,20 +9,20 @@ from eenn.evaluation.deployed import Compared, Difference
 from eenn.evaluation.rows import Point
 from eenn.reports.evaluation import unlabelled_tables
 from eenn.reports.figures import Drawn
-from eenn.reports.opening import Answer, answer_figure, answer_section, answering, why_chosen
+from eenn.reports.opening import Answer, answer_figure, answer_section, summary_point, why_chosen
 from eenn.reports.report import Report, table_section
 from eenn.reports.rows import (
     AGREEMENT_TEXT,
     CLASSES_TEXT,
     DRIFT_TEXT,
+    EXIT_METRICS_TEXT,
     EXITS_TEXT,
-    QUALITY_TEXT,
     agreement_rows,
     class_rows,
     drift_note,
     drift_rows,
+    exit_metrics_rows,
     point_rows,
-    quality_rows,
     taken_rows,
     verdicts,
 )
@@ -44,7 +44,7 @@ def deployments_report(
 
     Args:
         drawn: figures of their networks.
-        answer: what the page opens with.
+        answer: the answer that opens the page.
     """
     full, compared = compared, _with_short_labels(compared)
     tables = [table_section("Deployments", POINTS_TEXT, deployment_rows(compared))]
@@ -52,13 +52,13 @@ def deployments_report(
         rows = difference_rows(compared.differences)
         tables.append(table_section("Differences", DIFFERENCES_TEXT, rows))
     verdict = drift_verdicts(compared, distortion)
-    quality = _labelled(compared.quality, quality_rows)
+    exit_metrics = _labelled(compared.exit_metrics, exit_metrics_rows)
     tables += [
         table_section("Classes", CLASSES_TEXT, class_rows(answer.classes)),
-        table_section("Who stopped where", EXITS_TEXT, _labelled(compared.exits, taken_rows)),
+        table_section("Stops by exit", EXITS_TEXT, _labelled(compared.exits, taken_rows)),
         table_section("Drift", "\n".join([*verdict, DRIFT_TEXT]), _drift(compared)),
         table_section("Agreement between exits", AGREEMENT_TEXT, _agreement(compared)),
-        table_section("Quality of the exits", QUALITY_TEXT, quality),
+        table_section("Calibration of the exits", EXIT_METRICS_TEXT, exit_metrics),
     ]
     points = [point for _, point in compared.points]
     lines = {
@@ -84,10 +84,10 @@ def deployments_report(
 
 
 def deployed_answer(compared: Compared) -> tuple[str, Point, str]:
-    """Choose the deployment that sums up the others: its label, its point, and why."""
+    """Choose the deployment that sums up the others: its label, its point, and the reason."""
     labelled = [(label, point) for label, point in compared.points if label]
-    point = answering([point for _, point in compared.points])
-    # A file may say no branches, as a network without any has it.
+    point = summary_point([point for _, point in compared.points])
+    # A deployment of a network without branches has none active.
     label = next((label for label, own in labelled if own is point), labelled[0][0])
     labels = {label for label, _ in labelled}
     if len(labels) == 1:
@@ -98,7 +98,7 @@ def deployed_answer(compared: Compared) -> tuple[str, Point, str]:
 
 
 def short_labels(paths: Sequence[str]) -> dict[str, str]:
-    """Name every path by the fewest of its last parts that tell it from the others."""
+    """Name every path by the fewest of its last parts that distinguish it from the others."""
     parts = {path: Path(path).parts for path in paths}
     for count in range(1, max(map(len, parts.values()), default=1)):
         short = {path: "/".join(own[-count:]) for path, own in parts.items()}
@@ -112,7 +112,7 @@ def _with_short_labels(compared: Compared) -> Compared:
     return Compared(
         points=[(short.get(label, label), row) for label, row in compared.points],
         exits=[(short[label], row) for label, row in compared.exits],
-        quality=[(short[label], row) for label, row in compared.quality],
+        exit_metrics=[(short[label], row) for label, row in compared.exit_metrics],
         unlabelled=[(short[label], own) for label, own in compared.unlabelled],
         differences=[
             replace(row, first=short[row.first], second=short[row.second])
@@ -143,7 +143,7 @@ def deployment_tables(compared: Compared) -> dict[str, list[dict[str, Cell]]]:
         "points": [{"deployment": label, **flat(row)} for label, row in compared.points],
         "differences": [flat(row) for row in compared.differences],
         "exits": [{"deployment": label, **flat(row)} for label, row in compared.exits],
-        "quality": [{"deployment": label, **flat(row)} for label, row in compared.quality],
+        "quality": [{"deployment": label, **flat(row)} for label, row in compared.exit_metrics],
     }
     for label, own in compared.unlabelled:
         for name, rows in unlabelled_tables(own).items():
@@ -152,7 +152,7 @@ def deployment_tables(compared: Compared) -> dict[str, list[dict[str, Cell]]]:
 
 
 def deployment_rows(compared: Compared) -> list[dict[str, str]]:
-    """Print what every deployment does, and the last exit alone, as rows of a table."""
+    """Print the results of every deployment, and of the last exit alone, as rows of a table."""
     return _labelled(compared.points, point_rows)
 
 
@@ -177,7 +177,7 @@ def difference_rows(rows: Sequence[Difference]) -> list[dict[str, str]]:
 
 
 def drift_verdicts(compared: Compared, distortion: str) -> list[str]:
-    """Say for every deployment whether there is drift."""
+    """Say for every deployment if there is drift."""
     return [
         f"{label}: {line}"
         for label, own in compared.unlabelled
@@ -186,7 +186,7 @@ def drift_verdicts(compared: Compared, distortion: str) -> list[str]:
 
 
 def _signed(difference: Estimate, scale: float) -> str:
-    """Print a difference with its interval, whose ends may be below 0."""
+    """Print a difference with its interval, the ends of which may be below 0."""
     value, low, high = (number(scale * end, "z.2f") for end in difference)
     return f"{value} ({low} to {high})" if low != "-" else value
 
@@ -207,7 +207,7 @@ POINTS_TEXT = (
     "and the link."
 )
 DIFFERENCES_TEXT = (
-    "By how much a deployment has more than the one it is held against, on the same images. The "
+    "The values of a deployment less those of the one it is compared with, on the same images. The "
     "95 % intervals are those of the differences: a bootstrap over images, each with both its "
     "values. Shares differ by percentage points."
 )

@@ -16,9 +16,9 @@ from eenn.planning.costs import Profile
 from eenn.reports.curves import (
     against_knob,
     against_level,
+    calibration_against_level,
     confidence_by_exit,
     exit_times,
-    quality_against_level,
     quantity_of,
     tradeoff_figure,
     way_name,
@@ -28,9 +28,9 @@ from eenn.reports.opening import (
     Answer,
     answer_figure,
     answer_section,
+    correctness_of,
     curves_of,
     estimate_of,
-    right_of,
 )
 from eenn.reports.page import Section
 from eenn.reports.report import Report, table_section
@@ -38,34 +38,34 @@ from eenn.reports.rows import (
     AGREEMENT_TEXT,
     CLASSES_TEXT,
     DRIFT_TEXT,
+    EXIT_METRICS_TEXT,
     EXITS_TEXT,
     POINTS_TEXT,
-    QUALITY_TEXT,
     THRESHOLDS_TEXT,
     TRADEOFF_TEXT,
     agreement_rows,
     class_rows,
     drift_note,
     drift_rows,
+    exit_metrics_rows,
     fitted_cells,
     point_rows,
-    quality_rows,
     taken_rows,
     verdicts,
 )
 from eenn.reports.tables import Cell, distorted, flat, raw, words
 
-# Facts that whoever reads the answer has to know.
+# Facts that a reader of the answer has to know.
 NOTES = ("beware", "not fitted")
 CURVES_CAPTION = "a line is a network, or a set of active branches, over its thresholds"
 
 
 @dataclass(frozen=True)
 class Drawing:
-    """What the figures of an evaluation are drawn from.
+    """The inputs of an evaluation's figures.
 
     Args:
-        policy: the one whose curves against its knob are drawn.
+        policy: the one for which curves against the knob are drawn.
         profiles: by network.
     """
 
@@ -77,22 +77,22 @@ class Drawing:
 
     @property
     def first_level(self) -> float:
-        """The level that curves against knobs and costs are drawn at."""
+        """Return the level of the curves against knobs and costs."""
         return self.results.points[0].level
 
     @property
     def networks(self) -> list[str]:
-        """The networks with branches."""
+        """List the networks with branches."""
         points = self.results.points
         return list(dict.fromkeys(p.network.network for p in points if p.network.branches))
 
     @property
     def where(self) -> str:
-        """The policy and the level, as captions say them."""
+        """Name the policy and the level for captions."""
         return f"{words(self.policy)}, {distorted(self.distortion, self.first_level)}"
 
     def chosen(self, row: Point | ExitTaken) -> bool:
-        """Whether a row is the chosen policy's, at the first level and not fitted."""
+        """Tell if a row is of the chosen policy, at the first level and not fitted."""
         setting = row.setting
         return (
             row.level == self.first_level
@@ -116,7 +116,7 @@ def evaluation_report(
 
     Args:
         reliability: the diagrams of every network and level.
-        answer: what the page opens with.
+        answer: the answer that opens the page.
     """
     results, drift = drawing.results, drift_section(unlabelled, drawing.distortion)
     tables = [table_section("Settings", POINTS_TEXT, point_rows(results.points))]
@@ -125,12 +125,14 @@ def evaluation_report(
         tables.insert(0, table_section("Fitted thresholds", THRESHOLDS_TEXT, rows))
     tables.append(table_section("Classes", CLASSES_TEXT, class_rows(answer.classes)))
     tables += [
-        table_section("Who stopped where", EXITS_TEXT, taken_rows(results.exits)),
+        table_section("Stops by exit", EXITS_TEXT, taken_rows(results.exits)),
         drift,
         table_section(
             "Agreement between exits", AGREEMENT_TEXT, agreement_rows(unlabelled.agreement)
         ),
-        table_section("Quality of the exits", QUALITY_TEXT, quality_rows(results.quality)),
+        table_section(
+            "Calibration of the exits", EXIT_METRICS_TEXT, exit_metrics_rows(results.exit_metrics)
+        ),
         table_section("Every policy", TRADEOFF_TEXT, point_rows(results.tradeoff)),
     ]
     notes = [facts[name] for name in NOTES if name in facts]
@@ -142,14 +144,14 @@ def evaluation_report(
         {
             "points": [flat(row) for row in results.points],
             "exits": [flat(row) for row in results.exits],
-            "quality": [flat(row) for row in results.quality],
+            "quality": [flat(row) for row in results.exit_metrics],
             "tradeoff": [{**flat(row), "setting": row.setting.number} for row in results.tradeoff],
             "classes": [flat(row) for row in answer.classes],
             **unlabelled_tables(unlabelled),
         },
         [],
         [*figures(drawing), *reliability],
-        # Why there is no drift is worth a section, too.
+        # The reason for missing drift tests is worth a section, too.
         [one for one in tables if one.rows or (one is drift and unlabelled.left_out)],
         answer_section(results.points, answer, notes),
         answer_figure(
@@ -161,9 +163,9 @@ def evaluation_report(
 
 
 def _at_strongest(points: Sequence[Point], point: Point, distortion: str) -> list[str]:
-    """Say how a point's setting does where images are distorted most, if they are."""
+    """Describe a point's setting under the strongest distortion, if images are distorted."""
     strongest = max(own.level for own in points)
-    right = right_of(points)
+    right = correctness_of(points)
     return [
         f"At {distorted(distortion, own.level)}: "
         f"{100 * estimate_of(own, right).value:.1f} % right, "
@@ -176,7 +178,7 @@ def _at_strongest(points: Sequence[Point], point: Point, distortion: str) -> lis
 
 
 def unlabelled_tables(unlabelled: Unlabelled) -> dict[str, list[dict[str, Cell]]]:
-    """Lay out flat what is known without labels, by table."""
+    """Lay out the rows that need no labels flat, by table."""
     return {
         "agreement": [flat(row) for row in unlabelled.agreement],
         "drift": [flat(row) for row in unlabelled.drift],
@@ -184,14 +186,14 @@ def unlabelled_tables(unlabelled: Unlabelled) -> dict[str, list[dict[str, Cell]]
 
 
 def drift_section(unlabelled: Unlabelled, distortion: str) -> Section:
-    """Say whether there is drift, and show every quantity that was tested."""
+    """Report the verdict on drift, and every quantity that was tested."""
     said = [*verdicts(unlabelled.drift, distortion), *unlabelled.left_out]
     text = "\n".join([*said, DRIFT_TEXT])
     return table_section("Drift", text, drift_rows(unlabelled.drift))
 
 
 def figures(drawing: Drawing) -> list[Drawn]:
-    """Draw every figure that the results have the points for."""
+    """Draw every figure that the results have points for."""
     made: list[Drawn] = []
     made += _against_knob(drawing)
     made += _exit_times(drawing)
@@ -241,8 +243,8 @@ def _against_knob(drawing: Drawing) -> list[Drawn]:
             made.append(Drawn(quantity, heading, f"{caption} {drawing.where}. {BARS}", figure))
     caption = (
         "Mean confidence of the answers of images that stopped at each exit. Those that a branch "
-        "accepted lie above the threshold (grey) by construction; the last exit also holds what "
-        f"nobody accepted. Where no image stopped there is no point. {drawing.where}. {BARS}"
+        "accepted lie above the threshold (grey) by construction; the last exit also holds images "
+        f"that no exit accepted. Exits without images have no point. {drawing.where}. {BARS}"
     )
     taken = confidence_by_exit([row for row in results.exits if drawing.chosen(row)])
     return [*made, Drawn("confidence", "Confidence by exit", caption, taken)]
@@ -278,12 +280,11 @@ def _against_level(drawing: Drawing) -> list[Drawn]:
         heading = f"{heading} against the distortion"
         made.append(Drawn(f"level_{quantity}", heading, caption, figure))
     for network in drawing.networks if labelled else ():
-        figure = quality_against_level(drawing.results.quality, distortion, network)
+        figure = calibration_against_level(drawing.results.exit_metrics, distortion, network)
         caption = (
-            "Calibration error, and how well confidence tells right answers from wrong ones. "
-            + BARS
+            "Calibration error, and the AUROC of confidence as a detector of right answers. " + BARS
         )
-        heading = f"Quality of the exits, {network}"
+        heading = f"Calibration of the exits, {network}"
         made.append(Drawn(f"quality_{_slug(network)}", heading, caption, figure))
     return made
 
@@ -292,7 +293,7 @@ def _tradeoffs(drawing: Drawing) -> list[Drawn]:
     rows = drawing.results.tradeoff
     caption = (
         f"Every policy over its settings, {distorted(drawing.distortion, drawing.first_level)}; "
-        "what lies more than 20 points below the last exit is cut off. "
+        "settings more than 20 points below the last exit are cut off. "
         "The oracle takes the first exit that is right: it sees the labels, and bounds the "
         f"accuracy of rules that pick an exit, not of committees. {BARS}"
     )
@@ -308,7 +309,7 @@ def _tradeoffs(drawing: Drawing) -> list[Drawn]:
 
 
 def reliability(network: str, seed: int, distortion: str, level: float, figure: Figure) -> Drawn:
-    """Describe the reliability diagrams of one network at one level."""
+    """Caption the reliability diagrams of one network at one level."""
     caption = (
         "Accuracy against confidence before and after temperature scaling; the area of a marker is "
         f"its share of the images. Seed {seed}."

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from eenn.evaluation.experts import Confusion, ExpertPoint
-from eenn.evaluation.rows import ExitQuality
-from eenn.exits.head_sets import PLAIN_HEADS, HeadChoice, How
+from eenn.evaluation.rows import ExitMetrics
+from eenn.exits.head_sets import PLAIN_HEADS, HeadChoice, HeadMode
 from eenn.reports.commands import experts_command
 from eenn.reports.curves import against_level, way_name
 from eenn.reports.figures import BARS, Drawn
@@ -22,24 +22,24 @@ class Study:
 
     Args:
         points: of every policy with all branches active.
-        quality: of every exit as if it answered all images, by distortion and who answers.
+        exit_metrics: of every exit as if it answered all images, by distortion and choice of heads.
     """
 
     points: list[ExpertPoint]
-    quality: list[tuple[str, HeadChoice, ExitQuality]]
+    exit_metrics: list[tuple[str, HeadChoice, ExitMetrics]]
     confusion: list[Confusion]
 
 
 POINTS_TEXT = (
-    'Whose heads answer: "plain" those of the network without distortions, "matching" the experts '
-    'of the distortion at hand, where there are some, which no device knows; "auto" those whose '
-    'kind the distortion classifier is sure of; "soft" all of them, weighted by its probabilities; '
-    '"fine tuned" is the network fine-tuned for the distortion at hand. '
+    'The heads that answer: "plain" are those of the network without distortions, "matching" the '
+    'experts of the distortion at hand, where there are some, which no device knows, "auto" those '
+    'of the kind that the distortion classifier is sure of, "soft" all heads, weighted by its '
+    'probabilities; "fine tuned" is the network fine-tuned for the distortion at hand. '
     "A well calibrated network is as accurate on the edge as its threshold asks."
 )
 CONFUSION_TEXT = (
-    'Which heads the distortion classifier chooses. "Recognised" are images that go to the heads '
-    "made for them; a kind without an expert is for the plain heads."
+    'The heads that the distortion classifier chooses. "Recognised" are images that go to the '
+    "heads made for them; a kind without an expert is for the plain heads."
 )
 FIGURES = (
     ("accuracy", "Accuracy", "Accuracy of all answers, from the edge and from the cloud."),
@@ -57,7 +57,7 @@ def study_report(title: str, facts: Mapping[str, str], study: Study, artifact: P
     drawn = figures(study.points)
     shown = next((one for one in drawn if one.name.endswith("-accuracy")), None)
     tables = [
-        table_section("Who answers", POINTS_TEXT, point_rows(study.points)),
+        table_section("Choices of heads", POINTS_TEXT, point_rows(study.points)),
         table_section("Distortion classifier", CONFUSION_TEXT, confusion_rows(study.confusion)),
     ]
     return Report(
@@ -73,10 +73,10 @@ def study_report(title: str, facts: Mapping[str, str], study: Study, artifact: P
 
 
 def study_headline(points: Sequence[ExpertPoint], artifact: Path) -> Section:
-    """Say what every choice of heads is right about on average over the distorted images.
+    """Report the mean accuracy of every choice of heads over the distorted images.
 
     Args:
-        points: those of the first network, policy and threshold count.
+        points: of all networks; those of the first network, policy and threshold count.
     """
     first = points[0].point
     own = [
@@ -99,7 +99,9 @@ def study_headline(points: Sequence[ExpertPoint], artifact: Path) -> Section:
         )
         for heads, rows in by_choice.items()
     ]
-    usable = [heads for heads in right if heads.how in (How.PLAIN, How.CHOSEN)] or [*right]
+    usable = [heads for heads in right if heads.mode in (HeadMode.PLAIN, HeadMode.CHOSEN)] or [
+        *right
+    ]
     best = max(usable, key=lambda heads: right[heads])
     said = f"{100 * right[best]:.1f} % right on distorted images with {_words(best)} heads"
     if best != PLAIN_HEADS and PLAIN_HEADS in right:
@@ -124,7 +126,7 @@ def study_tables(study: Study) -> dict[str, list[dict[str, Cell]]]:
         "points": [flat(row) for row in study.points],
         "quality": [
             {"distortion": distortion, "experts": str(experts), **flat(row)}
-            for distortion, experts, row in study.quality
+            for distortion, experts, row in study.exit_metrics
         ],
         "confusion": [flat(row) for row in study.confusion],
     }
@@ -174,7 +176,7 @@ def point_rows(points: Sequence[ExpertPoint]) -> list[dict[str, str]]:
 
 
 def confusion_rows(confusion: Iterable[Confusion]) -> list[dict[str, str]]:
-    """Print whom the classifier chooses as rows of a table."""
+    """Print the classifier's choices as rows of a table."""
     every = list(confusion)
     sets = dict.fromkeys(heads for row in every for heads in row.chosen)
     rows = [

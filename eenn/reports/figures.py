@@ -1,4 +1,4 @@
-"""From results to figures: colour-blind safe, and legible in black and white."""
+"""Figures of results: reliability diagrams, and files of every figure."""
 
 import io
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ BARS = "Bars: 95 % interval, or the range where several seeds are one curve."
 
 
 class Drawn(NamedTuple):
-    """A figure with its file's name, its heading on the page and what it shows."""
+    """A figure with its file's name, its heading on the page and its caption."""
 
     name: str
     heading: str
@@ -30,7 +30,7 @@ class Drawn(NamedTuple):
 def reliability_figure(
     logits: NDArray[np.float32], labels: NDArray[np.int64], temperatures: Sequence[float]
 ) -> Figure:
-    """Confidence against accuracy for every exit, before and after its temperature.
+    """Draw confidence against accuracy for every exit, before and after its temperature.
 
     The area of a marker grows with the share of samples in its bin.
 

@@ -1,17 +1,17 @@
-"""Chooses the point that a run is summed up by."""
+"""The choice of the point that sums up a run."""
 
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from eenn.exits.settings import Baseline, Setting
-from eenn.reports.tables import Placed
+from eenn.reports.tables import SettingRow
 
 WHOLE = (Baseline.LAST_EXIT_ONLY, Baseline.WHOLE_ON_EDGE, Baseline.CLOUD_ONLY)
-# Accuracy that may be lost to the whole network: one point, and what rounding makes of that.
+# Accuracy that may be lost to the whole network: one point, with a margin for rounding.
 LOST = 0.01 + 1e-9
 
 
-P = TypeVar("P", bound=Placed)
+P = TypeVar("P", bound=SettingRow)
 
 
 def headline_point(
@@ -22,11 +22,12 @@ def headline_point(
 ) -> P | None:
     """Choose the point that sums up a run, among those of the mildest distortion.
 
-    That is the one of the chosen setting; without one, the cheapest of those that lose at most one
-    point to their whole network; where all lose more, the one that loses least.
+    The point is that of the chosen setting; without one, the cheapest of those that lose at most
+    one percentage point to their whole network; where all lose more, the one that loses least.
 
     Args:
-        chosen: what was fitted, or the deployment that is evaluated.
+        chosen: the fitted setting, or that of the evaluated deployment.
+        cost: of a point, in any unit.
         right: the share of right answers; without labels, of those that equal the last exit's.
 
     Returns:

@@ -27,7 +27,7 @@ CLOUD_ONLY = Baseline.CLOUD_ONLY.value
 
 @dataclass(frozen=True)
 class OffloadPoint:
-    """One way to answer at one level: the network, what was measured, and what was foreseen."""
+    """One way to answer at one level: the network, the measurements, and the predictions."""
 
     network: Network
     measured: Measured
@@ -35,32 +35,32 @@ class OffloadPoint:
 
     @property
     def level(self) -> float:
-        """Of the distortion."""
+        """Return the distortion's level."""
         return self.measured.level
 
     @property
     def setting(self) -> Setting:
-        """What tells the way from the others."""
+        """Return the setting that distinguishes the way from the others."""
         return self.measured.setting
 
     @property
     def most_active(self) -> bool:
-        """No other way has more active branches."""
+        """Tell if no other way has more active branches."""
         return self.measured.most_active
 
     @property
     def answer_ms(self) -> Estimate:
-        """From the photograph to the answer."""
+        """Return the time from the photograph to the answer."""
         return self.measured.answer_ms
 
     @property
     def accuracy(self) -> Estimate:
-        """Of all answers."""
+        """Return the accuracy of all answers."""
         return self.measured.accuracy
 
     @property
     def sent_bytes(self) -> Estimate:
-        """Per photograph."""
+        """Return the bytes sent per photograph."""
         return self.measured.sent_bytes
 
 
@@ -69,8 +69,8 @@ class Offloaded:
     """The results of an offloading benchmark.
 
     Args:
-        differing: requests whose exit or answer is not that of the records.
-        plans, best: of the planner; for want of a best one, why there is none.
+        differing: requests with another exit or answer than the records.
+        plans, best: of the planner; in place of a missing best plan, the reason.
         others: the best plan for every rest and payload.
         slower: latency against the edge's slowdown.
         times: of the measured parts, of the edge without its slowdown.
@@ -130,7 +130,7 @@ def offload_report(
 
 
 def offload_headline(results: Offloaded, command: str) -> Section:
-    """Say how long the best measured way takes to the answer, and what the planner recommends.
+    """Report the time to the answer of the best measured way, and the planner's recommendation.
 
     Args:
         command: runs the best plan; empty where there is none.
@@ -155,7 +155,7 @@ def offload_headline(results: Offloaded, command: str) -> Section:
         f"{measured.answer_ms.value:.1f} ms to the answer, "
         f"{change(measured.answer_ms, cloud.answer_ms)} time than cloud only",
         f"{way}: the fastest of the measured policies that lose at most one point of accuracy "
-        f"to the whole network, or that which loses least.\n{planned}",
+        f"to the whole network, or else the one that loses least.\n{planned}",
         numbers=numbers,
         purpose="Run the best plan on a device:" if command else "",
         command=command,
@@ -261,7 +261,7 @@ def _kind(plan: Plan) -> dict[str, str]:
 
 
 def payload_rows(times: Times) -> list[dict[str, str]]:
-    """Print what an image costs behind every split point, as features and as its photograph.
+    """Print the costs of an image behind every split point, as features and as its photograph.
 
     The round trip is the same for both, so that the bandwidth decides between them.
     """
@@ -285,7 +285,7 @@ def payload_rows(times: Times) -> list[dict[str, str]]:
 
 
 def wins(one: RequestCost, other: RequestCost) -> str:
-    """Say at which bandwidths one request takes less time than another, on whatever link."""
+    """Name the bandwidths at which one request takes less time than another, on any link."""
     more_bytes = one.sent_bytes - other.sent_bytes
     saved_ms = other.cloud_ms + other.codec_ms - one.cloud_ms - one.codec_ms
     if more_bytes >= 0 >= saved_ms:
@@ -309,26 +309,28 @@ def _part(part: MeasuredPart) -> dict[str, str]:
 
 POINTS_TEXT = (
     "Measured, one photograph at a time, the ways to answer taking turns. Intervals are 95 % over "
-    'photographs. "cloud only" sends the photograph; "whole network on the edge" sends nothing; of '
-    'what branches leave, "edge only" lets the last one answer, and "rest on the edge" the rest '
-    "of the network. Predicted: from the measured parts and the recorded exits. Not as recorded: "
+    'photographs. "cloud only" sends the photograph; "whole network on the edge" sends nothing. '
+    'Images that no branch accepts are answered by the last branch in "edge only", and by the rest '
+    'of the network in "rest on the edge". '
+    "Predicted: from the measured parts and the recorded exits. Not as recorded: "
     "another exit or answer than the records of PyTorch lead to."
 )
 PLANS_TEXT = (
     "Of every set of active branches, policy, strictness, rest and payload: latencies from the "
-    "measured parts, exits and accuracies from the validation split. The rest is who answers what "
-    "no active branch accepts: the cloud, which is sent features or the photograph's file, the "
-    "device, or nobody but the last active branch. The network is cut after the last active branch."
+    "measured parts, exits and accuracies from the validation split. The rest, images that no "
+    "active branch accepts, is answered by the cloud, which is sent features or the photograph's "
+    "file, by the device, or by the last active branch. The network is cut after the last active "
+    "branch."
 )
 KINDS_TEXT = "The best plan for every rest and payload that keeps the same bounds; fastest first."
 PAYLOADS_TEXT = (
-    "What one image takes from the split point to the cloud's answer over the link as measured, as "
+    "The cost of one image from the split point to the cloud's answer over the measured link, as "
     "features and as the photograph's file, which the cloud decodes and computes from the start. "
-    "Where the photograph wins depends on the bandwidth alone."
+    "The bandwidth alone decides which of the two is faster."
 )
 PARTS_TEXT = (
-    "For one image, run in chains as the runtime runs them: medians, and means of what differs "
-    "from photograph to photograph. Of the edge without its slowdown; of the cloud as the server "
-    "says, without the link."
+    "For one image, run in chains as the runtime runs them: medians, and means of times that "
+    "differ from photograph to photograph. Edge times are without the slowdown; cloud times are "
+    "those that the server reports, without the link."
 )
 DIFFERING_TEXT = "Rounded features or stages lead to another exit or answer on these photographs."

@@ -1,4 +1,4 @@
-"""What a report opens with: the answer in words and numbers, and the figure that shows it."""
+"""The opening of a report: the answer in words and numbers, and a figure of it."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -23,9 +23,9 @@ class Answer:
     """The point that sums up an evaluation.
 
     Args:
-        why: it stands for the others, in a sentence.
+        why: the reason of the choice, in a sentence.
         classes: of that point.
-        purpose: what the command is for.
+        purpose: the purpose of the command.
     """
 
     point: Point
@@ -35,14 +35,14 @@ class Answer:
     command: str
 
 
-def answering(points: Sequence[Point], fitted: Fitted | None = None) -> Point:
+def summary_point(points: Sequence[Point], fitted: Fitted | None = None) -> Point:
     """Choose the point that sums up an evaluation, the last exit's where there is no policy.
 
     Args:
-        fitted: the best of what was fitted.
+        fitted: the best fitted policy.
     """
     against_last = fitted is not None and fitted.goal.against == LAST_EXIT
-    right = "same_as_last" if against_last else right_of(points)
+    right = "same_as_last" if against_last else correctness_of(points)
     chosen = headline_point(
         points,
         fitted.setting if fitted else None,
@@ -52,8 +52,8 @@ def answering(points: Sequence[Point], fitted: Fitted | None = None) -> Point:
     return chosen or next(p for p in points if p.setting.baseline is Baseline.LAST_EXIT_ONLY)
 
 
-def right_of(points: Sequence[Point]) -> str:
-    """Name the quantity that says how right answers are: without labels the last exit's are."""
+def correctness_of(points: Sequence[Point]) -> str:
+    """Name the quantity of right answers: without labels, agreement with the last exit."""
     known = any(np.isfinite(point.accuracy.value) for point in points)
     return "accuracy" if known else "same_as_last"
 
@@ -61,10 +61,10 @@ def right_of(points: Sequence[Point]) -> str:
 def why_chosen(
     points: Sequence[Point], point: Point, fitted: Fitted | None, ways: str = "settings"
 ) -> str:
-    """Say why a point sums up the others.
+    """Explain the choice of the point that sums up the others.
 
     Args:
-        ways: what they are called.
+        ways: the word for the points.
     """
     if point.setting.policy is None:
         return "The last exit answers every image: no policy was evaluated."
@@ -76,7 +76,7 @@ def why_chosen(
     count = sum(p.setting.baseline is None and p.level == point.level for p in points)
     if count == 1:
         return "The only setting of this evaluation."
-    last, right = last_exit_of(points, point), right_of(points)
+    last, right = last_exit_of(points, point), correctness_of(points)
     of = "agreement with" if right == "same_as_last" else "accuracy against"
     own = "its own" if len({other.network for other in points}) > 1 else "the"
     if last and estimate_of(last, right).value - estimate_of(point, right).value > 0.01 + 1e-9:
@@ -94,10 +94,10 @@ def answer_section(points: Sequence[Point], answer: Answer, notes: Sequence[str]
     """Lay out the answer for the top of a page.
 
     Args:
-        notes: what is to be known before anybody relies on it, a line each.
+        notes: warnings about the answer, a line each.
     """
     point = answer.point
-    last, right = last_exit_of(points, point), right_of(points)
+    last, right = last_exit_of(points, point), correctness_of(points)
     text = [way_text(point, points), answer.why, *_conventional(points, point, right), *notes]
     return Section(
         title_of(point, last, right),
@@ -109,7 +109,7 @@ def answer_section(points: Sequence[Point], answer: Answer, notes: Sequence[str]
 
 
 def title_of(point: Point, last: Point | None, right: str) -> str:
-    """Say in a line how right the answers are and what they save."""
+    """Sum up accuracy and savings of a point in a line."""
     name = "right" if right == "accuracy" else "answered as by the last exit"
     said = [f"{100 * estimate_of(point, right).value:.1f} % {name}"]
     if last is not None and last is not point:
@@ -147,7 +147,7 @@ def tile(
     other: Estimate = UNKNOWN,
     beside: str = "last exit",
 ) -> Number:
-    """Show a quantity large, its interval and the same of another way to answer beside it."""
+    """Show a quantity large, beside it its interval and the same quantity of another way."""
     value, low, high = (scale * end for end in estimate)
     said = []
     if np.isfinite(low):
@@ -158,13 +158,13 @@ def tile(
 
 
 def change(own: Estimate, other: Estimate, less: str = "less") -> str:
-    """Say by what share of another quantity one is less or more: 31 % less."""
+    """Express a quantity as a share less or more than another: 31 % less."""
     share = 100 * (1 - own.value / other.value)
     return f"{abs(share):.0f} % {less if share >= 0 else 'more'}"
 
 
 def way_text(point: Point, points: Sequence[Point]) -> str:
-    """Name a way to answer in words, by what tells it from others: network, policy, branches."""
+    """Describe a way to answer by the parts in which it differs from others."""
     setting, network = point.setting, point.network
     networks = {other.network for other in points}
     own = [network.network] if len(networks) > 1 else []
@@ -178,7 +178,7 @@ def way_text(point: Point, points: Sequence[Point]) -> str:
 
 
 def branches_text(point: Point) -> str:
-    """Say which branches are active."""
+    """Name the active branches."""
     count = len(point.setting.active)
     if count > 1 and count == point.network.branches:
         return f"all {count} branches"
@@ -186,7 +186,7 @@ def branches_text(point: Point) -> str:
 
 
 def last_exit_of(points: Sequence[Point], point: Point) -> Point | None:
-    """Find the last exit alone beside a point."""
+    """Find the point of the last exit alone, of the same network and level."""
     return next(
         (
             other
@@ -201,13 +201,13 @@ def last_exit_of(points: Sequence[Point], point: Point) -> Point | None:
 def answer_figure(
     points: Sequence[Point], point: Point, lines: Mapping[str, Sequence[Point]], caption: str
 ) -> Drawn:
-    """Draw how right answers are against their MACs, the point that sums them up marked.
+    """Draw accuracy against MACs, with the point that sums up the others marked.
 
     Args:
         lines: points by the name of their line.
-        caption: what a line is.
+        caption: the meaning of a line.
     """
-    right = right_of(points)
+    right = correctness_of(points)
     figure, (axis,) = make_panels(1, width=5.2, height=2.9)
     marks = {
         name: [(_mmacs(own), _exactly(own, right)) for own in line] for name, line in lines.items()
@@ -227,14 +227,14 @@ def answer_figure(
             zorder=5, fillstyle="none" if mark == "o" else "full",
         )  # fmt: skip
     label_axis(axis, QUANTITIES["macs"][0], right, "")
-    shown = f"{caption}; the ring is the point that the numbers are of."
-    return Drawn("headline", "What early exits save", shown, finish(figure, [axis]))
+    shown = f"{caption}; the ring marks the point of the numbers above."
+    return Drawn("headline", "Savings of early exits", shown, finish(figure, [axis]))
 
 
 def curves_of(points: Sequence[Point], point: Point) -> dict[str, list[Point]]:
-    """Part the points of the chosen policy, at the level of the chosen point, into lines.
+    """Divide the points of the chosen policy, at the level of the chosen point, into lines.
 
-    Of one network there is a line per set of active branches, of several one per network.
+    A single network has a line per set of active branches, several networks one each.
     """
     chosen = point.setting.policy
     ways = [
@@ -264,7 +264,7 @@ def curves_of(points: Sequence[Point], point: Point) -> dict[str, list[Point]]:
 
 
 def _conventional(points: Sequence[Point], point: Point, right: str) -> list[str]:
-    """Say what the conventional networks on the same images do, if there are some."""
+    """Describe the conventional networks on the same images, if there are any."""
     return [
         f"Conventional network, seed {own.network.seed}: "
         f"{100 * estimate_of(own, right).value:.1f} % right at {_mmacs(own):.1f} MMACs."

@@ -16,13 +16,13 @@ from PIL import Image
 _CSS = Path(__file__).with_name("page.css").read_text(encoding="utf-8")
 _JS = Path(__file__).with_name("page.js").read_text(encoding="utf-8")
 _MISSING = ("", "-", "nan")
-# No more than JavaScript's parseFloat reads, because that is what the page sorts by.
+# A subset of the numbers that JavaScript's parseFloat reads, as the page sorts by parseFloat.
 _NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]+)?(e[+-]?[0-9]+)?( \(.*\))?", re.IGNORECASE)
 _FOLDED_FROM = 7  # rows
 
 
 class Number(NamedTuple):
-    """A number that is shown large: its name, the number with its unit, and what to know of it."""
+    """A number that is shown large: its name, the number with its unit, and remarks."""
 
     name: str
     value: str
@@ -31,7 +31,7 @@ class Number(NamedTuple):
 
 @dataclass(frozen=True)
 class Section:
-    """A titled part of the report; what is left empty is left out.
+    """A titled part of the report; empty fields are left out.
 
     Attributes:
         text: plain text; its line breaks are kept.
@@ -39,11 +39,11 @@ class Section:
             numbers, such as 12.3, 1.2e3 or 12.3 (11.0-13.5), are sorted as numbers; a cell that
             is absent, empty, "-" or "nan" comes last.
         figure: a PNG file. It is shown in the size, in inches, that its resolution gives it.
-        caption: what the figure shows, also to those who cannot see it.
+        caption: a description of the figure, also for readers who cannot see it.
         links: files beside the page, by the cell of the table's first column that leads there.
         folded: a table of more than a few rows opens on a click only.
         numbers: shown large, above the text.
-        purpose: what the command is for.
+        purpose: the purpose of the command.
         command: for a shell.
     """
 
@@ -65,14 +65,14 @@ def report_page(
     sections: Sequence[Section],
     headline: Section | None = None,
 ) -> str:
-    """The whole page as HTML, to be written as UTF-8.
+    """Build the whole page as HTML, to be written as UTF-8.
 
-    All strings are shown as they are: none can add markup. The page forbids its browser to load
+    All strings are escaped: none can add markup. The page forbids its browser to load
     anything and to run any script or style but its own.
 
     Args:
         facts: the origin of the results (artifact, data, seed, commit, ...), shown first.
-        headline: the answer that the page opens with; the facts are then folded below it.
+        headline: the answer that opens the page; the facts are then folded below it.
     """
     anchors = [f"{n}-{_slug(section.title)}" for n, section in enumerate(sections, 1)]
     contents = "".join(
@@ -167,7 +167,7 @@ def _table(rows: Sequence[Mapping[str, str]], links: Mapping[str, str]) -> str:
 
 
 def _cell(text: str, kind: str, links: Mapping[str, str]) -> str:
-    """Give a cell's text, with its link, the interval of a number below it."""
+    """Write a cell's text with its link, the interval of a number below it."""
     if text in links:
         return f'<a href="{quote(links[text])}">{escape(text)}</a>'
     number, bracket, interval = text.partition(" (")

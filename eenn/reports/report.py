@@ -7,22 +7,22 @@ from pathlib import Path
 from eenn.files import write_file
 from eenn.reports.figures import Drawn, save_figures
 from eenn.reports.page import Section, report_page
-from eenn.reports.tables import Cell, apart, raw, write_csv
+from eenn.reports.tables import Cell, common_columns, raw, write_csv
 
 PAGE = "report.html"
 
 
 @dataclass(frozen=True)
 class Report:
-    """What a run leaves for people.
+    """The content of a run's report.
 
     Args:
         facts: about the results, shown first.
-        tables: flat rows by the name of their file; those without rows are left out.
+        tables: flat rows by the name of their file; tables without rows are left out.
         opening: sections above the figures.
-        closing: sections below them.
-        headline: the answer that the page opens with.
-        shown: the figure that shows it.
+        closing: sections below the figures.
+        headline: the answer that opens the page.
+        shown: the figure of that answer.
     """
 
     title: str
@@ -36,8 +36,8 @@ class Report:
 
 
 def table_section(title: str, text: str, rows: Sequence[Mapping[str, str]]) -> Section:
-    """Make the section of a table; what all rows have in common is said above it."""
-    common, apart_rows = apart(rows)
+    """Make the section of a table; values that all rows share stand above it."""
+    common, apart_rows = common_columns(rows)
     return Section(title, "\n".join(filter(None, [text, common])), apart_rows, folded=True)
 
 

@@ -1,4 +1,4 @@
-"""The rows of an evaluation as tables on a page, and what the page says about each table."""
+"""The rows of an evaluation as tables on a page, and the text above each table."""
 
 from collections.abc import Sequence
 
@@ -10,7 +10,7 @@ from eenn.evaluation.rows import (
     Agreement,
     ClassAnswered,
     Drift,
-    ExitQuality,
+    ExitMetrics,
     ExitTaken,
     Network,
     Point,
@@ -27,7 +27,7 @@ from eenn.reports.tables import (
 
 
 def point_rows(points: Sequence[Point]) -> list[dict[str, str]]:
-    """Print points as rows of a table; what only labels tell makes way for what is known."""
+    """Print points as rows of a table; without labels, without the columns that need them."""
     rows = [
         {
             **setting_columns(row.network, row.level, row.setting),
@@ -50,7 +50,7 @@ def point_rows(points: Sequence[Point]) -> list[dict[str, str]]:
 
 
 def taken_rows(exits: Sequence[ExitTaken]) -> list[dict[str, str]]:
-    """Print who stopped where as rows of a table."""
+    """Print the samples that stopped at each exit as rows of a table."""
     rows = [
         {
             **setting_columns(row.network, row.level, row.setting),
@@ -68,7 +68,7 @@ def taken_rows(exits: Sequence[ExitTaken]) -> list[dict[str, str]]:
 
 
 def class_rows(classes: Sequence[ClassAnswered]) -> list[dict[str, str]]:
-    """Print how classes are answered as rows of a table, those first that leave early."""
+    """Print the answers of classes as rows of a table, those that leave early first."""
     ordered = sorted(classes, key=lambda row: (-row.edge_probability.value, row.macs))
     return [
         {
@@ -84,7 +84,7 @@ def class_rows(classes: Sequence[ClassAnswered]) -> list[dict[str, str]]:
     ]
 
 
-def quality_rows(quality: Sequence[ExitQuality]) -> list[dict[str, str]]:
+def exit_metrics_rows(exits: Sequence[ExitMetrics]) -> list[dict[str, str]]:
     """Print accuracy, calibration and failure prediction of the exits as rows of a table."""
     rows = [
         {
@@ -107,13 +107,13 @@ def quality_rows(quality: Sequence[ExitQuality]) -> list[dict[str, str]]:
             "AURC raw": f"{row.aurc_raw.value:.3f}",
             "AURC": with_bounds(row.aurc, 1, 3),
         }
-        for row in quality
+        for row in exits
     ]
     return varying(rows, ("seed", "level"))
 
 
 def fitted_cells(fitted: Fitted) -> dict[str, Cell]:
-    """Lay a fitted policy out flat: what was fitted to which goal, and what it did."""
+    """Lay a fitted policy out flat: policy, goal, and results on validation."""
     goal, setting, right = fitted.goal, fitted.setting, "accuracy"
     if goal.against == LAST_EXIT:
         right = "same_as_last"
@@ -134,7 +134,7 @@ def fitted_cells(fitted: Fitted) -> dict[str, Cell]:
 
 
 def agreement_rows(rows: Sequence[Agreement]) -> list[dict[str, str]]:
-    """Print how far exits agree as rows of a table."""
+    """Print the agreement of exits as rows of a table."""
     cells = [
         {
             "network": row.network.network,
@@ -172,7 +172,7 @@ def drift_rows(rows: Sequence[Drift]) -> list[dict[str, str]]:
 
 
 def verdicts(rows: Sequence[Drift], distortion: str) -> list[str]:
-    """Say in a sentence for every network and level whether there is drift."""
+    """Say in a sentence for every network and level if there is drift."""
     families: dict[tuple[Network, float], list[Drift]] = {}
     for row in rows:
         families.setdefault((row.network, row.level), []).append(row)
@@ -186,7 +186,7 @@ def verdicts(rows: Sequence[Drift], distortion: str) -> list[str]:
 
 
 def drift_note(rows: Sequence[Drift], distortion: str) -> list[str]:
-    """Say in a line where images drifted, if they did."""
+    """Name in a line the levels at which images drifted, if any."""
     places = dict.fromkeys(
         distorted(distortion, row.level) if row.level else "the images as they are"
         for row in rows
@@ -198,22 +198,21 @@ def drift_note(rows: Sequence[Drift], distortion: str) -> list[str]:
 POINTS_TEXT = (
     "Each row is a policy at a threshold over a set of active branches. Intervals are 95 %: Wilson "
     "for shares, bootstrap over images for means; a latency is a sum of median stage times and the "
-    'link. "Last exit only" runs no branch; "edge only" lets the last active branch answer '
-    "whatever is left; the oracle sees the labels. Outage: where a threshold promises an accuracy; "
+    'link. "Last exit only" runs no branch; in "edge only" the last active branch answers the '
+    "rest; the oracle sees the labels. Outage: where a threshold promises an accuracy; "
     "its interval and that of missed deadlines are those of drawing batches, not of the test set."
 )
 EXITS_TEXT = (
-    "How many images stopped at each exit, and how confident and right their answers are. At the "
-    "last exit that includes the answers of the fallback, which may be an earlier exit's."
+    "The number of images that stopped at each exit, with confidence and accuracy of their "
+    "answers. The last exit includes the answers of the fallback, which may be an earlier exit's."
 )
 CLASSES_TEXT = (
-    "Which classes leave early: every class at the setting that the report opens with, the one "
-    "that leaves most first; accuracy of all its answers, of the last exit alone, and of those of "
-    "the edge."
+    "Every class at the setting that opens the report, the one that leaves early most often first; "
+    "accuracy of all its answers, of the last exit alone, and of the edge's answers."
 )
-QUALITY_TEXT = (
-    'Every exit as if it answered all images. "ECE % if calibrated" is what a perfectly calibrated '
-    'model with the same confidences would show on as many images. NLL in nats; "raw" is before '
+EXIT_METRICS_TEXT = (
+    'Every exit as if it answered all images. "ECE % if calibrated" is expected of a perfectly '
+    'calibrated model with the same confidences on as many images. NLL in nats; "raw" is before '
     "temperature scaling; AUROC: of confidence as a detector of right answers; AURC: area under "
     "the risk-coverage curve."
 )
@@ -221,14 +220,14 @@ THRESHOLDS_TEXT = (
     "Fitted on the validation split without distortion. A test risk is the share of test images "
     "answered wrongly although the last exit is right, with its upper confidence bound at delta."
 )
-TRADEOFF_TEXT = "Every policy over the values of its knob, its other settings as they come."
+TRADEOFF_TEXT = "Every policy over the values of its knob, its other settings at their defaults."
 AGREEMENT_TEXT = (
-    "Every exit as if it answered all images: how confident it is, and how many of its answers are "
-    "those of the last exit and of every other. No labels are needed."
+    "Every exit as if it answered all images: its mean confidence, and the share of its answers "
+    "that equal those of the last exit and of every other exit. No labels are needed."
 )
 DRIFT_TEXT = (
-    "Whether the images are like those of the validation split, as the exits see them; no labels "
-    "are needed. Confidences are compared by the Kolmogorov-Smirnov test, whose difference is the "
+    "The images compared with those of the validation split by the exits' outputs; no labels are "
+    "needed. Confidences are compared by the Kolmogorov-Smirnov test, whose difference is the "
     "largest gap between cumulative shares; shares by Fisher's exact test. p is corrected for the "
-    "number of quantities (Holm), and held against 1 %."
+    "number of quantities (Holm); drift is a p below 1 %."
 )

@@ -1,4 +1,4 @@
-"""Lays out what runs are compared by: the numbers of a run's headline point, and its settings."""
+"""The numbers and settings that runs are compared by, from a run's headline point."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -11,17 +11,17 @@ from eenn.models.architecture import Exit
 from eenn.planning.costs import Link, macs
 from eenn.reports.headline import headline_point
 from eenn.reports.offload import OffloadPoint
-from eenn.reports.tables import Placed
+from eenn.reports.tables import SettingRow
 from eenn.statistics.intervals import Estimate
 
 
 @dataclass(frozen=True)
 class SummedUp:
-    """What a run comes to, a value each.
+    """The numbers that sum up a run, and their settings.
 
     Args:
-        numbers: by name; of a quantity also the ends of its interval, `_low` and `_high`.
-        settings: what the numbers hold for.
+        numbers: by name; a quantity has the ends of its interval too, `_low` and `_high`.
+        settings: the settings that the numbers hold for.
     """
 
     numbers: Mapping[str, float] = field(default_factory=dict)
@@ -52,7 +52,7 @@ def measured(points: Sequence[OffloadPoint], link: Link, deployment: str) -> Sum
 
     Args:
         link: to the cloud.
-        deployment: the file that the point is of, where several are compared; else empty.
+        deployment: the point's deployment file, where several are compared; else empty.
     """
     settings = [row.setting for row in points if deployment and row.setting.goal == deployment]
     chosen = next(iter(settings), None)
@@ -75,7 +75,7 @@ def measured(points: Sequence[OffloadPoint], link: Link, deployment: str) -> Sum
 
 
 def trained(exits: Sequence[Exit], accuracy: Sequence[float]) -> dict[str, float]:
-    """Sum up a training: accuracy of the last exit and the last branch, and what they cost.
+    """Sum up a training: accuracy of the last exit and the last branch, and their costs.
 
     MACs count all segments and heads up to the exit.
 
@@ -96,7 +96,7 @@ def _millions(estimate: Estimate) -> Estimate:
 
 
 def _flat(quantities: Mapping[str, Estimate]) -> dict[str, float]:
-    """Give every quantity and the ends of its interval a name; leave out those not known."""
+    """Name every quantity and the ends of its interval; leave out unknown ones."""
     numbers = {
         f"{name}{end}": float(value)
         for name, estimate in quantities.items()
@@ -105,13 +105,13 @@ def _flat(quantities: Mapping[str, Estimate]) -> dict[str, float]:
     return {name: value for name, value in numbers.items() if np.isfinite(value)}
 
 
-def _settings(point: Placed, link: Link) -> dict[str, Json]:
+def _settings(point: SettingRow, link: Link) -> dict[str, Json]:
     setting = point.setting
     settings: dict[str, Json] = {
         **asdict(point.network),
         "level": point.level,
         "policy": setting.name if setting.policy is None else setting.policy.label,
-        # A policy with another knob has none.
+        # A policy with another knob has no p_tar.
         "p_tar": None,
         "active": setting.branches,
         "link": f"{link.bandwidth_mbps:g} Mbps, {link.rtt_ms:g} ms",

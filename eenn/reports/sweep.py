@@ -45,7 +45,7 @@ def compare(directory: Path) -> tuple[str, list[str]]:
     """Compare the jobs of a sweep: write comparison.csv, comparison.json and report.html there.
 
     Returns:
-        What to print, and lines on the jobs without a result, with what to do.
+        The text to print, and lines on the jobs without a result, with advice.
     """
     sweep = Sweep.read(directory)
     jobs = read_jobs(directory, sweep)
@@ -80,9 +80,9 @@ def compare(directory: Path) -> tuple[str, list[str]]:
 
 
 def rows_of(jobs: Sequence[SweepJob]) -> tuple[list[dict[str, str]], dict[str, str]]:
-    """Print the jobs as rows of a table, and apart from them what says the same in all rows.
+    """Print the jobs as rows of a table, and apart from them the values that all rows share.
 
-    A point that policies are held against is one row for all jobs where it is equal.
+    A point that policies are compared with is one row for all jobs where it is equal.
     """
     results: list[tuple[dict[str, str], dict[str, str]]] = []
     for job in jobs:
@@ -128,7 +128,7 @@ def rows_of(jobs: Sequence[SweepJob]) -> tuple[list[dict[str, str]], dict[str, s
 
 
 def _rank(column: str) -> tuple[int, int]:
-    """Order columns: texts, the exits of a training, numbers; others between them as they come."""
+    """Order columns: texts, the exits of a training, numbers; others between them unsorted."""
     if column in _TEXTS:
         return 0, _TEXTS.index(column)
     headings = [heading for heading, _, _ in _NUMBERS.values()]
@@ -138,7 +138,7 @@ def _rank(column: str) -> tuple[int, int]:
 
 
 def _printed(point: JsonObject) -> dict[str, str]:
-    """Print a point: text as it is, numbers as tables do, the accuracy with its interval."""
+    """Print a point: texts unchanged, numbers formatted, the accuracy with its interval."""
     if point and "accuracy" not in point:
         return {key: str(value) for key, value in point.items()}
     cells = {}
@@ -163,7 +163,7 @@ def _printed(point: JsonObject) -> dict[str, str]:
 
 
 def _references(jobs: Sequence[SweepJob]) -> list[tuple[JsonObject, list[SweepJob]]]:
-    """Group the points of the whole network that are equal, with the jobs that have each."""
+    """Group equal points of the whole network, with the jobs that have each."""
     found: dict[str, tuple[JsonObject, list[SweepJob]]] = {}
     for job in jobs:
         for point in job.references:
@@ -179,7 +179,7 @@ def _numbers(sharing: Sequence[SweepJob], jobs: Sequence[SweepJob]) -> str:
 
 
 def _shortened(varied: Mapping[str, str], jobs: Sequence[SweepJob]) -> dict[str, str]:
-    """Leave out of paths the folders that they have in common."""
+    """Leave out of paths the folders that all jobs share."""
     short = {}
     for key, value in varied.items():
         others = [job.varied.get(key, value).split("/") for job in jobs]
@@ -193,7 +193,7 @@ def _shortened(varied: Mapping[str, str], jobs: Sequence[SweepJob]) -> dict[str,
 
 
 def _unfinished(jobs: Sequence[SweepJob], resume: str) -> list[str]:
-    """Say why each job failed, which others have no result, and what to do."""
+    """Say why jobs failed, which others have no result, and how to go on."""
     lines = []
     for job in (job for job in jobs if job.state == FAILED):
         varied = " ".join(f"{key}={value}" for key, value in job.varied.items())

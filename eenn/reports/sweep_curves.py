@@ -1,4 +1,4 @@
-"""Figures over the jobs of a sweep: quantities against what varies, and accuracy against MACs."""
+"""Figures over the jobs of a sweep: quantities against varied settings, and accuracy over MACs."""
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -27,9 +27,9 @@ Pair = tuple[SweepJob, JsonObject]
 
 
 def sweep_figures(jobs: Sequence[SweepJob]) -> list[Drawn]:
-    """Draw what a sweep has: accuracy and edge probability against what varies, and against MACs.
+    """Draw accuracy and edge probability against the varied settings, and accuracy against MACs.
 
-    Nothing is drawn of fewer than two jobs.
+    Fewer than two jobs have no figures.
     """
     pairs = [(job, point) for job in jobs for point in job.points if "accuracy" in point]
     keys = [
@@ -126,7 +126,7 @@ def _over_macs(pairs: Sequence[Pair], others: Sequence[str]) -> Figure:
 
 
 def _name(job: SweepJob, keys: Sequence[str], point: JsonObject) -> str:
-    """Name a line by what its jobs have in common, and where a job has several, by the policy."""
+    """Name a line by the settings that its jobs share, and by the policy if jobs have several."""
     parts = [f"{key}={job.varied.get(key, '')}" for key in keys]
     if len(job.points) > 1:
         parts += [f"{point.get('policy', '')} {point.get('p_tar', '')} {point.get('active', '')}"]
@@ -150,7 +150,7 @@ def _unique(points: Iterable[JsonObject]) -> list[JsonObject]:
 
 
 def estimate_in(point: JsonObject, quantity: str) -> Estimate:
-    """Read a quantity and its interval off a flat point, NaN where it does not say."""
+    """Read a quantity and its interval off a flat point, NaN where they are missing."""
     found = [point.get(f"{quantity}{end}", math.nan) for end in ("", "_low", "_high")]
     return Estimate(*(float(v) if isinstance(v, int | float) else math.nan for v in found))
 

@@ -1,4 +1,4 @@
-"""The jobs of a sweep as they lie in its directory: what varies, how each ended, its numbers."""
+"""The jobs of a sweep in its directory: their varied settings, states and numbers."""
 
 import json
 import math
@@ -24,11 +24,11 @@ class SweepJob:
 
     Args:
         varied: settings that differ between the jobs, as users write them.
-        state: MISSING where it never began, or was cut short.
-        error: why it failed.
-        points: what it came to, flat: a training has one, an evaluation its headline or every
+        state: MISSING for a job that never began, or was interrupted.
+        error: the reason of a failure.
+        points: the job's results, flat: a training has one, an evaluation its headline or every
             policy, each with numbers under the names of `summary.json`.
-        references: its points of the whole network, that policies are held against.
+        references: the job's points of the whole network, for comparison with policies.
         curve: of a training MACs and share of right answers by exit.
     """
 
@@ -42,7 +42,7 @@ class SweepJob:
 
 
 def read_jobs(directory: Path, sweep: Sweep) -> list[SweepJob]:
-    """Read the jobs of a sweep, by number; those that it never began are among them."""
+    """Read the jobs of a sweep, by number; jobs that never began are among them."""
     begun = {int(job.name) for job in directory.iterdir() if job.name.isdigit() and job.is_dir()}
     jobs = []
     for number in sorted(begun | set(range(len(sweep.jobs)))):
@@ -56,7 +56,7 @@ def read_jobs(directory: Path, sweep: Sweep) -> list[SweepJob]:
 
 
 def number_of(text: str) -> float | None:
-    """Give the number that a setting is; None for another setting."""
+    """Parse a setting as a number; None for other settings."""
     try:
         value = json.loads(text)
     except ValueError:

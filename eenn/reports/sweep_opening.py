@@ -1,4 +1,4 @@
-"""Answers what a sweep was run for: the settings that keep the accuracy and cost least."""
+"""The answer of a sweep: the settings that keep the accuracy at least cost."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -28,18 +28,18 @@ _QUANTITIES: Mapping[str, tuple[str, str, float]] = {
 
 @dataclass(frozen=True)
 class Candidate:
-    """What jobs that differ in their seed alone came to, or one point of a job."""
+    """The mean results of jobs that differ in their seed alone, or one point of a job."""
 
     name: str
     found: Mapping[str, Estimate]
 
     def value(self, quantity: str) -> float:
-        """Give the value of a quantity, NaN where it is not known."""
+        """Return the value of a quantity, NaN where it is not known."""
         return self.found[quantity].value
 
 
 def sweep_answer(jobs: Sequence[SweepJob]) -> Section | None:
-    """Answer which settings of a sweep keep the accuracy at least cost, for the top of its page.
+    """Choose the settings of a sweep that keep the accuracy at least cost, for the top of its page.
 
     Of the jobs that lose at most one point to the most accurate, the whole networks among them, it
     is the one with the shortest measured time, or with the fewest MACs. Distorted images count
@@ -74,7 +74,7 @@ def sweep_answer(jobs: Sequence[SweepJob]) -> Section | None:
 
 
 def _other_images(varied: Iterable[str]) -> bool:
-    """Tell whether what varies are the images: their numbers cannot be held against each other."""
+    """Tell if the images vary between the jobs: their numbers are then not comparable."""
     return any(key in ("data", "data.root") or key.startswith("images") for key in varied)
 
 

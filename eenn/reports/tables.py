@@ -1,4 +1,4 @@
-"""From results to tables: rows of printable values, and CSV files."""
+"""Tables of results: rows of printable values, and CSV files."""
 
 import csv
 import io
@@ -20,7 +20,7 @@ Cell = bool | int | float | str
 
 
 def flat(row: object) -> dict[str, Cell]:
-    """Lay a row, a dataclass, out flat: a quantity becomes three cells, `_low` and `_high` behind.
+    """Lay a row, a dataclass, out flat: a quantity has three cells, the ends as `_low` and `_high`.
 
     A setting becomes its policy, threshold or other knob, and active branches; rows within the row
     are laid out in their place, and so are mappings of quantities, under their names.
@@ -61,7 +61,7 @@ def _setting_cells(setting: Setting) -> dict[str, Cell]:
 
 
 def write_csv(path: Path, rows: Sequence[Mapping[str, Cell]]) -> None:
-    """Write flat rows as a CSV table; what a row lacks is left empty."""
+    """Write flat rows as a CSV table; missing cells are left empty."""
     columns = dict.fromkeys(key for row in rows for key in row)
     text = io.StringIO()
     writer = csv.DictWriter(text, list(columns), restval="", lineterminator="\n")
@@ -72,7 +72,7 @@ def write_csv(path: Path, rows: Sequence[Mapping[str, Cell]]) -> None:
 
 
 def setting_columns(network: Network, level: float, setting: Setting) -> dict[str, str]:
-    """Print what tells a point from all others."""
+    """Print the columns that distinguish a point from all others."""
     return {
         "network": network.network,
         "seed": str(network.seed),
@@ -83,7 +83,7 @@ def setting_columns(network: Network, level: float, setting: Setting) -> dict[st
     }
 
 
-class Placed(Protocol):
+class SettingRow(Protocol):
     """A row about one way to answer, at one level of a distortion."""
 
     @property
@@ -95,22 +95,22 @@ class Placed(Protocol):
 
 
 def words(name: str) -> str:
-    """Print a name with spaces for underscores, but those of files."""
+    """Print a name with spaces for underscores; names of files keep theirs."""
     return " ".join(
         word if "." in word or "/" in word else word.replace("_", " ") for word in name.split(" ")
     )
 
 
 def distorted(kind: str, level: float) -> str:
-    """Say in words how images are distorted; at level 0 of any kind they are not."""
+    """Describe the distortion of images in words; level 0 of any kind is none."""
     return f"{words(kind)} level {level:g}" if level else "untouched"
 
 
-def apart(rows: Sequence[Mapping[str, str]]) -> tuple[str, list[dict[str, str]]]:
-    """Part columns that say the same in all rows from the others.
+def common_columns(rows: Sequence[Mapping[str, str]]) -> tuple[str, list[dict[str, str]]]:
+    """Separate the columns that are alike in all rows from the others.
 
     Returns:
-        What these columns say, in a sentence, and rows without them.
+        A sentence with the values of these columns, and the rows without them.
     """
     columns = dict.fromkeys(column for row in rows for column in row)
     alike = {
@@ -126,7 +126,7 @@ def apart(rows: Sequence[Mapping[str, str]]) -> tuple[str, list[dict[str, str]]]
 
 
 def varying(rows: list[dict[str, str]], columns: Sequence[str]) -> list[dict[str, str]]:
-    """Leave out those of the columns that say the same in all rows."""
+    """Leave out those of the columns that are alike in all rows."""
     constant = {c for c in columns if len({row[c] for row in rows}) == 1}
     return without(rows, [*constant])
 

@@ -1,4 +1,4 @@
-"""The report of a training: how good and how calibrated every exit, or every expert, became."""
+"""The report of a training: accuracy and calibration of every exit, or of every expert."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -33,10 +33,10 @@ def training_report(
     """Put together the report of a training.
 
     Args:
-        rows: see `exit_rows`.
+        rows: as of `exit_rows`.
         recorded: raw logits and labels by part of the split, the test split among them.
         exits: the manifest's table of exits.
-        artifact: where it lies.
+        artifact: its directory.
     """
     caption = (
         "Accuracy against confidence before and after temperature scaling; the area of a marker is "
@@ -70,7 +70,7 @@ def training_report(
 def _trained(
     accuracies: Sequence[Estimate], macs: Sequence[int], n: int, artifact: Path
 ) -> Section:
-    """Say how good the network became, where it is, and how to go on."""
+    """Sum up the network's accuracy, the artifact's place, and the command to go on with."""
     *branches, final = accuracies
     numbers = [tile("final accuracy", "%", 100, final)]
     title = f"{100 * final.value:.1f} % right at the last exit"
@@ -115,7 +115,7 @@ def expert_training_report(
 
     Args:
         rows: those of `expert_rows`.
-        artifact: where it lies.
+        artifact: its directory.
     """
     headline = _experts_trained(experts, classifier, artifact)
     tables = [table_section("Experts", EXPERTS_TEXT, rows)]
@@ -123,7 +123,7 @@ def expert_training_report(
 
 
 def _experts_trained(experts: Sequence[Expert], classifier: Classifier, artifact: Path) -> Section:
-    """Say what experts bring at the last branch, where they are, and how to go on."""
+    """Sum up the experts' gain at the last exit, the artifact's place, and the next command."""
     numbers, said = [], []
     for expert, recognised in zip(experts, classifier.validation_accuracy[1:], strict=True):
         plain, own = (
@@ -146,14 +146,17 @@ def _experts_trained(experts: Sequence[Expert], classifier: Classifier, artifact
 def exit_metrics(
     logits: NDArray[np.float32], labels: NDArray[np.int64], temperatures: Temperatures
 ) -> dict[str, list[float]]:
-    """Per exit: accuracy, NLL (nats) and ECE before and after its temperature.
+    """Compute accuracy, NLL (nats) and ECE of every exit, before and after its temperature.
 
-    Also `ece_if_calibrated`, what a perfectly calibrated model with the same confidences would
-    show on average over draws of this many samples.
+    `ece_if_calibrated` is the mean ECE of a perfectly calibrated model with the same confidences,
+    over draws of this many samples.
 
     Args:
         logits: raw, (exits, samples, classes).
         labels: class indices, (samples,).
+
+    Returns:
+        Lists with one number per exit, by metric.
     """
     metrics: dict[str, list[float]] = {
         "accuracy": [float((z.argmax(-1) == labels).mean()) for z in logits],
@@ -176,7 +179,7 @@ def exit_macs(exits: Sequence[Exit]) -> list[int]:
 def exit_rows(
     metrics: dict[str, list[float]], temperatures: Temperatures, exits: Sequence[Exit]
 ) -> list[dict[str, str]]:
-    """One printable row per exit: where it is, what it costs, how good and how calibrated it is.
+    """Print one row per exit: its place, its cost, its accuracy and its calibration.
 
     Args:
         exits: the manifest's table of exits. MACs count all segments and heads up to the exit.
@@ -198,7 +201,7 @@ def exit_rows(
 
 
 def expert_rows(experts: Sequence[Expert], classifier: Classifier) -> list[dict[str, str]]:
-    """One printable row per expert: accuracies on distorted validation images, and its size."""
+    """Print one row per expert: accuracies on distorted validation images, and its size."""
     rows = []
     for expert, recognised in zip(experts, classifier.validation_accuracy[1:], strict=True):
         accuracies = {
@@ -225,5 +228,5 @@ EXITS_TEXT = (
 )
 EXPERTS_TEXT = (
     "The validation split, distorted as in training: accuracy of the plain heads and then of the "
-    "expert's, in %, for every exit, and how many of these images the classifier recognises."
+    "expert's, in %, for every exit, and the share of these images that the classifier recognises."
 )

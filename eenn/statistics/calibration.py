@@ -1,4 +1,4 @@
-"""Calibration: temperatures, and how far confidences are from the truth (NLL, ECE, reliability).
+"""Calibration: temperatures, and the gap between confidence and accuracy (NLL, ECE, reliability).
 
 NumPy, and SciPy where temperatures are fitted, so that the edge does without it. Logits are raw,
 float (..., samples, classes), labels int (samples,).
@@ -15,13 +15,13 @@ Floats = NDArray[np.float64]
 
 # Outside these a temperature says only that the logits are all right, or worth nothing.
 MIN_TEMPERATURE, MAX_TEMPERATURE = 0.05, 1000.0
-# What a temperature is learnt from has to be well above this; see `weight_of`. In resplits of
+# The samples behind a temperature have to tell far more than this; see `weight_of`. In resplits of
 # Caltech-101 (benchmarks/temperatures.py) it keeps the NLL of unseen images within 5 % of the
 # uncalibrated at worst, and moves temperatures from all 871 validation images by less than 1 %.
 ENOUGH = 60
-# Says in a description of fitted temperatures which of them validation did not decide.
-HELD = "; held near 1, as few samples or only right ones have too little weight: "
-# Which of the fitted temperatures are applied.
+# In a description of fitted temperatures: precedes those that validation did not decide.
+HELD = "; held near 1, because few samples or only right answers have too little weight: "
+# Choices of fitted temperatures to apply.
 CHOICES = ("per_exit", "shared", "none")
 
 
@@ -33,13 +33,13 @@ class Temperatures:
     shared: float
 
     def chosen(self, choice: str) -> tuple[float, ...]:
-        """Select one temperature per exit.
+        """Select one temperature per exit, (exits,).
 
         Args:
-            choice: `per_exit`, `shared` or `none`, which is 1.
+            choice: `per_exit`, `shared`, or `none`, which stands for 1.
 
         Raises:
-            EennError: another choice.
+            EennError: `choice` is another word.
         """
         if choice not in CHOICES:
             raise EennError(f"temperature={choice}: allowed are {', '.join(CHOICES)}")
@@ -57,34 +57,42 @@ class ReliabilityBins:
 
 
 def probabilities(logits: ArrayLike, temperature: ArrayLike = 1.0) -> Floats:
-    """Calibrated probabilities, the shape of `logits`; `temperature` is one or one per exit."""
+    """Calibrate the probabilities of logits, in their shape (..., samples, classes).
+
+    Args:
+        temperature: one number, or one for every exit.
+    """
     return np.exp(log_probabilities(logits, temperature))
 
 
 def log_probabilities(logits: ArrayLike, temperature: ArrayLike = 1.0) -> Floats:
-    """Their natural logarithms, finite also where a probability rounds to 0."""
+    """Calibrate natural logarithms of probabilities, finite where a probability rounds to 0.
+
+    Args:
+        temperature: as in `probabilities`.
+    """
     return _log_softmax(np.asarray(logits, np.float64) / _against(temperature, np.ndim(logits)))
 
 
 def nll(logits: ArrayLike, labels: ArrayLike, temperature: float = 1.0) -> float:
-    """Mean negative log-likelihood in nats of one exit's logits (samples, classes)."""
+    """Compute the mean negative log-likelihood in nats of one exit's logits (samples, classes)."""
     return float(nll_per_sample(logits, labels, temperature).mean())
 
 
 def nll_per_sample(logits: ArrayLike, labels: ArrayLike, temperature: float = 1.0) -> Floats:
-    """Negative log-likelihood in nats of every sample, (samples,)."""
+    """Compute the negative log-likelihood in nats of every sample, (samples,)."""
     log_probs = _log_softmax(np.asarray(logits, np.float64) / temperature)
     return np.asarray(-np.take_along_axis(log_probs, np.asarray(labels)[:, None], -1)[:, 0])
 
 
 def weight_of(logits: ArrayLike, labels: ArrayLike, exits: int = 1) -> float:
-    """Weigh samples (samples, classes) against none at all: how far they decide a temperature.
+    """Weigh how far samples, logits (samples, classes), decide a temperature, from 0 to 1.
 
-    What they tell is counted by the images or, if that is less, by the nats of their NLL: images
-    that are all right teach next to nothing about a confidence, however many they are.
+    The weight grows with the number of images or, if that is less, with the nats of their NLL:
+    images that are all right teach next to nothing about a confidence, however many they are.
 
     Args:
-        exits: that the samples are spread over; those of one image count once.
+        exits: the number of exits in the samples; those of one image count once.
 
     Returns:
         0 for samples that tell nothing, near 1 for many images, some of them wrong.
@@ -124,7 +132,7 @@ def fit_temperature(logits: ArrayLike, labels: ArrayLike, exits: int = 1) -> flo
     aim = weight * right + (1 - weight) * expected
 
     def slope(inverse: float) -> float:
-        """Derivative of the weighted NLL with respect to 1/T."""
+        """Compute the derivative of the weighted NLL with respect to 1/T."""
         return float((probabilities(inverse * z) * z).sum(-1).mean() - aim)
 
     low, high = 1 / MAX_TEMPERATURE, 1 / MIN_TEMPERATURE
@@ -153,9 +161,9 @@ def fit_temperatures(logits: ArrayLike, labels: ArrayLike) -> Temperatures:
 
 
 def how_fitted(logits: ArrayLike, labels: ArrayLike) -> str:
-    """Say how temperatures are fitted to logits (exits, samples, classes), for people.
+    """Describe for people how temperatures are fitted to logits (exits, samples, classes).
 
-    That names the exits whose samples decide less than half.
+    The description names the exits whose samples decide less than half of their temperature.
     """
     z = np.asarray(logits)
     weights = [weight_of(exit_logits, labels) for exit_logits in z]
@@ -165,33 +173,33 @@ def how_fitted(logits: ArrayLike, labels: ArrayLike) -> str:
 
 
 def reliability_bins(probs: ArrayLike, labels: ArrayLike, bins: int = 15) -> ReliabilityBins:
-    """Confidence against accuracy in `bins` equal bins of (0, 1], from one exit's probabilities."""
+    """Bin one exit's probabilities (samples, classes) in `bins` equal confidence bins."""
     p = np.asarray(probs)
     return _bins(p.max(-1), p.argmax(-1) == np.asarray(labels), bins)
 
 
 def ece(probs: ArrayLike, labels: ArrayLike, bins: int = 15) -> float:
-    """Expected calibration error of one exit's probabilities (samples, classes), in [0, 1].
+    """Compute the expected calibration error of probabilities (samples, classes), in [0, 1].
 
-    Mean gap between confidence and accuracy over `bins` equal bins, weighted by their samples
-    (Naeini et al., AAAI 2015).
+    The error is the mean gap between confidence and accuracy over `bins` equal bins, weighted by
+    their samples (Naeini et al., AAAI 2015).
     """
     p = np.asarray(probs)
     return ece_of(p.max(-1), p.argmax(-1) == np.asarray(labels), bins)
 
 
 def ece_of(confidence: ArrayLike, correct: ArrayLike, bins: int = 15) -> float:
-    """The same from confidences and whether the answers were right, both (samples,)."""
+    """Compute the expected calibration error of confidences and right answers, both (samples,)."""
     return _gap(_bins(np.asarray(confidence), np.asarray(correct), bins))
 
 
 def ece_if_calibrated(
     probs: ArrayLike, draws: int = 1000, seed: int = 0, bins: int = 15
 ) -> tuple[float, float]:
-    """Mean and 97.5th percentile of the ECE that a perfectly calibrated model would show.
+    """Estimate the mean and 97.5th percentile of the ECE of a perfectly calibrated model.
 
-    The confidences stay, and whether each sample is right is drawn with just that probability:
-    what remains is the noise of a finite test set.
+    The confidences of `probs` (samples, classes) stay, and each sample's answer is drawn right with
+    that probability: the remaining error is the noise of a finite test set.
     """
     confidence = np.asarray(probs).max(-1)
     generator = np.random.default_rng(seed)

@@ -1,12 +1,12 @@
-"""Tests of whether new samples are distributed as the reference samples were; no labels needed.
+"""Tests for a shift between new samples and reference samples; no labels needed.
 
 Confidences are compared by the two-sample Kolmogorov-Smirnov test (Smirnov, Annals of Mathematical
 Statistics 1948), shares by Fisher's exact test (Fisher, Statistical Methods for Research Workers,
-1934). That univariate tests of a classifier's own outputs, corrected for their number, find shifts
-of images as well as tests of their features do is what Rabanser, Guennemann and Lipton found
-("Failing Loudly: An Empirical Study of Methods for Detecting Dataset Shift", NeurIPS 2019). They
-correct as Bonferroni; Holm's way (Scandinavian Journal of Statistics 1979) bounds the chance of any
-false alarm alike, whatever the dependence of the tests, and finds at least as much.
+1934). Univariate tests of a classifier's own outputs, corrected for their number, find shifts of
+images as well as tests of its features do (Rabanser, Guennemann and Lipton, "Failing Loudly: An
+Empirical Study of Methods for Detecting Dataset Shift", NeurIPS 2019). That paper corrects as
+Bonferroni; Holm's method (Scandinavian Journal of Statistics 1979) bounds the chance of any false
+alarm alike, whatever the dependence of the tests, and finds at least as much.
 
 The bound is LEVEL, 1 %. Samples that are drawn from the reference samples themselves are flagged
 more seldom still: they differ from the reference by one sampling error and not by two.
@@ -25,21 +25,21 @@ LEVEL = 0.01
 
 
 class Tested(NamedTuple):
-    """A difference between samples and reference, and how probable one as large is by chance."""
+    """A difference between samples and reference, and the probability of one as large by chance."""
 
     difference: float
     p_value: float
 
 
 def confidences_differ(samples: ArrayLike, reference: ArrayLike) -> Tested:
-    """Test whether two sets of numbers come from one distribution (Kolmogorov-Smirnov).
+    """Test for two sets of numbers from different distributions (Kolmogorov-Smirnov).
 
     The difference is the largest gap between their cumulative shares. Its distribution is that of
     one sample of n m / (n + m) numbers, which leaves small sets their finite size; ties make the
     test conservative.
 
     Raises:
-        EennError: no numbers.
+        EennError: one of the sets is empty.
     """
     new, known = (np.sort(np.asarray(given, np.float64)) for given in (samples, reference))
     if not len(new) or not len(known):
@@ -53,7 +53,7 @@ def confidences_differ(samples: ArrayLike, reference: ArrayLike) -> Tested:
 
 
 def shares_differ(count: int, n: int, reference_count: int, reference_n: int) -> Tested:
-    """Test whether two shares are one (Fisher's exact test, two-sided).
+    """Test for two different shares (Fisher's exact test, two-sided).
 
     Raises:
         EennError: no samples.

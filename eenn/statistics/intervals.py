@@ -17,25 +17,25 @@ STATISTIC_RESAMPLES = 300
 
 
 class Estimate(NamedTuple):
-    """A quantity and the ends of its 95 % interval; NaN where it has none."""
+    """A quantity and the ends of its 95 % interval; NaN without an interval."""
 
     value: float
     low: float
     high: float
 
 
-# Of what nobody knows, as the accuracy of answers without labels.
+# The estimate of an unknown quantity, as the accuracy of answers without labels.
 UNKNOWN = Estimate(np.nan, np.nan, np.nan)
 
 
 def share(successes: int, n: int) -> Estimate:
-    """Estimate a share from n samples; NaN of none."""
+    """Estimate a share from n samples; NaN for n = 0."""
     low, high = wilson_interval(successes, n)
     return Estimate(successes / n if n else np.nan, float(low), float(high))
 
 
 def share_of_batches(found: BatchShare) -> Estimate:
-    """Estimate a share of drawn batches; the interval is of the drawing, not of the test set."""
+    """Estimate a share of drawn batches; its interval is that of the draw, not of the test set."""
     return share(round(found.share * found.batches) if found.batches else 0, found.batches)
 
 
@@ -55,5 +55,5 @@ def statistic(compute: Callable[..., float], *arrays: NDArray[np.generic]) -> Es
 
 @lru_cache(maxsize=2)
 def resamples(samples: int) -> Resamples:
-    """Draw the resamples of all quantities and points, so that differences are not chance."""
+    """Draw the resamples that all quantities and points share, so that these compare fairly."""
     return Resamples(samples)

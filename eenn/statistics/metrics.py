@@ -1,7 +1,7 @@
-"""Metrics: numbers from decisions and probabilities, and how far a finite test set supports them.
+"""Metrics: numbers from decisions and probabilities, with the intervals of a finite test set.
 
-NumPy and SciPy only; arrays are (samples,) unless said. A number of no samples is NaN: that no
-sample is left at some point of a sweep is a result like any other.
+NumPy and SciPy only; arrays are (samples,) unless said. A metric of no samples is NaN, because a
+setting that leaves no sample is a result like any other in a sweep.
 """
 
 import math
@@ -23,10 +23,10 @@ PORTION = 2**20
 
 
 class BatchShare(NamedTuple):
-    """The share of random batches for which something holds, and of how many batches.
+    """A share of random batches, and the number of batches drawn.
 
-    `wilson_interval(share * batches, batches)` tells the noise of drawing batches, which more of
-    them reduce; not that of the test set.
+    `wilson_interval(share * batches, batches)` tells the noise of drawing batches, which more
+    batches reduce; not the noise of the test set.
     """
 
     share: float
@@ -36,7 +36,7 @@ class BatchShare(NamedTuple):
 def wilson_interval(
     successes: ArrayLike, n: ArrayLike, level: float = 0.95
 ) -> tuple[Floats, Floats]:
-    """Low and high end of Wilson's score interval of successes / n, in [0, 1]; NaN where n is 0.
+    """Compute both ends of Wilson's score interval of successes / n, in [0, 1]; NaN where n is 0.
 
     Shapes are those of `successes` and `n` broadcast (Wilson, JASA 1927).
 
@@ -59,9 +59,9 @@ def wilson_interval(
 
 
 class Resamples:
-    """Bootstrap resamples of as many samples, drawn once and used for the means of many quantities.
+    """Bootstrap resamples of a set of samples, shared by the means of many quantities.
 
-    Holds how often each resample has each sample, float32 (resamples, samples).
+    `counts` holds how often each resample has each sample, float32 (resamples, samples).
 
     Raises:
         EennError: fewer than one resample.
@@ -77,7 +77,7 @@ class Resamples:
     def mean_interval(
         self, values: ArrayLike, where: ArrayLike = True, level: float = 0.95
     ) -> tuple[Floats, Floats]:
-        """Low and high ends of the percentile intervals of means of `values`, (..., samples).
+        """Compute both ends of the percentile intervals of means of `values`, (..., samples).
 
         From Efron, Annals of Statistics 1979. NaN where there are fewer than two samples.
 
@@ -101,7 +101,7 @@ class Resamples:
         ends = np.full((2, len(sample)), np.nan)
         sums = (self.counts @ deviations.T).astype(np.float64)
         drawn = np.full_like(sums, samples) if inside.all() else self.counts @ inside.T.astype("f4")
-        # One sample says nothing of how far another would be from it.
+        # One sample tells nothing of the spread between samples.
         for row in np.flatnonzero(size[:, 0] > 1):
             some = drawn[:, row] > 0
             means = sums[some, row] / drawn[some, row]
@@ -116,12 +116,12 @@ def bootstrap_statistic(
     resamples: int = 1000,
     seed: int = 0,
 ) -> tuple[float, float]:
-    """Low and high end of the percentile bootstrap interval of `statistic(*arrays)`.
+    """Compute both ends of the percentile bootstrap interval of `statistic(*arrays)`.
 
     Rows of all arrays, (samples, ...), are resampled together. Resamples for which the statistic
     is NaN, as the AUROC of samples that are all right, are left out; NaN if none remains. A biased
     statistic, as the ECE of few samples, is more biased in the resamples: the interval is moved by
-    how far their mean lies from the statistic of the samples themselves.
+    the distance of their mean from the statistic of the samples themselves.
 
     Raises:
         EennError: arrays of different lengths or none, a level outside (0, 1), or fewer than one
@@ -152,7 +152,7 @@ def bootstrap_statistic(
 
 
 def brier_per_sample(probs: ArrayLike, labels: ArrayLike) -> Floats:
-    """Brier score of each sample's probabilities (samples, classes), in [0, 2].
+    """Compute the Brier score of each sample's probabilities (samples, classes), in [0, 2].
 
     The squared differences to the one-hot label are summed over the classes, as in Brier's own
     definition (Monthly Weather Review 1950).
@@ -163,10 +163,10 @@ def brier_per_sample(probs: ArrayLike, labels: ArrayLike) -> Floats:
 
 
 def failure_auroc(confidence: ArrayLike, correct: ArrayLike) -> float:
-    """The chance that a right answer is more confident than a wrong one, ties counted half.
+    """Compute the chance that a right answer is more confident than a wrong one, ties counted half.
 
-    That is the area under the ROC curve of confidence as a detector of right answers (Hendrycks and
-    Gimpel, ICLR 2017). NaN if all answers are right or all are wrong.
+    The chance is the area under the ROC curve of confidence as a detector of right answers
+    (Hendrycks and Gimpel, ICLR 2017). NaN if all answers are right or all are wrong.
     """
     right, wrong = _by_confidence(confidence, correct)
     pairs = int(right.sum()) * int(wrong.sum())
@@ -177,7 +177,7 @@ def failure_auroc(confidence: ArrayLike, correct: ArrayLike) -> float:
 
 
 def risk_coverage(confidence: ArrayLike, correct: ArrayLike) -> tuple[Floats, Floats]:
-    """Coverages 1/n, 2/n, ..., 1 and the selective risk at each, in ascending coverage.
+    """Compute coverages 1/n, 2/n, ..., 1 and the selective risk at each, in ascending coverage.
 
     The selective risk is the share of wrong answers among the most confident samples, as many as
     the coverage says (Geifman and El-Yaniv, "Selective Classification for Deep Neural Networks",
@@ -193,7 +193,7 @@ def risk_coverage(confidence: ArrayLike, correct: ArrayLike) -> tuple[Floats, Fl
 
 
 def aurc(confidence: ArrayLike, correct: ArrayLike) -> float:
-    """Area under the risk-coverage curve: the mean of its n selective risks, in [0, 1].
+    """Compute the area under the risk-coverage curve, the mean of its n selective risks, in [0, 1].
 
     From Geifman, Uziel and El-Yaniv, "Bias-Reduced Uncertainty Estimation for Deep Neural
     Classifiers", ICLR 2019; ties as in `risk_coverage`.
@@ -210,7 +210,7 @@ def outage(
     batches: int = 10_000,
     seed: int = 0,
 ) -> BatchShare:
-    """Inference outage: the share of random batches whose accuracy on the edge is below `p_tar`.
+    """Estimate the inference outage: the share of batches whose edge accuracy is below `p_tar`.
 
     The accuracy is that of the batch's samples answered on the edge. A batch without any is counted
     among the batches, but not as an outage: nothing was promised. Batches are drawn with
@@ -218,8 +218,10 @@ def outage(
     Adaptive Model Partitioning of Deep Neural Networks", ICC 2021).
 
     Args:
-        correct: whether each sample's answer is right, bool.
-        on_edge: samples answered on the edge, bool.
+        correct: true for samples with a right answer, bool.
+        on_edge: true for samples answered on the edge, bool.
+        batch_size: samples in a batch.
+        batches: the number of batches drawn.
 
     Raises:
         EennError: `p_tar` outside [0, 1], or a batch size or number of batches below 1.
@@ -245,9 +247,12 @@ def missed_deadline(
     batches: int = 10_000,
     seed: int = 0,
 ) -> BatchShare:
-    """The share of random batches whose mean latency per sample exceeds the deadline.
+    """Estimate the share of random batches whose mean latency per sample exceeds the deadline.
 
     Batches are drawn with replacement (source as in `outage`).
+
+    Args:
+        latency_ms: of every sample.
 
     Raises:
         EennError: a negative deadline, or a batch size or number of batches below 1.
@@ -268,7 +273,7 @@ def _share_of_batches(
     batches: int,
     seed: int,
 ) -> BatchShare:
-    """How often `holds`, given sample indices (batches, batch_size), is true of a batch."""
+    """Estimate how often `holds`, given indices (batches, batch_size), is true of a batch."""
     _check_at_least_one("batch_size", batch_size)
     _check_at_least_one("batches", batches)
     if not samples:
@@ -278,7 +283,7 @@ def _share_of_batches(
 
 
 def _draws(samples: int, size: int, times: int, seed: int) -> Iterator[Ints]:
-    """Sample indices drawn with replacement, `times` rows of `size` in bounded portions of rows."""
+    """Draw sample indices with replacement: `times` rows of `size`, in bounded portions of rows."""
     generator = np.random.default_rng(seed)
     for rows in _portions(times, size):
         yield generator.integers(samples, size=(rows, size))
@@ -291,14 +296,14 @@ def _counted(rows: Ints, samples: int) -> NDArray[np.float32]:
 
 
 def _portions(rows: int, width: int) -> Iterator[int]:
-    """Numbers of rows that add up to `rows`, each with about PORTION numbers or a single row."""
+    """Divide `rows` into portions of about PORTION numbers, or of a single row."""
     at_once = max(1, PORTION // width)
     for done in range(0, rows, at_once):
         yield min(at_once, rows - done)
 
 
 def _by_confidence(confidence: ArrayLike, correct: ArrayLike) -> tuple[Ints, Ints]:
-    """Numbers of right and of wrong answers at each distinct confidence, in descending order."""
+    """Count right and wrong answers at each distinct confidence, in descending order."""
     rank, count = np.unique(
         -np.asarray(confidence, np.float64), return_inverse=True, return_counts=True
     )[1:]

@@ -1,4 +1,4 @@
-"""Choosing a threshold from validation results: plainly, or so that its risk is under control.
+"""Choice of a threshold by validation results, with or without control of its risk.
 
 A candidate is a threshold (or any other setting) and known by its index; results are arrays over
 candidates. NumPy and SciPy only.
@@ -31,15 +31,18 @@ HALVINGS = 52
 
 
 def most_accurate_within(accuracy: ArrayLike, cost: ArrayLike, limit: float) -> int:
-    """Index of the most accurate candidate that costs at most `limit`; of equals the cheapest.
+    """Choose the most accurate candidate that costs at most `limit`; of equals the cheapest.
 
     Args:
         accuracy: of every candidate, (candidates,).
         cost: mean cost of every candidate, in the unit of `limit` (MACs, milliseconds).
 
+    Returns:
+        The candidate's index.
+
     Raises:
-        Infeasible: nothing is that cheap.
-        EennError: the results are no two arrays of numbers alike.
+        Infeasible: every candidate costs more than `limit`.
+        EennError: `accuracy` and `cost` are not arrays of numbers of one length.
     """
     accuracies, costs = _results(accuracy, cost)
     best_first = np.lexsort((costs, -accuracies))
@@ -55,19 +58,23 @@ def most_accurate_within(accuracy: ArrayLike, cost: ArrayLike, limit: float) -> 
 def cheapest_within_drop(
     accuracy: ArrayLike, cost: ArrayLike, reference_accuracy: float, limit: float
 ) -> int:
-    """Index of the cheapest candidate that loses at most `limit` of the reference accuracy.
+    """Choose the cheapest candidate that loses at most `limit` of the reference accuracy.
 
-    Of equally cheap ones it is the most accurate.
+    Of equally cheap candidates it is the most accurate.
 
     Args:
         accuracy: of every candidate, (candidates,).
         cost: mean cost of every candidate, (candidates,).
-        reference_accuracy: what the drop is counted from, such as the last exit's.
+        reference_accuracy: the accuracy that the drop is counted from, such as the last exit's.
         limit: in [0, 1), 0.01 for one percentage point.
 
+    Returns:
+        The candidate's index.
+
     Raises:
-        Infeasible: nothing is that accurate.
-        EennError: `limit` is out of range, or the results are no two arrays of numbers alike.
+        Infeasible: every candidate loses more than `limit`.
+        EennError: `limit` is out of range, or `accuracy` and `cost` are not arrays of numbers of
+            one length.
     """
     accuracies, costs = _results(accuracy, cost)
     if not 0 <= limit < 1:
@@ -78,13 +85,13 @@ def cheapest_within_drop(
     if not len(fit):
         raise Infeasible(
             f"no candidate has an accuracy of {lowest:.6g}, the best has {accuracies.max():.6g}; "
-            "raise the limit, or let what no exit accepts fall back to the last exit"
+            "raise the limit, or let the last exit answer images that no exit accepts"
         )
     return int(fit[0])
 
 
 def hoeffding_bentkus_p_value(mean_loss: ArrayLike, n: ArrayLike, max_risk: ArrayLike) -> Floats:
-    """P-value of the hypothesis that the risk is at least `max_risk`; any losses in [0, 1].
+    """Compute the p-value of a risk of at least `max_risk`, for any losses in [0, 1].
 
     Where the hypothesis holds, P(p <= delta) <= delta for every delta. It is the smaller of
     Hoeffding's bound in its tight form and Bentkus's (Bates et al., "Distribution-Free,
@@ -104,10 +111,10 @@ def hoeffding_bentkus_p_value(mean_loss: ArrayLike, n: ArrayLike, max_risk: Arra
 
 
 def binomial_p_value(mean_loss: ArrayLike, n: ArrayLike, max_risk: ArrayLike) -> Floats:
-    """The same for losses that are 0 or 1: P(Binomial(n, max_risk) <= n * mean_loss), exact.
+    """Compute the exact p-value for losses of 0 or 1: P(Binomial(n, max_risk) <= n * mean_loss).
 
-    Never larger than Hoeffding and Bentkus's, which have to hold for losses in between as well.
-    Its inversion is the bound of Clopper and Pearson (Biometrika 1934).
+    The p-value is never larger than Hoeffding and Bentkus's, which has to hold for losses in
+    between as well. Its inversion is the bound of Clopper and Pearson (Biometrika 1934).
     """
     mean, samples, risk = _tested(mean_loss, n, max_risk)
     # n * (k / n) can be a rounding error above k, and must not count as k + 1.
@@ -125,7 +132,7 @@ P_VALUES: dict[str, Callable[[ArrayLike, ArrayLike, ArrayLike], Floats]] = {
 def risk_upper_bound(
     mean_loss: ArrayLike, n: ArrayLike, delta: float, method: str = "hoeffding_bentkus"
 ) -> Floats:
-    """Upper confidence bound of the risk: the least `max_risk` with a p-value of at most `delta`.
+    """Compute the upper bound of the risk: the least `max_risk` with a p-value of at most `delta`.
 
     The risk of a candidate fixed beforehand is above its bound with probability `delta` at most.
     A candidate chosen by the same losses has the promise of `controlled` only.
@@ -152,7 +159,7 @@ def risk_upper_bound(
 def controlled(
     losses: ArrayLike, max_risk: float, delta: float, method: str = "hoeffding_bentkus"
 ) -> int | None:
-    """Index of the boldest candidate whose risk is shown to be at most `max_risk`, None if none is.
+    """Choose the boldest candidate shown to have a risk of at most `max_risk`, else None.
 
     Fixed-sequence test: from the first candidate on, each has to reject that its risk is too high
     (p <= delta, or what is the same, an upper confidence bound of at most `max_risk`), and the
@@ -194,10 +201,10 @@ def controlled(
 def samples_needed(
     mean_loss: float, max_risk: float, delta: float, method: str = "hoeffding_bentkus"
 ) -> int | None:
-    """Count the samples with which a candidate passes `controlled` if its mean loss stays the same.
+    """Count the samples with which a candidate passes `controlled` at the same mean loss.
 
     Returns:
-        The least number, or None where no number is enough.
+        The least number of samples, or None where no number is enough.
 
     Raises:
         EennError: a number out of its range, or an unknown method.

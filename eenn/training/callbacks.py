@@ -1,4 +1,4 @@
-"""Callbacks of our own: early stopping across resumes, temperatures, training rate, progress."""
+"""Callbacks: early stopping across resumes, temperatures, training rate, progress."""
 
 import logging
 import re
@@ -24,8 +24,8 @@ log = logging.getLogger(__name__)
 ACCURACY = re.compile(r"val/(exit\d+/)?acc")
 
 
-class StayingEarlyStopping(EarlyStopping):
-    """Lightning's early stopping, which it forgets to apply to a run resumed after its stop."""
+class ResumableEarlyStopping(EarlyStopping):
+    """Lightning's early stopping, which also stops a run that is resumed after its stop."""
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         trainer.should_stop = self.wait_count >= self.patience
@@ -35,8 +35,8 @@ class TemperatureScaling(Callback):
     """Restores the best checkpoint when the fit ends and fits the temperatures on validation.
 
     Afterwards `temperatures`, `val_logits` (exits, samples, classes) and `val_labels` (samples,)
-    belong to the weights the module holds; `device` is where they were computed. One process does
-    it, over the whole validation split.
+    belong to the weights that the module holds, computed on `device`. One process fits over the
+    whole validation split.
 
     Args:
         checkpoints: keeps the best checkpoint of the fit.
@@ -55,12 +55,12 @@ class TemperatureScaling(Callback):
 
     @property
     def fitted(self) -> str:
-        """How the temperatures were fitted, for a manifest."""
+        """Describe how the temperatures were fitted, for a manifest."""
         return how_fitted(self.val_logits, self.val_labels)
 
     @property
     def val_accuracy(self) -> tuple[float, ...]:
-        """The share of validation samples that every exit gets right."""
+        """Compute the share of validation samples that every exit gets right, (exits,)."""
         return tuple((self.val_logits.argmax(-1) == self.val_labels).mean(axis=1).tolist())
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -80,7 +80,7 @@ class TemperatureScaling(Callback):
 
 
 class Throughput(Callback):
-    """Logs `train/images_per_s` per epoch, and keeps the fit's mean and its seconds.
+    """Logs `train/images_per_s` per epoch, and keeps the fit's mean rate and its seconds.
 
     Both go on through a resumed run. The seconds leave out validation and checkpoints.
     """
@@ -90,7 +90,7 @@ class Throughput(Callback):
 
     @property
     def images_per_s(self) -> float:
-        """Mean training rate of the fit, over all processes."""
+        """Compute the mean training rate of the fit, over all processes."""
         return self.images / self.seconds if self.seconds else 0.0
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -121,10 +121,10 @@ class Throughput(Callback):
 
 
 class ProgressLines(Callback):
-    """Tell on stderr how far a fit is: within an epoch now and then, and what every epoch came to.
+    """Writes the progress of a fit to stderr: within epochs, and each epoch's metrics.
 
-    It stands in for the bar where nobody looks at a terminal. The time left is that to the last
-    epoch; early stopping may end sooner.
+    These lines replace the progress bar where stderr is not a terminal. The time left is counted to
+    the last epoch; early stopping may end sooner.
     """
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:

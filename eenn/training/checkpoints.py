@@ -1,4 +1,4 @@
-"""Checkpoints that are whole or not there: written beside their place and renamed, read as data."""
+"""Checkpoints: written whole beside their place and renamed, read as data."""
 
 import io
 import pickle
@@ -13,15 +13,16 @@ from eenn.files import write_file
 
 
 class WholeCheckpoints(TorchCheckpointIO):
-    """Lightning's checkpoints, of which Lightning makes the new one on the disk of /tmp.
+    """Checkpoint files that are renamed into place only when they are whole.
 
-    On another disk it then copies it over the old one, and a full disk leaves half of it.
+    Lightning writes a new checkpoint to /tmp and copies it from another disk over the old one, of
+    which a full disk then leaves half.
     """
 
     def save_checkpoint(
         self, checkpoint: dict[str, object], path: str | Path, storage_options: object = None
     ) -> None:
-        """Write a checkpoint; one that was there stays until the new one is whole."""
+        """Write a checkpoint; an earlier one stays until the new one is whole."""
         content = io.BytesIO()
         torch.save(checkpoint, content)
         Path(path).parent.mkdir(parents=True, exist_ok=True)
@@ -30,17 +31,17 @@ class WholeCheckpoints(TorchCheckpointIO):
     def load_checkpoint(
         self, path: str | Path, map_location: object = None, weights_only: bool | None = True
     ) -> dict[str, Mapping[str, object]]:
-        """Read a checkpoint, whoever wrote it: tensors and plain values, never code.
+        """Read a checkpoint from anybody: tensors and plain values, never code.
 
         Raises:
-            EennError: it is not one, or not the whole of it.
+            EennError: the file is not a whole checkpoint.
         """
         try:
             content = torch.load(path, map_location="cpu", weights_only=True)
         except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, LookupError) as error:
             raise _not_whole(path) from error
         except OSError as error:
-            # One without a name is from a place in the file that is not there.
+            # An error without a file name comes from an offset past the end of a cut file.
             if error.filename is not None:
                 raise
             raise _not_whole(path) from error

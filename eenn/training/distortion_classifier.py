@@ -1,4 +1,4 @@
-"""Training the distortion classifier, and the temperature of its answers."""
+"""Training of the distortion classifier, and of the temperature of its answers."""
 
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -55,12 +55,14 @@ class KindModule(LightningModule):
 def fit_classifier(
     classifier: DistortionClassifier, train: Batches, val: Batches, lr: float, **trainer: Any
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Train, and learn from `val` what is typical; returns the validation logits (samples, 1 +
-    kinds) and true kinds (samples,).
+    """Train the classifier, then set its typical roughness from the validation images.
 
     Args:
         train, val: batches of `KindModule`.
         trainer: arguments of Lightning's Trainer.
+
+    Returns:
+        The validation logits (samples, 1 + kinds) and the true kinds (samples,).
     """
     fit = Trainer(**trainer, **FIXED, enable_checkpointing=False)
     fit.fit(KindModule(classifier, lr), train, val)
@@ -73,7 +75,7 @@ def fit_classifier(
 
 
 class _Asked(nn.Module):
-    """What the classifier answers a question about images, as a network with a single exit."""
+    """A network with a single exit: the classifier's answer to one question about images."""
 
     def __init__(
         self, classifier: DistortionClassifier, question: Callable[[Tensor], Tensor]

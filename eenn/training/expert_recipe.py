@@ -1,4 +1,4 @@
-"""How experts are trained: the kinds of distortion, their levels, epochs and rates."""
+"""The recipe of experts: kinds of distortion with their levels, epochs and learning rates."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,16 +9,16 @@ from eenn.errors import EennError
 
 @dataclass(frozen=True)
 class ExpertRecipe:
-    """How experts are trained.
+    """The kinds of distortion that experts are trained for, and how.
 
     Args:
         levels: of every kind, the mildest and the strongest that is drawn.
-        epochs, lr, weight_decay: of every set of heads; the epoch with the least validation loss
-            is kept.
+        epochs, lr, weight_decay: of every set of heads; the epoch with the least validation loss is
+            kept.
         classifier_epochs, classifier_lr: of the distortion classifier.
-        sure: the least probability with which it is believed.
-        fine_tuned_epochs, fine_tuned_lr: of the networks fine-tuned for a kind; 0 epochs leave this
-            out.
+        sure: the least probability with which the classifier is believed.
+        fine_tuned_epochs, fine_tuned_lr: of the networks fine-tuned for a kind; with 0 epochs none
+            is fine-tuned.
 
     Raises:
         EennError: no kinds, levels that are not allowed, or a number out of range.
@@ -55,5 +55,5 @@ class ExpertRecipe:
 
     @property
     def kinds(self) -> list[DrawnDistortion]:
-        """What is drawn from."""
+        """List the distortions that training images are drawn from."""
         return [DrawnDistortion(kind, *ends) for kind, ends in self.levels.items()]

@@ -34,12 +34,12 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Fits:
-    """Fits with a folder and a logger each.
+    """Makes fits, each with a folder and a logger of its own.
 
     Args:
-        directory: of the folders, one a fit.
+        directory: holds the folders, one per fit.
         trainer: arguments of Lightning's Trainer, but for the epochs.
-        open_logger: gives the logger of one fit, from its folder and name.
+        open_logger: opens the logger of one fit, given its folder and name.
     """
 
     directory: Path
@@ -49,8 +49,11 @@ class Fits:
     def best(
         self, name: str, module: EarlyExitModule, data: ImageDataModule, epochs: int
     ) -> TemperatureScaling:
-        """Train; the module then holds the epoch with the least validation loss, and what comes
-        back its temperatures."""
+        """Train the module, and leave it at the epoch with the least validation loss.
+
+        Returns:
+            The temperatures of these weights.
+        """
         folder = self.directory / name
         logger = self.open_logger(folder, name)
         best = ModelCheckpoint(folder / "checkpoints", filename="best", monitor="val/loss")
@@ -68,10 +71,13 @@ def train_heads(
     distortion: DrawnDistortion,
     fits: Fits,
 ) -> tuple[nn.ModuleList, Expert]:
-    """Train heads for one kind of distortion, from the plain ones; returns them, described.
+    """Train heads for one kind of distortion, starting from the plain ones.
 
     Args:
         data: with training and validation images distorted.
+
+    Returns:
+        The heads, and their entry in the manifest.
     """
     network = EarlyExitNet([*base.network.segments], [*copy.deepcopy(base.network.heads)])
     classes = len(base.manifest.classes)
@@ -94,10 +100,13 @@ def train_heads(
 def train_classifier(
     data: ImageDataModule, recipe: ExpertRecipe, fits: Fits
 ) -> tuple[DistortionClassifier, Classifier]:
-    """Train what tells the kinds of the recipe apart; returns it, described.
+    """Train the classifier of the recipe's kinds of distortion.
 
     Args:
         data: without distortion.
+
+    Returns:
+        The classifier, and its entry in the manifest.
     """
     torch.manual_seed(data.seed)
     network = DistortionClassifier(len(recipe.kinds), data.preprocessing.std)

@@ -10,11 +10,11 @@ from eenn.errors import EennError
 
 
 def exit_weights(spec: str | Sequence[float], exits: int) -> tuple[float, ...]:
-    """One loss weight per exit.
+    """Compute one loss weight per exit.
 
     Args:
-        spec: `ones`; `linspace`, from 0.15 at the first exit to 1 at the last as in [A]; or the
-            weights themselves.
+        spec: `ones`; `linspace`, from 0.15 at the first exit to 1 at the last as in Pacheco et al.
+            (2021a); or the weights themselves.
 
     Raises:
         EennError: another word, a wrong number of weights, or weights that are not positive.
@@ -42,7 +42,7 @@ class EarlyExitLoss(nn.Module):
         self.register_buffer("weights", torch.tensor(weights), persistent=False)
 
     def forward(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """The total (scalar) and the mean cross-entropy of each exit (exits,), in nats.
+        """Compute the total (scalar) and the mean cross-entropy of each exit (exits,), in nats.
 
         Args:
             logits: (exits, batch, classes).

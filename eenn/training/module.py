@@ -50,7 +50,9 @@ class EarlyExitModule(LightningModule):
             lr_backbone=lr_backbone, lr_heads=lr_heads, weight_decay=weight_decay, seed=seed
         )
         if min(lr_backbone, lr_heads) <= 0:
-            raise EennError(f"lr_backbone={lr_backbone}, lr_heads={lr_heads}: must be positive")
+            raise EennError(
+                f"lr_backbone={lr_backbone}, lr_heads={lr_heads}: allowed are rates above 0"
+            )
         self.network = network
         self.loss = EarlyExitLoss(loss_weights)
         self.lr_backbone, self.lr_heads = lr_backbone, lr_heads
@@ -127,7 +129,7 @@ class HeadModule(EarlyExitModule):
         self.train()
 
     def train(self, mode: bool = True) -> "HeadModule":
-        """Set the mode of everything but the segments."""
+        """Set the mode of all parts but the segments."""
         super().train(mode)
         self.network.segments.eval()
         return self

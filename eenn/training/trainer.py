@@ -1,4 +1,4 @@
-"""Lightning's Trainer as every fit here asks for it."""
+"""Lightning's Trainer with the settings that every fit here shares."""
 
 import logging
 import warnings
@@ -20,7 +20,7 @@ FIXED: dict[str, Any] = {
     "enable_model_summary": False,
     "log_every_n_steps": 10,
 }
-# Arguments of Lightning's that are not the user's to set.
+# Arguments of Lightning's that the user cannot set.
 OURS = (*FIXED, "logger", "callbacks", "plugins")
 # Lightning's remarks on what is chosen here, and on its own use of what torch deprecates.
 EXPECTED_WARNINGS = (
@@ -38,7 +38,7 @@ def make_trainer(
 ) -> Trainer:
     """Make the Trainer with the user's arguments, such as `accelerator` and `max_epochs`.
 
-    Off a terminal it tells its progress in lines, unless the user says whether there is a bar.
+    Off a terminal progress is written in lines, unless the user sets `enable_progress_bar`.
     """
     arguments, lines = dict(arguments), list[Callback]()
     if "enable_progress_bar" not in arguments and not is_on_terminal():
@@ -55,8 +55,8 @@ def make_trainer(
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep Lightning from remarking what it remarks on every training here."""
-    # Which devices exist and what else one might buy is said neither here nor on every run.
+    """Silence the remarks that Lightning makes on every training here."""
+    # At INFO Lightning lists devices and advertises on every run.
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     with warnings.catch_warnings():
         for expected in EXPECTED_WARNINGS:

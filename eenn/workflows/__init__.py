@@ -1,1 +1,1 @@
-"""One module a script: from settings to results."""
+"""Workflows: one module per script, from settings to results."""

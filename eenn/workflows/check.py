@@ -1,7 +1,7 @@
-"""The one check of a composed configuration, whole and before anything is read, trained or written.
+"""The check of a whole composed configuration, before anything is read, trained or written.
 
-Keys that nothing reads, also those of files, and wrong types are one line each. Types are those of
-dataclasses, and of the signatures of whatever a configuration names.
+Unknown keys, also those of files, and wrong types are reported in one line each. Types are those of
+dataclasses, and of the signatures of the functions and classes that a configuration names.
 """
 
 import json
@@ -19,11 +19,11 @@ from eenn.errors import EennError
 from eenn.files import Json
 
 T = TypeVar("T")
-# What a configuration gives to a data source, a logger, a policy or Lightning's Trainer.
+# Arguments in a configuration for a data source, a logger, a policy or Lightning's Trainer.
 Arguments = Mapping[str, Any]
 # Marks a dataclass that is checked with all dataclasses inside it.
 whole = with_config(ConfigDict(extra="forbid", strict=True, arbitrary_types_allowed=True))
-# What one value and several of a type are called.
+# The words for one value and for several values of a type.
 _CALLED: dict[Any, tuple[str, str]] = {
     int: ("a whole number", "whole numbers"),
     float: ("a number", "numbers"),
@@ -34,7 +34,7 @@ _CALLED: dict[Any, tuple[str, str]] = {
 
 
 def checked(kind: type[T], given: Mapping[str, Json], at: str = "") -> T:
-    """The settings of that kind, from what a configuration was composed to.
+    """Build settings of a kind from a composed configuration.
 
     Args:
         at: key of `given` in the whole configuration.
@@ -43,7 +43,7 @@ def checked(kind: type[T], given: Mapping[str, Json], at: str = "") -> T:
         EennError: a key that `kind` does not have, or a value of another type.
     """
     try:
-        # JSON knows lists and settings by name, no tuples and no objects, just as YAML.
+        # JSON, like YAML, has lists and mappings, but neither tuples nor objects.
         return TypeAdapter(kind).validate_json(json.dumps(given))
     except ValidationError as error:
         mistakes = [(mistake["type"], mistake["loc"]) for mistake in error.errors()]
@@ -79,7 +79,7 @@ def check_named(
 def check_arguments(
     at: str, given: Arguments, call: Callable[..., object], without: Collection[str]
 ) -> None:
-    """Check what a configuration gives to a function or class of its own signature.
+    """Check a configuration's arguments for a function or class against its signature.
 
     Args:
         without: parameters that the configuration does not set.
@@ -110,12 +110,12 @@ def allowed_values(taker: Callable[..., object], key: str) -> str:
 
 
 def keys_of(kind: object) -> list[str]:
-    """The keys of settings of that kind."""
+    """List the keys of settings of a kind."""
     return [each.name for each in fields(_named(kind))]
 
 
 def _found(kind: Any, place: Sequence[int | str]) -> tuple[list[str], Any]:
-    """How much of the place of a mistake is a key, and the type that belongs there."""
+    """Find the key at the place of a mistake, and the type that belongs there."""
     hint, path = kind, list[str]()
     for part in place:
         named = _named(hint)
@@ -130,7 +130,7 @@ def _found(kind: Any, place: Sequence[int | str]) -> tuple[list[str], Any]:
 
 
 def _named(hint: Any) -> Any:
-    """The dataclass or mapping in a type that may be null instead."""
+    """Find the dataclass or mapping in a type that may be null instead."""
     return next((a for a in get_args(hint) if is_dataclass(a) or get_origin(a) is Mapping), hint)
 
 
@@ -144,7 +144,7 @@ def _allowed(hint: Any) -> str:
 
 
 def _words(hint: Any, many: bool = False) -> str:
-    """What a type allows; nothing for objects, which no configuration can hold."""
+    """Describe the values of a type; empty for objects, which no configuration can hold."""
     kind, parts = get_origin(hint), get_args(hint)
     if kind is Annotated:
         return _words(parts[0], many)

@@ -1,4 +1,4 @@
-"""How every run ends: its report, its results, what is printed, what is tracked."""
+"""The end of every run: its report, its results, the printed tables, the tracking."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -12,12 +12,12 @@ from eenn.workflows.tracking import Tracker
 
 @dataclass(frozen=True)
 class Conclusion:
-    """What a run came to.
+    """The outcome of a run.
 
     Args:
-        file: METRICS of a training, SUMMARY of others; once it is there, the run is finished.
+        file: METRICS of a training, SUMMARY of others; a run with this file is finished.
         results: the content of that file.
-        shown: what is printed.
+        shown: the text that is printed.
         summed_up: for the tracker.
     """
 
@@ -31,10 +31,10 @@ class Conclusion:
 def conclude(
     directory: Path, conclusion: Conclusion, origin: Mapping[str, Json], track: Tracker
 ) -> None:
-    """Write report and results of a run into its directory, print what it came to, and track it.
+    """Write report and results of a run into its directory, print the outcome, and track it.
 
     Args:
-        origin: where the results come from; put into the results and on the page as it is.
+        origin: provenance of the results; put into the results and on the page as it is.
     """
     report = conclusion.report
     shown = {key.replace("_", " "): _text(value) for key, value in origin.items()}

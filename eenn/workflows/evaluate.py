@@ -8,7 +8,7 @@ from typing import Any
 from eenn.artifact.deployment import FILE as DEPLOYMENT
 from eenn.artifact.deployment import Upstream
 from eenn.evaluation.classes import classes_of
-from eenn.evaluation.evaluated import Computed, Evaluated, Evaluation, evaluate, with_names
+from eenn.evaluation.evaluated import Computed, Evaluated, Evaluation, evaluate, named_artifacts
 from eenn.evaluation.fitting import Fitted
 from eenn.evaluation.promises import best_of, deployment_of
 from eenn.evaluation.rows import Network, Point
@@ -22,7 +22,7 @@ from eenn.records.records import FOLDER
 from eenn.reports.commands import device_command, evaluate_command, fit_settings
 from eenn.reports.evaluation import Drawing, evaluation_report, reliability, unlabelled_tables
 from eenn.reports.figures import Drawn, reliability_figure
-from eenn.reports.opening import Answer, answering, right_of, why_chosen
+from eenn.reports.opening import Answer, correctness_of, summary_point, why_chosen
 from eenn.reports.rows import fitted_cells, point_rows, verdicts
 from eenn.reports.summed_up import evaluated
 from eenn.reports.tables import distorted, flat, table
@@ -43,7 +43,7 @@ def run_evaluation(
     Raises:
         EennError: the same artifact twice.
     """
-    named = with_names(artifacts, evaluation.upstream)
+    named = named_artifacts(artifacts, evaluation.upstream)
     computed, seen = evaluate(named, evaluation), unlabelled(named, evaluation)
     results, fitted, unmet = computed.results, computed.fitted, computed.unmet
     for line in (*unmet, *seen.left_out):
@@ -97,7 +97,7 @@ def run_evaluation(
 
 
 def _drawn(named: Sequence[tuple[str, EvaluatedArtifact]]) -> dict[str, EvaluatedArtifact]:
-    """Choose the networks of figures: where some differ in their seed alone, the first."""
+    """Choose the networks of figures: the first of those that differ in their seed alone."""
     drawn: dict[str, EvaluatedArtifact] = {}
     for name, artifact in named:
         drawn.setdefault(name, artifact)
@@ -110,13 +110,13 @@ def _answer(
     evaluation: Evaluation,
     computed: Computed,
 ) -> Answer:
-    """Choose the point that sums up an evaluation, and say how it becomes a deployment."""
+    """Choose the point that sums up an evaluation, and the command to go on with."""
     points = computed.results.points
     fitted = best_of(computed.fitted) if computed.fitted else None
-    point = answering(points, fitted)
+    point = summary_point(points, fitted)
     path = _artifact_of(named, point.network).manifest.path
     purpose, command = "", ""
-    if fitted is not None and evaluation.experts.how in DEPLOYED:
+    if fitted is not None and evaluation.experts.mode in DEPLOYED:
         upstream = evaluation.upstream.manifest.path if evaluation.upstream else None
         purpose = "Run it on a device:"
         command = device_command(path, run.directory / DEPLOYMENT, evaluation.rest, upstream)
@@ -126,7 +126,7 @@ def _answer(
         command = evaluate_command(
             path,
             *([f"images={images}"] if images else []),
-            *fit_settings(point.setting, right_of(points) == "accuracy"),
+            *fit_settings(point.setting, correctness_of(points) == "accuracy"),
         )
     return Answer(
         point,
@@ -154,10 +154,12 @@ def _deployed(
     evaluation: Evaluation,
     fitted: Sequence[Fitted],
 ) -> str:
-    """Write the best of what was fitted as a deployment, and say what it promises."""
+    """Write the best fitted policy as a deployment, and say what it promises."""
     chosen = best_of(fitted)
-    if evaluation.experts.how not in DEPLOYED:
-        return f"no {DEPLOYMENT}: experts={evaluation.experts} are for evaluations only"
+    if evaluation.experts.mode not in DEPLOYED:
+        return (
+            f"{DEPLOYMENT} was not written: experts={evaluation.experts} are for evaluations only"
+        )
     artifact = _artifact_of(named, chosen.validation.network)
     manifest, images = artifact.manifest, fitted_to(artifact)
     deployment = replace(
@@ -172,7 +174,7 @@ def _deployed(
 
 
 def _rest_of(evaluation: Evaluation) -> dict[str, Any]:
-    """Name the rest that an evaluation has, as fields of `Deployment`."""
+    """Name the rest of an evaluation, as fields of `Deployment`."""
     if evaluation.upstream is None:
         return {"rest": evaluation.rest, "payload": evaluation.payload}
     manifest = evaluation.upstream.manifest
@@ -182,7 +184,7 @@ def _rest_of(evaluation: Evaluation) -> dict[str, Any]:
 
 
 def described(artifacts: Sequence[EvaluatedArtifact], evaluation: Evaluation) -> dict[str, Json]:
-    """Describe what was evaluated, for a summary."""
+    """Describe the evaluated artifacts, images and link, for a summary."""
     return {
         "artifacts": {each.manifest.id: str(each.manifest.path) for each in artifacts},
         "split": FOLDER if image_summary(artifacts).get("images") else evaluation.split,
@@ -209,10 +211,10 @@ def reliabilities(
 def facts(
     artifacts: Sequence[EvaluatedArtifact], evaluation: Evaluation, images: Mapping[str, str]
 ) -> dict[str, str]:
-    """Say on the page what was evaluated.
+    """Describe the evaluation for the head of its page.
 
     Args:
-        images: which they are; see `image_facts`.
+        images: a description of the images; see `image_facts`.
     """
     kinds = dict.fromkeys(distorted(evaluation.distortion, level) for level in evaluation.levels)
     link, service = evaluation.link, evaluation.service
@@ -229,10 +231,10 @@ def facts(
 
 
 def _headline(points: Sequence[Point], chosen: bool) -> list[Point]:
-    """Of every network and level the policies with the most active branches, and the last exit.
+    """Select, for every network and level, the policies with most branches and the last exit.
 
     Args:
-        chosen: whether the user chose the sets of active branches; then all of them are in it.
+        chosen: true if the user chose the sets of active branches; then all of them are selected.
     """
     return [
         row

@@ -1,4 +1,4 @@
-"""An evaluation of deployment files: what each does on the same images, and their differences."""
+"""An evaluation of deployment files: the results of each on the same images, and differences."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -8,7 +8,7 @@ from eenn.artifact.deployment import Deployment
 from eenn.errors import EennError
 from eenn.evaluation.classes import classes_of
 from eenn.evaluation.deployed import Compared, Subject, compare
-from eenn.evaluation.evaluated import Evaluation, with_names
+from eenn.evaluation.evaluated import Evaluation, named_artifacts
 from eenn.files import Json
 from eenn.records.evaluated_artifact import EvaluatedArtifact
 from eenn.reports.commands import device_command
@@ -35,10 +35,10 @@ def run_deployments(run: Run, subjects: Sequence[Subject], evaluation: Evaluatio
     """Evaluate; write tables, figures, `report.html` and `summary.json` into the run's directory.
 
     Args:
-        evaluation: what deployments do not say.
+        evaluation: settings that deployments do not hold.
 
     Raises:
-        EennError: the deployments cannot be held against each other.
+        EennError: the deployments cannot be compared.
     """
     compared = compare(subjects, evaluation)
     artifacts = list({one.artifact.manifest.id: one.artifact for one in subjects}.values())
@@ -68,7 +68,7 @@ def run_deployments(run: Run, subjects: Sequence[Subject], evaluation: Evaluatio
         **asdict(evaluation.service),
     }
     parts = [
-        "policy, branches, temperature and experts are those of the deployment, whatever else says",
+        "policy, branches, temperature and experts are those of each deployment file",
         table(rows),
         table(pairs) if pairs else "",
         "\n".join(_promises(subjects)),
@@ -82,7 +82,7 @@ def run_deployments(run: Run, subjects: Sequence[Subject], evaluation: Evaluatio
 
 
 def _answer(subjects: Sequence[Subject], evaluation: Evaluation, compared: Compared) -> Answer:
-    """Choose the deployment that sums up an evaluation, and say how it is run."""
+    """Choose the deployment that sums up an evaluation, and the command that runs it."""
     label, point, why = deployed_answer(compared)
     (own,) = (subject for subject in subjects if subject.label == label)
     upstream = own.upstream.manifest.path if own.upstream else None
@@ -114,18 +114,18 @@ def subjects_of(
 
     Raises:
         EennError: a file twice, one for an artifact that is not given, or an artifact or upstream
-            network that no file is for.
+            network without a deployment.
     """
     if not paths or len(set(paths)) < len(paths):
         raise EennError("deployment: allowed are a file or a list of different ones")
     if not artifacts:
         raise EennError("artifact=[]: allowed are one or more; give those of the deployments")
-    named = with_names(artifacts)
+    named = named_artifacts(artifacts)
     by_id = {artifact.manifest.id: (name, artifact) for name, artifact in named}
     subjects = []
     for path in paths:
         deployment = Deployment.load(Path(path))
-        # Of an artifact that was not given, the first one's check says so.
+        # Checked against the first artifact, a deployment of one that was not given is refused.
         name, artifact = by_id.get(deployment.artifact_id, named[0])
         deployment.check(artifact.manifest)
         then = upstream_of(deployment, upstream)
@@ -144,29 +144,29 @@ def subjects_of(
 def upstream_of(
     deployment: Deployment, found: EvaluatedArtifact | None
 ) -> EvaluatedArtifact | None:
-    """Give the upstream network if the deployment names it.
+    """Return the upstream network if the deployment names it, else None.
 
     Raises:
-        EennError: the deployment names one, and there is none or another one.
+        EennError: the deployment names a network that is not given, or another one.
     """
-    meant = deployment.upstream
-    if meant is None:
+    wanted = deployment.upstream
+    if wanted is None:
         return None
     if found is None:
         raise EennError(
-            f"the deployment passes images on to artifact {meant.artifact_id:.12}; give "
+            f"the deployment passes images on to artifact {wanted.artifact_id:.12}; give "
             "upstream=DIR, where that lies"
         )
-    if meant.artifact_id != found.manifest.id:
+    if wanted.artifact_id != found.manifest.id:
         raise EennError(
             f"upstream={found.manifest.path} is artifact {found.manifest.id:.12} and the "
-            f"deployment names artifact {meant.artifact_id:.12}; give that one"
+            f"deployment names artifact {wanted.artifact_id:.12}; give that one"
         )
     return found
 
 
 def _facts(subjects: Sequence[Subject], evaluation: Evaluation) -> dict[str, str]:
-    """Say on the page what was evaluated."""
+    """Describe the evaluation for the head of its page."""
     link, service = evaluation.link, evaluation.service
     kinds = dict.fromkeys(distorted(evaluation.distortion, level) for level in evaluation.levels)
     paths = dict.fromkeys(
@@ -196,7 +196,7 @@ def _way(subject: Subject) -> str:
 
 
 def _promises(subjects: Sequence[Subject]) -> list[str]:
-    """Say what the files promise, to be held against what was found."""
+    """Say what the files promise, for a comparison with the results."""
     return [
         f"{one.label} promises {one.deployment.promise}"
         for one in subjects

@@ -1,4 +1,4 @@
-"""An evaluation of experts over kinds and levels of distortions: who answers, at what cost."""
+"""An evaluation of experts over kinds and levels of distortions: their accuracies and costs."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
@@ -6,13 +6,13 @@ from dataclasses import asdict, replace
 from eenn.data.distortions import Distortion
 from eenn.errors import TRAIN_EXPERTS, EennError
 from eenn.evaluation.answers import check_experts
-from eenn.evaluation.evaluated import Evaluation, evaluate, with_names
-from eenn.evaluation.experts import confusion, having, with_last_exit
+from eenn.evaluation.evaluated import Evaluation, evaluate, named_artifacts
+from eenn.evaluation.experts import confusion, with_experts, with_last_exit
 from eenn.exits.head_sets import DEPLOYED, FINE_TUNED, PLAIN_HEADS, HeadChoice
 from eenn.files import Json
 from eenn.records.evaluated_artifact import EvaluatedArtifact
 from eenn.reports.experts import Study, confusion_rows, point_rows, study_report, study_tables
-from eenn.reports.opening import answering
+from eenn.reports.opening import summary_point
 from eenn.reports.summed_up import SummedUp, evaluated
 from eenn.reports.tables import table
 from eenn.run_directory import SUMMARY
@@ -21,7 +21,7 @@ from eenn.workflows.evaluate import described
 from eenn.workflows.run import Run
 from eenn.workflows.tracking import run_tracker
 
-# An evaluation under one distortion by one choice of heads, and the artifacts that it is for.
+# An evaluation under one distortion by one choice of heads, and the evaluated artifacts.
 Part = tuple[Evaluation, Sequence[tuple[str, EvaluatedArtifact]]]
 
 
@@ -35,9 +35,9 @@ def run_expert_evaluation(
     """Evaluate; write tables, figures, `report.html` and `summary.json` into the run's directory.
 
     Args:
-        evaluation: but for the distortion, its levels and the experts, which are all of those
-            given.
+        evaluation: all settings but the distortion, its levels and the experts.
         distortions: levels by kind.
+        experts: the choices of heads to compare.
 
     Raises:
         EennError: nothing to evaluate, a fit, an unknown kind or level, or an artifact without
@@ -48,17 +48,19 @@ def run_expert_evaluation(
             f"distortions={dict(distortions)}, experts={[*map(str, experts)]}: allowed are levels "
             "by kind and a list of experts, and no fit.goal"
         )
-    named = with_names(artifacts)
+    named = named_artifacts(artifacts)
     parts = _parts(named, evaluation, distortions, experts)
     study, summed_up = Study([], [], []), SummedUp()
     shown_part = _headline_part(parts)
     for part, own in parts:
         results = evaluate(own, part).results
         if part is shown_part:
-            point = answering(results.points)
+            point = summary_point(results.points)
             summed_up = evaluated(point, part.link, experts=str(part.experts), kind=part.distortion)
         study.points.extend(with_last_exit(part.distortion, part.experts, results.points))
-        study.quality.extend((part.distortion, part.experts, row) for row in results.quality)
+        study.exit_metrics.extend(
+            (part.distortion, part.experts, row) for row in results.exit_metrics
+        )
     for name, artifact in named:
         if len(artifact.heads) > 1:
             for kind, levels in distortions.items():
@@ -91,15 +93,15 @@ def _parts(
         (replace(evaluation, distortion=kind, levels=levels, experts=choice), own)
         for kind, levels in distortions.items()
         for choice in experts
-        if Distortion(kind, 0) and (own := having(named, choice, kind))
+        if Distortion(kind, 0) and (own := with_experts(named, choice, kind))
     ]
     for part, own in parts:
         for _, artifact in own:
             check_experts(artifact, part.experts, part.distortion)
     if not parts:
         raise EennError(
-            f"experts={[*map(str, experts)]}: there are none for {', '.join(distortions)}; "
-            f"{TRAIN_EXPERTS} trains some for its kinds"
+            f"experts={[*map(str, experts)]}: the artifacts have none for "
+            f"{', '.join(distortions)}; {TRAIN_EXPERTS} trains experts for the kinds of its recipe"
         )
     return parts
 
@@ -107,12 +109,12 @@ def _parts(
 def _headline_part(parts: Sequence[Part]) -> Evaluation:
     """Choose the evaluation that sums up the others: the first by experts that a device can use."""
     evaluations = [part for part, _ in parts]
-    usable = [e for e in evaluations if e.experts.how in DEPLOYED and e.experts != PLAIN_HEADS]
+    usable = [e for e in evaluations if e.experts.mode in DEPLOYED and e.experts != PLAIN_HEADS]
     return (usable or evaluations)[0]
 
 
 def _facts(artifacts: Sequence[EvaluatedArtifact], evaluation: Evaluation) -> dict[str, str]:
-    """Say on the page what was evaluated."""
+    """Describe the evaluation for the head of its page."""
     return {
         "artifact": ", ".join(f"{a.manifest.path} ({a.manifest.id[:12]})" for a in artifacts),
         "images": f"{evaluation.split} split",
@@ -122,7 +124,7 @@ def _facts(artifacts: Sequence[EvaluatedArtifact], evaluation: Evaluation) -> di
 
 
 def _experts_of(artifact: EvaluatedArtifact) -> Json:
-    """Describe size and cost of what an artifact's experts add."""
+    """Describe the size and cost of an artifact's experts."""
     manifest = artifact.manifest
     if not manifest.experts:
         return {}

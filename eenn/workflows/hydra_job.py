@@ -54,12 +54,12 @@ OmegaConf.register_new_resolver("run_directory", run_directory, use_cache=True, 
 
 
 class CompareRuns(Callback):
-    """Writes down a sweep before its jobs, and compares them when it ends.
+    """Records a sweep before its jobs, and compares the jobs when it ends.
 
-    That holds for every launcher, as Hydra calls this where the sweep was started.
+    Every launcher does this, as Hydra calls it in the process that started the sweep.
     """
 
-    # Of the sweep that this process runs now. Hydra says to nobody when one is cut short.
+    # Directory of the sweep that this process runs now; Hydra has no hook for an interrupted one.
     running: ClassVar[Path | None] = None
 
     def on_multirun_start(self, config: DictConfig, **kwargs: object) -> None:
@@ -93,7 +93,7 @@ class CompareRuns(Callback):
         _compare(Path(config.hydra.sweep.dir))
 
 
-# What Hydra adds to its own settings for every sweep.
+# Settings that Hydra adds to its own for every sweep.
 _OF_THE_SWEEP = ("hydra.sweep.dir=", "hydra.mode=")
 
 
@@ -109,7 +109,7 @@ def _check_different(jobs: Sequence[Mapping[str, str]]) -> None:
     """Check that no two jobs of a sweep are the same.
 
     Raises:
-        EennError: two are, so that one would say nothing new.
+        EennError: two jobs have the same settings, so that one would tell nothing new.
     """
     parse, seen = OverridesParser.create().parse_override, set[str]()
     for job in jobs:
@@ -121,7 +121,7 @@ def _check_different(jobs: Sequence[Mapping[str, str]]) -> None:
 
 
 def _compare(sweep: Path) -> None:
-    """Compare the jobs of a sweep; the process fails where one has no result."""
+    """Compare the jobs of a sweep; end the process with an error if one has no result."""
     # Imported here because drawing takes a second, which no job should wait for.
     from eenn.reports.sweep import compare
 
@@ -139,15 +139,15 @@ def _callback(config: DictConfig) -> CompareRuns:
     return CompareRuns()
 
 
-# Hydra makes the callbacks of a configuration before its job begins, and would call anything but a
-# short list of what it knows to be harmful. Sweepers and launchers it takes from plugins alone.
+# Hydra makes the callbacks of a configuration before its job begins, and would call any function
+# but a short list of harmful ones. It takes sweepers and launchers from plugins alone.
 hydra.utils.instantiate = _callback
 
 
 def run_script(main: Callable[[], None]) -> None:
     """Run a script's `main`, or complete a sweep: `resume=SWEEP_DIR` stands for its command line.
 
-    A sweep that is cut short says how to go on.
+    An interrupted sweep ends with a line that says how to go on.
     """
     with one_line_errors():
         sys.argv[1:] = _completing(sys.argv[1:])
@@ -192,7 +192,7 @@ def _completing(given: Sequence[str]) -> list[str]:
 
 
 def _cut_short(directory: Path) -> str:
-    """Say what a sweep that was cut short has finished, and how it goes on."""
+    """Say which jobs an interrupted sweep has finished, and how to go on."""
     sweep = Sweep.read(directory)
     finished = sorted(
         int(job.name) for job in directory.iterdir() if job.name.isdigit() and is_finished(job)
@@ -217,8 +217,8 @@ def run_job(
     overrides and group of its run.
 
     Args:
-        kind: what the settings are checked against.
-        completed: what config.yaml says besides, or instead of, the settings as composed.
+        kind: the type that the settings are checked against.
+        completed: values that config.yaml has besides, or instead of, the settings as composed.
     """
     hydra_config = HydraConfig.get()
     sweeping = hydra_config.mode is RunMode.MULTIRUN
@@ -235,7 +235,7 @@ def run_job(
 
 @contextmanager
 def _ending_well(directory: Path, log: str, sweeping: bool) -> Iterator[None]:
-    """Leave the reason of a failure in a sweep's job, and nothing of a run that did nothing."""
+    """Record the reason of a failure in a sweep's job, and remove a run that did nothing."""
     try:
         yield
     except BaseException as error:
@@ -254,7 +254,7 @@ def _claimed(
     kind: type[T],
     completed: Callable[[T], Mapping[str, Json]],
 ) -> Job[T]:
-    """Claim the directory of a job, and give the job; see `run_job`."""
+    """Claim the directory of a job, and build the job; see `run_job`."""
     hydra_config = HydraConfig.get()
     if config.get("resume") is not None:
         claim_resumed(directory, _given_beside_resume(config, hydra_config.job.config_name))
@@ -287,7 +287,7 @@ def _claimed(
 
 
 def offer_policies() -> None:
-    """Offer policies without a file in conf/policy to `policy=`, their settings as they come."""
+    """Offer policies without a file in conf/policy to `policy=`, with their default settings."""
     for name, policy in POLICIES.items():
         if not (POLICY_FILES / f"{name}.yaml").exists():
             settings = {f.name: f.default for f in fields(policy) if f.default is not MISSING}
@@ -298,10 +298,10 @@ def offer_policies() -> None:
 
 
 def policy_settings(name: str) -> dict[str, object]:
-    """Give the settings of a policy that is compared, from conf/policy/NAME.yaml if there is one.
+    """Read the settings of a compared policy from conf/policy/NAME.yaml, or return none without it.
 
     Raises:
-        EennError: there is no such policy.
+        EennError: no policy has that name.
     """
     if name not in POLICIES:
         raise EennError(f"compare={name}: allowed are {', '.join(sorted(POLICIES))}")
@@ -317,7 +317,7 @@ offer_policies()
 
 
 def _value(key: str, config: DictConfig) -> str:
-    """Give a setting of this job as users write it; of a group that is the file's name."""
+    """Write a setting of this job as users do; a group as its file's name."""
     choices = HydraConfig.get().runtime.choices
     found: Any = choices[key] if key in choices else OmegaConf.select(config, key)
     if isinstance(found, (DictConfig, ListConfig)):
@@ -326,7 +326,7 @@ def _value(key: str, config: DictConfig) -> str:
 
 
 def _given_beside_resume(config: DictConfig, name: str | None) -> list[str]:
-    """The settings that differ from those without any override, as users write them."""
+    """List the settings that differ from the defaults, as users write them."""
     plain, given = _flat(compose(name)), _flat(config)
     changed = {key for key in given.keys() | plain.keys() if given.get(key) != plain.get(key)}
     return [
@@ -336,7 +336,7 @@ def _given_beside_resume(config: DictConfig, name: str | None) -> list[str]:
 
 
 def _flat(config: DictConfig) -> dict[str, Any]:
-    """Values by dotted key, interpolations as they are."""
+    """List values by dotted key, interpolations as written."""
 
     def walk(node: Any, at: str) -> Iterator[tuple[str, Any]]:
         if isinstance(node, dict) and node:

@@ -1,4 +1,4 @@
-"""What an evaluation says about its images: which they are, what is left out, what was seen."""
+"""Descriptions of an evaluation's images: their origin, files left out, overlaps with training."""
 
 from collections.abc import Iterator, Sequence
 
@@ -12,10 +12,10 @@ WORDS = {FOLDER: "images", FIT_FOLDER: "images fitted to"}
 
 
 def image_facts(artifacts: Sequence[EvaluatedArtifact], split: str) -> dict[str, str]:
-    """Say on the page which images were evaluated, and what about them is to be known.
+    """Describe the evaluated images for the page, with warnings about them.
 
     Args:
-        split: that is evaluated where there is no folder.
+        split: the part that is evaluated where no folder is given.
     """
     facts: dict[str, str] = {WORDS[FOLDER]: f"{split} split"}
     for artifact in artifacts:
@@ -28,12 +28,12 @@ def image_facts(artifacts: Sequence[EvaluatedArtifact], split: str) -> dict[str,
 
 
 def image_notes(facts: dict[str, str]) -> str:
-    """Print what `image_facts` says of folders; nothing of a split."""
+    """Write the facts about folders as lines; empty for a split."""
     return "\n".join(f"{what}: {said}" for what, said in facts.items()) if len(facts) > 1 else ""
 
 
 def image_summary(artifacts: Sequence[EvaluatedArtifact]) -> dict[str, Json]:
-    """Describe the folders in place of a split, for a summary."""
+    """Describe the folders that replace a split, for a summary."""
     return {
         WORDS[name].replace(" ", "_"): folder.described
         for artifact in artifacts[:1]
@@ -42,13 +42,13 @@ def image_summary(artifacts: Sequence[EvaluatedArtifact]) -> dict[str, Json]:
 
 
 def title_of(artifact: EvaluatedArtifact) -> str:
-    """Name the images that are evaluated."""
+    """Name the evaluated images."""
     folder = artifact.folders.get(FOLDER)
     return artifact.title if folder is None else str(folder.root)
 
 
 def image_line(artifact: EvaluatedArtifact, split: str) -> str:
-    """Say before an evaluation which images it is on."""
+    """Describe a network and its images in a line, before an evaluation."""
     folder, manifest = artifact.folders.get(FOLDER), artifact.manifest
     count = artifact.image_count(split if folder is None else FOLDER)
     part = f"{split} images of {artifact.title}" if folder is None else f"images of {folder.root}"
@@ -59,18 +59,18 @@ def image_line(artifact: EvaluatedArtifact, split: str) -> str:
 
 
 def fitted_to(artifact: EvaluatedArtifact) -> str:
-    """Name the images that a fit is to, as a promise says it."""
+    """Name the images of a fit, for a promise."""
     folder = artifact.folders.get(FIT_FOLDER)
     return "validation images" if folder is None else f"images of {folder.root}"
 
 
 def _warnings(artifact: EvaluatedArtifact) -> Iterator[str]:
-    """Say which of the images a network, or a fit, has seen before."""
+    """Say which images a network, or a fit, has seen before."""
     for name, folder in artifact.folders.items():
         try:
             yield from _seen(WORDS[name], folder, overlap(artifact, folder))
         except ImagesNotFound as error:
-            yield f"whether the {WORDS[name]} were trained on is not known: {error}"
+            yield f"overlap of the {WORDS[name]} with the training images is not known: {error}"
     if len(artifact.folders) > 1:
         known = set(artifact.folders[FIT_FOLDER].content_hashes)
         evaluated = artifact.folders[FOLDER].content_hashes

@@ -1,4 +1,4 @@
-"""Ends an interrupted run with one line: what is kept, and how it goes on."""
+"""The end of an interrupted run: one line about the results kept and how to go on."""
 
 import signal
 import sys
@@ -9,12 +9,12 @@ from pathlib import Path
 
 from eenn.run_directory import resume_hint
 
-INTERRUPTED = 130  # the exit code of a shell for what Ctrl-C ended
+INTERRUPTED = 130  # a shell's exit code for a program that Ctrl-C ended
 
 
 @contextmanager
 def interruptible(directory: Path) -> Iterator[None]:
-    """Let Ctrl-C and SIGTERM end a run alike, with a line that says how it goes on.
+    """Let Ctrl-C and SIGTERM end a run alike, with a line that says how to go on.
 
     Args:
         directory: of the run.

@@ -1,4 +1,4 @@
-"""The jobs of evaluate.py and offload_bench.py: from settings to values, and on to the workflow."""
+"""The jobs of evaluations and benchmarks: from settings to values, and on to the workflow."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -13,7 +13,7 @@ from eenn.evaluation.fitting import Goal
 from eenn.evaluation.grid import Service
 from eenn.exits.head_sets import HeadChoice
 from eenn.exits.policies.base import KnobValue
-from eenn.exits.settings import ActiveBranches, Swept, as_it_is, swept
+from eenn.exits.settings import ActiveBranches, Swept, swept, swept_once
 from eenn.files import Json
 from eenn.offload.bench.benchmark import Offloading, Server
 from eenn.offload.export.report import export_artifact
@@ -32,7 +32,7 @@ from eenn.workflows.run import Job, Run
 from eenn.workflows.settings import EvaluateSettings, OffloadSettings, several
 from eenn.workflows.tracking import tracked_if_it_fails
 
-# Gives the settings of a policy that is compared, by its name.
+# Gives the settings of a compared policy, by its name.
 PolicySettings = Callable[[str], Mapping[str, object]]
 
 
@@ -72,7 +72,7 @@ def _evaluate(
 
 
 def offload_job(job: Job[OffloadSettings], policy_settings: PolicySettings) -> None:
-    """Measure the job's artifact against a cloud, with the other networks that it has."""
+    """Measure the job's artifact against a cloud, together with the job's other networks."""
     settings = job.settings
     cloud, token = settings.cloud, settings.cloud.token_file
     server = Server(
@@ -92,7 +92,7 @@ def offload_job(job: Job[OffloadSettings], policy_settings: PolicySettings) -> N
 def _begin(
     job: Job[EvaluateSettings] | Job[OffloadSettings], artifacts: Sequence[EvaluatedArtifact]
 ) -> None:
-    """Say what begins, and where it writes; the jobs of a sweep are announced by Hydra."""
+    """Print the evaluated images and the directory; Hydra announces the jobs of a sweep."""
     if job.group is None:
         print(f"writing to {job.directory}")
         for artifact in artifacts:
@@ -103,7 +103,8 @@ def _deployed(paths: Sequence[str], networks: Networks, offloading: Offloading) 
     """Read the deployments that a benchmark measures, in place of its settings.
 
     Raises:
-        EennError: one of another artifact; several that parts measured once do not stand for.
+        EennError: a deployment of another artifact, or deployments that differ in a setting that
+            has to be the same for all that are measured side by side.
     """
     if not paths or len(set(paths)) < len(paths):
         raise EennError("deployment: allowed are a file or a list of different ones")
@@ -128,7 +129,7 @@ def _networks(settings: OffloadSettings) -> Networks:
     """Open the networks of a benchmark.
 
     Raises:
-        EennError: one that does not fit the artifact.
+        EennError: a network that does not fit the artifact.
     """
     artifact, conventional, upstream = exported(settings.artifact, settings.images), None, None
     if settings.conventional is not None:
@@ -147,7 +148,7 @@ def _networks(settings: OffloadSettings) -> Networks:
 
 
 def found_artifacts(settings: OffloadSettings) -> dict[str, Json]:
-    """Say in config.yaml which artifacts a benchmark measures, so that it goes on with them."""
+    """Find a benchmark's artifacts for config.yaml, so that it is resumed with the same ones."""
     given = {
         "artifact": settings.artifact,
         "conventional": settings.conventional,
@@ -157,7 +158,7 @@ def found_artifacts(settings: OffloadSettings) -> dict[str, Json]:
 
 
 def evaluation_of(settings: EvaluateSettings, policy_settings: PolicySettings) -> Evaluation:
-    """Set out what an evaluation computes: of several distortions and experts the first."""
+    """Set out an evaluation; of several distortions and experts it has the first."""
     fit, goal = settings.fit, None
     if fit.goal is not None and fit.limit is not None:
         goal = Goal(
@@ -187,10 +188,10 @@ def evaluation_of(settings: EvaluateSettings, policy_settings: PolicySettings) -
 
 
 def deployed_offloading(offloading: Offloading, deployment: Deployment) -> Offloading:
-    """Put what a deployment says in place of a benchmark's settings."""
+    """Replace a benchmark's settings by those that a deployment holds."""
     return replace(
         offloading,
-        policies=[as_it_is(deployment.policy)],
+        policies=[swept_once(deployment.policy)],
         p_tars=_p_tars_of(deployment, offloading.p_tars),
         active=_active_of(deployment),
         temperature=deployment.temperature,
@@ -205,7 +206,7 @@ def deployed_offloading(offloading: Offloading, deployment: Deployment) -> Offlo
 
 
 def _p_tars_of(deployment: Deployment, otherwise: Sequence[KnobValue]) -> Sequence[KnobValue]:
-    """Give the thresholds of the baselines beside a deployment: its own if it has some."""
+    """Return the thresholds of the baselines beside a deployment: its own if it has some."""
     setting = deployment.setting
     return [setting.value] if setting.knob == "p_tar" else otherwise
 
@@ -215,7 +216,7 @@ def _active_of(deployment: Deployment) -> ActiveBranches:
 
 
 def offloading_of(settings: OffloadSettings, policy_settings: PolicySettings) -> Offloading:
-    """Set out what an offloading benchmark measures."""
+    """Set out an offloading benchmark."""
     return Offloading(
         split=settings.split,
         limit=settings.limit,
@@ -250,19 +251,19 @@ def policies_of(
     policies: dict[str, Mapping[str, object]] = {chosen.pop("name"): chosen}
     for name in several(settings.compare):
         if name in policies:
-            raise EennError(f"compare={name}: it is evaluated already; leave it out")
+            raise EennError(f"compare={name}: this policy is evaluated already; leave it out")
         policies[name] = policy_settings(name)
     grids = {"p_tar": p_tars_of(settings)}
     return [one for name, own in policies.items() for one in swept(name, own, grids)]
 
 
 def p_tars_of(settings: EvaluateSettings | OffloadSettings) -> Sequence[KnobValue]:
-    """Give the grid of thresholds; instead of it, one list of thresholds has one per exit."""
+    """Return the grid of thresholds; `thresholds`, one per exit, replaces it."""
     return several(settings.p_tar) if settings.thresholds is None else [settings.thresholds]
 
 
 def active_of(settings: EvaluateSettings | OffloadSettings) -> ActiveBranches:
-    """Give the sets of active branches as users wrote them."""
+    """Return the sets of active branches as users wrote them."""
     return ActiveBranches(settings.active, settings.active_sets, settings.first)
 
 
@@ -272,9 +273,10 @@ def run_of(
     artifacts: Sequence[EvaluatedArtifact],
     asked: Sequence[EvaluatedArtifact],
 ) -> Run:
-    """Say where the job's results go, and their origin.
+    """Describe the job's run: the place of its results, and their origin.
 
     Args:
+        artifacts: the evaluated ones.
         asked: the artifacts, and further networks.
     """
     titles = dict.fromkeys(map(title_of, artifacts))
@@ -292,7 +294,7 @@ def run_of(
 
 
 def exported(path: str, images: str | None) -> EvaluatedArtifact:
-    """Open an artifact, its graphs exported if they were not yet."""
+    """Open an artifact, and export its graphs if they are missing."""
     artifact = open_artifact(path, images)
     if not (artifact.manifest.path / FOLDER).exists():
         print(f"exporting {artifact.manifest.path} (once)")

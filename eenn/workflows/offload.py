@@ -60,8 +60,9 @@ def run_offloading(
     """Measure; write requests.csv, tables, figures, `report.html`, `summary.json`, deployments.
 
     Args:
-        offloading: what is planned for as well.
-        beside: what differs from it in policies, branches and rest, and is measured in turns.
+        offloading: the settings measured and planned for.
+        beside: settings that differ from `offloading` in policies, branches and rest, and are
+            measured in turns with it.
 
     Raises:
         EennError: something of the benchmark does not fit the artifact.
@@ -111,7 +112,7 @@ def run_offloading(
 
 
 def _best(plan: Plan | str, run: Run, command: str) -> str:
-    """Say which plan is the best, and how it is run; or why there is none."""
+    """Describe the best plan and the command that runs it, or why there is none."""
     if isinstance(plan, str):
         return plan
     return f"{plan_text(plan)}\ndeployment: {run.directory / DEPLOYMENT}\nrun it: {command}"
@@ -119,7 +120,7 @@ def _best(plan: Plan | str, run: Run, command: str) -> str:
 
 @contextmanager
 def _going_on(run: Run, kept: KeptMeasurements) -> Iterator[None]:
-    """Say how a run goes on that lost its cloud, if it measured anything."""
+    """Say how to go on with a run that lost its cloud, if it measured anything."""
     try:
         yield
     except (OffloadError, OSError) as error:
@@ -135,7 +136,7 @@ def _live(
     """Measure the parts, and every way to answer at every level, against the cloud.
 
     Args:
-        every: the first says all that its siblings do not differ in.
+        every: the benchmark's settings; the first one's count where all have to be the same.
     """
     offloading = every[0]
     photos = list(networks.artifact.photos(offloading.split, offloading.limit))
@@ -162,8 +163,8 @@ def _live(
                 for way, request in block:
                     found.setdefault((way, float(level)), []).append(request)
                 if level == offloading.levels[0]:
-                    # Between the ways' turns, so that whatever else the machine does meets the
-                    # parts as it meets the ways.
+                    # Between the ways' turns, so that other load on the machine affects the parts
+                    # as it affects the ways.
                     passages += kept.passages(number, partial(meter.passages, turn))
         return passages, found
 
@@ -209,7 +210,7 @@ def _check_there(cloud: HttpCloud) -> None:
     """Check that a cloud that did not answer is not gone: it may be busy, or start again.
 
     Raises:
-        OffloadError: it is, and why.
+        OffloadError: the cloud is gone, and why.
     """
     for pause_s in (*PAUSES_S, None):
         try:
@@ -233,7 +234,7 @@ def _command(file: Path, plan: Plan, networks: Networks) -> str:
 def _facts(
     networks: Networks, server: Server, offloading: Offloading, measured: Link
 ) -> dict[str, str]:
-    """What was measured, for the page and the summary."""
+    """Describe the benchmark, for the page and the summary."""
     own = server.url is None
     link = f"{offloading.link.bandwidth_mbps:g} Mbps, round trip {offloading.link.rtt_ms:g} ms"
     return {

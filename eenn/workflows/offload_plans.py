@@ -1,4 +1,4 @@
-"""What an offloading benchmark foresees: predictions for what it measured, and the best plans."""
+"""Predictions of an offloading benchmark: for the measured ways, and the best plans."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -47,9 +47,9 @@ class Networks:
 
     Args:
         artifact: on the edge and in the cloud, with exported graphs.
-        conventional: one without branches for the cloud-only baseline; None takes the artifact's
-            own last exit.
-        upstream: another one that may answer, from the photograph, what branches leave.
+        conventional: a network without branches for the cloud-only baseline; None takes the
+            artifact's own last exit.
+        upstream: another network that may answer, from the photograph, images that branches leave.
     """
 
     artifact: EvaluatedArtifact
@@ -58,23 +58,23 @@ class Networks:
 
     @property
     def alone(self) -> EvaluatedArtifact:
-        """The network of the cloud-only baseline."""
+        """Select the network of the cloud-only baseline."""
         return self.conventional or self.artifact
 
     @property
     def every(self) -> list[EvaluatedArtifact]:
-        """All of them: the edge's, that of cloud only, and the upstream network if there is one."""
+        """List all networks: the edge's, that of cloud only, and the upstream network if any."""
         return [self.artifact, self.alone, *filter(None, [self.upstream])]
 
 
 @dataclass(frozen=True)
 class Plans:
-    """What the planner found.
+    """The planner's results.
 
     Args:
-        best: or why there is none.
+        best: the best plan, or why there is none.
         others: the best for every rest and payload.
-        made: what the plans were made of.
+        made: the inputs of the plans.
     """
 
     every: Sequence[Plan]
@@ -87,10 +87,10 @@ class Plans:
 def points_of(
     networks: Networks, offloading: Offloading, times: Times, measured: Measured
 ) -> tuple[list[OffloadPoint], list[Request]]:
-    """Summarise every way and level, and find the requests that did not go as the records say.
+    """Summarise every way and level, and find the requests that differ from their records.
 
     Args:
-        times: of the edge as slow as it was measured.
+        times: of the edge with its slowdown.
     """
     artifact = networks.artifact
     network = Network(f"{artifact.branches} branches", artifact.branches, artifact.split.seed)
@@ -126,7 +126,7 @@ def _macs(networks: Networks, offloading: Offloading, route: Route) -> Costs:
 
 
 def planned(networks: Networks, offloading: Offloading, times: Times) -> Plans:
-    """Plan by the exits of validation, for the edge as slow as it was measured.
+    """Plan by the exits of validation, for the edge with its slowdown.
 
     Args:
         times: of the edge without its slowdown.
@@ -150,7 +150,7 @@ def planned(networks: Networks, offloading: Offloading, times: Times) -> Plans:
     try:
         chosen = best(plans, enough, deadline_ms)
     except NoPlan as error:
-        # What was measured is worth its report all the same.
+        # The measurements are worth their report without a plan too.
         chosen = str(error)
     goal = f"accuracy of at least {100 * enough:.1f} %"
     if np.isfinite(deadline_ms):
@@ -183,7 +183,7 @@ def _slower(
         Baseline.CLOUD_ONLY.value: (whole, WHOLE_PHOTOGRAPH),
         Baseline.WHOLE_ON_EDGE.value: (whole, Route(DEVICE)),
     }
-    # Lines of knobs between would lie between.
+    # The curves of other knob values lie between these two.
     ends = dict.fromkeys((policies[0], policies[-1])) if every_branch else {}
     for policy in ends:
         decisions = decisions_of(outputs, policy, every_branch, route)
@@ -194,7 +194,7 @@ def _slower(
 def _recorded(
     networks: Networks, offloading: Offloading, way: Contender, requests: Sequence[Request]
 ) -> Decisions | None:
-    """Decide by the recorded logits of the same images; gives nothing where there are none."""
+    """Decide by the recorded logits of the same images; gives None where there are none."""
     policy, active = WITHOUT_BRANCHES, tuple[int, ...]()
     if isinstance(way, EdgeContender):
         policy, active = way.runtime.policy, way.runtime.active
@@ -210,7 +210,7 @@ def _recorded(
 
 
 def _differing(decisions: Decisions, requests: Sequence[Request]) -> list[Request]:
-    """Find the requests that ended at another exit or answer than was decided."""
+    """Find the requests that ended at another exit or answer than decided."""
     same = np.array([r.outcome.exit - 1 for r in requests]) == decisions.taken
     same &= np.array([r.outcome.label for r in requests]) == decisions.label
     same |= np.array([bool(r.outcome.failure) for r in requests])
@@ -228,7 +228,7 @@ def _outputs(
     """Read the calibrated probabilities of every exit from records.
 
     Args:
-        behind: put the last exit of the upstream network behind all exits.
+        behind: true puts the last exit of the upstream network behind all exits.
         images: their sample ids; None for all.
     """
     kind, temperature = offloading.distortion, offloading.temperature

@@ -1,4 +1,4 @@
-"""What an interrupted training of experts goes on behind: the head sets that it had finished."""
+"""The head sets that an interrupted training of experts had finished, kept and read."""
 
 import copy
 import json
@@ -23,13 +23,13 @@ def save_heads(directory: Path, heads: nn.ModuleList, expert: Expert) -> None:
 
 
 def load_heads(directory: Path, kind: str, like: nn.ModuleList) -> tuple[nn.ModuleList, Expert]:
-    """The heads that were kept, and their description.
+    """Load the heads that were kept, and their description.
 
     Args:
         like: heads of the same shapes.
 
     Raises:
-        FileNotFoundError: none were kept.
+        FileNotFoundError: no heads of this kind were kept.
     """
     file = _file(directory, kind)
     heads = copy.deepcopy(like)

@@ -1,4 +1,4 @@
-"""A script's job: its settings, what it is called, where its results go and come from."""
+"""A script's job: its settings, its name, its results' place and origin."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -10,16 +10,16 @@ from eenn.artifact.manifest import Manifest
 from eenn.files import Json
 
 Settings = TypeVar("Settings", covariant=True)
-# What W&B takes.
+# The longest names and tags that W&B takes.
 MAX_NAME, MAX_TAG = 128, 64
 
 
 @dataclass(frozen=True)
 class Label:
-    """What a run is called where runs are compared.
+    """The name of a run where runs are compared.
 
     Args:
-        group: of the sweep that it is a job of: the experiment and its time.
+        group: of the sweep that the run belongs to: the experiment and its time.
         tags: one for each setting that varies in its sweep.
     """
 
@@ -36,8 +36,8 @@ class Job(Generic[Settings]):
     Args:
         directory: of the run, where its config.yaml lies.
         group: of the sweep that the job belongs to.
-        overrides: what was given on the command line.
-        recorded: what config.yaml says, for W&B.
+        overrides: the settings of the command line.
+        recorded: the content of config.yaml, for W&B.
         varied: settings that differ between the jobs of its sweep, as users write their values.
     """
 
@@ -49,10 +49,10 @@ class Job(Generic[Settings]):
     varied: Mapping[str, str] = field(default_factory=dict)
 
     def label(self, name: str, kind: Literal["train", "evaluate", "offload"]) -> Label:
-        """Call the job by its name and what varies in its sweep.
+        """Label the job with its name and the settings that vary in its sweep.
 
         Args:
-            name: of the job, without what varies.
+            name: of the job, without the varying settings.
         """
         told = [f"{key}={value}" for key, value in self.varied.items()]
         group = None if self.group is None else f"{self.directory.parents[1].name} {self.group}"
@@ -66,14 +66,14 @@ class Job(Generic[Settings]):
 
 @dataclass(frozen=True)
 class Run:
-    """Where the results of a run go and what it is called.
+    """The place of a run's results, and its names.
 
     Args:
         name: as its reports have it.
         project: W&B's; None leaves W&B out.
         settings: the configuration, for W&B.
         provenance: put into the summary and on the page as it is.
-        models: that the run asks.
+        models: the manifests of the networks that the run evaluates.
     """
 
     directory: Path

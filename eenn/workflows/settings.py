@@ -1,6 +1,6 @@
 """Every setting of the programs, with its type: a tree for each primary file in conf/.
 
-Ranges are the business of whoever takes a value.
+Ranges are checked by the functions and classes that take the values.
 """
 
 from collections.abc import Mapping
@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, kw_only=True)
 class DataSettings:
-    """Where images are, and how large they are read.
+    """The images, and the size that they are read at.
 
     Args:
         root, on_error: of a source that takes them.
@@ -70,7 +70,7 @@ class OptimiserSettings:
 @whole
 @dataclass(frozen=True, kw_only=True)
 class TrainSettings:
-    """What `train.py` reads, conf/train.yaml.
+    """The settings of `train.py`, conf/train.yaml.
 
     Args:
         trainer: arguments of Lightning's Trainer.
@@ -97,7 +97,7 @@ class TrainSettings:
 @whole
 @dataclass(frozen=True, kw_only=True)
 class TrainExpertsSettings:
-    """What `train.py --config-name train_experts` reads, conf/train_experts.yaml."""
+    """The settings of `train.py --config-name train_experts`, conf/train_experts.yaml."""
 
     name: str
     artifact: str
@@ -131,13 +131,13 @@ class DistortionSettings:
 
     @property
     def levels(self) -> tuple[float, ...]:
-        """The one level, or all."""
+        """List the levels, also where it is one."""
         return several(self.level)
 
 
 @dataclass(frozen=True)
 class FitSettings:
-    """What thresholds are fitted to; as of `eenn.evaluation.fitting.Goal`.
+    """The goal and images of a fit of thresholds; as of `eenn.evaluation.fitting.Goal`.
 
     Args:
         images: a folder in place of the validation split.
@@ -160,7 +160,7 @@ class FitSettings:
             raise EennError("fit.limit=null: allowed is a number, as fit.goal is given")
 
 
-# What else may have been meant by a value that is of another type.
+# Hints at a likely intention behind a value of another type.
 _SETS = (
     "active=[3] is branch 3 alone, first=3 the first three, active_sets=[[1],[1,3]] several sets"
 )
@@ -169,12 +169,12 @@ _THRESHOLDS = "one threshold per exit is thresholds=[0.9,0.8,0.7]"
 
 @dataclass(frozen=True, kw_only=True)
 class _Measured:
-    """What an evaluation and an offloading benchmark read alike.
+    """Settings that an evaluation and an offloading benchmark share.
 
     Args:
         thresholds: one per exit, instead of the grid of `p_tar`.
         active, active_sets, first: the branches in use, counted from 1: one set, a grid of sets, or
-            so many first ones; at most one is given.
+            a number of first ones; at most one of the three is given.
         compare: names of further policies.
         policy: its `name` and settings.
     """
@@ -205,7 +205,7 @@ class _Measured:
 @whole
 @dataclass(frozen=True, kw_only=True)
 class EvaluateSettings(_Measured):
-    """What `evaluate.py` reads, conf/evaluate.yaml.
+    """The settings of `evaluate.py`, conf/evaluate.yaml.
 
     Args:
         deployment: a file, or several to be compared, in place of policy, branches and all else
@@ -247,7 +247,7 @@ class EvaluateSettings(_Measured):
                 Distortion(kind, level)
 
     def _check_deployment(self) -> None:
-        """Check that nothing is given that a deployment holds, as far as it can be told."""
+        """Check that no setting is given that a deployment holds, as far as this can be told."""
         if self.deployment is None:
             return
         held = ("active", "active_sets", "first", "thresholds", "distortions")
@@ -258,13 +258,13 @@ class EvaluateSettings(_Measured):
             given.append(f"compare={setting_text(self.compare)}")
         if given:
             raise EennError(
-                f"deployment with {' '.join(given)}: allowed is one kind of distortion, and what "
-                "the file does not hold; leave the others out"
+                f"deployment with {' '.join(given)}: allowed is one kind of distortion, and "
+                "settings that the file does not hold; leave the others out"
             )
 
     @property
     def levels_of_kind(self) -> Mapping[str, tuple[float, ...]]:
-        """The levels of the one kind of distortion, or of all."""
+        """Map kinds of distortion to their levels; `distortion` is one kind."""
         if self.distortion is not None:
             return {self.distortion.kind: self.distortion.levels}
         return self.distortions or {}
@@ -290,7 +290,7 @@ class CloudSettings:
 
 @dataclass(frozen=True)
 class PlanSettings:
-    """What the best plan has to keep."""
+    """The limits that the best plan has to keep."""
 
     min_accuracy: float | None
     deadline_ms: float | None
@@ -299,7 +299,7 @@ class PlanSettings:
 @whole
 @dataclass(frozen=True, kw_only=True)
 class OffloadSettings(_Measured):
-    """What `offload_bench.py` reads, conf/offload_bench.yaml.
+    """The settings of `offload_bench.py`, conf/offload_bench.yaml.
 
     Args:
         deployment: a file, or several to be compared, in place of policy, branches and all else
@@ -324,7 +324,7 @@ class OffloadSettings(_Measured):
 
 
 def several(value: T | tuple[T, ...]) -> tuple[T, ...]:
-    """A setting that is one value or a list of them, as a tuple."""
+    """Turn a setting that is one value or a list of values into a tuple."""
     return value if isinstance(value, tuple) else (value,)
 
 

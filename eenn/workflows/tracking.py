@@ -1,4 +1,4 @@
-"""Experiment tracking; the only module that imports wandb. Offline unless WANDB_MODE says not."""
+"""Experiment tracking; the only module that imports wandb. Offline unless WANDB_MODE is set."""
 
 import logging
 import os
@@ -22,21 +22,21 @@ if TYPE_CHECKING:
     from pytorch_lightning.loggers import CSVLogger, Logger, WandbLogger
 
 log = logging.getLogger(__name__)
-# As W&B itself says it of a run.
+# Exit codes with which W&B itself marks a run.
 FAILED, INTERRUPTED = 1, 255
 # Flat rows by name of their table.
 Tables = Mapping[str, Sequence[Mapping[str, Cell]]]
 
 
 class Tracker(Protocol):
-    """Puts what a run came to where runs are compared."""
+    """Publishes the outcome of a run to the place where runs are compared."""
 
     def __call__(self, tables: Tables, summed_up: SummedUp, figures: Sequence[Path]) -> None:
-        """Track tables, without those that have no rows, what they come to, and image files."""
+        """Track tables, without those that have no rows, the numbers summed up, and image files."""
 
 
 def wandb_logger(directory: Path, label: Label, project: str) -> "WandbLogger":
-    """A W&B run that writes below `directory`; going on in the same directory continues the run."""
+    """Open a W&B run that writes below `directory`; the same directory continues the run."""
     # Lightning takes seconds to import, and an evaluation has no use for it.
     from pytorch_lightning.loggers import WandbLogger
 
@@ -54,7 +54,7 @@ def wandb_logger(directory: Path, label: Label, project: str) -> "WandbLogger":
 
 
 def csv_logger(directory: Path, label: Label) -> "CSVLogger":
-    """Metrics as `logs/version_0/metrics.csv` in `directory`; a resumed run adds version 1."""
+    """Log metrics to `logs/version_0/metrics.csv` in `directory`; a resumed run adds version 1."""
     from pytorch_lightning.loggers import CSVLogger
 
     return CSVLogger(directory, name="logs")
@@ -76,7 +76,7 @@ def no_tracker(tables: Tables, summed_up: SummedUp, figures: Sequence[Path]) -> 
 
 
 def run_tracker(run: Run) -> Tracker:
-    """Track by a W&B run of its own, which ends with that; not at all without a project."""
+    """Track in a W&B run of its own, which ends with the tracking; not at all without a project."""
     if run.project is None:
         return no_tracker
 
@@ -89,7 +89,7 @@ def run_tracker(run: Run) -> Tracker:
 
 @contextmanager
 def tracked_if_it_fails(run: Run) -> Iterator[None]:
-    """Open a W&B run that says so if the block fails, or is interrupted, before it tracks any."""
+    """Open a W&B run, marked as failed or interrupted, if the block ends before it tracks."""
     try:
         yield
     except BaseException:
@@ -101,7 +101,7 @@ def tracked_if_it_fails(run: Run) -> Iterator[None]:
 
 
 def training_tracker(logger: "Logger", artifact: Path) -> Tracker:
-    """Track by the W&B run of a training, and put its artifact there, if it has one."""
+    """Track in the W&B run of a training, and publish the trained artifact there."""
     from pytorch_lightning.loggers import WandbLogger
 
     if not isinstance(logger, WandbLogger):
@@ -123,7 +123,7 @@ def ending() -> Iterator[None]:
     try:
         yield
     except BaseException as error:
-        # Lightning makes an exit of Ctrl-C and of a signal to terminate.
+        # Lightning turns Ctrl-C and SIGTERM into SystemExit.
         finish(FAILED if isinstance(error, Exception) else INTERRUPTED)
         raise
     finish()
@@ -136,10 +136,10 @@ def finish(exit_code: int = 0) -> None:
 
 
 def _opened(run: Run, summed_up: SummedUp) -> wandb.Run:
-    """Open the W&B run, linked to the models that it asked.
+    """Open the W&B run, linked to the models that it evaluates.
 
-    Where its point has a setting that was given as a grid or as a mapping, config has the point's,
-    and what was given under `given`.
+    For a setting that was given as a grid or as a mapping, config has the value of the run's point,
+    and the given value under `given`.
     """
     _offline_by_default()
     trainings = [_training_of(manifest) for manifest in run.models]
@@ -169,7 +169,7 @@ def _opened(run: Run, summed_up: SummedUp) -> wandb.Run:
 
 
 def _links(models: Sequence[Manifest], trainings: Sequence[str | None]) -> dict[str, Json]:
-    """Name the models of a run, by commas: their ids, and where they were tracked, W&B's names."""
+    """Name a run's models, separated by commas: their ids, and W&B's artifacts and runs."""
     known = [training for training in trainings if training]
     return {
         "model_id": ", ".join(manifest.id for manifest in models),
@@ -179,9 +179,9 @@ def _links(models: Sequence[Manifest], trainings: Sequence[str | None]) -> dict[
 
 
 def _training_of(manifest: Manifest) -> str | None:
-    """Give the id of the W&B run that trained and logged a model, if its directory is there."""
+    """Find the id of the W&B run that trained and logged a model, if its directory is there."""
     path = Path(os.path.abspath(manifest.path))
-    # Beside the network fine-tuned for a kind lies one that is another.
+    # The folder of a network fine-tuned for a kind lies beside that of another network.
     runs = path.parent.glob("wandb/*run-*") if path.name == ARTIFACT else ()
     for found in runs:
         if match := re.fullmatch(r"(?:offline-)?run-\d+_\d+-(.+)", found.name):

@@ -12,7 +12,7 @@ from pytorch_lightning.loggers import Logger
 from eenn.artifact import store
 from eenn.data.datamodule import ImageDataModule
 from eenn.data.datasets import ImageSource
-from eenn.data.overview import doubts, overview
+from eenn.data.overview import likely_mistakes, overview
 from eenn.files import Json
 from eenn.hardware import Machine, prepare
 from eenn.models.architecture import Architecture
@@ -31,7 +31,7 @@ from eenn.run_directory import (
     resume_hint,
     unfinished_runs,
 )
-from eenn.training.callbacks import StayingEarlyStopping, TemperatureScaling, Throughput
+from eenn.training.callbacks import ResumableEarlyStopping, TemperatureScaling, Throughput
 from eenn.training.losses import exit_weights
 from eenn.training.module import EarlyExitModule
 from eenn.training.trainer import make_trainer, quiet
@@ -45,7 +45,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Training:
-    """What is trained, and on what."""
+    """A network to train, and its images."""
 
     images: ImageDataModule
     architecture: Architecture
@@ -54,7 +54,7 @@ class Training:
 
 @dataclass(frozen=True)
 class Fit:
-    """What came of it: `scaling` and the module belong to the best epoch."""
+    """The outcome of a fit: `scaling` and the module belong to the best epoch."""
 
     scaling: TemperatureScaling
     throughput: Throughput
@@ -71,7 +71,8 @@ def train(
     Goes on from the last checkpoint there if there is one.
 
     Args:
-        open_logger: gives the logger, from a directory and the run's label.
+        open_source: opens the images.
+        open_logger: opens the logger, given a directory and the run's label.
     """
     settings, directory = job.settings, job.directory
     machine = prepare(settings.trainer.get("accelerator", "auto"))
@@ -82,8 +83,8 @@ def train(
     if is_first_process():
         images = training.images
         print(overview(images.source, images.split))
-        for doubt in doubts(images.source, images.split):
-            log.warning("%s", doubt)
+        for mistake in likely_mistakes(images.source, images.split):
+            log.warning("%s", mistake)
     logger = open_logger(directory, job.label(settings.name, "train"))
     logger.log_hyperparams(dict(job.recorded))
     with ending():
@@ -98,14 +99,14 @@ def train(
 
 
 def _tell_of_unfinished(job: Job[TrainSettings]) -> None:
-    """Say of a single run that starts anew which run could go on instead."""
+    """Name an unfinished run to go on with, where a single run starts anew."""
     left = unfinished_runs("train")
     if left and job.group is None and job.directory not in left:
         print(f"not finished, unless it still runs: {left[-1]}; {resume_hint(left[-1])}")
 
 
 def _plan(settings: TrainSettings, source: ImageSource) -> Training:
-    """The network with its branches and loss, and the images in their split.
+    """Build the network with its branches and loss, and split the images.
 
     Raises:
         EennError: a setting out of range, or images that cannot be split.
@@ -133,7 +134,7 @@ def _plan(settings: TrainSettings, source: ImageSource) -> Training:
 def _fit(
     training: Training, settings: TrainSettings, directory: Path, logger: Logger, machine: Machine
 ) -> Fit | None:
-    """Train; the module then holds the epoch with the least validation loss.
+    """Train, and leave the module with the weights of the epoch with the least validation loss.
 
     Returns None in all processes but the first.
     """
@@ -151,7 +152,7 @@ def _fit(
     throughput = Throughput()
     callbacks = [
         throughput,
-        StayingEarlyStopping("val/loss", patience=settings.patience),
+        ResumableEarlyStopping("val/loss", patience=settings.patience),
         LearningRateMonitor("step"),
         scaling,
         best,
@@ -184,7 +185,7 @@ def _save(training: Training, scaling: TemperatureScaling, directory: Path) -> N
 
 
 def _test(training: Training, fit: Fit, directory: Path) -> Conclusion:
-    """Ask the artifact, as it comes back from disk, about the test split."""
+    """Evaluate the artifact, as read back from disk, on the test split."""
     scaling, architecture = fit.scaling, training.architecture
     saved = store.load(directory / ARTIFACT)
     logits, labels = record(saved.network, training.images.test_dataloader(), scaling.device)
@@ -214,7 +215,7 @@ def _test(training: Training, fit: Fit, directory: Path) -> Conclusion:
 
 
 def _numbers(test: Mapping[str, Sequence[float]], fit: Fit) -> dict[str, float]:
-    """The numbers of every exit under W&B's keys, such as `test/exit2/acc`."""
+    """List the numbers of every exit under W&B's keys, such as `test/exit2/acc`."""
     names = {"accuracy": "acc", "nll": "nll", "ece": "ece"}
     names |= {f"{name}_calibrated": f"{name}_calibrated" for name in ("nll", "ece")}
     numbers = {

@@ -1,7 +1,7 @@
-"""Training experts for an artifact: heads and temperatures by kind of distortion, the classifier.
+"""Training of experts for an artifact: heads and temperatures by distortion, the classifier.
 
-And beside them, for evaluations to hold them against, a fine-tuned network for every kind.
-Everything is fitted on the training and the validation split of the artifact.
+For comparison, evaluations also get a fine-tuned network for every kind. Everything is fitted on
+the training and the validation split of the artifact.
 """
 
 import time
@@ -45,11 +45,11 @@ Heads = Mapping[str, nn.ModuleList]
 
 @dataclass(frozen=True)
 class ExpertTraining:
-    """What is trained, on what, and how.
+    """An artifact to train experts for, its images, and the recipe.
 
     Args:
         base: the artifact, whose split is trained on.
-        source: the images that it was drawn from.
+        source: the images that the split was drawn from.
         seed: of every random draw.
     """
 
@@ -63,7 +63,7 @@ class ExpertTraining:
     fits: Fits
 
     def images(self, distortion: DrawnDistortion | None) -> ImageDataModule:
-        """The images of the artifact's split, distorted for training and validation."""
+        """Build the images of the artifact's split, distorted for training and validation."""
         manifest = self.base.manifest
         split = Split.load(manifest.split_file)
         return ImageDataModule(
@@ -78,11 +78,11 @@ def train_experts(
     open_source: Callable[[], ImageSource],
     open_logger: Callable[..., Logger],
 ) -> None:
-    """Train experts as a job says; see `run_expert_training`.
+    """Train the experts of a job; see `run_expert_training`.
 
     Args:
         images: those of the artifact's own training.
-        open_logger: gives the logger of one fit, from a directory and its label.
+        open_logger: opens the logger of one fit, given a directory and its label.
     """
     settings, directory = job.settings, job.directory
     machine = prepare(settings.trainer.get("accelerator", "auto"))
@@ -116,11 +116,11 @@ def run_expert_training(
 ) -> None:
     """Train; write `artifact/`, that is the base with experts, and `metrics.json` into `directory`.
 
-    Last come the fine-tuned networks, `fine_tuned_KIND/`. What an interrupted run in this directory
-    has finished of all this is taken over.
+    The fine-tuned networks, `fine_tuned_KIND/`, are trained last. Parts that an interrupted run in
+    this directory has finished are taken over.
 
     Args:
-        origin: where the results come from.
+        origin: provenance of the results.
     """
     started = time.perf_counter()
     with quiet(), ending():
@@ -157,7 +157,7 @@ def run_expert_training(
 
 
 def _heads(directory: Path, training: ExpertTraining) -> tuple[Heads, list[Expert]]:
-    """The heads of every kind, trained or taken over, each kept as soon as it is there."""
+    """Train the heads of every kind, or take over finished ones; keep each once trained."""
     base, heads, experts = training.base, dict[str, nn.ModuleList](), list[Expert]()
     for distortion in training.recipe.kinds:
         kind = distortion.kind
@@ -189,7 +189,7 @@ def _add_classifier(
 def _fine_tuned(
     directory: Path, training: ExpertTraining, heads: Heads
 ) -> dict[str, tuple[float, ...]]:
-    """The validation accuracy of every kind's fine-tuned network, trained or taken over."""
+    """Fine-tune a network for every kind or take over finished ones; gives their accuracies."""
     accuracies: dict[str, tuple[float, ...]] = {}
     for distortion in training.recipe.kinds if training.recipe.fine_tuned_epochs else ():
         kind = distortion.kind

@@ -1,4 +1,4 @@
-"""The images of a training run and their augmentation, as its config.yaml has them."""
+"""The images of a training run and their augmentation, read from its config.yaml."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -15,14 +15,14 @@ from eenn.workflows.settings import DataSettings, TrainExpertsSettings
 @whole
 @dataclass(frozen=True)
 class TrainedImages:
-    """What experts train on: the images of their artifact's training, augmented as there."""
+    """The images that experts train on: those of their artifact's training, augmented as there."""
 
     data: DataSettings
     augmentation: Augmentation
 
     @classmethod
     def of(cls, run: Path) -> "TrainedImages":
-        """Those of the run in a directory, today's or one made before there were recipes."""
+        """Read the images of the run in a directory, also of one made before there were recipes."""
         content = read_config(run / CONFIG)
         own = {key: content[key] for key in ("data", "augmentation") if key in content}
         data = own.get("data")
@@ -34,7 +34,7 @@ class TrainedImages:
 
 
 def of_artifact(settings: TrainExpertsSettings) -> dict[str, Json]:
-    """What the config.yaml of a training of experts takes from its artifact: path and images.
+    """Find the path and images of an artifact, for the config.yaml of a training of experts.
 
     Raises:
         EennError: the artifact's run is not known.

@@ -188,7 +188,7 @@ def test_what_is_unusable_can_be_left_out(damaged: Path, caplog: pytest.LogCaptu
 
 
 def test_a_missing_root_is_named(tmp_path: Path) -> None:
-    with pytest.raises(EennError, match=rf"{tmp_path}/none is no folder"):
+    with pytest.raises(EennError, match=rf"{tmp_path}/none is not a folder"):
         FolderImages(tmp_path / "none")
 
 
@@ -368,12 +368,12 @@ def test_blur_is_drawn_between_none_and_its_sigma() -> None:
 
 def test_half_of_the_images_are_flipped() -> None:
     image = photograph(32, 32)
-    as_it_is, flipped = np.asarray(image), np.asarray(image)[:, ::-1]
+    swept_once, flipped = np.asarray(image), np.asarray(image)[:, ::-1]
     flips = 0
     for seed in range(100):
         pixels = Augmentation()(image, 32, seed)
         turned = (pixels == flipped).all()
-        assert turned or (pixels == as_it_is).all()
+        assert turned or (pixels == swept_once).all()
         flips += turned
     assert 30 <= flips <= 70
 

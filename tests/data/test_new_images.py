@@ -25,7 +25,7 @@ def folder(tmp_path: Path, write_images: Callable[..., Path]) -> Path:
 
 
 def test_folders_named_as_classes_label_their_images(folder: Path) -> None:
-    found = Folder(folder).seen_by(CLASSES)
+    found = Folder(folder).images_for(CLASSES)
     assert found.labelled
     assert found.sample_ids == ("ant/1.jpg", "ant/2.jpg", "cat/0.jpg", "cat/1.jpg")
     assert found.labels.tolist() == [0, 0, 2, 2]
@@ -43,12 +43,12 @@ def test_folders_named_as_classes_label_their_images(folder: Path) -> None:
 
 
 def test_labels_are_numbers_of_the_artifacts_classes(folder: Path) -> None:
-    assert Folder(folder).seen_by(("cat", "ant")).labels.tolist() == [1, 1, 0, 0]
+    assert Folder(folder).images_for(("cat", "ant")).labels.tolist() == [1, 1, 0, 0]
 
 
 def test_loose_images_have_no_labels(folder: Path) -> None:
     (folder / "torn.png").write_bytes(b"\x89PNG\r\n\x1a\nnothing")
-    found = Folder(folder).seen_by(("dog", "eel"))
+    found = Folder(folder).images_for(("dog", "eel"))
     assert not found.labelled
     assert found.sample_ids == ("loose.jpg",)
     assert found.labels.tolist() == [UNKNOWN_LABEL]
@@ -58,22 +58,22 @@ def test_loose_images_have_no_labels(folder: Path) -> None:
 
 
 def test_a_folder_is_known_by_its_contents(folder: Path, tmp_path: Path) -> None:
-    before = Folder(folder).seen_by(CLASSES).hash
+    before = Folder(folder).images_for(CLASSES).hash
     moved = folder.rename(tmp_path / "moved")
-    assert Folder(moved).seen_by(CLASSES).hash == before
+    assert Folder(moved).images_for(CLASSES).hash == before
     one, other = moved / "cat" / "0.jpg", moved / "cat" / "1.jpg"
     content = one.read_bytes()
     one.write_bytes(other.read_bytes())
     other.write_bytes(content)
-    assert Folder(moved).seen_by(CLASSES).hash != before
+    assert Folder(moved).images_for(CLASSES).hash != before
 
 
 def test_what_cannot_be_evaluated_is_one_clear_line(folder: Path, tmp_path: Path) -> None:
     (folder / "loose.jpg").unlink()
     with pytest.raises(EennError, match=r"found ant, cat, fog; allowed are dog, eel; rename"):
-        Folder(folder).seen_by(("dog", "eel"))
+        Folder(folder).images_for(("dog", "eel"))
     (tmp_path / "empty").mkdir()
     with pytest.raises(EennError, match=r"fit.images=.* holds no readable image"):
-        Folder(tmp_path / "empty", "fit.images").seen_by(CLASSES)
+        Folder(tmp_path / "empty", "fit.images").images_for(CLASSES)
     with pytest.raises(EennError, match=r"images=.*nowhere is not a folder"):
         Folder(tmp_path / "nowhere")

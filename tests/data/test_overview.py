@@ -1,4 +1,4 @@
-"""What is said of a data folder before it is trained on."""
+"""The line and the warnings about a data folder before a training."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -12,7 +12,7 @@ import pytest
 from eenn.data.augmentation import Augmentation
 from eenn.data.datamodule import ImageDataModule
 from eenn.data.datasets import FolderImages
-from eenn.data.overview import doubts, overview
+from eenn.data.overview import likely_mistakes, overview
 from eenn.data.splits import Split, split_samples
 from eenn.errors import EennError
 from eenn.preprocess import Preprocessing
@@ -53,7 +53,7 @@ def test_the_line_counts_images_classes_and_parts() -> None:
 )
 def test_of_plain_class_folders_there_is_no_doubt(folders: tuple[str, ...]) -> None:
     source = source_of(many(*folders))
-    assert doubts(source, split_of(source)) == []
+    assert likely_mistakes(source, split_of(source)) == []
 
 
 @pytest.mark.parametrize(
@@ -68,14 +68,14 @@ def test_of_plain_class_folders_there_is_no_doubt(folders: tuple[str, ...]) -> N
 )
 def test_a_root_one_level_too_high_is_doubted(folders: tuple[str, ...], said: str) -> None:
     source = source_of(many(*folders))
-    (doubt,) = doubts(source, split_of(source))
-    assert re.search(said, doubt)
+    (mistake,) = likely_mistakes(source, split_of(source))
+    assert re.search(said, mistake)
 
 
 def test_few_validation_images_are_doubted() -> None:
     source = source_of(many("cat", "dog", images=490))
-    (doubt,) = doubts(source, split_of(source))
-    assert doubt.startswith("only 98 validation images: ")
+    (mistake,) = likely_mistakes(source, split_of(source))
+    assert mistake.startswith("only 98 validation images: ")
 
 
 def test_one_class_is_one_line(write_images: Callable[..., Path], tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Whose heads answer: the choice, the mixture, and an evaluation of an artifact with experts."""
+"""The heads that answer: the choice, the mixture, and an evaluation of an artifact with experts."""
 
 import json
 import shutil
@@ -19,7 +19,7 @@ from eenn.data.datasets import FolderImages
 from eenn.data.distortions import Distortion, seed_of
 from eenn.data.splits import Split
 from eenn.exits.decide import decide
-from eenn.exits.head_sets import choose, mixed, picked
+from eenn.exits.head_sets import choose_head_sets, mix_heads, pick_heads
 from eenn.exits.policies.base import ExitProbs
 from eenn.exits.policies.registry import make_policy
 from eenn.planning.costs import Costs
@@ -42,8 +42,8 @@ def random_sets(samples: int, seed: int) -> list[Any]:
 @given(probs, st.floats(0, 1), st.integers(0, 99))
 def test_the_chosen_heads_answer(kind_probs: Any, sure: float, seed: int) -> None:
     sets = random_sets(len(kind_probs), seed)
-    chosen = choose(kind_probs, sure)
-    answers = picked(sets, chosen)
+    chosen = choose_head_sets(kind_probs, sure)
+    answers = pick_heads(sets, chosen)
     for sample, p in enumerate(kind_probs):
         best = int(np.argmax(p))
         expected = best if p[best] >= sure else 0
@@ -54,7 +54,7 @@ def test_the_chosen_heads_answer(kind_probs: Any, sure: float, seed: int) -> Non
 @given(probs, st.integers(0, 99))
 def test_a_mixture_weights_the_heads_by_the_classifier(kind_probs: Any, seed: int) -> None:
     sets = random_sets(len(kind_probs), seed)
-    found = np.exp(mixed(sets, kind_probs))
+    found = np.exp(mix_heads(sets, kind_probs))
     np.testing.assert_allclose(found.sum(-1), 1)
     for sample, weights in enumerate(kind_probs):
         expected = sum(w * np.exp(own[:, sample]) for w, own in zip(weights, sets, strict=True))
@@ -63,7 +63,7 @@ def test_a_mixture_weights_the_heads_by_the_classifier(kind_probs: Any, seed: in
 
 def test_a_mixture_of_certainty_is_the_choice() -> None:
     sets = random_sets(3, 0)
-    np.testing.assert_allclose(mixed(sets, np.eye(3)), picked(sets, np.arange(3)))
+    np.testing.assert_allclose(mix_heads(sets, np.eye(3)), pick_heads(sets, np.arange(3)))
 
 
 def test_what_comes_first_is_paid_for_every_image() -> None:

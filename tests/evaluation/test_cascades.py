@@ -37,7 +37,7 @@ def test_the_upstream_networks_last_exit_comes_behind_all_others_image_by_image(
 
 def test_records_of_other_images_are_refused() -> None:
     own, other = (records(np.zeros((1, 2, 3)), ids) for ids in (("x", "y"), ("x", "z")))
-    with pytest.raises(EennError, match="allowed are records of the same images"):
+    with pytest.raises(EennError, match="records of a cascade are of different images"):
         cascaded((own, (1.0,)), (other, (1.0,)))
 
 
@@ -49,7 +49,7 @@ def network(id: str, classes: tuple[str, ...] = ("ant", "bee"), split: str = "s"
 def test_networks_that_cannot_work_together_are_refused() -> None:
     own = network("a")
     check_upstream(own, network("b"))
-    with pytest.raises(EennError, match="it is the artifact itself"):
+    with pytest.raises(EennError, match="this is the artifact itself"):
         check_upstream(own, network("a"))
     with pytest.raises(EennError, match=r"has 2 classes and .* has 2; they differ in bee, cat"):
         check_upstream(own, network("b", ("ant", "cat")))

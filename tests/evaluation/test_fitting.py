@@ -123,7 +123,7 @@ def test_several_risks_are_tested_at_an_even_share_of_delta() -> None:
 
 def test_impossible_fits_are_said(monkeypatch: pytest.MonkeyPatch) -> None:
     worse = {"fallback_to": "most_confident"}
-    with pytest.raises(Infeasible, match=r"50 validation samples .*: no number would do"):
+    with pytest.raises(Infeasible, match=r"50 validation samples .*: no number is enough"):
         fit(Goal("risk", 0.001), case(50), "confidence", worse, (0,))
     with pytest.raises(Infeasible, match="one standard error taken off every accuracy"):
         fit(Goal("accuracy_drop", 0.0), case(50), "window", {"low": 1}, (0,))

@@ -7,7 +7,7 @@ import pytest
 from scipy.special import softmax
 from sklearn.metrics import roc_auc_score
 
-from eenn.evaluation.exit_metrics import exit_quality
+from eenn.evaluation.exit_metrics import evaluate_exits
 from eenn.evaluation.grid import (
     Case,
     by_baselines,
@@ -81,7 +81,7 @@ def test_shares_of_the_exits_add_up_and_intervals_hold_their_means() -> None:
 def test_quality_is_that_of_each_exit_alone_at_its_temperature() -> None:
     recorded = records(300)
     for row, logits, t in zip(
-        exit_quality(NETWORK, 0.0, recorded, TEMPERATURES),
+        evaluate_exits(NETWORK, 0.0, recorded, TEMPERATURES),
         recorded.logits,
         TEMPERATURES,
         strict=True,

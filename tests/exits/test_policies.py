@@ -1,4 +1,4 @@
-"""What the policies look at, against SciPy and direct formulas, and the settings they refuse."""
+"""The quantities of policies, against SciPy and direct formulas, and the settings they refuse."""
 
 import math
 from typing import Any

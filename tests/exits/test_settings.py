@@ -1,4 +1,4 @@
-"""What users write of active branches and knobs, and how settings are told apart."""
+"""Active branches and knobs as users write them, and names that distinguish settings."""
 
 import pytest
 

@@ -12,7 +12,7 @@ from eenn.data.demo import DemoImages
 from eenn.data.distortion_classifier import kind_dataloader
 from eenn.data.distortions import Distortion, DrawnDistortion, seed_of
 from eenn.errors import EennError
-from eenn.exits.head_sets import choose
+from eenn.exits.head_sets import choose_head_sets
 from eenn.models.architecture import Architecture
 from eenn.models.building import measure_exits
 from eenn.models.distortion_classifier import DistortionClassifier
@@ -196,7 +196,7 @@ def test_it_learns_to_tell_distortions_of_the_demo_images_within_seconds() -> No
         )
         with torch.inference_mode():
             z = classifier(torch.from_numpy(unseen)).numpy()
-        return choose(probabilities(z, temperature), 0.7)
+        return choose_head_sets(probabilities(z, temperature), 0.7)
 
     assert (chosen(Distortion("gaussian_blur", 2)) == 1).mean() >= 0.9
     assert (chosen(Distortion("gaussian_noise", 20)) == 2).mean() >= 0.9
@@ -211,5 +211,5 @@ def test_it_learns_to_tell_distortions_of_the_demo_images_within_seconds() -> No
 
 def test_where_the_classifier_is_unsure_the_plain_heads_answer() -> None:
     probs = np.array([[0.1, 0.8, 0.1], [0.35, 0.05, 0.6], [0.9, 0.05, 0.05], [0.0, 0.3, 0.7]])
-    assert choose(probs, 0.7).tolist() == [1, 0, 0, 2]
-    assert choose(probs, 0.0).tolist() == [1, 2, 0, 2]
+    assert choose_head_sets(probs, 0.7).tolist() == [1, 0, 0, 2]
+    assert choose_head_sets(probs, 0.0).tolist() == [1, 2, 0, 2]

@@ -1,4 +1,4 @@
-"""What a sweep is compared by, against directories made by hand."""
+"""The comparison of a sweep, against directories made by hand."""
 
 import csv
 import itertools

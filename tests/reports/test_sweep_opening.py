@@ -1,4 +1,4 @@
-"""What a sweep's page opens with, against the rule worked out by hand."""
+"""The opening of a sweep's page, against the rule worked out by hand."""
 
 from collections.abc import Sequence
 

@@ -1,9 +1,9 @@
-"""What tables say: names in words, and columns that are the same in all rows."""
+"""Texts of tables: names in words, and columns that are the same in all rows."""
 
 import pytest
 
 from eenn.reports.deployments import short_labels
-from eenn.reports.tables import apart, distorted, words
+from eenn.reports.tables import common_columns, distorted, words
 
 
 @pytest.mark.parametrize(
@@ -26,7 +26,7 @@ def test_at_level_0_nothing_is_distorted() -> None:
 
 def test_what_all_rows_have_in_common_is_said_once() -> None:
     rows = [{"network": "5 branches", "p_tar": p, "sent": "-"} for p in ("0.5", "0.6")]
-    said, left = apart(rows)
+    said, left = common_columns(rows)
     assert said == "In all rows: network 5 branches."
     assert left == [{"p_tar": "0.5"}, {"p_tar": "0.6"}]
 
@@ -35,7 +35,7 @@ def test_what_all_rows_have_in_common_is_said_once() -> None:
     "rows", [[], [{"a": "1", "b": "2"}], [{"a": "1"}, {"a": "1"}], [{"a": "1"}, {"b": "1"}]]
 )
 def test_no_row_loses_its_last_column(rows: list[dict[str, str]]) -> None:
-    assert apart(rows) == ("", rows)
+    assert common_columns(rows) == ("", rows)
 
 
 def test_deployments_are_named_by_what_tells_them_apart() -> None:

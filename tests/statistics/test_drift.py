@@ -65,7 +65,7 @@ def test_nothing_is_tested_on_no_samples() -> None:
 
 
 def observed(logits: np.ndarray) -> Observed:
-    """What three exits say of samples: (exits, samples, classes)."""
+    """Draw the outputs of three exits on samples: (exits, samples, classes)."""
     exits = [
         ExitProbs(exit, np.exp(own) / np.exp(own).sum(-1, keepdims=True))
         for exit, own in enumerate(logits)

@@ -73,8 +73,8 @@ def test_backbone_and_heads_learn_at_their_own_rates_and_only_kernels_decay() ->
     ("changes", "allowed"),
     [
         ({"schedule": "linear"}, "onecycle, cosine, constant"),
-        ({"lr_heads": 0}, "must be positive"),
-        ({"lr_backbone": -1}, "must be positive"),
+        ({"lr_heads": 0}, "allowed are rates above 0"),
+        ({"lr_backbone": -1}, "allowed are rates above 0"),
     ],
 )
 def test_wrong_optimiser_settings_say_what_is_allowed(

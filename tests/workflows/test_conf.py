@@ -437,7 +437,7 @@ def test_a_path_that_the_shell_split_is_told_how_to_be_quoted(
 
 
 def test_settings_survive_their_record() -> None:
-    """What config.yaml says is what a resumed run is checked against."""
+    """Check a resumed run against the content of its config.yaml."""
     for script in SETTINGS:
         given = composed(script)
         again = yaml.safe_load(OmegaConf.to_yaml(OmegaConf.create(given)))

@@ -18,7 +18,7 @@ from eenn.data.demo import DemoImages
 from eenn.data.distortions import Distortion
 from eenn.data.splits import Split
 from eenn.exits.decide import decide
-from eenn.exits.head_sets import choose, picked
+from eenn.exits.head_sets import choose_head_sets, pick_heads
 from eenn.exits.policies.base import ExitProbs
 from eenn.exits.policies.registry import make_policy
 from eenn.models import building
@@ -137,7 +137,7 @@ class Answers(NamedTuple):
 def answered(
     saved: store.Artifact, source: DemoImages, distortion: Distortion
 ) -> tuple[Answers, Answers, Answers]:
-    """What the plain heads answer at p_tar 0.8, what the matching, and what the chosen ones."""
+    """Answer at p_tar 0.8 with the plain heads, the matching ones, and the chosen ones."""
     manifest, policy = saved.manifest, make_policy("confidence", {"p_tar": 0.8})
     images = EvaluationImages(
         source, np.arange(len(source.labels)), manifest.preprocessing, distortion
@@ -146,10 +146,12 @@ def answered(
     sets, kinds, labels = record_experts(saved.experts, DataLoader(images, 100))
     temperatures = [each.temperatures.per_exit for each in (manifest, *manifest.experts)]
     log_probs = [log_probabilities(z, t) for z, t in zip(sets, temperatures, strict=True)]
-    chosen = choose(probabilities(kinds, manifest.classifier.temperature), manifest.classifier.sure)
+    chosen = choose_head_sets(
+        probabilities(kinds, manifest.classifier.temperature), manifest.classifier.sure
+    )
     own = [expert.kind for expert in manifest.experts].index(distortion.kind) + 1
     found = []
-    for answers in (log_probs[0], log_probs[own], picked(log_probs, chosen)):
+    for answers in (log_probs[0], log_probs[own], pick_heads(log_probs, chosen)):
         outputs = [ExitProbs(k, np.exp(z)) for k, z in enumerate(answers)]
         decided = decide(policy, outputs, range(len(outputs) - 1))
         found.append(Answers(decided.label == labels, decided.on_edge))

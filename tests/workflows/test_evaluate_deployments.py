@@ -48,7 +48,7 @@ def manifest(place: Path) -> Manifest:
 
 @pytest.fixture(scope="module")
 def by_hand(images: Path, manifest: Manifest) -> dict[str, list[Answered]]:
-    """What both deployments do with every test image, one after the other."""
+    """Answer every test image with both deployments, one after the other."""
     files = [images / name for name in Split.load(manifest.split_file).test]
     fitted = manifest.temperatures.per_exit
     return {
@@ -73,7 +73,7 @@ def test_a_deployment_is_reported_as_image_by_image(
     place: Path, by_hand: dict[str, list[Answered]], truth: list[int], capsys: Any
 ) -> None:
     directory = run_in(place, "deployment=a.json", "logger=csv")
-    assert "are those of the deployment" in capsys.readouterr().out
+    assert "are those of each deployment file" in capsys.readouterr().out
     own, last = rows(directory, "points")
     found = by_hand["a.json"]
     right = [one.answer == label for one, label in zip(found, truth, strict=True)]

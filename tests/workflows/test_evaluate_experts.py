@@ -132,7 +132,10 @@ def test_a_whole_network_answers_as_it_does_by_itself(studied: Path, trained: Pa
     ("overrides", "said"),
     [
         (("experts=fine_tuned", "distortion.kind=gaussian_noise"), "fine-tuned networks"),
-        ((*STUDY, "experts=[fine_tuned]", "~distortions.gaussian_blur"), "there are none for"),
+        (
+            (*STUDY, "experts=[fine_tuned]", "~distortions.gaussian_blur"),
+            "the artifacts have none for",
+        ),
     ],
 )
 def test_where_nothing_was_fine_tuned_it_says_how_to(

@@ -1,4 +1,4 @@
-"""What a run that is cut short says, and what the next one says of it."""
+"""The last line of an interrupted run, and the next run's mention of it."""
 
 import os
 import signal

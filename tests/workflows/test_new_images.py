@@ -178,7 +178,7 @@ def test_without_the_images_of_the_training_the_rest_is_done(
     page = (directory / "report.html").read_text()
     assert "no fit without validation images" in page
     assert "no drift without validation images" in page
-    assert "were trained on is not known" in page
+    assert "with the training images is not known" in page
 
 
 def test_a_fit_to_other_images_promises_what_it_did_there(
@@ -237,7 +237,7 @@ def test_a_fit_against_the_last_exit_needs_no_labels(
         (("fit.goal=macs", "fit.limit=1e6", "fit.images={loose}"), "fit.against=last_exit"),
         (
             ("fit.goal=macs", "fit.limit=1e6", "images={photos}", "fit.images={photos}"),
-            "they are the images that are evaluated",
+            "these images are the evaluated ones",
         ),
         (("fit.goal=macs", "fit.limit=1e6", "fit.against=luck"), "allowed are labels, last_exit"),
     ],

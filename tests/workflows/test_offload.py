@@ -376,7 +376,7 @@ def test_an_interrupted_run_goes_on_without_measuring_anything_twice(
     ("overrides", "says"),
     [
         (["payload=fp8"], "payload=fp8: allowed are fp32, fp16, uint8, photograph"),
-        (["upstream=latest", "artifact=latest"], "it is the artifact itself"),
+        (["upstream=latest", "artifact=latest"], "this is the artifact itself"),
         (
             ["payload=photograph", "upload=crop", "distortion.level=1"],
             "which sends the undistorted file; allowed are features",

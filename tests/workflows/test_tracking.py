@@ -1,4 +1,4 @@
-"""What W&B is told of a run: its label, its models, how it ended; nothing is sent anywhere."""
+"""W&B's record of a run: its label, its models, its end; nothing is sent anywhere."""
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -371,7 +371,7 @@ def test_settings_are_checked_before_anything_is_written(
 def test_a_resumed_run_keeps_its_own_settings(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """What was given beside `resume` is found by what it changes, not by how it is written."""
+    """Find settings beside `resume` by their effect, not by their spelling."""
     run = tmp_path / "run"
     (run / "checkpoints").mkdir(parents=True)
     (run / "checkpoints" / "last.ckpt").touch()

@@ -1,4 +1,4 @@
-"""The protocol of exit policies, and what it is about: probabilities, answers, knobs.
+"""The protocol of exit policies: probabilities of exits, answers, knobs and validation results.
 
 A policy never sees a label when it decides. It is asked after every exit that was evaluated, and
 sees the calibrated probabilities of all exits so far: of a whole split of records, or of one image
@@ -22,21 +22,21 @@ Bools = NDArray[np.bool_]
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
-# What a knob is set to: one number, or one for every exit.
+# The value of a knob: one number, or one for every exit.
 KnobValue = float | tuple[float, ...]
 
 FALLBACKS = ("last_exit", "most_confident")
 
 
 class ExitProbs:
-    """Calibrated probabilities of one exit, and what the rules reduce them to, each made once.
+    """Calibrated probabilities of one exit, and quantities derived from them on demand.
 
     Args:
         exit: number of the exit, counted from 0.
         probs: float (samples, classes).
 
     Raises:
-        EennError: probabilities that are not numbers.
+        EennError: probabilities that are not finite numbers.
     """
 
     def __init__(self, exit: int, probs: ArrayLike) -> None:
@@ -49,20 +49,20 @@ class ExitProbs:
 
     @cached_property
     def prediction(self) -> Ints:
-        """The most probable class, int (samples,); the first of equally probable ones."""
+        """Compute the most probable class, int (samples,); the first of equally probable ones."""
         return np.asarray(self.probs.argmax(-1))
 
     @cached_property
     def confidence(self) -> Floats:
-        """The probability of the prediction, (samples,)."""
+        """Compute the probability of the prediction, (samples,)."""
         return np.asarray(np.take_along_axis(self.probs, self.prediction[:, None], -1)[:, 0])
 
     @cached_property
     def certainty(self) -> Floats:
-        """1 - H / ln(classes) for the entropy H, (samples,): 0 if uniform, 1 if one class has all.
+        """Compute 1 - H / ln(classes) for the entropy H, (samples,), in [0, 1].
 
-        BranchyNet's threshold on the entropy is (1 - certainty) ln(classes) (Teerapittayanon et
-        al., ICPR 2016).
+        The certainty is 0 for uniform probabilities and 1 where one class has all. BranchyNet's
+        threshold on the entropy is (1 - certainty) ln(classes) (Teerapittayanon et al., ICPR 2016).
         """
         classes = self.probs.shape[-1]
         if classes == 1:
@@ -74,7 +74,7 @@ class ExitProbs:
 
     @cached_property
     def margin(self) -> Floats:
-        """The lead of the most probable class over the next, (samples,)."""
+        """Compute the lead of the most probable class over the next, (samples,)."""
         if self.probs.shape[-1] == 1:
             return self.confidence
         second, first = np.partition(self.probs, -2, axis=-1)[:, -2:].T
@@ -82,10 +82,10 @@ class ExitProbs:
 
 
 class Answer(NamedTuple):
-    """Predicted class, int (samples,), and the probability it was given, float (samples,).
+    """Predicted class, int (samples,), and its probability, float (samples,).
 
-    `exit` is the exit that gave it, int (samples,), counted from 0; of several that gave it
-    together the last.
+    `exit` is the exit that answered, int (samples,), counted from 0; the last of several that
+    answered together.
     """
 
     label: Ints
@@ -104,8 +104,9 @@ class Validation:
     """The validation results that a policy may be fitted to, read only where a policy asks.
 
     Args:
-        accuracy: of every exit, in [0, 1]; None where it is not known.
-        read: reads the outputs of the validation split; None where there are none, as on a device.
+        accuracy: of every exit, in [0, 1]; None where not known.
+        read: reads the outputs of the validation split; None where they are missing, as on a
+            device.
     """
 
     def __init__(
@@ -117,10 +118,10 @@ class Validation:
 
     @property
     def accuracy(self) -> tuple[float, ...]:
-        """The accuracy of every exit.
+        """Return the accuracy of every exit.
 
         Raises:
-            EennError: it is not known.
+            EennError: the accuracies are not known.
         """
         if self._accuracy is None:
             raise EennError("the policy is fitted to the exits' accuracies; give an artifact's")
@@ -128,10 +129,10 @@ class Validation:
 
     @cached_property
     def outputs(self) -> Outputs:
-        """Probabilities and labels of the validation split.
+        """Read the probabilities and labels of the validation split.
 
         Raises:
-            EennError: there are none here.
+            EennError: validation records are not at hand.
         """
         if self._read is None:
             raise EennError(
@@ -146,10 +147,10 @@ class Knob:
     """The one setting of a policy that trades cost for accuracy.
 
     Args:
-        name: of the policy's field.
-        default: where nobody chose a value.
-        curve: the values that a trade-off is drawn over, for a number of active branches.
-        candidates: the values that a fit chooses from, the safest first.
+        name: of the policy's field that holds the value.
+        default: the value that holds where no other was chosen.
+        curve: the values that a trade-off is drawn over, given the number of active branches.
+        candidates: the values that a fit chooses from, the safest first, given the same number.
     """
 
     name: str
@@ -160,11 +161,11 @@ class Knob:
 
 @dataclass(frozen=True, kw_only=True)
 class Policy(ABC):
-    """When an image leaves, and with which answer.
+    """A rule that decides when an image leaves, and with which answer.
 
     Args:
-        fallback_to: who answers for an image that no exit accepted: the `last_exit` that was
-            evaluated, or the `most_confident` of them, as in Pacheco et al. (2021).
+        fallback_to: the exit that answers an image that no exit accepted: the `last_exit` that was
+            evaluated, or the `most_confident` of them, as in Pacheco et al. (2021a).
     """
 
     name: ClassVar[str]
@@ -186,7 +187,7 @@ class Policy(ABC):
         """Build the policy from its settings.
 
         Raises:
-            EennError: a setting that it does not have, or lacks, or does not allow.
+            EennError: a setting that is unknown, missing or not allowed.
         """
         own = {field.name: field for field in fields(cls)}
         unknown = [name for name in settings if name not in own]
@@ -209,7 +210,7 @@ class Policy(ABC):
 
     @classmethod
     def fit(cls, settings: Mapping[str, object], validation: Validation) -> Self:  # noqa: ARG003
-        """Build the policy, with whatever the settings leave open fitted to validation results.
+        """Build the policy, and fit the settings that are left open to validation results.
 
         Raises:
             EennError: see `of` and `Validation`.
@@ -218,12 +219,12 @@ class Policy(ABC):
 
     @property
     def label(self) -> str:
-        """Name the policy in tables and legends, with what tells it from its like but its knob."""
+        """Name the policy in tables and legends, with its settings other than the knob."""
         return self.name
 
     @property
     def knob_value(self) -> KnobValue:
-        """What the knob is set to; NaN without a knob."""
+        """Return the value of the knob; NaN without a knob."""
         value: KnobValue = math.nan if self.knob is None else getattr(self, self.knob.name)
         return value
 
@@ -232,20 +233,20 @@ class Policy(ABC):
         return json.dumps({"name": self.name, **asdict(self)})
 
     def check(self, branches: int) -> None:  # noqa: B027 (most rules fit any network)
-        """Check the rule against a network of so many branches, before it is used there.
+        """Check that the policy fits a network with `branches` branches, before it is used there.
 
         Raises:
-            EennError: settings that do not fit it.
+            EennError: the policy's settings do not fit the network.
         """
 
     @property
     def promised_accuracy(self) -> float:
-        """The least accuracy among accepted samples if probabilities are calibrated, else NaN."""
+        """Return the least accuracy of accepted samples if calibrated, else NaN."""
         return math.nan
 
     @property
     def least_confidence(self) -> float:
-        """The confidence from which on an image leaves; NaN if the rule is about something else."""
+        """Return the least confidence of images that leave; NaN for rules on other quantities."""
         return math.nan
 
     @abstractmethod
@@ -253,7 +254,8 @@ class Policy(ABC):
         """Decide which samples leave at the newest of the exits in `seen`, bool (samples,).
 
         Args:
-            last: whether this is the last active branch, behind which an image is offloaded, or the
+            seen: the exits evaluated so far, in order.
+            last: true for the last active branch, behind which an image is offloaded, and for the
                 last exit.
         """
 
@@ -267,13 +269,13 @@ class Policy(ABC):
 
 
 def newest(seen: Sequence[ExitProbs]) -> Answer:
-    """Answer as the newest exit does."""
+    """Answer with the newest exit."""
     label = seen[-1].prediction
     return Answer(label, seen[-1].confidence, np.full(len(label), seen[-1].exit))
 
 
 def most_confident(seen: Sequence[ExitProbs]) -> Answer:
-    """Answer as the most confident exit does, for every sample."""
+    """Answer every sample with its most confident exit."""
     confidences = np.stack([exit.confidence for exit in seen])
     best = confidences.argmax(0)[None]
     predictions = np.stack([exit.prediction for exit in seen])
@@ -288,7 +290,7 @@ def check_share(name: str, value: object) -> None:
     """Check that a setting is a share.
 
     Raises:
-        EennError: it is not from 0 to 1.
+        EennError: `value` is not a number from 0 to 1.
     """
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
         raise EennError(f"{name}={value}: allowed is 0 to 1")

@@ -16,13 +16,14 @@ from eenn.exits.policies.threshold import Threshold
 
 @dataclass(frozen=True, kw_only=True)
 class MeanOfBranches(Threshold):
-    """All active branches run, the mean of their probabilities decides once, after the last.
+    """A policy in which all active branches run and the mean of their probabilities decides once.
 
-    An image that the mean does not accept is answered by the last exit, in the cloud.
+    The mean decides after the last active branch. An image that it does not accept is answered by
+    the last exit, in the cloud.
 
     Args:
-        weights: of every branch, fitted as its validation accuracy; the active ones count alike
-            where all of theirs are 0.
+        weights: of every branch, fitted as its validation accuracy; the active branches count alike
+            where all their weights are 0.
     """
 
     weights: tuple[float, ...]
@@ -47,7 +48,7 @@ class MeanOfBranches(Threshold):
 
     @abstractmethod
     def mean(self, members: Sequence[ExitProbs], weights: Sequence[float]) -> Floats:
-        """The committee's probabilities, (samples, classes); the weights are not all 0."""
+        """Compute the committee's probabilities, (samples, classes); the weights are not all 0."""
 
     def accept(self, seen: Sequence[ExitProbs], last: bool) -> Bools:
         if self._is_last_exit(seen[-1]):
@@ -75,12 +76,11 @@ class MeanOfBranches(Threshold):
 @register("committee")
 @dataclass(frozen=True, kw_only=True)
 class Committee(MeanOfBranches):
-    """The mean of the branches' probabilities, weighted by their accuracies (Pacheco et al., "Redes
-    Neurais Profundas com Saidas Antecipadas", in which it is called ensemble).
+    """The mean of the branches' probabilities, weighted by accuracy (Pacheco et al., 2023).
 
     Args:
-        as_printed: as equation (1) there prints it, with weights that do not sum to 1, so that the
-            result is not a probability and can exceed it.
+        as_printed: as equation (1) of the paper prints it, with weights that do not sum to 1, so
+            that the result is not a probability and can exceed it.
     """
 
     as_printed: bool = False
@@ -100,7 +100,7 @@ class Committee(MeanOfBranches):
 @register("geometric_committee")
 @dataclass(frozen=True, kw_only=True)
 class GeometricCommittee(MeanOfBranches):
-    """The geometric mean instead, normalised: one branch that excludes a class has a veto."""
+    """The normalised geometric mean: one branch that excludes a class has a veto."""
 
     @property
     def promised_accuracy(self) -> float:

@@ -10,7 +10,7 @@ from eenn.errors import EennError
 from eenn.exits.policies.base import Bools, ExitProbs, Knob, Policy
 from eenn.exits.policies.registry import register
 
-# With one more than the active branches the last exit answers whatever they say.
+# With one more than the number of active branches only the last exit answers.
 AGREE = Knob(
     "agree", 2, lambda branches: range(1, branches + 1), lambda branches: range(branches + 1, 0, -1)
 )
@@ -19,7 +19,7 @@ AGREE = Knob(
 @register("patience")
 @dataclass(frozen=True, kw_only=True)
 class Patience(Policy):
-    """Leave once so many exits in a row predict the same class (Zhou et al., NeurIPS 2020)."""
+    """Lets an image leave once `agree` exits in a row agree (Zhou et al., NeurIPS 2020)."""
 
     knob: ClassVar[Knob | None] = AGREE
 

@@ -13,7 +13,7 @@ POLICIES: dict[str, type[Policy]] = {}
 
 
 def register(name: str) -> Callable[[P], P]:
-    """Make a class of policies known under `name`, for every program of this project."""
+    """Register a class of policies under `name`, for every program of this project."""
 
     def known(policy: P) -> P:
         policy.name = name
@@ -27,7 +27,7 @@ def find_policy(name: str) -> type[Policy]:
     """Find the class of the policy of that name.
 
     Raises:
-        EennError: there is none.
+        EennError: no policy has that name.
     """
     if name not in POLICIES:
         raise EennError(f"policy {name}: allowed are {', '.join(POLICIES)}")
@@ -37,11 +37,11 @@ def find_policy(name: str) -> type[Policy]:
 def make_policy(
     name: str, settings: Mapping[str, object], validation: Validation | None = None
 ) -> Policy:
-    """Build the policy of that name from its settings; what they leave open is fitted.
+    """Build the policy of that name from its settings, and fit the settings that are left open.
 
     Raises:
-        EennError: unknown name; a setting that is unknown, missing or not allowed; nothing to fit
-            to where something is left open.
+        EennError: unknown name; a setting that is unknown, missing or not allowed; a setting is
+            left open and there are no validation results to fit it to.
     """
     return find_policy(name).fit(settings, validation or Validation())
 

@@ -1,4 +1,4 @@
-"""Policies with a threshold on how sure the newest exit is: confidence, entropy, margin."""
+"""Policies with a threshold on the newest exit's confidence, entropy or margin."""
 
 import math
 from abc import abstractmethod
@@ -32,7 +32,7 @@ class Threshold(Policy):
 
 @dataclass(frozen=True, kw_only=True)
 class ExitThreshold(Policy):
-    """A policy by which an image leaves once a score from 0 to 1 reaches its exit's threshold.
+    """A policy that lets an image leave once a score from 0 to 1 reaches its exit's threshold.
 
     Args:
         p_tar: one threshold, or one per exit.
@@ -110,7 +110,7 @@ class ByConfidence(ExitThreshold):
 @register("confidence")
 @dataclass(frozen=True, kw_only=True)
 class Confidence(ByConfidence):
-    """Leave once the confidence reaches the threshold (Pacheco et al., Information 2021)."""
+    """Lets an image leave once its confidence reaches the threshold (Pacheco et al., 2021a)."""
 
     drawn: ClassVar[Sequence[Mapping[str, object]]] = ({}, {"strict": 10.0})
 
@@ -122,7 +122,7 @@ class Confidence(ByConfidence):
 @register("entropy")
 @dataclass(frozen=True, kw_only=True)
 class Entropy(ExitThreshold):
-    """BranchyNet: leave once the entropy is low, that is the certainty reaches the threshold."""
+    """Lets an image leave once the entropy is low, that is, the certainty high (BranchyNet)."""
 
     def score(self, exit: ExitProbs) -> Floats:
         return exit.certainty
@@ -131,16 +131,16 @@ class Entropy(ExitThreshold):
 @register("margin")
 @dataclass(frozen=True, kw_only=True)
 class Margin(ExitThreshold):
-    """Leave once the most probable class leads the next by the threshold."""
+    """Lets an image leave once its most probable class leads the next by the threshold."""
 
     def score(self, exit: ExitProbs) -> Floats:
         return exit.margin
 
 
-# The rule of a device that nobody chose another for.
+# The policy of a device where no other was chosen.
 DEFAULT = Confidence.name
 
 
 def baseline_rule(p_tar: float | tuple[float, ...]) -> Policy:
-    """Build the rule of the baselines: one threshold on the confidence, else the last exit."""
+    """Build the baselines' rule: one threshold on the confidence, else the last exit."""
     return Confidence(p_tar=p_tar)

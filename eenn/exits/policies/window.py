@@ -1,4 +1,4 @@
-"""The policy that offloads only where the cloud can help."""
+"""The policy that offloads only images that the cloud can help with."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from eenn.exits.policies.threshold import ByConfidence
 @register("window")
 @dataclass(frozen=True, kw_only=True)
 class Window(ByConfidence):
-    """Offload only where the cloud can help: with a confidence between two thresholds.
+    """Offloads only images with a confidence between two thresholds, where the cloud can help.
 
     Above `p_tar` an image leaves as usual. After the last active branch the edge also answers an
     image of which every exit so far is less confident than `low`, as the cloud would probably be

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from eenn.artifact.manifest import Manifest
 from eenn.errors import EennError
-from eenn.exits.head_sets import CLASSIFIER, HeadChoice, How, Ints, choose
+from eenn.exits.head_sets import CLASSIFIER, HeadChoice, HeadMode, Ints, choose_head_sets
 from eenn.offload.graphs.index import Graphs
 from eenn.offload.protocol.wire import FEATURES, LOGITS, model_name
 from eenn.statistics.calibration import probabilities
@@ -25,11 +25,11 @@ def head_sets_for(manifest: Manifest, experts: HeadChoice) -> tuple[str, ...]:
         EennError: the artifact does not have the experts.
     """
     every = manifest.head_sets
-    if experts.how is How.CHOSEN and manifest.experts:
+    if experts.mode is HeadMode.CHOSEN and manifest.experts:
         return every
     if str(experts) in every:
         return (str(experts),)
-    allowed = (*every, How.CHOSEN.value) if manifest.experts else every
+    allowed = (*every, HeadMode.CHOSEN.value) if manifest.experts else every
     raise EennError(f"experts={experts}: of {manifest.path} allowed are {', '.join(allowed)}")
 
 
@@ -49,6 +49,6 @@ def open_head_chooser(graphs: Graphs, threads: int) -> Callable[[Floats], Ints]:
 
     def choose_heads(images: Floats) -> Ints:
         (logits,) = session.run([LOGITS], {FEATURES: images})
-        return choose(probabilities(logits, classifier.temperature), classifier.sure)
+        return choose_head_sets(probabilities(logits, classifier.temperature), classifier.sure)
 
     return choose_heads

@@ -15,7 +15,7 @@ from eenn.artifact.deployment import Deployment
 from eenn.artifact.manifest import ArtifactVersion
 from eenn.errors import EennError
 from eenn.exits.decide import decide
-from eenn.exits.head_sets import PLAIN, HeadChoice, How
+from eenn.exits.head_sets import PLAIN, HeadChoice, HeadMode
 from eenn.exits.policies.base import ExitProbs
 from eenn.exits.policies.threshold import Confidence
 from eenn.offload.client.http_cloud import HttpCloud
@@ -38,7 +38,7 @@ from tests.offload.exported import Exported
 from tests.offload.patience import PATIENT
 from tests.offload.simulated_clock import SimulatedClock
 
-AUTO = HeadChoice(How.CHOSEN)
+AUTO = HeadChoice(HeadMode.CHOSEN)
 Floats = NDArray[np.float32]
 SETS = (PLAIN, *KINDS)
 POLICY = Confidence(p_tar=0.6)
