@@ -195,7 +195,7 @@ def test_the_network_is_split_behind_the_last_active_branch(
 
 
 def test_latency_over_an_emulated_link_by_hand() -> None:
-    # 94 Mbps and 12.8 ms as in Pacheco et al. (2021a); 1 175 000 bytes are 9.4 Mbit, a tenth of a second.
+    # 94 Mbps and 12.8 ms as in Pacheco et al. (2021a); 1 175 000 bytes are 9.4 Mbit, 0.1 s.
     link = Link(94, 12.8)
     assert link.latency_ms(1_175_000) == pytest.approx(112.8)
     assert link.latency_ms(0) == 12.8
