@@ -1,8 +1,5 @@
 """The one base of errors that a user can mend; scripts print these as a single line."""
 
-# What errors tell to run where an artifact has no experts.
-TRAIN_EXPERTS = "`python train.py --config-name train_experts artifact=DIR`"
-
 
 class EennError(Exception):
     """What was given is not usable; the message says what is allowed and what to do next."""

@@ -11,11 +11,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import TypeVar
 
-from eenn.errors import TRAIN_EXPERTS, EennError
+from eenn.errors import EennError
 from eenn.exits.head_sets import FINE_TUNED, PLAIN, Classifier, Expert
 from eenn.files import JsonObject, from_json
 from eenn.models.architecture import Architecture, Exit
 from eenn.preprocess import Preprocessing
+from eenn.programs import TRAIN, TRAIN_EXPERTS
 from eenn.run_directory import MANIFEST
 from eenn.statistics.calibration import Temperatures
 
@@ -214,7 +215,7 @@ def read_manifest(path: str | Path) -> Manifest:
     file = path / MANIFEST
     if not file.is_file():
         raise ArtifactMissing(
-            f"{file.parent} holds no artifact (no manifest.json); train one with `python train.py`"
+            f"{file.parent} holds no artifact (no manifest.json); train one with `{TRAIN.command}`"
         )
     try:
         content: JsonObject = json.loads(file.read_bytes())

@@ -32,7 +32,6 @@ from eenn.artifact.manifest import (
 )
 from eenn.data.distortions import DrawnDistortion
 from eenn.data.splits import Split
-from eenn.errors import TRAIN_EXPERTS
 from eenn.exits.head_sets import FINE_TUNED, Classifier, Expert
 from eenn.files import Json, JsonObject, new_directory, write_file
 from eenn.models.architecture import Architecture
@@ -41,6 +40,7 @@ from eenn.models.distortion_classifier import DistortionClassifier
 from eenn.models.early_exit import EarlyExitNet
 from eenn.models.expert_net import ExpertNet
 from eenn.preprocess import Preprocessing
+from eenn.programs import TRAIN_EXPERTS
 from eenn.provenance import git_commit
 from eenn.run_directory import MANIFEST
 from eenn.statistics.calibration import Temperatures

@@ -54,7 +54,7 @@ def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--deployment",
         type=Path,
         metavar="FILE",
-        help="how to use it, as evaluate.py fitted it; flags below override single settings "
+        help="how to use it, as an evaluation fitted it; flags below override single settings "
         f"({FILE} in the artifact's folder, if there is one)",
     )
     _add_sources(parser.add_argument_group("instead of image files"))

@@ -57,7 +57,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Write the ONNX graphs of an artifact into its folder onnx/, in fp32 and int8, "
         "check them against PyTorch, and report what int8 changes on the validation images.",
     )
-    parser.add_argument("artifact", help="directory that train.py wrote, or latest")
+    parser.add_argument("artifact", help="directory of an artifact, or latest")
     parser.add_argument(
         "--images",
         metavar="PATH",
