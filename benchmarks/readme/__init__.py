@@ -7,10 +7,17 @@ Result files are the `metrics.json` and `summary.json` of runs, and what the ben
 import re
 from collections.abc import Callable
 
-from benchmarks.readme import deployments, evaluation, hardening, offloading, training
+from benchmarks.readme import (
+    configuration,
+    deployments,
+    evaluation,
+    hardening,
+    offloading,
+    training,
+)
 
 # The pages that hold such blocks.
-PAGES = ("README.md", "docs/deployments.md", "docs/security.md")
+PAGES = ("README.md", "docs/configuration.md", "docs/deployments.md", "docs/security.md")
 BLOCKS: dict[str, Callable[[], str]] = {
     f.__name__: f
     for f in (
@@ -43,7 +50,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
         hardening.attacks,
         hardening.fuzz,
     )
-}
+} | configuration.BLOCKS
 
 
 def rebuilt(text: str) -> str:

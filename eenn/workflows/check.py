@@ -81,13 +81,29 @@ def check_arguments(
     Args:
         without: parameters that the configuration does not set.
     """
+    checked(whole(_members(call, without)), given, at)
+
+
+def _members(call: Callable[..., object], without: Collection[str]) -> type:
+    """Make a dataclass of what a function or class takes."""
     members = [
         (p.name, Any if unknown else p.annotation, field() if p.default is p.empty else p.default)
         for p in signature(call).parameters.values()
         if p.name not in without
         for unknown in [p.annotation is p.empty or isinstance(p.annotation, str)]
     ]
-    checked(whole(make_dataclass("Members", members, kw_only=True)), given, at)
+    return make_dataclass("Members", members, kw_only=True)
+
+
+def allowed_values(taker: Callable[..., object], key: str) -> str:
+    """Say in words which values a key of settings may have.
+
+    Args:
+        taker: the settings' dataclass, or what takes them as arguments.
+        key: dotted below `taker`.
+    """
+    kind = taker if is_dataclass(taker) else _members(taker, ())
+    return _words(_found(kind, key.split("."))[1])
 
 
 def keys_of(kind: object) -> list[str]:

@@ -1,0 +1,247 @@
+"""Tables of docs/configuration.md: keys of conf/, their comments, allowed values and defaults."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache, partial
+from pathlib import Path
+
+import yaml
+
+from benchmarks.readme.results import ROOT
+from eenn.data.sources import SOURCES
+from eenn.exits.policies.registry import POLICIES
+from eenn.planning.costs import Link
+from eenn.workflows.check import allowed_values
+from eenn.workflows.settings import (
+    EvaluateSettings,
+    OffloadSettings,
+    TrainExpertsSettings,
+    TrainSettings,
+)
+from eenn.workflows.tracking import LOGGERS
+
+CONF = ROOT / "conf"
+SCRIPTS: Mapping[str, type] = {
+    "train": TrainSettings,
+    "train_experts": TrainExpertsSettings,
+    "evaluate": EvaluateSettings,
+    "offload_bench": OffloadSettings,
+}
+# Groups with few files have a column of values for each; the others a row.
+IN_COLUMNS, IN_ROWS = ("data", "model", "recipe", "trainer", "logger"), ("link", "policy")
+# What Hydra reads, not the programs.
+OF_HYDRA = ("defaults", "hydra")
+# Settings that are one value, although YAML has them as a mapping.
+MAPPINGS = ("recipe.levels",)
+
+
+@dataclass(frozen=True)
+class Key:
+    """A key of a file in conf/: its comment, and its value as written there.
+
+    Args:
+        value: None of a key that only holds others.
+    """
+
+    comment: str
+    value: str | None
+
+
+@cache
+def keys_of_file(file: Path) -> dict[str, Key]:
+    """Read the keys of a file in conf/ by their dotted names.
+
+    The comment of a key stands behind it, goes on in lines below from the same column, and may
+    begin in lines above. What stands above the first key is about the file.
+    """
+    lines = file.read_text().splitlines()
+    node: yaml.MappingNode = yaml.compose(file.read_text())  # type: ignore[assignment]
+    return dict(_keys(node, "", lines, _first_line(node)))
+
+
+def _first_line(node: yaml.MappingNode) -> int:
+    return int(node.value[0][0].start_mark.line)
+
+
+def _keys(node: yaml.MappingNode, at: str, lines: list[str], top: int) -> Iterator[tuple[str, Key]]:
+    for name, value in node.value:
+        key = f"{at}{name.value}"
+        if key in OF_HYDRA:
+            continue
+        holds_others = isinstance(value, yaml.MappingNode) and key not in MAPPINGS and value.value
+        end = name.end_mark if holds_others or key in MAPPINGS else value.end_mark
+        comment = _comment(lines, name.start_mark, end, top)
+        if not holds_others:
+            yield key, Key(comment, _written(value))
+            continue
+        if comment:
+            yield key, Key(comment, None)
+        yield from _keys(value, f"{key}.", lines, top)
+
+
+def _comment(lines: list[str], key: yaml.Mark, end: yaml.Mark, top: int) -> str:
+    """Join the comment of a key that begins at `key`, and whose value ends at `end`."""
+    found: list[str] = []
+    above, start = key.line - 1, key.column
+    while (
+        above >= top and lines[above][start:].startswith("#") and not lines[above][:start].strip()
+    ):
+        found.insert(0, lines[above].strip(" #"))
+        above -= 1
+    before, mark, behind = lines[end.line][end.column :].partition("#")
+    if mark and before.strip(" :") == "":
+        found.append(behind.strip())
+        indent = end.column + len(before)
+        for line in lines[end.line + 1 :]:
+            if line[:indent].strip() or line[indent : indent + 1] != "#":
+                break
+            found.append(line.strip(" #"))
+    return " ".join(found)
+
+
+def _written(node: yaml.Node) -> str:
+    """Write a value in one line, numbers as the file has them."""
+    if isinstance(node, yaml.SequenceNode):
+        return f"[{', '.join(map(_written, node.value))}]"
+    if isinstance(node, yaml.MappingNode):
+        inner = (f"{name.value}: {_written(value)}" for name, value in node.value)
+        return f"{{{', '.join(inner)}}}"
+    return str(node.value) or "null"
+
+
+def keys_of_script(script: str) -> str:
+    """Make the table of the keys in a script's own file."""
+    rows = [
+        {
+            "key": f"`{name}`",
+            "meaning": key.comment,
+            "allowed": _allowed(SCRIPTS[script], name) if key.value is not None else "",
+            "default": _code(key.value),
+        }
+        for name, key in keys_of_file(CONF / f"{script}.yaml").items()
+    ]
+    return _table(rows)
+
+
+def files_of_group(group: str) -> Mapping[str, Mapping[str, Key]]:
+    """Read every file of a group, each with what it takes from another file of the group."""
+    found = {}
+    for file in sorted((CONF / group).glob("*.yaml")):
+        defaults = (yaml.safe_load(file.read_text()) or {}).get("defaults", [])
+        inherited = [name for name in defaults if isinstance(name, str)]
+        keys: dict[str, Key] = {}
+        for name in inherited:
+            keys |= keys_of_file(CONF / group / f"{name}.yaml")
+        found[file.stem] = keys | keys_of_file(file)
+    return found
+
+
+def keys_of_group(group: str) -> str:
+    """Make the tables of a group: its keys, and the values that each file gives to them."""
+    files = files_of_group(group)
+    names = list(dict.fromkeys(name for keys in files.values() for name in keys))
+    in_columns = group in IN_COLUMNS
+    rows = []
+    for name in names:
+        having = {file: keys[name] for file, keys in files.items() if name in keys}
+        row = {
+            "key": f"`{_full(group, name)}`",
+            "meaning": next((key.comment for key in having.values() if key.comment), ""),
+            "allowed": _allowed_in_group(group, name, next(iter(having))),
+        }
+        if in_columns:
+            row |= {
+                f"`{file}`": _code(having[file].value) if file in having else "" for file in files
+            }
+        rows.append(row)
+    if in_columns:
+        return _table(rows)
+    values = [
+        {f"`{group}=`": f"`{file}`"}
+        | {
+            f"`{name}`": _code(keys[name].value) if name in keys else ""
+            for name in names
+            if name != "name"
+        }
+        for file, keys in files.items()
+    ]
+    return f"{_table(rows)}\n\n{_table(values)}"
+
+
+def _full(group: str, name: str) -> str:
+    """Give the dotted name of a group's key in the whole configuration."""
+    return name if "# @package _global_" in _text(group) else f"{group}.{name}"
+
+
+def _text(group: str) -> str:
+    return next((CONF / group).glob("*.yaml")).read_text()
+
+
+def _allowed_in_group(group: str, name: str, file: str) -> str:
+    takers: Mapping[str, Callable[[], Callable[..., object]]] = {
+        "data.source": lambda: SOURCES.entries[file],
+        "trainer": _trainer,
+        "logger": lambda: LOGGERS.entries[file],
+        "link": lambda: Link,
+        "policy": lambda: POLICIES[file],
+    }
+    full = _full(group, name)
+    if full.endswith(".name"):
+        return "a text"
+    for at, taker in takers.items():
+        if full.startswith(f"{at}."):
+            return _allowed(taker(), full.removeprefix(f"{at}."))
+    return _allowed(TrainSettings, full)
+
+
+def _trainer() -> Callable[..., object]:
+    # Imported here because Lightning takes seconds, which no other page should wait for.
+    from pytorch_lightning import Trainer
+
+    return Trainer
+
+
+def _allowed(taker: Callable[..., object], name: str) -> str:
+    return allowed_values(taker, name).replace("settings by name", "keys and values")
+
+
+def experiments() -> str:
+    """Make the table of the files in conf/experiment, each with its first comment."""
+    rows = []
+    for file in sorted((CONF / "experiment").glob("*.yaml")):
+        lines = [line.strip("# ") for line in file.read_text().splitlines() if line[:1] == "#"]
+        told = " ".join(line for line in lines[1:] if not line.startswith("python "))
+        rows.append({"`experiment=`": f"`{file.stem}`", "what it is": told})
+    return _table(rows)
+
+
+def policies() -> str:
+    """Make the table of all policies: their names and the first paragraph on their classes."""
+    rows = [
+        {"`policy=`": f"`{name}`", "what it does": " ".join(_paragraph(policy.__doc__ or ""))}
+        for name, policy in POLICIES.items()
+    ]
+    return _table(rows)
+
+
+def _paragraph(text: str) -> list[str]:
+    return text.partition("\n\n")[0].split()
+
+
+def _code(value: str | None) -> str:
+    return "" if value is None else f"`{value}`"
+
+
+def _table(rows: list[dict[str, str]]) -> str:
+    """Write a Markdown table as narrow as its source can be."""
+    names = list(rows[0])
+    lines = [names, ["---"] * len(names), *([row[name] for name in names] for row in rows)]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+BLOCKS: dict[str, Callable[[], str]] = {
+    **{f"keys_of_{script}": partial(keys_of_script, script) for script in SCRIPTS},
+    **{f"keys_of_{group}": partial(keys_of_group, group) for group in (*IN_COLUMNS, *IN_ROWS)},
+    "experiments": experiments,
+    "policies": policies,
+}
