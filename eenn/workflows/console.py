@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 
-from eenn.programs import BENCH, CLOUD, EVALUATE, EXPORT, TRAIN, Program
+from eenn.programs import BENCH, CLOUD, CONFIGURED, EVALUATE, EXPORT, TRAIN, Program
 
 
 def train() -> None:
@@ -57,6 +57,8 @@ def _begun(program: Program) -> Iterator[None]:
     try:
         if program.imports and find_spec(program.imports) is None:
             raise ModuleNotFoundError(name=program.imports)
+        if program.script and not {"-h", "--help"}.isdisjoint(sys.argv[1:]):
+            _help(program)
         yield
     except ModuleNotFoundError as error:
         missing = (error.name or "").partition(".")[0]
@@ -66,3 +68,13 @@ def _begun(program: Program) -> Iterator[None]:
             f"error: {program.name} needs {missing}; install it with: "
             f"pip install 'eenn[{program.extra}]'"
         ) from None
+
+
+def _help(program: Program) -> None:
+    """Print the help of the configuration that the command line names, and end the program."""
+    from eenn.workflows.keys import help_of
+
+    own = [name for name, reader in CONFIGURED.items() if reader == program]
+    named = [name for name in own for one in sys.argv[1:] if one.endswith(name)]
+    print(help_of((named or own)[-1 if named else 0]))
+    raise SystemExit
