@@ -72,6 +72,35 @@ class _Experts:
 
 
 @dataclass(frozen=True)
+class Origin:
+    """What a training knew of itself, or was told by its settings; None is what nobody stated.
+
+    Args:
+        data: name of the images.
+        data_licence, weights_licence: as given.
+        weights: that the training began from.
+        command: with the settings that were given.
+        seed: of the training.
+        hardware: that trained.
+    """
+
+    data: str | None = None
+    data_licence: str | None = None
+    weights: str | None = None
+    weights_licence: str | None = None
+    command: str | None = None
+    seed: int | None = None
+    hardware: str | None = None
+
+
+@dataclass(frozen=True)
+class _Split:
+    """The manifest's section of the split."""
+
+    sizes: dict[str, int]
+
+
+@dataclass(frozen=True)
 class Manifest:
     """A verified manifest: the directory of the artifact, and the content of `manifest.json`.
 
@@ -147,6 +176,16 @@ class Manifest:
         if "experts" not in self.content:
             raise ArtifactMissing(f"{self.path} has no experts; train some with {TRAIN_EXPERTS}")
         return self._read(_Experts, "experts").classifier
+
+    @cached_property
+    def origin(self) -> Origin:
+        """What the training knew of itself; nothing in artifacts that do not say."""
+        return self._read(Origin, "origin") if "origin" in self.content else Origin()
+
+    @cached_property
+    def sizes(self) -> dict[str, int]:
+        """The number of images by part of the split: `train`, `val` and `test`."""
+        return self._read(_Split, "split").sizes
 
     @property
     def split_file(self) -> Path:
