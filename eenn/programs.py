@@ -1,4 +1,4 @@
-"""The programs of eenn: what users type to run each, what each needs, and where settings lie."""
+"""The programs of eenn: the command that runs each, the extra it needs, and the place of conf/."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,12 +29,12 @@ class Program:
 
     @property
     def command(self) -> str:
-        """The command that runs the program: `python train.py` in a checkout, else `eenn-train`."""
+        """Give the command that runs it: `python train.py` in a checkout, else `eenn-train`."""
         return f"python {self.script}" if self.script and IS_CHECKOUT else self.name
 
     @property
     def version(self) -> str:
-        """The line that `--version` prints."""
+        """Give the line that `--version` prints."""
         return f"{self.name} {__version__}"
 
 

@@ -20,7 +20,7 @@ NOT_STATED = "not stated"
 
 @dataclass(frozen=True)
 class ExitResults:
-    """What a test split said about every exit.
+    """Results of every exit on a test split.
 
     Args:
         samples: images of the split.

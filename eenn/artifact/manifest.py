@@ -73,7 +73,7 @@ class _Experts:
 
 @dataclass(frozen=True)
 class Origin:
-    """What a training knew of itself, or was told by its settings; None is what nobody stated.
+    """The origin of an artifact, as its training and its settings state it; None is not stated.
 
     Args:
         data: name of the images.
@@ -179,12 +179,12 @@ class Manifest:
 
     @cached_property
     def origin(self) -> Origin:
-        """What the training knew of itself; nothing in artifacts that do not say."""
+        """Read where the artifact comes from, which earlier versions did not state."""
         return self._read(Origin, "origin") if "origin" in self.content else Origin()
 
     @cached_property
     def sizes(self) -> dict[str, int]:
-        """The number of images by part of the split: `train`, `val` and `test`."""
+        """Count the images of each part of the split: `train`, `val` and `test`."""
         return self._read(_Split, "split").sizes
 
     @property

@@ -170,7 +170,7 @@ def _fit(
 
 
 def _origin(job: Job[TrainSettings], machine: Machine) -> Origin:
-    """Say of a training what its artifact's model card tells."""
+    """State the origin of the artifact, for its manifest and its model card."""
     data, model = job.settings.data, job.settings.model
     return Origin(
         data.title,
