@@ -68,13 +68,13 @@ def _train_experts(job: Job[TrainExpertsSettings]) -> None:
 def _evaluate(job: Job[EvaluateSettings]) -> None:
     from eenn.workflows.jobs import evaluate_job
 
-    evaluate_job(job, policy_settings)
+    evaluate_job(job, policy_settings=policy_settings)
 
 
 def _offload(job: Job[OffloadSettings]) -> None:
     from eenn.workflows.jobs import offload_job
 
-    offload_job(job, policy_settings)
+    offload_job(job, policy_settings=policy_settings)
 
 
 def _found_artifacts(settings: OffloadSettings) -> dict[str, Json]:
