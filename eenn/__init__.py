@@ -1,1 +1,3 @@
-"""Early-exit image classifiers between an edge device and the cloud."""
+"""Early-exit image classifiers that run between an edge device and the cloud."""
+
+__version__ = "0.2.0"

@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from contextlib import contextmanager
 from typing import TypeVar
 
-from eenn.errors import TRAIN_EXPERTS, EennError
+from eenn.errors import EennError
+from eenn.programs import EVALUATE, TRAIN_EXPERTS
 
 # HYDRA_FULL_ERROR is Hydra's own switch for full tracebacks. A user who sets it gets them from us
 # too; otherwise it is set for Hydra alone, so that its errors come here instead of ending in its
@@ -27,8 +28,8 @@ _INSTEAD = {
     "data.augmentation": "give augmentation.NAME=VALUE",
     "distortion.level": "with distortions, levels are given as distortions.KIND=[LEVEL,LEVEL]",
     "distortion.kind": "with distortions, levels are given as distortions.KIND=[LEVEL,LEVEL]",
-    "distortions": f"evaluate.py reads it, and experts are trained by {TRAIN_EXPERTS}",
-    "resume": "evaluate.py completes sweeps by it, and SWEEP_DIR has a sweep.json",
+    "distortions": f"{EVALUATE.command} reads it, and experts are trained by {TRAIN_EXPERTS}",
+    "resume": f"{EVALUATE.command} completes sweeps by it, and SWEEP_DIR has a sweep.json",
     "expert_training": f"it is recipe of {TRAIN_EXPERTS}",
 }
 

@@ -1,8 +1,5 @@
 """The one base of errors that a user can mend; scripts print these as a single line."""
 
-# The command that errors name where an artifact has no experts.
-TRAIN_EXPERTS = "`python train.py --config-name train_experts artifact=DIR`"
-
 
 class EennError(Exception):
     """An error that a user can mend; the message says what is allowed and what to do next."""

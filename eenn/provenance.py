@@ -7,6 +7,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from eenn.files import Json
+from eenn.programs import IS_CHECKOUT
 
 
 def provenance(seed: int | str, data: str, hardware: str) -> dict[str, Json]:
@@ -28,6 +29,8 @@ def provenance(seed: int | str, data: str, hardware: str) -> dict[str, Json]:
 
 def git_commit() -> str | None:
     """Find the commit that the program runs from; return None outside a checkout."""
+    if not IS_CHECKOUT:
+        return None  # An installation may lie inside a checkout of something else.
     command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from eenn.errors import EennError
 from eenn.files import JsonObject, from_json, write_file, write_json
+from eenn.programs import BENCH, CONFIGURED, TRAIN, command_of
 
 OUTPUTS = Path("outputs")
 CONFIG, ARTIFACT, SWEEP = "config.yaml", "artifact", "sweep.json"
@@ -32,14 +33,6 @@ LAST_CHECKPOINT, FINISHED, MEASURED = RESUMABLE = (
 
 MAX_CONFIG_BYTES, MAX_BRACKETS = 256 * 1024, 1000  # a training's has 2 kB and a few brackets
 MAX_SHOWN = 5  # settings that an error names
-
-# The script of every configuration.
-SCRIPTS = {
-    "train": "train.py",
-    "train_experts": "train.py",
-    "evaluate": "evaluate.py",
-    "offload_bench": "offload_bench.py",
-}
 
 # Variables by which torchrun, SLURM, LSF and Lightning's launcher number processes.
 RANKS = ("RANK", "LOCAL_RANK", "NODE_RANK", "GROUP_RANK", "SLURM_PROCID", "JSM_NAMESPACE_RANK")
@@ -95,8 +88,8 @@ class Sweep:
 
     def command(self, directory: Path) -> str:
         """Return the command that completes the sweep in a directory."""
-        named = f"--config-name {self.config_name} " if self.config_name == "train_experts" else ""
-        return f"python {SCRIPTS.get(self.config_name, 'SCRIPT')} {named}resume={directory}"
+        known = self.config_name in CONFIGURED
+        return f"{command_of(self.config_name) if known else 'PROGRAM'} resume={directory}"
 
 
 def is_first_process() -> bool:
@@ -126,7 +119,7 @@ def run_directory(
         if not unfinished:
             raise EennError(
                 f"resume=latest: no unfinished run with {progress} under {OUTPUTS / script}; "
-                f"start one with `python {_COMMANDS[script]}`; a sweep goes on with "
+                f"start one with `{_COMMANDS[script]}`; a sweep goes on with "
                 "resume=SWEEP_DIR"
             )
         return str(unfinished[-1])
@@ -283,7 +276,7 @@ def find_artifact(given: str) -> Path:
         if not found:
             raise EennError(
                 f"artifact=latest: no artifact under {OUTPUTS / 'train'}; train one with "
-                "`python train.py`"
+                f"`{TRAIN.command}`"
             )
         return found[-1] / ARTIFACT
     path = Path(given)
@@ -295,15 +288,16 @@ def is_finished(directory: Path) -> bool:
     return any((directory / name).exists() for name in RESULTS)
 
 
-_COMMANDS = {"train": SCRIPTS["train"], "offload": SCRIPTS["offload_bench"]}
+# The programs whose runs can go on, by the names of their folders in outputs/.
+_COMMANDS = {"train": TRAIN.command, "offload": BENCH.command}
 
 
 def resume_hint(run: Path) -> str | None:
     """Word the command that resumes an unfinished run; return None if it has no progress."""
     for progress, command in (
-        (LAST_CHECKPOINT, "python train.py"),
-        (FINISHED, "python train.py --config-name train_experts"),
-        (MEASURED, "python offload_bench.py"),
+        (LAST_CHECKPOINT, TRAIN.command),
+        (FINISHED, command_of("train_experts")),
+        (MEASURED, BENCH.command),
     ):
         if (run / progress).exists():
             return f"it goes on with `{command} resume={run}`"

@@ -61,6 +61,8 @@ def test_the_contracts_are_kept(graph: grimp.ImportGraph) -> None:
         ("eenn.statistics.metrics", "torch", {NUMBERS}),
         ("eenn.records.records", "eenn.models.building", {NUMBERS}),
         ("eenn.workflows.train", "hydra", {HYDRA}),
+        ("eenn.workflows.console", "hydra", {HYDRA}),
+        ("eenn.programs", "eenn.errors", {LAYERS}),
         ("eenn.reports.page", "omegaconf", {HYDRA}),
         ("eenn.workflows.train", "wandb", {TRACKING}),
     ],

@@ -1,17 +1,16 @@
 """Tables of docs/configuration.md: keys of conf/, their comments, allowed values and defaults."""
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from functools import cache, partial
-from pathlib import Path
+from collections.abc import Callable, Mapping
+from functools import partial
 
 import yaml
 
-from benchmarks.readme.results import ROOT
 from eenn.data.sources import SOURCES
 from eenn.exits.policies.registry import POLICIES
 from eenn.planning.costs import Link
+from eenn.programs import CONF
 from eenn.workflows.check import allowed_values
+from eenn.workflows.keys import Key, keys_of_file
 from eenn.workflows.settings import (
     EvaluateSettings,
     OffloadSettings,
@@ -20,7 +19,6 @@ from eenn.workflows.settings import (
 )
 from eenn.workflows.tracking import LOGGERS
 
-CONF = ROOT / "conf"
 SCRIPTS: Mapping[str, type] = {
     "train": TrainSettings,
     "train_experts": TrainExpertsSettings,
@@ -29,84 +27,6 @@ SCRIPTS: Mapping[str, type] = {
 }
 # Groups with few files have a column of values for each; the others a row.
 IN_COLUMNS, IN_ROWS = ("data", "model", "recipe", "trainer", "logger"), ("link", "policy")
-# What Hydra reads, not the programs.
-OF_HYDRA = ("defaults", "hydra")
-# Settings that are one value, although YAML has them as a mapping.
-MAPPINGS = ("recipe.levels",)
-
-
-@dataclass(frozen=True)
-class Key:
-    """A key of a file in conf/: its comment, and its value as written there.
-
-    Args:
-        value: None of a key that only holds others.
-    """
-
-    comment: str
-    value: str | None
-
-
-@cache
-def keys_of_file(file: Path) -> dict[str, Key]:
-    """Read the keys of a file in conf/ by their dotted names.
-
-    The comment of a key stands behind it, goes on in lines below from the same column, and may
-    begin in lines above. What stands above the first key is about the file.
-    """
-    lines = file.read_text().splitlines()
-    node: yaml.MappingNode = yaml.compose(file.read_text())  # type: ignore[assignment]
-    return dict(_keys(node, "", lines, _first_line(node)))
-
-
-def _first_line(node: yaml.MappingNode) -> int:
-    return int(node.value[0][0].start_mark.line)
-
-
-def _keys(node: yaml.MappingNode, at: str, lines: list[str], top: int) -> Iterator[tuple[str, Key]]:
-    for name, value in node.value:
-        key = f"{at}{name.value}"
-        if key in OF_HYDRA:
-            continue
-        holds_others = isinstance(value, yaml.MappingNode) and key not in MAPPINGS and value.value
-        end = name.end_mark if holds_others or key in MAPPINGS else value.end_mark
-        comment = _comment(lines, name.start_mark, end, top)
-        if not holds_others:
-            yield key, Key(comment, _written(value))
-            continue
-        if comment:
-            yield key, Key(comment, None)
-        yield from _keys(value, f"{key}.", lines, top)
-
-
-def _comment(lines: list[str], key: yaml.Mark, end: yaml.Mark, top: int) -> str:
-    """Join the comment of a key that begins at `key`, and whose value ends at `end`."""
-    found: list[str] = []
-    above, start = key.line - 1, key.column
-    while (
-        above >= top and lines[above][start:].startswith("#") and not lines[above][:start].strip()
-    ):
-        found.insert(0, lines[above].strip(" #"))
-        above -= 1
-    before, mark, behind = lines[end.line][end.column :].partition("#")
-    if mark and before.strip(" :") == "":
-        found.append(behind.strip())
-        indent = end.column + len(before)
-        for line in lines[end.line + 1 :]:
-            if line[:indent].strip() or line[indent : indent + 1] != "#":
-                break
-            found.append(line.strip(" #"))
-    return " ".join(found)
-
-
-def _written(node: yaml.Node) -> str:
-    """Write a value in one line, numbers as the file has them."""
-    if isinstance(node, yaml.SequenceNode):
-        return f"[{', '.join(map(_written, node.value))}]"
-    if isinstance(node, yaml.MappingNode):
-        inner = (f"{name.value}: {_written(value)}" for name, value in node.value)
-        return f"{{{', '.join(inner)}}}"
-    return str(node.value) or "null"
 
 
 def keys_of_script(script: str) -> str:

@@ -18,6 +18,7 @@ from eenn.exits.rests import CLOUD, NOBODY, PHOTOGRAPH, RESTS
 from eenn.exits.settings import Setting
 from eenn.files import Json, JsonObject, from_json, write_json
 from eenn.offload.protocol.codecs import PAYLOADS as FEATURES
+from eenn.programs import EVALUATE
 from eenn.statistics.calibration import CHOICES
 
 FILE = "deployment.json"
@@ -155,7 +156,7 @@ class Deployment:
             raise EennError(
                 f"the deployment is for artifact {self.artifact_id:.12} and {manifest.path} is "
                 f"{manifest.id:.12}; use the artifact it was fitted for, or fit this one with "
-                "`python evaluate.py artifact=DIR fit.goal=accuracy_drop fit.limit=0.01`"
+                f"`{EVALUATE.command} artifact=DIR fit.goal=accuracy_drop fit.limit=0.01`"
             )
         branches = self.branches(len(manifest.exits))
         check_active(self.active, branches)
@@ -207,7 +208,7 @@ class Deployment:
             if isinstance(error, RecursionError):
                 said = "it is nested too deep"
             raise EennError(
-                f"{path} is not a deployment: {said}; take one that `python evaluate.py "
+                f"{path} is not a deployment: {said}; take one that `{EVALUATE.command} "
                 "fit.goal=...` wrote"
             ) from error
         except OSError as error:

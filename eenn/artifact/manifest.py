@@ -11,11 +11,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import TypeVar
 
-from eenn.errors import TRAIN_EXPERTS, EennError
+from eenn.errors import EennError
 from eenn.exits.head_sets import FINE_TUNED, PLAIN, Classifier, Expert
 from eenn.files import JsonObject, from_json
 from eenn.models.architecture import Architecture, Exit
 from eenn.preprocess import Preprocessing
+from eenn.programs import TRAIN, TRAIN_EXPERTS
 from eenn.run_directory import MANIFEST
 from eenn.statistics.calibration import Temperatures
 
@@ -68,6 +69,35 @@ class _Experts:
 
     sets: tuple[Expert, ...]
     classifier: Classifier
+
+
+@dataclass(frozen=True)
+class Origin:
+    """The origin of an artifact, as its training and its settings state it; None is not stated.
+
+    Args:
+        data: name of the images.
+        data_licence, weights_licence: as given.
+        weights: that the training began from.
+        command: with the settings that were given.
+        seed: of the training.
+        hardware: that trained.
+    """
+
+    data: str | None = None
+    data_licence: str | None = None
+    weights: str | None = None
+    weights_licence: str | None = None
+    command: str | None = None
+    seed: int | None = None
+    hardware: str | None = None
+
+
+@dataclass(frozen=True)
+class _Split:
+    """The manifest's section of the split."""
+
+    sizes: dict[str, int]
 
 
 @dataclass(frozen=True)
@@ -148,6 +178,16 @@ class Manifest:
             raise ArtifactMissing(f"{self.path} has no experts; train some with {TRAIN_EXPERTS}")
         return self._read(_Experts, "experts").classifier
 
+    @cached_property
+    def origin(self) -> Origin:
+        """Read where the artifact comes from, which earlier versions did not state."""
+        return self._read(Origin, "origin") if "origin" in self.content else Origin()
+
+    @cached_property
+    def sizes(self) -> dict[str, int]:
+        """Count the images of each part of the split: `train`, `val` and `test`."""
+        return self._read(_Split, "split").sizes
+
     @property
     def split_file(self) -> Path:
         """Return the path of the JSON file of the training's split."""
@@ -220,7 +260,7 @@ def read_manifest(path: str | Path) -> Manifest:
     file = path / MANIFEST
     if not file.is_file():
         raise ArtifactMissing(
-            f"{file.parent} holds no artifact (no manifest.json); train one with `python train.py`"
+            f"{file.parent} holds no artifact (no manifest.json); train one with `{TRAIN.command}`"
         )
     try:
         content: JsonObject = json.loads(file.read_bytes())

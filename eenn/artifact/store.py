@@ -2,7 +2,8 @@
 
 An artifact is a directory of `weights.safetensors`, `split.json` (the samples of each part) and
 `manifest.json`, which describes the rest. An artifact with experts also has `experts.safetensors`:
-their heads and the distortion classifier. The backbone is stored once.
+their heads and the distortion classifier. The backbone is stored once. `MODEL_CARD.md` is made from
+the manifest, for people.
 """
 
 import copy
@@ -19,6 +20,8 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
+from eenn import __version__
+from eenn.artifact.card import write_card
 from eenn.artifact.manifest import (
     RESTORE,
     SCHEMA_VERSION,
@@ -26,13 +29,13 @@ from eenn.artifact.manifest import (
     ArtifactTruncated,
     ArtifactVersion,
     Manifest,
+    Origin,
     StoredFile,
     manifest_id,
     read_manifest,
 )
 from eenn.data.distortions import DrawnDistortion
 from eenn.data.splits import Split
-from eenn.errors import TRAIN_EXPERTS
 from eenn.exits.head_sets import FINE_TUNED, Classifier, Expert
 from eenn.files import Json, JsonObject, new_directory, write_file
 from eenn.models.architecture import Architecture
@@ -41,10 +44,12 @@ from eenn.models.distortion_classifier import DistortionClassifier
 from eenn.models.early_exit import EarlyExitNet
 from eenn.models.expert_net import ExpertNet
 from eenn.preprocess import Preprocessing
+from eenn.programs import TRAIN_EXPERTS
 from eenn.provenance import git_commit
 from eenn.run_directory import MANIFEST
 from eenn.statistics.calibration import Temperatures
 
+_VERSIONS = ("torch", "torchvision", "numpy", "pillow")
 WEIGHTS, EXPERTS = "weights.safetensors", "experts.safetensors"
 
 
@@ -71,6 +76,7 @@ def save(
     fitted: str,
     validation_accuracy: Sequence[float],
     split: Split,
+    origin: Origin | None = None,
 ) -> None:
     """Write an artifact to `path`, whole or not at all.
 
@@ -78,6 +84,7 @@ def save(
         fitted: the method of fitting the temperatures and the number of samples, in words.
         validation_accuracy: of each exit, in [0, 1].
         split: the split that the network was trained with.
+        origin: None where nothing is known.
 
     Raises:
         EennError: `path` exists or cannot be written.
@@ -92,6 +99,7 @@ def save(
         "temperatures": {**asdict(temperatures), "fitted": fitted},
         "validation_accuracy": validation_accuracy,
         "split": {"hash": split.hash, "seed": split.seed, "sizes": split.sizes},
+        **({} if origin is None else {"origin": asdict(origin)}),
     }
     _write(path, manifest, files)
 
@@ -238,11 +246,11 @@ def _content(state: dict[str, Tensor]) -> bytes:
 
 
 def _write(path: Path, described: JsonObject, files: Mapping[str, bytes]) -> None:
-    """Write the files, and a manifest of `described`, sizes and hashes."""
+    """Write the files, a manifest of `described`, sizes and hashes, and the model card."""
     manifest: dict[str, Json] = {
         **described,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "versions": {name: version(name) for name in ("torch", "torchvision", "numpy", "pillow")},
+        "versions": {"eenn": __version__, **{name: version(name) for name in _VERSIONS}},
         "git_commit": git_commit(),
         "files": {
             name: asdict(StoredFile(len(content), hashlib.sha256(content).hexdigest()))
@@ -253,4 +261,6 @@ def _write(path: Path, described: JsonObject, files: Mapping[str, bytes]) -> Non
     with new_directory(path) as directory:
         for name, content in files.items():
             write_file(directory / name, content)
-        write_file(directory / MANIFEST, json.dumps(manifest, indent=1))
+        text = json.dumps(manifest, indent=1)
+        write_file(directory / MANIFEST, text)
+        write_card(Manifest(directory, json.loads(text)))

@@ -5,7 +5,7 @@ from typing import assert_never
 
 import numpy as np
 
-from eenn.errors import TRAIN_EXPERTS, EennError
+from eenn.errors import EennError
 from eenn.exits.head_sets import (
     CLASSIFIER,
     PLAIN,
@@ -18,6 +18,7 @@ from eenn.exits.head_sets import (
     pick_heads,
 )
 from eenn.planning.costs import CostModel, Link, macs, payloads
+from eenn.programs import TRAIN_EXPERTS
 from eenn.records.evaluated_artifact import EvaluatedArtifact
 from eenn.records.records import ExitRecords
 from eenn.statistics.calibration import log_probabilities, probabilities

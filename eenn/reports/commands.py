@@ -5,6 +5,7 @@ from pathlib import Path
 
 from eenn.exits.rests import CLOUD
 from eenn.exits.settings import Setting
+from eenn.programs import EVALUATE
 
 
 def device_command(
@@ -30,7 +31,7 @@ def experts_command(artifact: Path, experts: str = "auto") -> str:
 
 def evaluate_command(artifact: Path, *settings: str) -> str:
     """Give the command that evaluates an artifact."""
-    return shlex.join(["python", "evaluate.py", f"artifact={artifact}", *settings])
+    return f"{EVALUATE.command} {shlex.join([f'artifact={artifact}', *settings])}"
 
 
 def fit_settings(setting: Setting, has_labels: bool) -> list[str]:

@@ -4,12 +4,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 
 from eenn.data.distortions import Distortion
-from eenn.errors import TRAIN_EXPERTS, EennError
+from eenn.errors import EennError
 from eenn.evaluation.answers import check_experts
 from eenn.evaluation.evaluated import Evaluation, evaluate, named_artifacts
 from eenn.evaluation.experts import confusion, with_experts, with_last_exit
 from eenn.exits.head_sets import DEPLOYED, FINE_TUNED, PLAIN_HEADS, HeadChoice
 from eenn.files import Json
+from eenn.programs import TRAIN_EXPERTS
 from eenn.records.evaluated_artifact import EvaluatedArtifact
 from eenn.reports.experts import Study, confusion_rows, point_rows, study_report, study_tables
 from eenn.reports.opening import summary_point

@@ -1,6 +1,6 @@
 """Hydra's side of a script: a job in its directory, and sweeps, compared and completed.
 
-Besides the scripts this is the only module that knows Hydra.
+Besides `eenn.workflows.scripts` this is the only module that knows Hydra.
 """
 
 import sys
@@ -25,10 +25,10 @@ from eenn.cli import error_line, one_line_errors, printable, quoted_for_hydra, s
 from eenn.errors import EennError
 from eenn.exits.policies.registry import POLICIES
 from eenn.files import Json, write_file
+from eenn.programs import CONF, CONFIGURED, Program
 from eenn.run_directory import (
     CONFIG,
     ERROR,
-    SCRIPTS,
     SWEEP,
     Sweep,
     can_resume,
@@ -46,7 +46,6 @@ from eenn.workflows.interrupted import interruptible
 from eenn.workflows.run import Job
 
 T = TypeVar("T")
-CONF = Path(__file__).parents[2] / "conf"
 
 POLICY_FILES = CONF / "policy"
 
@@ -144,13 +143,13 @@ def _callback(config: DictConfig) -> CompareRuns:
 hydra.utils.instantiate = _callback
 
 
-def run_script(main: Callable[[], None]) -> None:
-    """Run a script's `main`, or complete a sweep: `resume=SWEEP_DIR` stands for its command line.
+def run_script(main: Callable[[], None], program: Program) -> None:
+    """Run a program's `main`, or complete a sweep: `resume=SWEEP_DIR` stands for its command line.
 
     An interrupted sweep ends with a line that says how to go on.
     """
     with one_line_errors():
-        sys.argv[1:] = _completing(sys.argv[1:])
+        sys.argv[1:] = _completing(sys.argv[1:], program)
         try:
             main()
         except (KeyboardInterrupt, SystemExit):
@@ -168,11 +167,11 @@ def run_script(main: Callable[[], None]) -> None:
             CompareRuns.running = None
 
 
-def _completing(given: Sequence[str]) -> list[str]:
+def _completing(given: Sequence[str], program: Program) -> list[str]:
     """Put the command line of a sweep in place of `resume=SWEEP_DIR`.
 
     Raises:
-        EennError: other settings beside it, or another script's sweep.
+        EennError: other settings beside it, or another program's sweep.
     """
     asked = [one for one in given if one.startswith("resume=")]
     if len(asked) != 1:
@@ -185,7 +184,7 @@ def _completing(given: Sequence[str]) -> list[str]:
     allowed = {asked[0], "-m", "--multirun", "--config-name", "-cn", name, f"--config-name={name}"}
     if beside := [one for one in given if one not in allowed]:
         raise EennError(f"resume keeps the sweep's own settings; leave out {' '.join(beside)}")
-    if SCRIPTS.get(name, own := Path(sys.argv[0]).name) != own:
+    if CONFIGURED.get(name, program) != program:
         raise EennError(f"{asked[0]}: the sweep goes on with `{sweep.command(directory)}`")
     place = quoted_for_hydra("hydra.sweep.dir", str(directory))
     return ["-m", f"--config-name={name}", *sweep.launching, place, *sweep.overrides]

@@ -18,6 +18,7 @@ from eenn.files import Json
 from eenn.offload.bench.benchmark import Offloading, Server
 from eenn.offload.export.report import export_artifact
 from eenn.offload.graphs.index import FOLDER
+from eenn.programs import TRAIN
 from eenn.provenance import processor, provenance
 from eenn.records.evaluated_artifact import EvaluatedArtifact, open_artifact
 from eenn.records.opening import open_artifacts
@@ -137,7 +138,7 @@ def _networks(settings: OffloadSettings) -> Networks:
         if conventional.branches:
             raise EennError(
                 f"conventional={settings.conventional} has {conventional.branches} branches; "
-                "allowed is an artifact of `python train.py branches=0`"
+                f"allowed is an artifact of `{TRAIN.command} branches=0`"
             )
     if settings.upstream is not None:
         upstream = exported(settings.upstream, settings.images)

@@ -26,6 +26,7 @@ class DataSettings:
 
     Args:
         root, on_error: of a source that takes them.
+        licence: of the images, for the model card.
         source: its `name` and arguments.
     """
 
@@ -37,6 +38,7 @@ class DataSettings:
     resize_size: int
     batch_size: int
     num_workers: int | None
+    licence: str | None = None
 
     def __post_init__(self) -> None:
         check_named("data.source", self.source, SOURCES)
@@ -50,11 +52,16 @@ class DataSettings:
 
 @dataclass(frozen=True)
 class ModelSettings:
-    """The network, but for its branches; as of `eenn.models.architecture.Architecture`."""
+    """The network, but for its branches; as of `eenn.models.architecture.Architecture`.
+
+    Args:
+        licence: of the weights that training begins from, for the model card.
+    """
 
     head: str
     width_mult: float
     weights: str | None
+    licence: str | None = None
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """A training run from its settings to its results: fit, calibrate, save, test, report, track."""
 
 import logging
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -10,6 +11,8 @@ from pytorch_lightning.callbacks import LearningRateMonitor, ModelCheckpoint
 from pytorch_lightning.loggers import Logger
 
 from eenn.artifact import store
+from eenn.artifact.card import ExitResults, write_card
+from eenn.artifact.manifest import Origin
 from eenn.data.datamodule import ImageDataModule
 from eenn.data.datasets import ImageSource
 from eenn.data.overview import likely_mistakes, overview
@@ -18,6 +21,7 @@ from eenn.hardware import Machine, prepare
 from eenn.models.architecture import Architecture
 from eenn.models.building import build, place
 from eenn.preprocess import Preprocessing
+from eenn.programs import TRAIN
 from eenn.provenance import provenance
 from eenn.records.recording import record
 from eenn.reports.summed_up import SummedUp, trained
@@ -91,7 +95,7 @@ def train(
         fit = _fit(training, settings, directory, logger, machine)
         if fit is None:
             return
-        _save(training, fit.scaling, directory)
+        _save(training, fit.scaling, directory, _origin(job, machine))
         origin = provenance(settings.seed, settings.data.title, machine.hardware)
         origin |= {"overrides": list(job.overrides)}
         tracker = training_tracker(logger, directory / ARTIFACT)
@@ -166,7 +170,21 @@ def _fit(
     return Fit(scaling, throughput, trainer.current_epoch) if trainer.is_global_zero else None
 
 
-def _save(training: Training, scaling: TemperatureScaling, directory: Path) -> None:
+def _origin(job: Job[TrainSettings], machine: Machine) -> Origin:
+    """State the origin of the artifact, for its manifest and its model card."""
+    data, model = job.settings.data, job.settings.model
+    return Origin(
+        data.title,
+        data.licence,
+        model.weights or "random",
+        model.licence,
+        shlex.join([*shlex.split(TRAIN.command), *job.overrides]),
+        job.settings.seed,
+        machine.hardware,
+    )
+
+
+def _save(training: Training, scaling: TemperatureScaling, directory: Path, origin: Origin) -> None:
     """Write the artifact, unless a run that was killed after this point has it already."""
     if (directory / ARTIFACT).exists():
         return
@@ -181,6 +199,7 @@ def _save(training: Training, scaling: TemperatureScaling, directory: Path) -> N
         fitted=scaling.fitted,
         validation_accuracy=scaling.val_accuracy,
         split=images.split,
+        origin=origin,
     )
 
 
@@ -192,6 +211,8 @@ def _test(training: Training, fit: Fit, directory: Path) -> Conclusion:
     temperatures, exits = scaling.temperatures, saved.manifest.exits
     found = exit_metrics(logits, labels, temperatures)
     rows = exit_rows(found, temperatures, exits)
+    tested = ExitResults(len(labels), found["accuracy"], found["ece"], found["ece_calibrated"])
+    write_card(saved.manifest, tested)
     metrics: dict[str, Json] = {
         "test": found,
         "test_samples": len(labels),

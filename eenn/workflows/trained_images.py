@@ -43,6 +43,6 @@ def of_artifact(settings: TrainExpertsSettings) -> dict[str, Json]:
     if not (path.parent / CONFIG).exists():
         raise EennError(
             f"{path} lies outside its training run, so where its images are is not known; give the "
-            "artifact in the directory that train.py wrote, with its config.yaml"
+            "artifact in the directory that its training wrote, with its config.yaml"
         )
     return {"artifact": str(path), **asdict(TrainedImages.of(path.parent))}

@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-import evaluate
-from eenn.workflows.hydra_job import run_script
+from eenn.workflows.console import evaluate
 
 
 def run_in(place: Path, *overrides: str) -> Path:
@@ -17,7 +16,7 @@ def run_in(place: Path, *overrides: str) -> Path:
         patch.setattr(sys, "argv", ["evaluate.py", *overrides])
         patch.setenv("WANDB_DATA_DIR", str(place))
         patch.chdir(place)
-        run_script(evaluate.main)
+        evaluate()
     (directory,) = _runs(place) - before
     return directory
 

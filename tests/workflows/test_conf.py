@@ -169,6 +169,7 @@ LONG = {
     "WEIGHTS": "../shared/weights/mobilenet_v2_imagenet.pth",
     "IMAGES": "../shared/data/caltech101",
 }
+LICENCES = {"demo": "none needed, the images are drawn by the program"}
 SOURCES = ("demo", "folder", "caltech256", "folder", "folder")
 
 
@@ -191,6 +192,8 @@ def test_trainings_are_composed_as_before_there_were_recipes(
     expected |= {
         "data.source.name": SOURCES[column],
         "logger.name": "wandb",
+        "data.licence": LICENCES.get(SOURCES[column]),
+        "model.licence": "none needed, training begins at random" if column == 0 else None,
     }
     assert flat(composed("train", *overrides)) == expected
 

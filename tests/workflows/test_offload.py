@@ -12,11 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-import offload_bench
 from benchmarks.wandb_runs import runs
 from eenn.artifact.deployment import Deployment
 from eenn.artifact.manifest import read_manifest
-from eenn.cli import one_line_errors
 from eenn.exits.policies.registry import make_policy
 from eenn.exits.rests import CLOUD, PHOTOGRAPH
 from eenn.exits.settings import Baseline
@@ -24,6 +22,7 @@ from eenn.offload.bench.contenders import EdgeContender, Outcome
 from eenn.offload.cloud.command import running
 from eenn.offload.edge.clouds import slowed_ms
 from eenn.planning.costs import Link
+from eenn.workflows.console import offload_bench
 from tests.artifact.expert_artifact import run_with_experts
 from tests.artifact.trained_run import PREPROCESSING, make_run
 from tests.offload.patience import make_patient
@@ -59,8 +58,7 @@ def run_in(place: Path, *overrides: str, limit: int | None = LIMIT) -> Path:
         patch.setenv("WANDB_DATA_DIR", str(place))
         patch.chdir(place)
         make_patient(patch)
-        with one_line_errors():
-            offload_bench.main()
+        offload_bench()
     return max((place / "outputs" / "offload").glob("*/*"), key=lambda path: path.stat().st_mtime)
 
 

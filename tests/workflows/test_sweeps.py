@@ -10,11 +10,10 @@ from typing import Any
 
 import pytest
 
-import evaluate
-import train
 from eenn.run_directory import Sweep
 from eenn.training.module import EarlyExitModule
-from eenn.workflows.hydra_job import run_script
+from eenn.workflows import jobs
+from eenn.workflows.console import evaluate, train
 from tests.artifact.trained_run import make_run
 from tests.workflows.training import TINY, weights
 
@@ -31,7 +30,7 @@ def called(place: Path, script: Any, *arguments: str) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", [f"{script.__name__}.py", *arguments])
         patch.chdir(place)
-        run_script(script.main)
+        script()
 
 
 def content(directory: Path) -> dict[Path, bytes]:
@@ -137,7 +136,7 @@ def test_a_sweep_goes_on_with_its_own_settings_and_script(
 def test_a_bug_in_a_job_keeps_its_traceback_and_the_others_are_compared(
     whole: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real, calls = evaluate.evaluate_job, []
+    real, calls = jobs.evaluate_job, []
 
     def breaking(job: Any, **given: Any) -> None:
         calls.append(job)
@@ -145,7 +144,7 @@ def test_a_bug_in_a_job_keeps_its_traceback_and_the_others_are_compared(
             raise ZeroDivisionError("a bug")
         real(job, **given)
 
-    monkeypatch.setattr(evaluate, "evaluate_job", breaking)
+    monkeypatch.setattr(jobs, "evaluate_job", breaking)
     given = ("p_tar=0.5,0.7", "first=2", "logger=csv", "hydra.sweep.dir=broken")
     with pytest.raises(ZeroDivisionError):
         called(whole, evaluate, "-m", *given)

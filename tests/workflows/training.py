@@ -7,8 +7,7 @@ import pytest
 import safetensors.torch
 import torch
 
-import train
-from eenn.workflows.hydra_job import run_script
+from eenn.workflows.console import train
 
 # Ten classes of ten images, a narrow net, two epochs: seconds, and every step of a real run.
 TINY = (
@@ -32,7 +31,7 @@ def run_in(directory: Path, *overrides: str) -> Path:
         patch.setattr(sys, "argv", ["train.py", *options, *place, *given])
         patch.setenv("WANDB_DATA_DIR", str(directory.parent))
         patch.chdir(directory.parent)
-        run_script(train.main)
+        train()
     return directory
 
 

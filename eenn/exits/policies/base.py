@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from eenn.errors import EennError
+from eenn.programs import EVALUATE
 
 Bools = NDArray[np.bool_]
 Ints = NDArray[np.int64]
@@ -137,7 +138,7 @@ class Validation:
         if self._read is None:
             raise EennError(
                 "the policy is fitted to validation records, which are not at hand; fit it with "
-                "`python evaluate.py` and give what it wrote"
+                f"`{EVALUATE.command}` and give what it wrote"
             )
         return self._read()
 

@@ -41,6 +41,7 @@ from eenn.offload.cloud.settings import (
     SWITCH_INTERVAL_S,
     Settings,
 )
+from eenn.programs import CLOUD
 
 READY = "listening on "
 START_S, STOP_S = 120.0, 60.0
@@ -268,6 +269,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="eenn-cloud", description="Serve the cloud's part of artifacts over HTTP."
     )
     add = parser.add_argument
+    add("--version", action="version", version=CLOUD.version)
     add("--artifact", action="append", required=True, type=Path, metavar="DIR",
         help="artifact with exported graphs; may be given more than once")  # fmt: skip
     add("--host", default="127.0.0.1", help="address to listen on (%(default)s)")

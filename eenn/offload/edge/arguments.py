@@ -13,6 +13,7 @@ from eenn.exits.policies.registry import POLICIES
 from eenn.exits.policies.threshold import DEFAULT
 from eenn.exits.rests import CLOUD, RESTS
 from eenn.offload.graphs.index import PRECISIONS
+from eenn.programs import EDGE
 from eenn.statistics.calibration import CHOICES
 
 # Settings of policies that have a flag, with their defaults.
@@ -46,6 +47,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         description="Classify images on this device, and ask the cloud about those that no branch "
         "is sure of. Without a cloud the last active branch answers.",
     )
+    parser.add_argument("--version", action="version", version=EDGE.version)
     parser.add_argument("images", nargs="*", metavar="IMAGE", help="image files")
     parser.add_argument(
         "--artifact", required=True, metavar="DIR", help="artifact with exported graphs"

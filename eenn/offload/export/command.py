@@ -15,6 +15,7 @@ from eenn.errors import EennError
 from eenn.offload.export.folder import plan_folder, write_folder
 from eenn.offload.export.triton import write_model_repository
 from eenn.offload.graphs.index import FOLDER, Graphs
+from eenn.programs import EXPORT
 from eenn.run_directory import find_artifact
 
 
@@ -57,7 +58,8 @@ def _parser() -> argparse.ArgumentParser:
         description="Write the ONNX graphs of an artifact into its folder onnx/, in fp32 and int8, "
         "check them against PyTorch, and report what int8 changes on the validation images.",
     )
-    parser.add_argument("artifact", help="directory that train.py wrote, or latest")
+    parser.add_argument("--version", action="version", version=EXPORT.version)
+    parser.add_argument("artifact", help="directory of an artifact, or latest")
     parser.add_argument(
         "--images",
         metavar="PATH",
