@@ -28,7 +28,7 @@ VERBS = frozenset(
     Raise Rank Rate Read Rebuild Receive Record Refuse Register Reject Release Remove Rename
     Render Repeat Replace Replay Reply Report Resample Reserve Reset Resize Resolve Restore
     Resume Return Rewrite Round Run Sample Save Say Scale Score Search Select Send Separate
-    Serve Set Shorten Show Shuffle Silence Simulate Sort Split Spread Start Stop Store Sum
+    Serve Set Shorten Show Shuffle Silence Simulate Sort Split Spread Start State Stop Store Sum
     Summarise Switch Tabulate Take Tell Test Track Train Transform Try Turn Unpack Update Use
     Validate Vary Verify Wait Warn Weigh Weight Word Wrap Write Yield
     """,
