@@ -27,6 +27,11 @@ ACCURACY = re.compile(r"val/(exit\d+/)?acc")
 class ResumableEarlyStopping(EarlyStopping):
     """Lightning's early stopping, which also stops a run that is resumed after its stop."""
 
+    @property
+    def state_key(self) -> str:
+        """Return the name of the state in checkpoints, which the class had in the first of them."""
+        return f"StayingEarlyStopping{{'monitor': {self.monitor!r}, 'mode': {self.mode!r}}}"
+
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         trainer.should_stop = self.wait_count >= self.patience
 

@@ -41,6 +41,7 @@ def wandb_logger(directory: Path, label: Label, project: str) -> "WandbLogger":
     from pytorch_lightning.loggers import WandbLogger
 
     _offline_by_default()
+    wandb.setup()  # silent from here on, as Lightning gives a setting that wandb warns of
     return WandbLogger(
         project=project,
         name=label.name,

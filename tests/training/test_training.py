@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from pytorch_lightning import LightningModule, Trainer
+from pytorch_lightning.callbacks import EarlyStopping
 from torch import nn
 
 from eenn.data.augmentation import Augmentation
@@ -18,6 +19,7 @@ from eenn.models.architecture import Architecture
 from eenn.models.building import build
 from eenn.preprocess import Preprocessing
 from eenn.records.recording import record
+from eenn.training.callbacks import ResumableEarlyStopping
 from eenn.training.losses import EarlyExitLoss, exit_weights
 from eenn.training.module import EarlyExitModule
 
@@ -151,3 +153,16 @@ def test_lightning_gives_every_epoch_its_own_order() -> None:
     sampler.set_epoch(1)
     assert drawn[1] == list(sampler)
     assert drawn[0] != drawn[1]
+
+
+def test_checkpoints_of_the_first_version_keep_their_count_of_epochs() -> None:
+    """Lightning finds the state of a callback by the name that its class had."""
+
+    class StayingEarlyStopping(EarlyStopping):
+        pass
+
+    before = StayingEarlyStopping("val/loss", patience=5)
+    name = before.state_key.replace(
+        StayingEarlyStopping.__qualname__, StayingEarlyStopping.__name__
+    )
+    assert ResumableEarlyStopping("val/loss", patience=5).state_key == name
