@@ -16,9 +16,11 @@ from typing import Any
 from benchmarks.readme.results import RESULTS
 from benchmarks.wandb_runs import Tracked, runs
 from eenn.errors import EennError
-from eenn.files import write_json
+from eenn.files import Json, write_json
+from eenn.programs import command_of
 from eenn.provenance import processor, provenance
 from eenn.reports.canvas import draw_lines, finish, label_axis, make_panels
+from eenn.run_directory import Sweep
 from eenn.statistics.intervals import Estimate
 
 
@@ -57,7 +59,8 @@ def main() -> None:
     parser.add_argument("sweeps", nargs="+", type=Path, metavar="SWEEP_DIR")
     parser.add_argument("--data", required=True, help="name of the data set")
     given = parser.parse_args()
-    found = [run for sweep in given.sweeps for run in runs(sweep)]
+    by_sweep = {sweep: runs(sweep) for sweep in given.sweeps}
+    found = [run for own in by_sweep.values() for run in own]
     drawn = {
         plot: own for plot in PLOTS if (own := [run for run in found if run.kind == plot.kind])
     }
@@ -67,14 +70,17 @@ def main() -> None:
             "evaluation; name directories of sweeps that ran with WANDB_MODE=offline"
         )
     seeds = sorted({str(run.config["seed"]) for run in found})
-    columns = {
+    columns: dict[str, Json] = {
         plot.name: [
             {name: column(run, name) for name in ("name", *axes(plot))} for run in drawn[plot]
         ]
         for plot in drawn
     }
     origin = provenance(", ".join(seeds), given.data, processor())
-    write_json(RESULTS / "tracking.json", {**origin, "plots": columns})
+    sweeps: list[Json] = [
+        {"command": command(Sweep.read(sweep)), "runs": len(own)} for sweep, own in by_sweep.items()
+    ]
+    write_json(RESULTS / "tracking.json", {**origin, "sweeps": sweeps, "plots": columns})
     for plot, own in drawn.items():
         file = RESULTS / f"tracking-{plot.name}.png"
         figure, (axis,) = make_panels(1, width=5.2)
@@ -82,6 +88,11 @@ def main() -> None:
         label_axis(axis, plot.x, plot.quantity, f"{plot.y} over {plot.x}")
         finish(figure, [axis]).savefig(file, dpi=110)
         print(f"{file}: {len(own)} runs")
+
+
+def command(sweep: Sweep) -> str:
+    """Word the command line of a sweep."""
+    return f"{command_of(sweep.config_name)} -m {' '.join(sweep.overrides)}"
 
 
 def axes(plot: Plot) -> list[str]:

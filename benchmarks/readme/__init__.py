@@ -13,6 +13,7 @@ from benchmarks.readme import (
     evaluation,
     hardening,
     offloading,
+    tracking,
     training,
 )
 from benchmarks.readme.results import ROOT
@@ -54,6 +55,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
         deployments.planned,
         hardening.attacks,
         hardening.fuzz,
+        tracking.tracking,
     )
 } | configuration.BLOCKS
 
