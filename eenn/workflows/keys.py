@@ -142,13 +142,22 @@ def _groups(lines: list[str]) -> dict[str, str]:
     return {**chosen, **overridden}
 
 
+def _defaults(file: Path) -> list[str | dict[str, str]]:
+    """Read the list of files that a file starts from, or for which it makes another choice."""
+    content = yaml.safe_load(file.read_text(encoding="utf-8")) if file.exists() else None
+    listed: list[str | dict[str, str]] = (content or {}).get("defaults", [])
+    return listed
+
+
 def _overrides(file: Path) -> dict[str, str]:
     """Give the groups for which a chosen file makes another choice."""
-    if not file.exists():
-        return {}
-    listed = (yaml.safe_load(file.read_text(encoding="utf-8")) or {}).get("defaults", [])
-    pairs = [pair for one in listed if isinstance(one, dict) for pair in one.items()]
+    pairs = [pair for one in _defaults(file) if isinstance(one, dict) for pair in one.items()]
     return {name.removeprefix("override /"): chosen for name, chosen in pairs}
+
+
+def _bases(file: Path) -> list[str]:
+    """Name the files of the same group that a file starts from."""
+    return [one for one in _defaults(file) if isinstance(one, str) and one != "_self_"]
 
 
 def _names(group: str, program: Program) -> list[str]:
@@ -164,6 +173,7 @@ def _keys_of_group(group: str, chosen: str) -> dict[str, Key]:
     """Give the keys with a comment in any file of a group, with the value of the chosen file."""
     commented: dict[str, Key] = {}
     of_chosen: dict[str, Key] = {}
+    bases = _bases(CONF / group / f"{chosen}.yaml")
     for file in sorted((CONF / group).glob("*.yaml")) if group != "experiment" else []:
         is_whole = "# @package _global_" in file.read_text(encoding="utf-8")
         for name, key in keys_of_file(file).items():
@@ -171,11 +181,15 @@ def _keys_of_group(group: str, chosen: str) -> dict[str, Key]:
             if key.value is None or full.endswith(("name", *_SET_ELSEWHERE)):
                 continue
             if key.comment:
-                commented.setdefault(full, key)
-            if file.stem == chosen:
+                commented.setdefault(full, Key(f"{key.comment}; {group}={file.stem}", key.value))
+            if file.stem == chosen or (file.stem in bases and full not in of_chosen):
                 of_chosen[full] = key
+    # The file is named where the chosen one does not have the key.
     return {
-        name: Key(key.comment, of_chosen.get(name, key).value) for name, key in commented.items()
+        name: Key(key.comment.rpartition("; ")[0], of_chosen[name].value)
+        if name in of_chosen
+        else key
+        for name, key in commented.items()
     }
 
 
