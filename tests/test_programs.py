@@ -220,5 +220,5 @@ def test_the_wheel_has_the_configuration_and_runs_outside_the_checkout(tmp_path:
     for key in ("loss_weights: linspace", "batch_size: 32", "payload: uint8"):
         assert f"\n{key}\n" in run.stdout, run.stderr
     assert run.stderr.splitlines() == [
-        "error: artifact=latest: none under outputs/train; train one with `eenn-train`"
+        "error: artifact=latest: no artifact under outputs/train; train one with `eenn-train`"
     ]

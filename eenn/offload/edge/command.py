@@ -111,7 +111,7 @@ def _appearing(folder: Path, answered: Container[str]) -> Iterator[list[str]]:
         if {suffix_of(path) for path in images.others} - said:
             said |= {suffix_of(path) for path in images.others}
             others = counted_suffixes(images.others)
-            _tell(f"warning: files that are not images are left out: {others}")
+            _tell(f"warning: not images, and left out: {others}")
         time.sleep(POLL_S)
 
 

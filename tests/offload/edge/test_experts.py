@@ -132,7 +132,7 @@ def test_a_server_answers_with_the_same_heads(
             assert_answered(results, path, logits[0], heads)
             assert not runtime.failures
             assert {result.on_edge for result in results} == {True, False}
-        with pytest.raises(EennError, match="no model eenn-cloud-3-jpeg here"):
+        with pytest.raises(EennError, match="model eenn-cloud-3-jpeg is not served here"):
             cloud.infer(np.zeros((1, 3, 32, 32), np.float32), 3, None, "jpeg")
 
 
@@ -233,7 +233,7 @@ def test_a_cloud_without_the_heads_fails_the_check(path: Path, exported: Exporte
     own = Graphs.read(path).id
     with running([str(path)]) as server, HttpCloud(server.url, own, **PATIENT) as cloud:
         cloud.check(models=[model_name(0, heads) for heads in SETS])
-        with pytest.raises(CloudRefused, match="no model eenn-cloud-0-jpeg here"):
+        with pytest.raises(CloudRefused, match="model eenn-cloud-0-jpeg is not served here"):
             cloud.check(models=[model_name(0), model_name(0, "jpeg")])
 
 

@@ -204,7 +204,7 @@ def test_what_is_no_photo_is_told_and_the_next_photo_is_answered(
     page = open_edge(runtime)
     alert, status = page.get_by_role("alert"), page.get_by_role("status")
     drop(page, "photo.jpg", b"no image")
-    expect(alert).to_contain_text("Not classified: this is no image")
+    expect(alert).to_contain_text("Not classified: this is not an image")
     expect(status).to_contain_text("No answer")
     expect(page.locator("#preview")).to_be_hidden()
     page.set_input_files("#file", exported.files[0])

@@ -297,7 +297,7 @@ def test_no_images_have_no_answers(exported: Exported) -> None:
     [
         ({"active": (2, 1)}, "ascending choice of 1, 2, 3"),
         ({"active": (3,)}, "ascending choice of 1, 2, 3"),
-        ({"active": ()}, "nobody answers; activate a branch"),
+        ({"active": ()}, "no exit answers; activate a branch"),
         ({"active": (0,), "precision": "fp16"}, "allowed are fp32, int8 of"),
         ({"active": (0,), "policy": make_policy("confidence", {"p_tar": (0.5, 0.5)})}, "2 thresh"),
     ],

@@ -243,7 +243,7 @@ def test_an_artifact_that_was_moved_is_told_where_its_images_are(
         (("nowhere",), "nowhere holds no artifact"),
         (("RUN", "--calibration", "0"), "allowed is 1 or more"),
         (("RUN", "--checked", "-1"), "allowed is 1 or more"),
-        (("RUN", "--images", "nowhere"), "nowhere is no folder"),
+        (("RUN", "--images", "nowhere"), "nowhere is not a folder"),
     ],
 )
 def test_a_mistake_is_one_clear_line_and_leaves_nothing(
