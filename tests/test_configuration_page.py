@@ -67,6 +67,7 @@ def flat(node: Any, at: str = "") -> Iterator[tuple[str, Any]]:
 
 def value(text: str) -> Any:
     """A value as Hydra reads it, for which 3e-3 is a number."""
+    text = re.sub(r"^= (.+)$", r"${\1}", text)
     return OmegaConf.to_container(OmegaConf.create(f"it: {text}"))["it"]  # type: ignore[index,call-overload]
 
 

@@ -1,5 +1,6 @@
 """Tables of docs/configuration.md: keys of conf/, their comments, allowed values and defaults."""
 
+import re
 from collections.abc import Callable, Mapping
 from functools import partial
 
@@ -25,6 +26,7 @@ SCRIPTS: Mapping[str, type] = {
     "evaluate": EvaluateSettings,
     "offload_bench": OffloadSettings,
 }
+_REFERENCE = re.compile(r"\$\{([a-z_.]+)\}")  # a value that is that of another key
 # Groups with few files have a column of values for each; the others a row.
 IN_COLUMNS, IN_ROWS = ("data", "model", "recipe", "trainer", "logger"), ("link", "policy")
 
@@ -149,7 +151,9 @@ def _paragraph(text: str) -> list[str]:
 
 
 def _code(value: str | None) -> str:
-    return "" if value is None else f"`{value}`"
+    """Quote a value; one that repeats another key names that key, and breaks behind the `=`."""
+    shown = _REFERENCE.sub(r"= \1", value or "")
+    return "" if value is None else f"`{shown}`"
 
 
 def _table(rows: list[dict[str, str]]) -> str:
