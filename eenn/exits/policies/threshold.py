@@ -13,7 +13,7 @@ from eenn.exits.policies.base import Bools, ExitProbs, Floats, Knob, Policy, che
 from eenn.exits.policies.registry import register
 
 CURVE = (0.0, 0.2, 0.3, 0.4, 0.5, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 0.98, 1.0)
-CANDIDATES = tuple(np.linspace(1, 0, 201).tolist())
+CANDIDATES = tuple(k / 200 for k in range(200, -1, -1))
 P_TAR = Knob("p_tar", 0.8, lambda _: CURVE, lambda _: CANDIDATES)
 
 
