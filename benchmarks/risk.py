@@ -23,7 +23,7 @@ from eenn.evaluation.grid import Case, Service, exit_outputs
 from eenn.evaluation.rows import Network
 from eenn.exits.decide import decide
 from eenn.exits.policies.threshold import CANDIDATES, DEFAULT, Confidence
-from eenn.files import JsonObject, write_json
+from eenn.files import Json, JsonObject, write_json
 from eenn.planning.costs import CostModel, Link, macs, payloads
 from eenn.provenance import processor, provenance
 from eenn.records.evaluated_artifact import open_artifact
@@ -59,7 +59,7 @@ def main() -> None:
     n = len(validation.truth)
     draws = [case_of(generator.integers(len(labels), size=n)) for _ in range(DRAWS)]
     population = case_of(slice(None))
-    fits = []
+    fits: list[Json] = []
     for strict in STRICT:
         truth = {p_tar: truth_of(population, strict, p_tar, active) for p_tar in CANDIDATES}
         for method in P_VALUES:

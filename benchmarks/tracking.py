@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.readme.results import RESULTS
+from benchmarks.readme.results import RESULTS, ROOT
 from benchmarks.wandb_runs import Tracked, runs
 from eenn.errors import EennError
 from eenn.files import Json, write_json
@@ -61,6 +61,8 @@ def main() -> None:
     given = parser.parse_args()
     by_sweep = {sweep: runs(sweep) for sweep in given.sweeps}
     found = [run for own in by_sweep.values() for run in own]
+    # A run that was interrupted and went on has a file for each part; the last has its summary.
+    found = [run for run in found if run.exit_code == 0]
     drawn = {
         plot: own for plot in PLOTS if (own := [run for run in found if run.kind == plot.kind])
     }
@@ -78,7 +80,8 @@ def main() -> None:
     }
     origin = provenance(", ".join(seeds), given.data, processor())
     sweeps: list[Json] = [
-        {"command": command(Sweep.read(sweep)), "runs": len(own)} for sweep, own in by_sweep.items()
+        {"command": command(Sweep.read(sweep)), "runs": len({run.id for run in own})}
+        for sweep, own in by_sweep.items()
     ]
     write_json(RESULTS / "tracking.json", {**origin, "sweeps": sweeps, "plots": columns})
     for plot, own in drawn.items():
@@ -86,13 +89,16 @@ def main() -> None:
         figure, (axis,) = make_panels(1, width=5.2)
         draw_lines(axis, lines_of(own, plot), plot.quantity)
         label_axis(axis, plot.x, plot.quantity, f"{plot.y} over {plot.x}")
+        if plot.x.startswith("config:"):
+            axis.set_xticks(sorted({column(run, plot.x) for run in own}))
         finish(figure, [axis]).savefig(file, dpi=110)
         print(f"{file}: {len(own)} runs")
 
 
 def command(sweep: Sweep) -> str:
-    """Word the command line of a sweep."""
-    return f"{command_of(sweep.config_name)} -m {' '.join(sweep.overrides)}"
+    """Word the command line of a sweep, with paths as seen from the checkout."""
+    line = f"{command_of(sweep.config_name)} -m {' '.join(sweep.overrides)}"
+    return line.replace(f"{ROOT}/", "")
 
 
 def axes(plot: Plot) -> list[str]:
@@ -113,9 +119,8 @@ def lines_of(found: Sequence[Tracked], plot: Plot) -> Mapping[str, list[tuple[fl
         x, y = column(run, plot.x), column(run, plot.y)
         ends = [column(run, f"{plot.y}{end}") for end in ("_low", "_high")]
         colour = f"{plot.colour}={column(run, plot.colour)}" if plot.colour else plot.y
-        if x is not None and y is not None:
-            low, high = (math.nan if end is None else end for end in ends)
-            lines[colour].append((float(x), Estimate(y, low, high)))
+        low, high = (math.nan if end is None else end for end in ends)
+        lines[colour].append((float(x), Estimate(y, low, high)))
     return lines
 
 

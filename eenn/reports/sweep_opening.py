@@ -70,7 +70,18 @@ def sweep_answer(jobs: Sequence[SweepJob]) -> Section | None:
     title = f"{chosen.name}: {100 * chosen.value('accuracy'):.1f} % right"
     if chosen is not best and _known(best, cost):
         title += f", {change(chosen.found[cost], best.found[cost], less)} {spent} than {best.name}"
-    return Section(title, f"{why}\n{_CAUTION}", numbers=_numbers(chosen, best))
+    text = "\n".join(filter(None, [why, _rivals(chosen, candidates), _CAUTION]))
+    return Section(title, text, numbers=_numbers(chosen, best))
+
+
+def _rivals(chosen: Candidate, candidates: Sequence[Candidate]) -> str:
+    """Say how many others are as accurate as far as the images can tell."""
+    _, low, high = chosen.found["accuracy"]
+    count = sum(low <= own.value("accuracy") <= high for own in candidates if own is not chosen)
+    if not count:
+        return ""
+    lie = "lie" if count > 1 else "lies"
+    return f"The accuracy of {count} of the {len(candidates) - 1} others {lie} within its interval."
 
 
 def _other_images(varied: Iterable[str]) -> bool:
