@@ -23,6 +23,7 @@ from eenn.statistics.intervals import Estimate
 SEED = "seed"  # jobs that differ in it alone are one line
 PREFERRED = ("p_tar", "branches")  # to draw against
 PANELS, TICKS = 4, 8
+_COSTS = {"macs": ("MMACs", "MACs"), "answer_ms": ("time", "time")}
 Pair = tuple[SweepJob, JsonObject]
 
 
@@ -53,12 +54,14 @@ def sweep_figures(jobs: Sequence[SweepJob]) -> list[Drawn]:
             figure = _over_setting(pairs, against, others, quantity)
             caption = _GREY if quantity in LEVELLED and any(job.references for job in jobs) else ""
             made.append(Drawn(quantity, title, f"{title}. {caption}{BARS}", figure))
-    if any(math.isfinite(estimate_in(point, "macs").value) for _, point in pairs):
-        caption = "The accuracy of each job and the mean MACs to its answers. "
+    cost = cost_of(point for _, point in pairs)
+    if any(math.isfinite(estimate_in(point, cost).value) for _, point in pairs):
+        name, what = _COSTS[cost]
+        caption = f"The accuracy of each job and the mean {what} to its answers. "
         if any(job.curve for job, _ in pairs):
             caption = "Each mark is an exit, as if it answered all images, and a line is a job. "
-        figure = _over_macs(pairs, others)
-        made.append(Drawn("macs", "Accuracy over MMACs", f"{caption}{BARS}", figure))
+        figure = _over_cost(pairs, others, cost)
+        made.append(Drawn(cost, f"Accuracy over {name}", f"{caption}{BARS}", figure))
     return made
 
 
@@ -106,22 +109,28 @@ def _over_setting(
     return finish(figure, panels)
 
 
-def _over_macs(pairs: Sequence[Pair], others: Sequence[str]) -> Figure:
+def cost_of(points: Iterable[JsonObject]) -> str:
+    """Choose the cost of jobs: the measured time where all points have one, else the MACs."""
+    measured = all(math.isfinite(estimate_in(point, "answer_ms").value) for point in points)
+    return "answer_ms" if measured else "macs"
+
+
+def _over_cost(pairs: Sequence[Pair], others: Sequence[str], cost: str) -> Figure:
     figure, (axis,) = make_panels(1, width=6.4)
-    scale = QUANTITIES["macs"][1]
+    scale = QUANTITIES[cost][1]
     lines: dict[str, list[tuple[float, Estimate]]] = {}
     for job, point in pairs:
         if job.curve:
             name = " ".join(f"{key}={value}" for key, value in job.varied.items())
             lines[name] = [(macs * scale, Estimate(right, *_NONE)) for macs, right in job.curve]
         else:
-            mark = estimate_in(point, "macs").value * scale, estimate_in(point, "accuracy")
+            mark = estimate_in(point, cost).value * scale, estimate_in(point, "accuracy")
             lines.setdefault(_name(job, others, point), []).append(mark)
     for point in _unique(point for job, _ in pairs for point in job.references):
-        mark = estimate_in(point, "macs").value * scale, estimate_in(point, "accuracy")
+        mark = estimate_in(point, cost).value * scale, estimate_in(point, "accuracy")
         lines.setdefault(str(point["policy"]), []).append(mark)
     draw_lines(axis, _named(lines, "jobs"), "accuracy")
-    label_axis(axis, QUANTITIES["macs"][0], "accuracy", "")
+    label_axis(axis, QUANTITIES[cost][0], "accuracy", "")
     return finish(figure, [axis])
 
 

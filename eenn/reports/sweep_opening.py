@@ -9,7 +9,7 @@ from eenn.reports.canvas import spread
 from eenn.reports.headline import LOST
 from eenn.reports.opening import change, tile
 from eenn.reports.page import Number, Section
-from eenn.reports.sweep_curves import SEED, estimate_in
+from eenn.reports.sweep_curves import SEED, cost_of, estimate_in
 from eenn.reports.sweep_jobs import SweepJob
 from eenn.statistics.intervals import UNKNOWN, Estimate
 
@@ -46,12 +46,13 @@ def sweep_answer(jobs: Sequence[SweepJob]) -> Section | None:
     where there are no others.
 
     Returns:
-        None where fewer than two jobs have a known accuracy and cost, or their images differ.
+        None where fewer than two jobs have a known accuracy and cost, or where images, link or
+        machine differ, which nobody chooses.
     """
     candidates = _candidates(jobs)
-    cost = "answer_ms" if all(_known(own, "answer_ms") for own in candidates) else "macs"
+    cost = cost_of(point for job in jobs for point in job.points)
     known = all(_known(own, cost) for own in candidates)
-    if len(candidates) < 2 or not known or _other_images(jobs[0].varied):
+    if len(candidates) < 2 or not known or _surroundings(jobs[0].varied):
         return None
     best = max([*candidates, *_whole_networks(jobs)], key=lambda own: own.value("accuracy"))
     near = [own for own in candidates if own.value("accuracy") >= best.value("accuracy") - LOST]
@@ -59,7 +60,10 @@ def sweep_answer(jobs: Sequence[SweepJob]) -> Section | None:
     least, less, spent = _COSTS[cost]
     if near:
         chosen = min(near, key=lambda own: own.value(cost))
-        why = f"Of {len(candidates)} ways, the {least} at a loss of at most one point to {of}."
+        why = (
+            f"Of {len(candidates)} ways it has the {least} of those that lose at most one point to "
+            f"the most accurate: {of}."
+        )
     else:
         chosen = max(candidates, key=lambda own: own.value("accuracy"))
         why = f"None of {len(candidates)} ways keeps within one point of {of}: this one does best."
@@ -80,13 +84,17 @@ def _rivals(chosen: Candidate, candidates: Sequence[Candidate]) -> str:
     count = sum(low <= own.value("accuracy") <= high for own in candidates if own is not chosen)
     if not count:
         return ""
-    lie = "lie" if count > 1 else "lies"
-    return f"The accuracy of {count} of the {len(candidates) - 1} others {lie} within its interval."
+    others = len(candidates) - 1
+    which = "the other" if others == 1 else f"{count} of the {others} others"
+    return f"The accuracy of {which} {'lie' if count > 1 else 'lies'} within its interval."
 
 
-def _other_images(varied: Iterable[str]) -> bool:
-    """Tell if the images vary between the jobs: their numbers are then not comparable."""
-    return any(key in ("data", "data.root") or key.startswith("images") for key in varied)
+def _surroundings(varied: Iterable[str]) -> bool:
+    """Tell whether images, link or machine vary, so that jobs cannot be held against each other."""
+    return any(
+        key in ("data", "data.root") or key.startswith(("images", "link", "cloud", "edge.slowdown"))
+        for key in varied
+    )
 
 
 def _candidates(jobs: Sequence[SweepJob]) -> list[Candidate]:
@@ -130,10 +138,11 @@ def _known(own: Candidate, quantity: str) -> bool:
 
 
 def _numbers(chosen: Candidate, best: Candidate) -> list[Number]:
+    compared = set(_QUANTITIES) - {"edge_probability"} if chosen is not best else set()
     return [
         tile(
             name, unit, scale, chosen.found[quantity],
-            UNKNOWN if chosen is best else best.found[quantity], "most accurate",
+            best.found[quantity] if quantity in compared else UNKNOWN, best.name,
         )
         for quantity, (name, unit, scale) in _QUANTITIES.items()
         if _known(chosen, quantity)

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from eenn.reports.sweep_curves import sweep_figures
 from eenn.reports.sweep_jobs import SweepJob
 from eenn.reports.sweep_opening import sweep_answer
 from tests.reports.swept import point
@@ -60,6 +61,22 @@ def test_jobs_of_several_seeds_are_their_mean() -> None:
     assert (shown.value, shown.beside) == ("88.0 %", "88.0 to 88.0")
 
 
+def test_where_all_jobs_have_measured_their_time_it_is_the_cost() -> None:
+    times = {"0.7": (0.9, 7.0), "0.8": (0.9, 5.0), "0.9": (0.8, 3.0)}
+    jobs = [
+        SweepJob(
+            n, {"p_tar": p_tar}, "finished", points=[point("confidence", right, 0.5, answer_ms=ms)]
+        )
+        for n, (p_tar, (right, ms)) in enumerate(times.items())
+    ]
+    answer = sweep_answer(jobs)
+    assert answer is not None
+    assert answer.title == "p_tar=0.8: 90.0 % right, 29 % less time than p_tar=0.7"
+    assert "least time" in answer.text
+    drawn = sweep_figures(jobs)
+    assert [one.heading for one in drawn][-1] == "Accuracy over time"
+
+
 def test_distorted_images_count_where_there_are_no_others() -> None:
     jobs = [
         job(n, 0.9 - n / 10, n / 4, level=str(n), first=first) for n in (0, 1) for first in "12"
@@ -75,6 +92,8 @@ def test_distorted_images_count_where_there_are_no_others() -> None:
         [],
         [job(0, 0.9, 0.5, p_tar="0.8")],
         [job(n, 0.9, 0.5, images=name) for n, name in enumerate("ab")],
+        [job(n, 0.9, 0.5, link=name, p_tar="0.8") for n, name in enumerate(("lan", "lte"))],
+        [job(n, 0.9, 0.5, **{"edge.slowdown": name}) for n, name in enumerate("15")],
         [job(n, 0.9, 0.5, **{"images.root": name}) for n, name in enumerate("ab")],
         [job(n, float("nan"), 0.5, p_tar=name) for n, name in enumerate("ab")],
         [SweepJob(n, {"p_tar": name}, "failed") for n, name in enumerate("ab")],
