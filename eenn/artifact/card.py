@@ -12,6 +12,7 @@ from eenn.artifact.manifest import Manifest
 from eenn.cli import printable
 from eenn.exits.head_sets import FINE_TUNED
 from eenn.files import write_file
+from eenn.models.architecture import exit_macs
 from eenn.statistics.intervals import share
 
 CARD = "MODEL_CARD.md"
@@ -100,14 +101,17 @@ def _accuracy(manifest: Manifest, tested: ExitResults | None) -> Iterator[str]:
         columns.append(_shares(tested.accuracy, tested.samples))
         names.append("accuracy % on test")
     rows = [
-        (f"{k}", f"{row.after}", f"{row.macs / 1e6:.2f}", f"{row.payload_bytes}", *shares)
-        for k, (row, *shares) in enumerate(zip(manifest.exits, *columns, strict=True), 1)
+        (f"{k}", f"{row.after}", f"{macs / 1e6:.1f}", f"{row.payload_bytes}", *shares)
+        for k, (row, macs, *shares) in enumerate(
+            zip(manifest.exits, exit_macs(manifest.exits), *columns, strict=True), 1
+        )
     ]
     yield from _table(("exit", "after block", "MMACs", "bytes of features", *names), rows)
     yield ""
     yield (
-        "The last exit is the backbone's own classifier. In brackets are 95 % intervals (Wilson), "
-        f"over {images} validation images"
+        "The last exit is the backbone's own classifier. MMACs are those to the exit, with all "
+        "branches up to it. In brackets are 95 % intervals (Wilson), over "
+        f"{images} validation images"
         + (f" and {tested.samples} test images." if tested else "; it was not tested.")
     )
 

@@ -1,5 +1,6 @@
 """The description that a network is built from, and a row of the table of its exits. No torch."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 
@@ -41,3 +42,8 @@ class Exit:
     macs: int
     head_macs: int
     payload_bytes: int
+
+
+def exit_macs(exits: Sequence[Exit]) -> list[int]:
+    """Count the MACs to every exit: of all segments and heads up to it."""
+    return [row.macs + sum(e.head_macs for e in exits[: k + 1]) for k, row in enumerate(exits)]

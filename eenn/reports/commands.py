@@ -11,15 +11,16 @@ from eenn.programs import EVALUATE
 def device_command(
     artifact: Path, deployment: Path, rest: str = CLOUD, upstream: Path | None = None
 ) -> str:
-    """Write the command that answers photographs by a deployment.
+    """Write the command that answers photographs by a deployment, for any current directory.
 
     Args:
         rest: as of `Deployment`.
         upstream: the artifact of the network that images are passed on to.
     """
-    parts = ["eenn-edge", "--artifact", str(artifact), "--deployment", str(deployment)]
+    parts = ["eenn-edge", "--artifact", str(artifact.absolute())]
+    parts += ["--deployment", str(deployment.absolute())]
     parts += ["--cloud", "URL"] if rest == CLOUD else []
-    parts += ["--upstream", str(upstream)] if upstream else []
+    parts += ["--upstream", str(upstream.absolute())] if upstream else []
     return shlex.join([*parts, "PHOTO.jpg"])
 
 

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eenn.exits.head_sets import Classifier, Expert
-from eenn.models.architecture import Exit
+from eenn.models.architecture import Exit, exit_macs
 from eenn.reports.canvas import draw_lines, label_axis, make_panels
 from eenn.reports.commands import evaluate_command, experts_command
 from eenn.reports.figures import Drawn, reliability_figure
@@ -169,11 +169,6 @@ def exit_metrics(
     metrics["ece_calibrated"] = [ece(probs, labels) for probs in calibrated]
     metrics["ece_if_calibrated"] = [ece_if_calibrated(probs)[0] for probs in calibrated]
     return metrics
-
-
-def exit_macs(exits: Sequence[Exit]) -> list[int]:
-    """Count the MACs to every exit: of all segments and heads up to it."""
-    return [row.macs + sum(e.head_macs for e in exits[: k + 1]) for k, row in enumerate(exits)]
 
 
 def exit_rows(

@@ -101,7 +101,7 @@ def test_two_deployments_differ_by_what_their_images_differ(
 ) -> None:
     opening = (compared / "report.html").read_text().split("Origin and settings")[0]
     assert "of 2 deployments" in opening.lower()
-    assert re.search(r"--deployment [ab]\.json", opening)
+    assert re.search(r"--deployment /\S+/[ab]\.json", opening)
     (row,) = rows(compared, "differences")
     assert (row["first"], row["second"]) == ("a.json", "b.json")
     first, second = by_hand["a.json"], by_hand["b.json"]
