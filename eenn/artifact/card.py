@@ -90,7 +90,10 @@ def _data(manifest: Manifest) -> Iterator[str]:
     )
     if origin.data_licence is None or origin.weights_licence is None:
         yield ""
-        yield "Where a licence is not stated, find out what it allows before the network is used."
+        yield (
+            "Where a licence is not stated, find out what it allows before the network is used. A "
+            "training states them by `data.licence` and `model.licence`."
+        )
 
 
 def _accuracy(manifest: Manifest, tested: ExitResults | None) -> Iterator[str]:

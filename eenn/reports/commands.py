@@ -25,9 +25,9 @@ def device_command(
 
 
 def experts_command(artifact: Path, experts: str = "auto") -> str:
-    """Write the command that answers photographs by the heads made for their distortion."""
-    parts = ["eenn-edge", "--artifact", str(artifact), "--experts", experts, "--cloud", "URL"]
-    return shlex.join([*parts, "PHOTO.jpg"])
+    """Write the command that answers photographs by the heads for their distortion, anywhere."""
+    parts = ["eenn-edge", "--artifact", str(artifact.absolute()), "--experts", experts]
+    return shlex.join([*parts, "--cloud", "URL", "PHOTO.jpg"])
 
 
 def evaluate_command(artifact: Path, *settings: str) -> str:
