@@ -293,7 +293,7 @@ def test_thresholds_may_differ_between_exits(trained: Path) -> None:
         (("batch_size=0",), "batch_size=0: allowed is 1 or more"),
         (("fit.goal=luck", "fit.limit=1"), "allowed are accuracy_drop, edge_probability, macs"),
         (("images=nowhere",), "one folder per class"),
-        (("images=.",), "images=."),
+        (("images=outputs/train",), "images=outputs/train holds no readable image; it must hold"),
         (("p_target=0.8",), "p_tar"),
     ],
 )
