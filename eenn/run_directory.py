@@ -18,6 +18,8 @@ from eenn.files import JsonObject, from_json, write_file, write_json
 from eenn.programs import BENCH, CONFIGURED, TRAIN, command_of
 
 OUTPUTS = Path("outputs")
+# In place of a path: the newest artifact, or the newest unfinished run.
+LATEST = "latest"
 CONFIG, ARTIFACT, SWEEP = "config.yaml", "artifact", "sweep.json"
 ERROR = "error.txt"  # the error of a failed job of a sweep
 MANIFEST = "manifest.json"
@@ -114,7 +116,7 @@ def run_directory(
         timestamp = datetime.now().strftime("%Y-%m-%d_%H-%M-%S.%f")[:-3]
         # Hydra takes a name such as 2021 for a number; this is the first to see it.
         return str(OUTPUTS / script / str(name) / timestamp)
-    if resume == "latest":
+    if resume == LATEST:
         unfinished = unfinished_runs(script, Path(progress))
         if not unfinished:
             raise EennError(
@@ -271,7 +273,7 @@ def find_artifact(given: str) -> Path:
     Raises:
         EennError: `latest` is given and no artifact was found.
     """
-    if given == "latest":
+    if given == LATEST:
         found = directories_with(OUTPUTS / "train", Path(ARTIFACT) / MANIFEST)
         if not found:
             raise EennError(

@@ -254,7 +254,7 @@ class Evaluated:
         evaluation = self.evaluation
         if not evaluation.goal:
             return
-        self._check_fit()
+        self.check_fit()
         try:
             case = self.case(self.fit_split, 0)
         except ImagesNotFound as error:
@@ -270,7 +270,7 @@ class Evaluated:
                     shown = " ".join(str(branch + 1) for branch in active)
                     self.unmet.append(f"{self.network.network}, branches {shown}: {error}")
 
-    def _check_fit(self) -> None:
+    def check_fit(self) -> None:
         """Check that no fit is reported on the images that it was fitted to."""
         folders = self.artifact.folders
         if self.fit_split == self.split:

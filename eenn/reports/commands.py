@@ -1,6 +1,7 @@
 """Commands in a report to go on with its results."""
 
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 
 from eenn.exits.rests import CLOUD
@@ -33,6 +34,13 @@ def experts_command(artifact: Path, experts: str = "auto") -> str:
 def evaluate_command(artifact: Path, *settings: str) -> str:
     """Give the command that evaluates an artifact."""
     return f"{EVALUATE.command} {shlex.join([f'artifact={artifact}', *settings])}"
+
+
+def frontier_command(artifacts: Sequence[Path], budget_macs: float) -> str:
+    """Write the command that fits a deployment over several artifacts to a budget of MACs."""
+    given = f"artifacts=[{','.join(map(str, artifacts))}]"
+    goal = ["fit.goal=macs", f"fit.limit={budget_macs:.2g}"]
+    return f"{EVALUATE.command} {shlex.join([given, *goal])}"
 
 
 def fit_settings(setting: Setting, has_labels: bool) -> list[str]:

@@ -95,9 +95,10 @@ class SettingRow(Protocol):
 
 
 def words(name: str) -> str:
-    """Print a name with spaces for underscores; names of files keep theirs."""
+    """Print a name with spaces for underscores; names of files, and p_tar, keep theirs."""
     return " ".join(
-        word if "." in word or "/" in word else word.replace("_", " ") for word in name.split(" ")
+        word if "." in word or "/" in word or word == "p_tar" else word.replace("_", " ")
+        for word in name.split(" ")
     )
 
 

@@ -164,7 +164,7 @@ def _deployed(
     manifest, images = artifact.manifest, fitted_to(artifact)
     deployment = replace(
         deployment_of(chosen, manifest.id, evaluation.temperature, evaluation.experts, images),
-        **_rest_of(evaluation),
+        **rest_of(evaluation),
     )
     path = run.directory / DEPLOYMENT
     deployment.save(path)
@@ -173,7 +173,7 @@ def _deployed(
     return f"deployment: {path}\n{way} of {manifest.path}; {deployment.promise}"
 
 
-def _rest_of(evaluation: Evaluation) -> dict[str, Any]:
+def rest_of(evaluation: Evaluation) -> dict[str, Any]:
     """Name the rest of an evaluation, as fields of `Deployment`."""
     if evaluation.upstream is None:
         return {"rest": evaluation.rest, "payload": evaluation.payload}

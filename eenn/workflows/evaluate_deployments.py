@@ -22,7 +22,7 @@ from eenn.reports.deployments import (
 )
 from eenn.reports.opening import Answer
 from eenn.reports.summed_up import evaluated
-from eenn.reports.tables import distorted, table
+from eenn.reports.tables import distorted, table, words
 from eenn.run_directory import SUMMARY
 from eenn.workflows.conclusion import Conclusion, conclude
 from eenn.workflows.evaluate import reliabilities
@@ -192,7 +192,7 @@ def _way(subject: Subject) -> str:
         f"rest by {deployment.rest}",
         f"payload {deployment.payload}",
     ]
-    return ", ".join(part.replace("_", " ") for part in parts)
+    return ", ".join(map(words, parts))
 
 
 def _promises(subjects: Sequence[Subject]) -> list[str]:

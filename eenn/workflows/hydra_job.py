@@ -29,6 +29,7 @@ from eenn.programs import CONF, CONFIGURED, Program
 from eenn.run_directory import (
     CONFIG,
     ERROR,
+    LATEST,
     SWEEP,
     Sweep,
     can_resume,
@@ -67,11 +68,12 @@ class CompareRuns(Callback):
         composed = [f"{key}={value}" for key, value in params.items()]
         parsed = OverridesParser.create().parse_overrides([*composed, *hydra.overrides.task])
         varied = dict.fromkeys(one.key_or_group for one in parsed if one.is_sweep_override())
-        if config.get("artifact") == "latest" and "artifact" not in varied:
+        several = any(one.key_or_group == "artifacts" for one in parsed)
+        if config.get("artifact") == LATEST and "artifact" not in varied and not several:
             # Otherwise a training that ends amid the sweep would part it in two.
             with flag_override(config, "readonly", False):
                 hydra.overrides.task.append(
-                    quoted_for_hydra("artifact", str(find_artifact("latest")))
+                    quoted_for_hydra("artifact", str(find_artifact(LATEST)))
                 )
         is_basic = hydra.sweeper._target_.endswith(f".{BasicSweeper.__name__}")
         sweep = Sweep(

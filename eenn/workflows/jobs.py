@@ -26,6 +26,7 @@ from eenn.run_directory import find_artifact
 from eenn.workflows.evaluate import run_evaluation
 from eenn.workflows.evaluate_deployments import run_deployments, subjects_of, upstream_of
 from eenn.workflows.evaluate_experts import run_expert_evaluation
+from eenn.workflows.evaluate_frontier import run_frontier
 from eenn.workflows.images import image_line, title_of
 from eenn.workflows.offload import run_offloading
 from eenn.workflows.offload_plans import Networks
@@ -41,7 +42,8 @@ def evaluate_job(job: Job[EvaluateSettings], policy_settings: PolicySettings) ->
     """Evaluate the job's artifacts, at the levels of one kind of distortion or of several."""
     settings = job.settings
     evaluation = evaluation_of(settings, policy_settings)
-    paths = (*several(settings.artifact), *filter(None, [settings.upstream]))
+    asked = settings.artifacts or several(settings.artifact)
+    paths = (*asked, *filter(None, [settings.upstream]))
     artifacts = open_artifacts(paths, settings.images, settings.fit.images)
     upstream = artifacts.pop() if settings.upstream is not None else None
     run = run_of(job, "evaluate", artifacts, [*artifacts, *filter(None, [upstream])])
@@ -57,7 +59,12 @@ def _evaluate(
     upstream: EvaluatedArtifact | None,
     evaluation: Evaluation,
 ) -> None:
-    """Evaluate deployments, or policies under one kind of distortion, or experts under several."""
+    """Evaluate a frontier, deployments, policies under one kind of distortion, or experts."""
+    if settings.artifacts is not None:
+        strict = settings.fit.strict
+        tried = None if strict is None else several(strict)
+        run_frontier(run, artifacts, evaluation, tried, settings.rest)
+        return
     if settings.deployment is not None:
         if evaluation.goal is not None:
             raise EennError("fit.goal and deployment: allowed is one of them; leave the other out")

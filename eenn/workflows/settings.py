@@ -12,7 +12,9 @@ from eenn.data.augmentation import Augmentation
 from eenn.data.distortions import Distortion
 from eenn.data.sources import SOURCES
 from eenn.errors import EennError
+from eenn.exits.rests import CLOUD, DEVICE
 from eenn.planning.costs import Link
+from eenn.run_directory import LATEST
 from eenn.training.expert_recipe import ExpertRecipe
 from eenn.workflows.check import Arguments, check_arguments, check_named, whole
 from eenn.workflows.tracking import LOGGERS
@@ -218,9 +220,13 @@ class EvaluateSettings(_Measured):
         deployment: a file, or several to be compared, in place of policy, branches and all else
             that it holds.
         distortion: or else `distortions`, levels by kind, with a list of `experts`.
+        artifacts: of a frontier over several networks, in place of `artifact`.
+        rest: of a frontier, the place of the rest; None tries device and cloud.
     """
 
     artifact: str | tuple[str, ...]
+    artifacts: tuple[str, ...] | None
+    rest: str | None
     deployment: str | tuple[str, ...] | None
     upstream: str | None
     temperature: str
@@ -249,6 +255,7 @@ class EvaluateSettings(_Measured):
                 "experts"
             )
         self._check_deployment()
+        self._check_frontier()
         for kind, levels in self.levels_of_kind.items():
             for level in levels:
                 Distortion(kind, level)
@@ -267,6 +274,28 @@ class EvaluateSettings(_Measured):
             raise EennError(
                 f"deployment with {' '.join(given)}: allowed is one kind of distortion, and "
                 "settings that the file does not hold; leave the others out"
+            )
+
+    def _check_frontier(self) -> None:
+        """Check that a frontier over several networks is given only what it uses."""
+        if self.artifacts is None:
+            if self.rest is not None:
+                raise EennError(f"rest={self.rest} without artifacts: give artifacts=[DIR,DIR]")
+            return
+        if self.rest not in (None, DEVICE, CLOUD):
+            raise EennError(f"rest={self.rest}: allowed are {DEVICE}, {CLOUD} or null")
+        left_out = ("upstream", "deployment", "thresholds", "distortions")
+        given = [
+            f"{k}={setting_text(getattr(self, k))}"
+            for k in left_out
+            if getattr(self, k) is not None
+        ]
+        if self.artifact != LATEST:
+            given.insert(0, f"artifact={setting_text(self.artifact)}")
+        if given:
+            raise EennError(
+                f"artifacts with {' '.join(given)}: a frontier tries every artifact, cascade and "
+                "threshold itself; leave the others out"
             )
 
     @property
