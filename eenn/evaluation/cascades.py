@@ -23,17 +23,27 @@ def check_upstream(artifact: EvaluatedArtifact, upstream: EvaluatedArtifact) -> 
     Raises:
         EennError: both are one network, have other classes, or split the images in another way.
     """
-    own, other = artifact.manifest, upstream.manifest
-    if own.id == other.id:
+    other = upstream.manifest
+    if artifact.manifest.id == other.id:
         raise EennError(
             f"upstream={other.path}: this is the artifact itself, whose rest answers anyway; give "
             "another network, or leave upstream out"
         )
+    check_together(artifact, upstream)
+
+
+def check_together(artifact: EvaluatedArtifact, upstream: EvaluatedArtifact) -> None:
+    """Check that two networks answer the same question, and that neither has seen the test images.
+
+    Raises:
+        EennError: they have other classes, or split the images in another way.
+    """
+    own, other = artifact.manifest, upstream.manifest
     check_classes(own, other)
     new = FOLDER in artifact.folders
     if artifact.split.hash != upstream.split.hash and not new:
         raise EennError(
-            f"upstream={other.path}: its images are split in another way than those of {own.path}, "
+            f"{other.path}: its images are split in another way than those of {own.path}, "
             "so that it may have been trained on images that are to test it; train both with the "
             "same images and seed"
         )

@@ -112,9 +112,9 @@ def families(
     """List the families of networks.
 
     Single exits are every exit of every network on the device, and every whole network in the
-    cloud. Early exits are every run of neighbouring branches, or the sets that the evaluation
-    chooses; a cascade's first network has its last exit among them. Of two networks the one
-    whose last exit is more accurate on validation comes second.
+    cloud. Early exits are every run of neighbouring branches; a cascade's first network has its
+    last exit among them. Of two networks the one whose last exit is more accurate on validation
+    comes second.
 
     Args:
         named: as `named_artifacts` gives them.
@@ -124,7 +124,7 @@ def families(
         alone = Evaluated(name, artifact, replace(evaluation, rest=NOBODY))
         for branch in range(artifact.branches):
             yield Family(alone, (branch,), SINGLE_EXIT)
-        for active in _sets(evaluation, artifact.branches):
+        for active in runs(artifact.branches):
             if len(active) > 1:
                 yield Family(alone, active, EARLY_EXITS)
         for rest in rests:
@@ -132,14 +132,14 @@ def families(
             whole = replace(evaluation, rest=rest, payload=payload)
             yield Family(Evaluated(name, artifact, whole), (), SINGLE_EXIT)
             evaluated = Evaluated(name, artifact, replace(evaluation, rest=rest))
-            for active in _sets(evaluation, artifact.branches):
+            for active in runs(artifact.branches):
                 yield Family(evaluated, active, EARLY_EXITS)
         for then, upstream in named:
             if _last_accuracy(upstream) > _last_accuracy(artifact):
                 for rest in rests:
                     passing = replace(evaluation, upstream=upstream, rest=rest)
                     cascade = Evaluated(f"{name}, then {then}", artifact, passing)
-                    for active in _sets(evaluation, artifact.branches + 1):
+                    for active in runs(artifact.branches + 1):
                         yield Family(cascade, active, CASCADE)
 
 
@@ -147,10 +147,8 @@ def _last_accuracy(artifact: EvaluatedArtifact) -> float:
     return artifact.manifest.validation_accuracy[-1]
 
 
-def _sets(evaluation: Evaluation, branches: int) -> list[tuple[int, ...]]:
-    """List the sets of active branches: those that the evaluation chooses, or all runs."""
-    if evaluation.active.chosen:
-        return [own for own in evaluation.active.sets(branches) if own]
+def runs(branches: int) -> list[tuple[int, ...]]:
+    """List every run of neighbouring branches, counted from 0."""
     return [
         tuple(range(first, end))
         for first in range(branches)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from eenn.errors import EennError
-from eenn.evaluation.cascades import check_upstream
+from eenn.evaluation.cascades import check_together
 from eenn.evaluation.designs import (
     COSTS,
     KINDS,
@@ -91,12 +91,15 @@ class Frontier:
         rests: Sequence[str] = (DEVICE, CLOUD),
         strict: Sequence[float] | None = (1.0, 3.0, 10.0),
     ) -> None:
-        if len(named) < 2:
-            raise EennError(f"artifacts: {len(named)} given; allowed are two or more")
+        ids = {artifact.manifest.id for _, artifact in named}
+        if len(named) < 2 or len(ids) < len(named):
+            raise EennError(
+                f"artifacts: {len(ids)} different ones given; allowed are two or more, each once"
+            )
         if len(evaluation.levels) > 1:
             raise EennError(f"distortion.level={list(evaluation.levels)}: allowed is one level")
         for _, other in named[1:]:
-            check_upstream(named[0][1], other)
+            check_together(named[0][1], other)
         self.named, self.evaluation = named, evaluation
         for name, artifact in named:
             Evaluated(name, artifact, evaluation).check_fit()
@@ -112,6 +115,17 @@ class Frontier:
         """List the designs of these kinds that no other of them beats, the cheapest first."""
         own = [one for one in self.designs if one.kind in kinds and one.counts_for(cost)]
         return [own[at] for at in pareto(*_arrays(own, cost))]
+
+    def spaced(self, cost: str, kind: str, count: int) -> list[Design]:
+        """List the designs of a kind's frontier within `count` budgets, which are evenly spaced."""
+        front = self.front(cost, kind)
+        if not front:
+            return []
+        ends = front[0].costs[cost], front[-1].costs[cost]
+        found = {
+            id(one): one for to in np.linspace(*ends, count) if (one := _within(front, cost, to))
+        }
+        return list(found.values())
 
     def chosen(self, goal: Goal) -> Design:
         """Choose the design that meets a goal best on the validation split.
@@ -153,7 +167,6 @@ class Frontier:
     def compared(self, cost: str) -> list[Compared]:
         """Compare every kind's most accurate designs within some round budgets."""
         fronts = {kind: self.front(cost, kind) for kind in KINDS}
-        singles = [self.report(one) for one in fronts[SINGLE_EXIT]]
         rows = []
         for budget in self.budgets(cost):
             found = [_within(front, cost, budget) for front in fronts.values()]
@@ -161,14 +174,24 @@ class Frontier:
             highest = max((design.accuracy for design in within), default=0.0)
             for design in within:
                 reported = self.report(design)
-                mixed = mixture(singles, cost, float(reported.costs[cost].mean()))
-                difference = UNKNOWN
-                if mixed is not None:
-                    difference = means({"accuracy": reported.correct - mixed})["accuracy"]
-                single = np.nan if mixed is None else float(mixed.mean())
                 best = design.accuracy == highest
-                rows.append(Compared(cost, budget, reported, best, single, difference))
+                rows.append(
+                    Compared(cost, budget, reported, best, *self.against_singles(cost, reported))
+                )
         return rows
+
+    def against_singles(self, cost: str, reported: Reported) -> tuple[float, Estimate]:
+        """Compare a design with single exits of exactly the same mean cost.
+
+        Returns:
+            Their accuracy, and the paired difference to it; NaN where every single exit costs more.
+        """
+        singles = [self.report(one) for one in self.front(cost, SINGLE_EXIT)]
+        mixed = mixture(singles, cost, float(reported.costs[cost].mean()))
+        if mixed is None:
+            return np.nan, UNKNOWN
+        difference = means({"accuracy": reported.correct - mixed})["accuracy"]
+        return float(mixed.mean()), difference
 
     def budgets(self, cost: str) -> list[float]:
         """List round budgets between the cheapest and the most accurate design."""

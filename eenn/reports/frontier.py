@@ -9,7 +9,7 @@ from eenn.evaluation.frontier import Compared, Frontier, Reported
 from eenn.exits.rests import CLOUD, DEVICE
 from eenn.reports.canvas import QUANTITIES, Lines, draw_lines, finish, label_axis, make_panels
 from eenn.reports.figures import Drawn
-from eenn.reports.opening import point_numbers
+from eenn.reports.opening import point_numbers, tile
 from eenn.reports.page import Section
 from eenn.reports.report import Report, table_section
 from eenn.reports.tables import Cell, flat, number, varying, with_bounds, without, words
@@ -22,6 +22,7 @@ SHOWN = {
     "sent_bytes": "sent_bytes",
     "offloaded": "edge_probability",
 }
+MARKS = 30  # of a line, at most
 _NAMES = {
     "macs": ("MMACs", 1e-6),
     "latency_ms": ("ms", 1.0),
@@ -48,11 +49,25 @@ def frontier_report(
         purpose: the purpose of the command.
     """
     design, point = chosen.design, chosen.point
-    name, scale = _NAMES["macs"]
+    singles, gain = frontier.against_singles("macs", chosen)
+    title = f"{100 * point.accuracy.value:.1f} % right at {1e-6 * point.macs.value:.1f} MMACs"
+    if np.isfinite(gain.value):
+        more = "more" if gain.value >= 0 else "fewer"
+        title += f", {100 * abs(gain.value):.1f} points {more} than single exits of that cost"
     headline = Section(
-        f"{100 * point.accuracy.value:.1f} % right at {scale * point.macs.value:.1f} {name}",
+        title,
         "\n".join([f"{design_text(design)}.", why, *verdicts(rows["macs"])]),
-        numbers=point_numbers(point, None, "accuracy"),
+        numbers=[
+            tile(
+                "accuracy",
+                "%",
+                100,
+                point.accuracy,
+                Estimate(singles, np.nan, np.nan),
+                "single exits",
+            ),
+            *point_numbers(point, None, "accuracy")[1:],
+        ],
         purpose=purpose,
         command=command,
     )
@@ -177,7 +192,7 @@ def _figure(frontier: Frontier, cost: str, chosen: Reported | None = None) -> Dr
     quantity = SHOWN[cost]
     label, scale = QUANTITIES[quantity]
     figure, (axis,) = make_panels(1, width=5.6, height=3.4)
-    fronts = {kind: frontier.front(cost, kind) for kind in KINDS}
+    fronts = {kind: frontier.spaced(cost, kind, MARKS) for kind in KINDS}
     lines: Lines = {
         kind: [_mark(frontier.report(one), quantity, scale) for one in front]
         for kind, front in fronts.items()

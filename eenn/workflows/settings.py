@@ -284,7 +284,10 @@ class EvaluateSettings(_Measured):
             return
         if self.rest not in (None, DEVICE, CLOUD):
             raise EennError(f"rest={self.rest}: allowed are {DEVICE}, {CLOUD} or null")
-        left_out = ("upstream", "deployment", "thresholds", "distortions")
+        left_out = (
+            *("upstream", "deployment", "thresholds", "distortions"),
+            *("active", "active_sets", "first"),
+        )
         given = [
             f"{k}={setting_text(getattr(self, k))}"
             for k in left_out
@@ -294,8 +297,8 @@ class EvaluateSettings(_Measured):
             given.insert(0, f"artifact={setting_text(self.artifact)}")
         if given:
             raise EennError(
-                f"artifacts with {' '.join(given)}: a frontier tries every artifact, cascade and "
-                "threshold itself; leave the others out"
+                f"artifacts with {' '.join(given)}: a frontier tries cascades, branches and "
+                "thresholds itself; leave the others out"
             )
 
     @property
