@@ -126,10 +126,15 @@ def calibration_against_level(rows: Sequence[ExitMetrics], distortion: str, netw
     return finish(figure, panels)
 
 
-def tradeoff_figure(rows: Sequence[Point], network: str) -> Figure:
+def tradeoff_figure(
+    rows: Sequence[Point], network: str, conventional: Sequence[Point] = ()
+) -> Figure:
     """Draw accuracy against mean MACs and against edge probability for all policies of one network.
 
     The oracle sees the labels: it is a bound, not a policy.
+
+    Args:
+        conventional: the last exits of conventional networks, drawn over their MACs.
     """
     figure, panels = make_panels(2, width=4.4, height=4.0)
     own = [
@@ -149,6 +154,11 @@ def tradeoff_figure(rows: Sequence[Point], network: str) -> Figure:
             xs, ys, bars = _scaled(bounds[baseline], x)
             axis.errorbar(
                 xs, ys, bars, fmt=marker, color="0.35", markersize=12, label=baseline.value
+            )
+        if x == "macs" and conventional:
+            xs, ys, bars = _scaled([(own.macs.value, own.accuracy) for own in conventional], x)
+            axis.errorbar(
+                xs, ys, bars, fmt="X", color="#d55e00", markersize=9, label="conventional networks"
             )
         ((_, last),) = bounds[Baseline.LAST_EXIT_ONLY]
         ((_, best),) = bounds[Baseline.ORACLE]

@@ -291,6 +291,11 @@ def _against_level(drawing: Drawing) -> list[Drawn]:
 
 def _tradeoffs(drawing: Drawing) -> list[Drawn]:
     rows = drawing.results.tradeoff
+    conventional = [
+        point
+        for point in drawing.results.points
+        if not point.network.branches and point.level == drawing.first_level
+    ]
     caption = (
         f"Every policy over its settings, {distorted(drawing.distortion, drawing.first_level)}; "
         "settings more than 20 points below the last exit are cut off. "
@@ -302,7 +307,7 @@ def _tradeoffs(drawing: Drawing) -> list[Drawn]:
             f"tradeoff_{_slug(network)}",
             f"Trade-off, {network}",
             caption,
-            tradeoff_figure(rows, network),
+            tradeoff_figure(rows, network, conventional),
         )
         for network in dict.fromkeys(row.network.network for row in rows)
     ]

@@ -266,14 +266,23 @@ def curves_of(points: Sequence[Point], point: Point) -> dict[str, list[Point]]:
 def _conventional(points: Sequence[Point], point: Point, right: str) -> list[str]:
     """Describe the conventional networks on the same images, if there are any."""
     return [
-        f"Conventional network, seed {own.network.seed}: "
-        f"{100 * estimate_of(own, right).value:.1f} % right at {_mmacs(own):.1f} MMACs."
+        f"{own.network.network[0].upper()}{own.network.network[1:]}, seed {own.network.seed}: "
+        f"{100 * own.accuracy.value:.1f} % right at {_mmacs(own):.1f} MMACs"
+        f"{_beats(own, point)}."
         for own in points
         if own.level == point.level
         and own.network != point.network
         and not own.network.branches
         and right == "accuracy"
     ]
+
+
+def _beats(conventional: Point, point: Point) -> str:
+    """Say so where a conventional network is at least as good as a point in both respects."""
+    cheaper = conventional.macs.value <= point.macs.value
+    if cheaper and conventional.accuracy.value >= point.accuracy.value:
+        return ", at least as accurate as these early exits and no dearer"
+    return ""
 
 
 def _mmacs(point: Point) -> float:

@@ -199,6 +199,12 @@ def test_the_tradeoff_names_the_oracle_and_draws_every_policy() -> None:
     assert right.get_xlabel() == "edge probability, %"
     x, y, _ = drawn(left)["margin"]
     np.testing.assert_allclose((x, y), [[50, 100], [75, 80]])
+    smaller = point(Setting(None, (), Baseline.LAST_EXIT_ONLY), 0, accuracy=exactly(0.8))
+    beside = replace(smaller, macs=exactly(2e7))
+    left, right = panels(curves.tradeoff_figure(rows, "2 branches", [beside]))
+    x, y, _ = drawn(left)["conventional networks"]
+    np.testing.assert_allclose((x, y), [[20], [80]])
+    assert "conventional networks" not in drawn(right)
 
 
 def test_exit_times_are_the_profiles() -> None:
