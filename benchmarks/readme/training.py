@@ -1,6 +1,6 @@
 """Tables of trainings: accuracy of the exits by head and number of branches, and speed."""
 
-from benchmarks.readme.results import RESULTS, Content, distinct, run_of, where
+from benchmarks.readme.results import RESULTS, Content, distinct, interval, run_of, where
 from eenn.files import from_json
 from eenn.models.architecture import Exit
 from eenn.reports.tables import table
@@ -9,17 +9,27 @@ from eenn.statistics.calibration import Temperatures
 
 
 def headline() -> str:
-    """Tabulate the exits of the run on Caltech-101 at 224 px."""
-    run = run_of("caltech101-224-branches5-conv")
-    rows = _exit_rows(run)
-    for row, calibrated in zip(rows, run["test"]["ece_if_calibrated"], strict=True):
-        row["ECE % if calibrated"] = f"{100 * calibrated:.1f}"
-    return f"{table(rows)}\n\n{_origin(run)}"
+    """Tabulate the exits of a network with five branches on Caltech-101 at 160 px."""
+    run = run_of("fallback-last_exit")
+    rows = [
+        {
+            "exit": str(row["exit"]),
+            "accuracy %": interval(row, "accuracy", 100),
+            "NLL": f"{row['nll_raw']:.3f}",
+            "NLL cal.": f"{row['nll']:.3f}",
+            "ECE %": f"{100 * row['ece_raw']:.1f}",
+            "ECE % cal.": f"{100 * row['ece']:.1f}",
+            "T": f"{row['temperature']:.3f}",
+            "ECE % if calibrated": f"{100 * row['ece_if_calibrated']:.1f}",
+        }
+        for row in run["exit_metrics"]
+    ]
+    return f"{table(rows)}\n\nTest split, {run['points'][0]['n']} images. {where(run)}"
 
 
 def heads() -> str:
-    """Tabulate `conv` against `linear` heads, five branches, 160 px."""
-    runs = {head: run_of(f"caltech101-160-branches5-{head}") for head in ("linear", "conv")}
+    """Tabulate `conv` against `linear` heads, five branches, 96 px."""
+    runs = {head: run_of(f"caltech101-96-branches5-{head}") for head in ("linear", "conv")}
     rows = [
         _accuracies(f"`{head}`", run) | {"MMACs": _total_mmacs(run)} for head, run in runs.items()
     ]
@@ -27,8 +37,8 @@ def heads() -> str:
 
 
 def branches() -> str:
-    """Tabulate the final exit by number of branches, 160 px, `conv` heads."""
-    files = sorted(RESULTS.glob("caltech101-160-branches*-conv.json"))
+    """Tabulate the final exit by number of branches, 96 px, `conv` heads."""
+    files = sorted(RESULTS.glob("caltech101-96-branches*-conv.json"))
     runs = [run_of(file.stem) for file in files]
     rows = [
         {

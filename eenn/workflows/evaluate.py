@@ -76,6 +76,7 @@ def run_evaluation(
     ends = {f"{level:g}" for level in (min(evaluation.levels), max(evaluation.levels))}
     summary: dict[str, Json] = {
         "points": [flat(row) for row in headline],
+        "exit_metrics": [flat(row) for row in results.exit_metrics],
         "table": rows,
         "thresholds": [fitted_cells(each) for each in fitted],
         "not_fitted": unmet,

@@ -1,6 +1,6 @@
 """An evaluation of several networks together: their frontier, and a deployment fitted over them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from eenn.artifact.deployment import FILE as DEPLOYMENT
@@ -52,7 +52,7 @@ def run_frontier(
     for artifact in artifacts:
         check_experts(artifact, evaluation.experts, evaluation.distortion)
     rests = (DEVICE, CLOUD) if rest is None else (rest,)
-    frontier = Frontier(named_artifacts(artifacts), evaluation, rests, strict)
+    frontier = Frontier([*_named(artifacts)], evaluation, rests, strict)
     goal = evaluation.goal
     chosen = frontier.report(frontier.chosen(goal or CLOSE))
     images = image_facts(artifacts, evaluation.split)
@@ -88,6 +88,13 @@ def run_frontier(
         run.provenance,
         run_tracker(run),
     )
+
+
+def _named(artifacts: Sequence[EvaluatedArtifact]) -> Iterator[tuple[str, EvaluatedArtifact]]:
+    """Name every network, its input size included, as networks of all sizes meet here."""
+    for name, artifact in named_artifacts(artifacts):
+        size = f"{artifact.manifest.preprocessing.input_size} px"
+        yield (name if size in name else f"{name}, {size}"), artifact
 
 
 def _why(goal: Goal | None) -> str:

@@ -11,7 +11,6 @@ from eenn.evaluation.rows import ExitTaken, Network, Point
 from eenn.exits.policies.base import Policy
 from eenn.exits.policies.patience import Patience
 from eenn.exits.policies.registry import POLICIES, make_policy
-from eenn.exits.policies.threshold import Confidence
 from eenn.exits.settings import Baseline, Setting
 from eenn.planning.costs import Profile
 from eenn.planning.exhaustive import SlowerEdge
@@ -20,34 +19,7 @@ from eenn.reports.curves import against_slowdown, way_name
 from eenn.reports.offload import _slowdown_name
 from eenn.statistics.intervals import Estimate
 from tests.exits.any_policy import any_policy
-
-NOTHING = Estimate(np.nan, np.nan, np.nan)
-
-
-def exactly(value: float) -> Estimate:
-    return Estimate(value, value, value)
-
-
-def point(
-    setting: Setting, branches: int, level: float = 0.0, seed: int = 0, **quantities: Estimate
-) -> Point:
-    names = (
-        "accuracy same_as_last edge_probability edge_accuracy confidence macs edge_macs latency_ms "
-        "sent_bytes outage missed_deadline"
-    )
-    return Point(
-        network=Network(f"{branches} branches", branches, seed),
-        level=level,
-        setting=setting,
-        most_active=len(setting.active) == branches,
-        n=100,
-        edge_n=50,
-        **{name: quantities.get(name, NOTHING) for name in names.split()},
-    )
-
-
-def confident(active: int, p_tar: float) -> Setting:
-    return Setting(Confidence(p_tar=p_tar), tuple(range(active)))
+from tests.reports.points import NOTHING, confident, exactly, point
 
 
 def edge(value: float) -> Estimate:

@@ -67,6 +67,8 @@ def test_the_default_evaluation_leaves_tables_figures_and_a_page(evaluated: Path
     summary = json.loads((evaluated / "summary.json").read_text())
     assert {"data", "seed", "hardware", "git_commit", "date", "torch"} <= set(summary)
     assert summary["data"] == "noise"
+    quality = rows(evaluated, "quality")
+    assert [row["exit"] for row in quality] == [str(row["exit"]) for row in summary["exit_metrics"]]
 
 
 def test_a_point_is_what_a_loop_over_single_images_finds(

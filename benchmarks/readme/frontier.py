@@ -1,0 +1,56 @@
+"""Tables of the frontier over networks: the best design at each budget, beside single exits."""
+
+from benchmarks.readme.results import RESULTS, Content, interval, run_of, where
+from eenn.reports.tables import table
+
+
+def frontier() -> str:
+    """Tabulate the best design within each budget of MACs, for every seed."""
+    files = sorted(RESULTS.glob("frontier-seed*.json"))
+    runs = [run_of(file.stem) for file in files]
+    rows = [
+        {
+            "seed": str(run["seed"]),
+            "at most, MMACs": f"{1e-6 * row['budget']:g}",
+            "design": row["design"].removesuffix(", the rest on the device"),
+            "accuracy %": interval(row, "accuracy", 100),
+            "MMACs": f"{1e-6 * row['macs']:.1f}",
+            "single exits %": f"{100 * row['single_accuracy']:.1f}",
+            "difference, points": _difference(row),
+        }
+        for run in runs
+        for row in run["budgets"]
+        if row["cost"] == "macs" and row["best"]
+    ]
+    said = "\n".join(f"Seed {run['seed']}: {' '.join(run['verdicts'])}" for run in runs)
+    images = runs[0]["budgets"][0]["n"]
+    return f"{table(rows)}\n\n{said}\n\nTest split, {images} images. {where(*runs)}"
+
+
+def frontier_kinds() -> str:
+    """Tabulate what single exits, early exits and cascades reach at the same budgets."""
+    run = run_of("frontier-seed0")
+    own = [row for row in run["budgets"] if row["cost"] == "macs"]
+    rows = []
+    for budget in dict.fromkeys(row["budget"] for row in own):
+        kinds = {row["kind"]: row for row in own if row["budget"] == budget}
+        rows.append(
+            {
+                "at most, MMACs": f"{1e-6 * budget:g}",
+                **{
+                    f"{kind}, %": _reached(kinds.get(kind))
+                    for kind in ("single exit", "early exits", "cascade")
+                },
+            }
+        )
+    return f"{table(rows)}\n\nIn brackets the mean MMACs. {where(run)}"
+
+
+def _reached(row: Content | None) -> str:
+    return "-" if row is None else f"{100 * row['accuracy']:.1f} ({1e-6 * row['macs']:.1f})"
+
+
+def _difference(row: Content) -> str:
+    ends = (row[f"difference{end}"] for end in ("", "_low", "_high"))
+    value, low, high = (f"{100 * end:z.1f}" for end in ends)
+    return f"{value} ({low} to {high})"
