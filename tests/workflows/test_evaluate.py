@@ -53,7 +53,7 @@ def passes(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 @pytest.fixture(scope="module")
 def evaluated(trained: Path) -> Path:
     """The run directory of the default evaluation, tracked by W&B."""
-    return run_in(trained)
+    return run_in(trained, drawn=True)
 
 
 def test_the_default_evaluation_leaves_tables_figures_and_a_page(evaluated: Path) -> None:

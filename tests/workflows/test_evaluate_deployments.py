@@ -66,7 +66,7 @@ def truth(manifest: Manifest) -> list[int]:
 @pytest.fixture(scope="module")
 def compared(place: Path) -> Path:
     """The run directory of an evaluation of both deployments."""
-    return run_in(place, "deployment=[a.json,b.json]", "logger=csv")
+    return run_in(place, "deployment=[a.json,b.json]", "logger=csv", drawn=True)
 
 
 def test_a_deployment_is_reported_as_image_by_image(

@@ -43,7 +43,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory, images: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def studied(trained: Path) -> Path:
-    return run_in(trained, *STUDY, "logger=wandb")
+    return run_in(trained, *STUDY, "logger=wandb", drawn=True)
 
 
 def key(row: Any) -> tuple[str, float, str]:

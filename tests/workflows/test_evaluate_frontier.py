@@ -52,7 +52,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory, write_images: Callable[...
 
 @pytest.fixture(scope="module")
 def evaluated(trained: Path) -> Path:
-    return run_in(trained, BOTH, "logger=csv")
+    return run_in(trained, BOTH, "logger=csv", drawn=True)
 
 
 def test_a_frontier_leaves_tables_figures_and_a_page(evaluated: Path) -> None:
