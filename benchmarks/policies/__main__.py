@@ -127,7 +127,10 @@ def row(
         estimates = means({"accuracy": own.right, "gain": own.right - others.right})
         accuracy, gain = estimates["accuracy"], estimates["gain"]
         edge = float(own.on_edge.mean())
-    print(f"{scenario.unit} {budget:g} {name:45} {accuracy.value:.3f} {100 * gain.value:+.1f}")
+    print(
+        f"{scenario.unit} {budget:g} {name:45} {accuracy.value:.3f} {100 * gain.value:+.1f}",
+        flush=True,
+    )
     return {
         "branches": scenario.first,
         "cost": scenario.unit,

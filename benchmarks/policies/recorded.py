@@ -28,7 +28,7 @@ class Recorded:
 
     @cached_property
     def probs(self) -> Floats:
-        """Stack the probabilities, (exits, images, classes)."""
+        """Collect the probabilities, (exits, images, classes)."""
         return np.stack([exit.probs for exit in self.exits])
 
     @cached_property
@@ -38,22 +38,22 @@ class Recorded:
 
     @cached_property
     def prediction(self) -> Ints:
-        """Stack the predicted classes, (exits, images)."""
+        """Collect the predicted classes, (exits, images)."""
         return np.stack([exit.prediction for exit in self.exits])
 
     @cached_property
     def confidence(self) -> Floats:
-        """Stack the confidences, (exits, images)."""
+        """Collect the confidences, (exits, images)."""
         return np.stack([exit.confidence for exit in self.exits])
 
     @cached_property
     def margin(self) -> Floats:
-        """Stack the leads of the most probable class over the next, (exits, images)."""
+        """Collect the leads of the most probable class over the next, (exits, images)."""
         return np.stack([exit.margin for exit in self.exits])
 
     @cached_property
     def certainty(self) -> Floats:
-        """Stack 1 - entropy / ln(classes), (exits, images)."""
+        """Collect 1 - entropy / ln(classes), (exits, images)."""
         return np.stack([exit.certainty for exit in self.exits])
 
     @cached_property

@@ -135,22 +135,32 @@ def coordinate_search(worth: Floats, score: Floats) -> Floats:
     """
     single = max(alike(score), key=lambda own: objective(worth, score, own))
     choices = [candidates(own) for own in score]
-
-    def climbed(thresholds: Floats) -> Floats:
+    ends = []
+    for thresholds in (np.full(len(score), OFF), single.copy()):
         for _ in range(SWEEPS):
             before = thresholds.copy()
             for branch, values in enumerate(choices):
-                tried = np.repeat(thresholds[None], len(values), axis=0)
-                tried[:, branch] = values
-                best = max(tried, key=lambda own: objective(worth, score, own))
-                if objective(worth, score, best) > objective(worth, score, thresholds):
-                    thresholds = best
+                thresholds[branch] = best_at(worth, score, thresholds, branch, values)
             if np.array_equal(before, thresholds):
                 break
-        return thresholds
-
-    ends = [climbed(np.full(len(score), OFF)), climbed(single)]
+        ends.append(thresholds)
     return max(ends, key=lambda own: objective(worth, score, own))
+
+
+def best_at(worth: Floats, score: Floats, thresholds: Floats, branch: int, values: Floats) -> float:
+    """Choose one branch's threshold of the greatest worth, the others given.
+
+    Args:
+        values: that it is chosen from; the present one is kept where none is better.
+    """
+    arrived = first_exit(score[:branch], thresholds[:branch]) == branch
+    later = branch + 1 + first_exit(score[branch + 1 :], thresholds[branch + 1 :])
+    going_on = worth[later, np.arange(len(later))][arrived]
+    tried = np.append(thresholds[branch], values)
+    leaving = (score[branch][arrived] >= tried[:, None]) & (tried < OFF)[:, None]
+    total = np.where(leaving, worth[branch][arrived], going_on).sum(1)
+    better = total > total[0] + 1e-9
+    return float(tried[np.where(better, total, total[0]).argmax()])
 
 
 def dynamic_programming(records: Recorded, costs: Floats) -> list[Family]:
@@ -216,7 +226,7 @@ def apparate(records: Recorded, costs: Floats) -> list[Family]:
 
 
 def apparate_thresholds(records: Recorded, costs: Floats, limit: float) -> Floats:
-    """Climb from no exit to the cheapest thresholds within a limit of changed answers.
+    """Search from no exit on for the cheapest thresholds within a limit of changed answers.
 
     Args:
         limit: share of answers that may differ from the last exit's.
