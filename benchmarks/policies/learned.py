@@ -16,6 +16,8 @@ from eenn.exits.policies.base import Bools, Floats, Ints
 
 INVERSE_PENALTY, RIDGE, FOLDS = 0.3, 30.0, 5
 TREES = 200
+# Thresholds of log-odds.
+LOG_ODDS = np.linspace(-12, 12, 601)
 # Prices of cost in units of the loss, for gates.
 LOSS_PRICES = tuple(np.geomspace(0.03, 100, 41).tolist())
 
@@ -127,6 +129,26 @@ def logistic_score(no_regret: bool) -> Callable[[Recorded, Floats], list[Family]
         return one_threshold(by_model([logistic(*own) for own in pairs]), records)
 
     return fitted
+
+
+def boosted_score(records: Recorded, _: Floats) -> list[Family]:
+    """Fit boosted trees to the odds that the branch is right, with one threshold on these.
+
+    Raises:
+        EennError: scikit-learn is not installed.
+    """
+    ensemble = sklearn_ensemble()
+    models = [
+        ensemble.HistGradientBoostingClassifier(random_state=0).fit(*own)
+        for own in zip(features(records), records.right[:-1], strict=True)
+    ]
+
+    def scored(own: Recorded) -> Floats:
+        pairs = zip(models, features(own), strict=True)
+        return np.stack([model.decision_function(known) for model, known in pairs])
+
+    # Odds of the images that trees were grown on are no guide to odds of others.
+    return [Family(scored, alike(np.empty((len(models), 0)), LOG_ODDS))]
 
 
 def optimal_stopping(records: Recorded, costs: Floats) -> list[Family]:

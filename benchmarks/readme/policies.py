@@ -12,7 +12,7 @@ def policies_macs() -> str:
     note = (
         f"Points of accuracy over one threshold on the confidence at exactly equal mean MACs, "
         f"which are per cent of the full network's {run['full_macs'] / 1e6:.1f} MMACs; paired 95 % "
-        f"bootstrap intervals. {_split(run)}"
+        f"bootstrap intervals; - where no setting of a rule costs so little. {_split(run)}"
     )
     return f"{table(_compared(run, 5, 'macs'))}\n\n{note}"
 
@@ -24,9 +24,7 @@ def policies_latency() -> str:
     rows = [one | other for one, other in zip(five, three, strict=True)]
     note = (
         f"Points of accuracy over one threshold on the confidence at exactly equal mean latency; "
-        f"paired 95 % bootstrap intervals. The latency is modelled, over the link `{run['link']}`: "
-        f"{run['whole_ms']:g} ms for the whole network, in proportion to MACs, and "
-        f"{run['offloaded_ms']:g} ms more for an image that is offloaded. {_split(run)}"
+        f"paired 95 % bootstrap intervals. {_modelled(run)} {_split(run)}"
     )
     return f"{table(rows)}\n\n{note}"
 
@@ -56,7 +54,7 @@ def peers() -> str:
     note = (
         "Points of accuracy below the last exit's, with paired 95 % bootstrap intervals. Five "
         "branches; thresholds in the order of the exits, - for an exit that is off. MACs are per "
-        f"cent of the full network's, the latency is modelled as above. {_split(run)}"
+        f"cent of the full network's. {_modelled(run)} {_split(run)}"
     )
     return f"{table(rows)}\n\n{note}"
 
@@ -116,6 +114,14 @@ def _thresholds(row: Content) -> str:
         return " ".join(f"{p:g}" if used else "-" for p, used in zip(p_tar[:-1], on, strict=True))
     strict = f", strict {policy['strict']:g}" if policy["strict"] != 1 else ""
     return f"{p_tar:g}{strict}"
+
+
+def _modelled(run: Content) -> str:
+    return (
+        f"The latency is modelled, over the link `{run['link']}`: {run['whole_ms']:g} ms for the "
+        f"whole network, in proportion to MACs, and {run['offloaded_ms']:g} ms more for an image "
+        "that is offloaded."
+    )
 
 
 def _split(run: Content) -> str:
