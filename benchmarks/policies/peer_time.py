@@ -10,10 +10,12 @@ machine changes it least, and on an idle machine it is the latency. Needs earlyo
 """
 
 import argparse
+import copy
 import json
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -37,6 +39,11 @@ ROUNDS, REPEATS, WARM_UP = 20, 5, 3
 RESULT = Path("results/peer_time.json")
 # Thresholds by the exit that is taken: no confidence reaches the first, every one the second.
 THRESHOLDS = {"no exit taken": 1.0, "first exit taken": 0.0}
+OURS = "edge runtime"
+FORMATS = {
+    "earlyon": torch.contiguous_format,
+    "earlyon, channels-last": torch.channels_last,
+}
 Pass = Callable[[], object]
 
 
@@ -81,19 +88,22 @@ def variants(path: Path, threshold: float) -> dict[str, Pass]:
     """
     artifact = store.load(path)
     size = artifact.manifest.preprocessing.input_size
+    classes, last = len(artifact.manifest.classes), len(artifact.network.heads) - 1
     image = np.random.default_rng(0).normal(size=(1, 3, size, size)).astype(np.float32)
-    branches = range(len(artifact.network.heads) - 1)
-    theirs = wrapped(artifact.network.eval(), len(artifact.manifest.classes), size, threshold)
-    ours = EdgeRuntime(path, baseline_rule(threshold), branches, LocalCloud(path))
-    tensor = torch.from_numpy(image)
-    taken = theirs(tensor).exit_taken
+    ours = EdgeRuntime(path, baseline_rule(threshold), range(last), LocalCloud(path))
+    passes: dict[str, Pass] = {OURS: lambda: ours.classify(image)}
     (answer,) = ours.classify(image)
-    if taken % len(artifact.network.heads) != answer.exit:
-        raise EennError(
-            f"earlyon left at exit {taken}, counted from 0, the runtime at {answer.exit}: "
-            "the two do not compute the same; look into the artifact's graphs"
-        )
-    return {"earlyon": lambda: theirs(tensor), "edge runtime": lambda: ours.classify(image)}
+    for name, memory_format in FORMATS.items():
+        network = copy.deepcopy(artifact.network).eval().to(memory_format=memory_format)
+        wrapper = wrapped(network, classes, size, threshold)
+        tensor = torch.from_numpy(image).to(memory_format=memory_format)
+        if (taken := wrapper(tensor).exit_taken % (last + 1)) != answer.exit:
+            raise EennError(
+                f"earlyon left at exit {taken}, counted from 0, the runtime at {answer.exit}: "
+                "the two do not compute the same; look into the artifact's graphs"
+            )
+        passes[name] = partial(wrapper, tensor)
+    return passes
 
 
 def measured(passes: dict[str, Pass]) -> dict[str, float]:
@@ -118,9 +128,11 @@ def main() -> None:
     with one_line_errors():
         ms = {taken: measured(variants(path, own)) for taken, own in THRESHOLDS.items()}
     manifest = store.load(path).manifest
-    ratio = {taken: round(own["earlyon"] / own["edge runtime"], 3) for taken, own in ms.items()}
+    ratio = {
+        taken: {name: round(own[name] / own[OURS], 3) for name in FORMATS}
+        for taken, own in ms.items()
+    }
     result: JsonObject = {
-        "ms": ms,
         "ratio": ratio,
         "rounds": ROUNDS,
         "repeats": REPEATS,

@@ -63,7 +63,7 @@ def peer_time() -> str:
     """Tabulate the time of a pass of earlyon's wrapper over that of the edge runtime."""
     run = run_of("peer_time")
     rows = [
-        {"image": taken, "earlyon / edge runtime": f"{ratio:.2f}"}
+        {"image": taken} | {f"{name} / edge runtime": f"{own:.2f}" for name, own in ratio.items()}
         for taken, ratio in run["ratio"].items()
     ]
     return (
