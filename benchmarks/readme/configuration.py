@@ -12,12 +12,8 @@ from eenn.planning.costs import Link
 from eenn.programs import CONF
 from eenn.workflows.check import allowed_values
 from eenn.workflows.keys import Key, keys_of_file
-from eenn.workflows.settings import (
-    EvaluateSettings,
-    OffloadSettings,
-    TrainExpertsSettings,
-    TrainSettings,
-)
+from eenn.workflows.measured_settings import EvaluateSettings, OffloadSettings
+from eenn.workflows.settings import TrainExpertsSettings, TrainSettings
 from eenn.workflows.tracking import LOGGERS
 
 SCRIPTS: Mapping[str, type] = {

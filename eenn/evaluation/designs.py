@@ -95,7 +95,7 @@ class Design:
         return cost not in OF_LINK or self.family.rest == CLOUD
 
     def fitted(self, goal: Goal) -> Fitted:
-        """Present the design as a policy that was fitted to a goal."""
+        """Return the design as a policy that was fitted to a goal."""
         return Fitted(
             self.policy,
             self.family.active,

@@ -27,7 +27,6 @@ from eenn.evaluation.grid import Decided, point
 from eenn.evaluation.rows import Point
 from eenn.exits.decide import last_exit
 from eenn.exits.policies.base import Bools, Floats
-from eenn.exits.rests import CLOUD, DEVICE
 from eenn.records.evaluated_artifact import EvaluatedArtifact
 from eenn.statistics.intervals import UNKNOWN, Estimate, means
 from eenn.statistics.risk_control import ROUNDING, cheapest_within_drop, most_accurate_within
@@ -57,7 +56,7 @@ class Compared:
 
     Args:
         cost, budget: one of COSTS, and the most that its validation mean may be.
-        best: true if no kind's design is more accurate on the validation split.
+        best: true for the kind whose design is most accurate on the validation split.
         single_accuracy: of the best mixture of two single exits that costs exactly as much on the
             reported images; NaN where every single exit costs more.
         difference: of accuracy, less that of the mixture, paired.
@@ -88,8 +87,8 @@ class Frontier:
         self,
         named: Sequence[tuple[str, EvaluatedArtifact]],
         evaluation: Evaluation,
-        rests: Sequence[str] = (DEVICE, CLOUD),
-        strict: Sequence[float] | None = (1.0, 3.0, 10.0),
+        rests: Sequence[str],
+        strict: Sequence[float] | None,
     ) -> None:
         ids = {artifact.manifest.id for _, artifact in named}
         if len(named) < 2 or len(ids) < len(named):
@@ -171,12 +170,18 @@ class Frontier:
         for budget in self.budgets(cost):
             found = [_within(front, cost, budget) for front in fronts.values()]
             within = [design for design in found if design is not None]
-            highest = max((design.accuracy for design in within), default=0.0)
+            # Of equally accurate ones the cheapest, then the simplest.
+            best = max(within, key=lambda one: (one.accuracy, -one.costs[cost]), default=None)
             for design in within:
                 reported = self.report(design)
-                best = design.accuracy == highest
                 rows.append(
-                    Compared(cost, budget, reported, best, *self.against_singles(cost, reported))
+                    Compared(
+                        cost,
+                        budget,
+                        reported,
+                        design is best,
+                        *self.against_singles(cost, reported),
+                    )
                 )
         return rows
 

@@ -3,10 +3,9 @@
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
-from typing import Any
 
 from eenn.artifact.deployment import FILE as DEPLOYMENT
-from eenn.artifact.deployment import Upstream
+from eenn.artifact.deployment import Deployment, Upstream
 from eenn.evaluation.classes import classes_of
 from eenn.evaluation.evaluated import Computed, Evaluated, Evaluation, evaluate, named_artifacts
 from eenn.evaluation.fitting import Fitted
@@ -163,9 +162,9 @@ def _deployed(
         )
     artifact = _artifact_of(named, chosen.validation.network)
     manifest, images = artifact.manifest, fitted_to(artifact)
-    deployment = replace(
+    deployment = with_rest(
         deployment_of(chosen, manifest.id, evaluation.temperature, evaluation.experts, images),
-        **rest_of(evaluation),
+        evaluation,
     )
     path = run.directory / DEPLOYMENT
     deployment.save(path)
@@ -174,14 +173,15 @@ def _deployed(
     return f"deployment: {path}\n{way} of {manifest.path}; {deployment.promise}"
 
 
-def rest_of(evaluation: Evaluation) -> dict[str, Any]:
-    """Name the rest of an evaluation, as fields of `Deployment`."""
+def with_rest(deployment: Deployment, evaluation: Evaluation) -> Deployment:
+    """Give a deployment the rest, the payload and the upstream network of its evaluation."""
+    rest, payload = evaluation.rest, evaluation.payload
     if evaluation.upstream is None:
-        return {"rest": evaluation.rest, "payload": evaluation.payload}
+        return replace(deployment, rest=rest, payload=payload)
     manifest = evaluation.upstream.manifest
     temperature = manifest.temperatures.chosen(evaluation.temperature)[-1]
     upstream = Upstream(manifest.id, temperature)
-    return {"rest": evaluation.rest, "payload": PHOTOGRAPH, "upstream": upstream}
+    return replace(deployment, rest=rest, payload=PHOTOGRAPH, upstream=upstream)
 
 
 def described(artifacts: Sequence[EvaluatedArtifact], evaluation: Evaluation) -> dict[str, Json]:

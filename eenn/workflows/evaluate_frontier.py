@@ -1,7 +1,6 @@
 """An evaluation of several networks together: their frontier, and a deployment fitted over them."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 
 from eenn.artifact.deployment import FILE as DEPLOYMENT
 from eenn.errors import EennError
@@ -21,7 +20,7 @@ from eenn.reports.summed_up import evaluated
 from eenn.reports.tables import table
 from eenn.run_directory import SUMMARY
 from eenn.workflows.conclusion import Conclusion, conclude
-from eenn.workflows.evaluate import described, facts, rest_of
+from eenn.workflows.evaluate import described, facts, with_rest
 from eenn.workflows.images import fitted_to, image_facts, image_notes
 from eenn.workflows.run import Run
 from eenn.workflows.tracking import run_tracker
@@ -128,7 +127,7 @@ def _next_step(
             f"fit.goal with experts={evaluation.experts}: these are for evaluations only"
         )
     manifest = own.artifact.manifest
-    deployment = replace(
+    deployment = with_rest(
         deployment_of(
             chosen.design.fitted(evaluation.goal),
             manifest.id,
@@ -136,7 +135,7 @@ def _next_step(
             evaluation.experts,
             fitted_to(own.artifact),
         ),
-        **rest_of(own.evaluation),
+        own.evaluation,
     )
     path = run.directory / DEPLOYMENT
     deployment.save(path)

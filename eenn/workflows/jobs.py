@@ -28,10 +28,10 @@ from eenn.workflows.evaluate_deployments import run_deployments, subjects_of, up
 from eenn.workflows.evaluate_experts import run_expert_evaluation
 from eenn.workflows.evaluate_frontier import run_frontier
 from eenn.workflows.images import image_line, title_of
+from eenn.workflows.measured_settings import EvaluateSettings, OffloadSettings, several
 from eenn.workflows.offload import run_offloading
 from eenn.workflows.offload_plans import Networks
 from eenn.workflows.run import Job, Run
-from eenn.workflows.settings import EvaluateSettings, OffloadSettings, several
 from eenn.workflows.tracking import tracked_if_it_fails
 
 # Gives the settings of a compared policy, by its name.

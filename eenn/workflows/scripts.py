@@ -11,13 +11,9 @@ from eenn.data.sources import SOURCES
 from eenn.files import Json
 from eenn.programs import CONF
 from eenn.workflows.hydra_job import policy_settings, run_job
+from eenn.workflows.measured_settings import EvaluateSettings, OffloadSettings
 from eenn.workflows.run import Job
-from eenn.workflows.settings import (
-    EvaluateSettings,
-    OffloadSettings,
-    TrainExpertsSettings,
-    TrainSettings,
-)
+from eenn.workflows.settings import TrainExpertsSettings, TrainSettings
 from eenn.workflows.tracking import LOGGERS
 from eenn.workflows.trained_images import TrainedImages, of_artifact
 

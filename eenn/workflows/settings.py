@@ -1,25 +1,16 @@
-"""Every setting of the programs, with its type: a tree for each primary file in conf/.
+"""The settings of trainings, with their types: a tree for each primary file in conf/.
 
 Ranges are checked by the functions and classes that take the values.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, TypeVar
 
-from eenn.cli import setting_text
 from eenn.data.augmentation import Augmentation
-from eenn.data.distortions import Distortion
 from eenn.data.sources import SOURCES
 from eenn.errors import EennError
-from eenn.exits.rests import CLOUD, DEVICE
-from eenn.planning.costs import Link
-from eenn.run_directory import LATEST
 from eenn.training.expert_recipe import ExpertRecipe
 from eenn.workflows.check import Arguments, check_arguments, check_named, whole
 from eenn.workflows.tracking import LOGGERS
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,7 +90,7 @@ class TrainSettings:
     logger: Arguments
 
     def __post_init__(self) -> None:
-        _check_logger(self.logger)
+        check_logger(self.logger)
         _check_trainer(self.trainer)
 
 
@@ -117,7 +108,7 @@ class TrainExpertsSettings:
     logger: Arguments
 
     def __post_init__(self) -> None:
-        _check_logger(self.logger)
+        check_logger(self.logger)
         given = tuple(self.trainer.get(name) for name in ("devices", "strategy", "num_nodes"))
         if given != (1, "auto", 1):
             raise EennError(
@@ -127,247 +118,12 @@ class TrainExpertsSettings:
         _check_trainer(self.trainer, "max_epochs")
 
 
-@dataclass(frozen=True)
-class DistortionSettings:
-    """One kind of distortion at one level or several."""
+def check_logger(given: Arguments) -> None:
+    """Check the logger and its arguments.
 
-    kind: str
-    level: float | tuple[float, ...]
-
-    def __post_init__(self) -> None:
-        for level in self.levels:
-            Distortion(self.kind, level)
-
-    @property
-    def levels(self) -> tuple[float, ...]:
-        """List the levels, also where it is one."""
-        return several(self.level)
-
-
-@dataclass(frozen=True)
-class FitSettings:
-    """The goal and images of a fit of thresholds; as of `eenn.evaluation.fitting.Goal`.
-
-    Args:
-        images: a folder in place of the validation split.
+    Raises:
+        EennError: another logger than those of LOGGERS, or an argument that it does not take.
     """
-
-    goal: str | None
-    limit: float | None
-    minimise: str
-    one_standard_error: bool
-    strict: float | tuple[float, ...] | None
-    delta: float
-    method: str
-    images: str | None
-    against: str
-
-    def __post_init__(self) -> None:
-        if self.goal is None and self.images is not None:
-            raise EennError(f"fit.images={self.images} without fit.goal: give a goal, or leave it")
-        if self.goal is not None and self.limit is None:
-            raise EennError("fit.limit=null: allowed is a number, as fit.goal is given")
-
-
-# Hints at a likely intention behind a value of another type.
-_SETS = (
-    "active=[3] is branch 3 alone, first=3 the first three, active_sets=[[1],[1,3]] several sets"
-)
-_THRESHOLDS = "one threshold per exit is thresholds=[0.9,0.8,0.7]"
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Measured:
-    """Settings that an evaluation and an offloading benchmark share.
-
-    Args:
-        thresholds: one per exit, instead of the grid of `p_tar`.
-        active, active_sets, first: the branches in use, counted from 1: one set, a grid of sets, or
-            a number of first ones; at most one of the three is given.
-        compare: names of further policies.
-        policy: its `name` and settings.
-    """
-
-    name: str
-    images: str | None
-    split: str
-    p_tar: Annotated[float | tuple[float, ...], _THRESHOLDS]
-    thresholds: tuple[float, ...] | None
-    active: Annotated[tuple[int, ...] | None, _SETS]
-    active_sets: tuple[tuple[int, ...], ...] | None
-    first: int | None
-    compare: str | tuple[str, ...]
-    policy: Arguments
-    link: Link
-    logger: Arguments
-
-    def __post_init__(self) -> None:
-        _check_logger(self.logger)
-        if not isinstance(self.policy.get("name"), str):
-            raise EennError("policy.name: allowed is the name of a policy; see conf/policy/")
-        chosen = {name: getattr(self, name) for name in ("active", "active_sets", "first")}
-        given = [f"{k}={setting_text(v)}" for k, v in chosen.items() if v is not None]
-        if len(given) > 1:
-            raise EennError(f"{' '.join(given)}: allowed is one of them; leave the others out")
-
-
-@whole
-@dataclass(frozen=True, kw_only=True)
-class EvaluateSettings(_Measured):
-    """The settings of `evaluate.py`, conf/evaluate.yaml.
-
-    Args:
-        deployment: a file, or several to be compared, in place of policy, branches and all else
-            that it holds.
-        distortion: or else `distortions`, levels by kind, with a list of `experts`.
-        artifacts: of a frontier over several networks, in place of `artifact`.
-        rest: of a frontier, the place of the rest; None tries device and cloud.
-    """
-
-    artifact: str | tuple[str, ...]
-    artifacts: tuple[str, ...] | None
-    rest: str | None
-    deployment: str | tuple[str, ...] | None
-    upstream: str | None
-    temperature: str
-    experts: str | tuple[str, ...]
-    distortion: DistortionSettings | None
-    distortions: Mapping[str, tuple[float, ...]] | None
-    fit: FitSettings
-    deadline_ms: float
-    batch_size: int
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if (self.distortion is None) is (self.distortions is None):
-            raise EennError(
-                "distortion and distortions: allowed is one of them, the other is null; "
-                "distortions are levels by kind, as in distortions={jpeg:[50,20]} distortion=null"
-            )
-        if self.distortions is None and not isinstance(self.experts, str):
-            raise EennError(
-                f"experts={setting_text(self.experts)}: allowed is one of them; a list goes with "
-                "distortions"
-            )
-        if self.distortions is not None and (isinstance(self.experts, str) or not self.experts):
-            raise EennError(
-                f"experts={setting_text(self.experts)}: with distortions allowed is a list of "
-                "experts"
-            )
-        self._check_deployment()
-        self._check_frontier()
-        for kind, levels in self.levels_of_kind.items():
-            for level in levels:
-                Distortion(kind, level)
-
-    def _check_deployment(self) -> None:
-        """Check that no setting is given that a deployment holds, as far as this can be told."""
-        if self.deployment is None:
-            return
-        held = ("active", "active_sets", "first", "thresholds", "distortions")
-        given = [
-            f"{k}={setting_text(getattr(self, k))}" for k in held if getattr(self, k) is not None
-        ]
-        if self.compare:
-            given.append(f"compare={setting_text(self.compare)}")
-        if given:
-            raise EennError(
-                f"deployment with {' '.join(given)}: allowed is one kind of distortion, and "
-                "settings that the file does not hold; leave the others out"
-            )
-
-    def _check_frontier(self) -> None:
-        """Check that a frontier over several networks is given only what it uses."""
-        if self.artifacts is None:
-            if self.rest is not None:
-                raise EennError(f"rest={self.rest} without artifacts: give artifacts=[DIR,DIR]")
-            return
-        if self.rest not in (None, DEVICE, CLOUD):
-            raise EennError(f"rest={self.rest}: allowed are {DEVICE}, {CLOUD} or null")
-        left_out = (
-            *("upstream", "deployment", "thresholds", "distortions"),
-            *("active", "active_sets", "first"),
-        )
-        given = [
-            f"{k}={setting_text(getattr(self, k))}"
-            for k in left_out
-            if getattr(self, k) is not None
-        ]
-        if self.artifact != LATEST:
-            given.insert(0, f"artifact={setting_text(self.artifact)}")
-        if given:
-            raise EennError(
-                f"artifacts with {' '.join(given)}: a frontier tries cascades, branches and "
-                "thresholds itself; leave the others out"
-            )
-
-    @property
-    def levels_of_kind(self) -> Mapping[str, tuple[float, ...]]:
-        """Map kinds of distortion to their levels; `distortion` is one kind."""
-        if self.distortion is not None:
-            return {self.distortion.kind: self.distortion.levels}
-        return self.distortions or {}
-
-
-@dataclass(frozen=True)
-class EdgeSettings:
-    """The device of an offloading benchmark."""
-
-    precision: str
-    slowdown: float
-
-
-@dataclass(frozen=True)
-class CloudSettings:
-    """The cloud of an offloading benchmark."""
-
-    url: str | None
-    token_file: str | None
-    ca_file: str | None
-    slowdown: float
-
-
-@dataclass(frozen=True)
-class PlanSettings:
-    """The limits that the best plan has to keep."""
-
-    min_accuracy: float | None
-    deadline_ms: float | None
-
-
-@whole
-@dataclass(frozen=True, kw_only=True)
-class OffloadSettings(_Measured):
-    """The settings of `offload_bench.py`, conf/offload_bench.yaml.
-
-    Args:
-        deployment: a file, or several to be compared, in place of policy, branches and all else
-            that it holds.
-    """
-
-    artifact: str
-    deployment: str | tuple[str, ...] | None
-    conventional: str | None
-    upstream: str | None
-    resume: str | None
-    limit: int | None
-    experts: str
-    distortion: DistortionSettings
-    payload: str
-    compress: bool
-    upload: str
-    deadline_ms: float | None
-    edge: EdgeSettings
-    cloud: CloudSettings
-    plan: PlanSettings
-
-
-def several(value: T | tuple[T, ...]) -> tuple[T, ...]:
-    """Turn a setting that is one value or a list of values into a tuple."""
-    return value if isinstance(value, tuple) else (value,)
-
-
-def _check_logger(given: Arguments) -> None:
     check_named("logger", given, LOGGERS, without=("directory", "label"))
 
 

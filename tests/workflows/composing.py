@@ -7,12 +7,8 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from eenn.workflows.hydra_job import CONF
-from eenn.workflows.settings import (
-    EvaluateSettings,
-    OffloadSettings,
-    TrainExpertsSettings,
-    TrainSettings,
-)
+from eenn.workflows.measured_settings import EvaluateSettings, OffloadSettings
+from eenn.workflows.settings import TrainExpertsSettings, TrainSettings
 
 SETTINGS = {
     "train": TrainSettings,
