@@ -31,7 +31,7 @@ GROUPS = {
     "offload_bench": ("policy", "link", "logger"),
 }
 EXPERIMENTS = {
-    "train": ("caltech101", "caltech101_160", "caltech256"),
+    "train": ("caltech101", "caltech101_128", "caltech101_160", "caltech101_96", "caltech256"),
     "evaluate": ("blur_committee", "distortion_experts", "edge_analysis"),
     "offload_bench": ("offload_blur", "offload_experts", "offload_times"),
 }
@@ -374,7 +374,6 @@ OLD = [
         "--config-name train_experts artifact=DIR",
     ),
     ("train_experts", ("expert_training.epochs=1",), "it is recipe"),
-    ("evaluate", ("artifacts=[A,B]",), "artifact=[DIR,DIR]"),
     ("evaluate", ("active=3",), "first=3"),
     ("evaluate", ("active=3",), "active=[3]"),
     ("evaluate", ("active=[[1,2]]",), "active_sets="),
