@@ -24,7 +24,7 @@ os.environ["HYDRA_FULL_ERROR"] = "1"
 # Hints for keys of earlier versions and of other programs.
 _INSTEAD = {
     "artifact": f"experts are trained by {TRAIN_EXPERTS}",
-    "artifacts": "several are given as artifact=[DIR,DIR]",
+    "artifacts": f"{EVALUATE.command} reads it",
     "data.augmentation": "give augmentation.NAME=VALUE",
     "distortion.level": "with distortions, levels are given as distortions.KIND=[LEVEL,LEVEL]",
     "distortion.kind": "with distortions, levels are given as distortions.KIND=[LEVEL,LEVEL]",

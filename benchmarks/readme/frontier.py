@@ -1,6 +1,7 @@
 """Tables of the frontier over networks: the best design at each budget, beside single exits."""
 
 from benchmarks.readme.results import RESULTS, Content, interval, run_of, where
+from eenn.evaluation.designs import KINDS
 from eenn.reports.tables import table
 
 
@@ -37,10 +38,7 @@ def frontier_kinds() -> str:
         rows.append(
             {
                 "at most, MMACs": f"{1e-6 * budget:g}",
-                **{
-                    f"{kind}, %": _reached(kinds.get(kind))
-                    for kind in ("single exit", "early exits", "cascade")
-                },
+                **{f"{kind}, %": _reached(kinds.get(kind)) for kind in KINDS},
             }
         )
     return f"{table(rows)}\n\nIn brackets the mean MMACs. {where(run)}"

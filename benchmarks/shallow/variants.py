@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from eenn.models.early_exit import EarlyExitNet
-from eenn.models.heads import HEADS, ConvHead
+from eenn.models.heads import ConvHead
 from eenn.training.module import EarlyExitModule
 
 
@@ -16,19 +16,20 @@ class Dynamic(EarlyExitModule):
 
     After every epoch w = K softmax(-(L + lambda c) / beta), with L a moving average of the exit's
     training loss and c the exit's share of the MACs. The weights minimise sum w (L + lambda c) less
-    beta times their entropy, over weights of sum K.
+    beta times their entropy, over weights of sum K. Validation weighs all exits alike, so that the
+    losses of epochs compare.
     """
 
     average, price, temperature = 0.9, 1.0, 1.0
 
-    def __init__(self, *arguments: object, **named: object) -> None:
-        super().__init__(*arguments, **named)  # type: ignore[arg-type]
-        self._losses: Tensor | None = None
+    _losses: Tensor | None = None
+    _weights: Tensor | None = None
 
     def training_step(self, batch: tuple[Tensor, Tensor], *_: object) -> Tensor:
         images, labels = batch
-        total: Tensor
-        total, per_exit = self.loss(self.network(images), labels)
+        _, per_exit = self.loss(self.network(images), labels)
+        weights = self.loss.weights if self._weights is None else self._weights
+        total: Tensor = (per_exit * weights).sum()
         seen = per_exit.detach()
         kept = seen if self._losses is None else self._losses
         self._losses = self.average * kept + (1 - self.average) * seen
@@ -40,7 +41,7 @@ class Dynamic(EarlyExitModule):
         exits = len(self._losses)
         # Blocks of MobileNetV2 cost about as much each, and branches lie at even shares of them.
         shares = torch.arange(1, exits + 1) / exits
-        self.loss.weights = dynamic_weights(self._losses, shares, self.price, self.temperature)
+        self._weights = dynamic_weights(self._losses, shares, self.price, self.temperature)
 
 
 def dynamic_weights(losses: Tensor, shares: Tensor, price: float, temperature: float) -> Tensor:
@@ -133,4 +134,3 @@ VARIANTS: dict[str, tuple[tuple[str, ...], type[EarlyExitModule]]] = {
     "distilled": ((), Distilled),
     "pooled_heads": (("model.head=pooled",), EarlyExitModule),
 }
-HEADS["pooled"] = pooled_head

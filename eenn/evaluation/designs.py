@@ -17,7 +17,7 @@ from eenn.exits.settings import Setting, Swept
 from eenn.records.evaluated_artifact import EvaluatedArtifact
 
 SINGLE_EXIT, EARLY_EXITS, CASCADE = KINDS = ("single exit", "early exits", "cascade")
-# Every so many of the candidates of a fit are tried: there are designs enough.
+# Of the candidates of a fit every fourth is tried, as a frontier tries thousands of designs.
 STEP = 4
 
 

@@ -51,7 +51,7 @@ class Reported(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Compared:
+class WithinBudget:
     """The most accurate design of a kind within a budget, beside single exits of the same cost.
 
     Args:
@@ -163,7 +163,7 @@ class Frontier:
             )
         return known
 
-    def compared(self, cost: str) -> list[Compared]:
+    def compared(self, cost: str) -> list[WithinBudget]:
         """Compare every kind's most accurate designs within some round budgets."""
         fronts = {kind: self.front(cost, kind) for kind in KINDS}
         rows = []
@@ -175,7 +175,7 @@ class Frontier:
             for design in within:
                 reported = self.report(design)
                 rows.append(
-                    Compared(
+                    WithinBudget(
                         cost,
                         budget,
                         reported,

@@ -26,8 +26,7 @@ from eenn.reports.rows import (
     taken_rows,
     verdicts,
 )
-from eenn.reports.tables import Cell, flat, number, varying, without
-from eenn.statistics.intervals import Estimate
+from eenn.reports.tables import Cell, flat, signed, varying, without
 
 Row = TypeVar("Row")
 
@@ -164,11 +163,11 @@ def difference_rows(rows: Sequence[Difference]) -> list[dict[str, str]]:
             "against": row.first,
             "level": f"{row.level:g}",
             "n": str(row.n),
-            "accuracy, points": _signed(row.accuracy, 100),
-            "edge, points": _signed(row.edge_probability, 100),
-            "MMACs": _signed(row.macs, 1e-6),
-            "latency ms": _signed(row.latency_ms, 1),
-            "kB sent": _signed(row.sent_bytes, 1e-3),
+            "accuracy, points": signed(row.accuracy, 100, 2),
+            "edge, points": signed(row.edge_probability, 100, 2),
+            "MMACs": signed(row.macs, 1e-6, 2),
+            "latency ms": signed(row.latency_ms, 1, 2),
+            "kB sent": signed(row.sent_bytes, 1e-3, 2),
         }
         for row in rows
     ]
@@ -183,12 +182,6 @@ def drift_verdicts(compared: Compared, distortion: str) -> list[str]:
         for label, own in compared.unlabelled
         for line in (*verdicts(own.drift, distortion), *own.left_out)
     ]
-
-
-def _signed(difference: Estimate, scale: float) -> str:
-    """Print a difference with its interval, the ends of which may be below 0."""
-    value, low, high = (number(scale * end, "z.2f") for end in difference)
-    return f"{value} ({low} to {high})" if low != "-" else value
 
 
 def _labelled(

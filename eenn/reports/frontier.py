@@ -5,14 +5,14 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 from eenn.evaluation.designs import CASCADE, COSTS, EARLY_EXITS, KINDS, SINGLE_EXIT, Design
-from eenn.evaluation.frontier import Compared, Frontier, Reported
+from eenn.evaluation.frontier import Frontier, Reported, WithinBudget
 from eenn.exits.rests import CLOUD, DEVICE
 from eenn.reports.canvas import QUANTITIES, Lines, draw_lines, finish, label_axis, make_panels
 from eenn.reports.figures import Drawn
 from eenn.reports.opening import point_numbers, tile
 from eenn.reports.page import Section
 from eenn.reports.report import Report, table_section
-from eenn.reports.tables import Cell, flat, number, varying, with_bounds, without, words
+from eenn.reports.tables import Cell, flat, number, signed, varying, with_bounds, without, words
 from eenn.statistics.intervals import Estimate
 
 # The quantity, as of `Point`, that shows each cost; a share on the edge shows what is offloaded.
@@ -35,7 +35,7 @@ def frontier_report(
     title: str,
     facts: Mapping[str, str],
     frontier: Frontier,
-    rows: Mapping[str, Sequence[Compared]],
+    rows: Mapping[str, Sequence[WithinBudget]],
     chosen: Reported,
     why: str,
     purpose: str,
@@ -105,7 +105,7 @@ def design_text(design: Design) -> str:
     return f"{name}, {exits}, {words(design.setting.policy_text)}, {place}"
 
 
-def verdicts(rows: Sequence[Compared]) -> list[str]:
+def verdicts(rows: Sequence[WithinBudget]) -> list[str]:
     """Say for early exits and cascades at how many budgets they beat single exits of their cost."""
     said = []
     for kind in (EARLY_EXITS, CASCADE):
@@ -127,7 +127,7 @@ def verdicts(rows: Sequence[Compared]) -> list[str]:
     return said
 
 
-def budget_rows(rows: Sequence[Compared]) -> list[dict[str, str]]:
+def budget_rows(rows: Sequence[WithinBudget]) -> list[dict[str, str]]:
     """Print what every kind of design reaches within budgets, as rows of a table."""
     cells = []
     for row in rows:
@@ -144,7 +144,7 @@ def budget_rows(rows: Sequence[Compared]) -> list[dict[str, str]]:
                 "edge %": f"{100 * point.edge_probability.value:.1f}",
                 "kB sent": f"{1e-3 * point.sent_bytes.value:.1f}",
                 "single exits %": number(100 * row.single_accuracy, ".1f"),
-                "difference, points": _signed(row.difference),
+                "difference, points": signed(row.difference, 100, 1),
             }
         )
     alone = all(not np.isfinite(row.difference.value) for row in rows)
@@ -152,7 +152,7 @@ def budget_rows(rows: Sequence[Compared]) -> list[dict[str, str]]:
     return varying(without(cells, hidden), ("edge %", "kB sent"))
 
 
-def budget_cells(row: Compared) -> dict[str, Cell]:
+def budget_cells(row: WithinBudget) -> dict[str, Cell]:
     """Lay out a row of budgets flat."""
     design = row.reported.design
     difference = row.difference
@@ -221,11 +221,6 @@ def _mark(reported: Reported, quantity: str, scale: float) -> tuple[float, Estim
     accuracy = reported.point.accuracy.value
     x: Estimate = getattr(reported.point, quantity)
     return scale * x.value, Estimate(accuracy, accuracy, accuracy)
-
-
-def _signed(difference: Estimate) -> str:
-    value, low, high = (number(100 * end, "z.1f") for end in difference)
-    return f"{value} ({low} to {high})" if low != "-" else value
 
 
 BUDGETS_TEXT = (

@@ -157,6 +157,12 @@ def with_bounds(estimate: Estimate, scale: float, digits: int = 1) -> str:
     return f"{value:z.{digits}f} ({low:z.{digits}f}-{high:z.{digits}f})"
 
 
+def signed(difference: Estimate, scale: float, digits: int) -> str:
+    """Print a difference, times `scale`, with its interval, the ends of which may be below 0."""
+    value, low, high = (number(scale * end, f"z.{digits}f") for end in difference)
+    return f"{value} ({low} to {high})" if low != "-" else value
+
+
 def table(rows: Iterable[Mapping[str, object]]) -> str:
     """Print rows as an aligned text table that is Markdown as well, their values as given."""
     return str(

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from eenn.artifact.deployment import Deployment
-from eenn.evaluation.designs import CASCADE, SINGLE_EXIT
+from eenn.evaluation.designs import CASCADE, COSTS, SINGLE_EXIT
 from eenn.evaluation.evaluated import Evaluation, named_artifacts
 from eenn.evaluation.frontier import Frontier
 from eenn.evaluation.grid import Service
@@ -69,7 +69,7 @@ def test_a_frontier_leaves_tables_figures_and_a_page(evaluated: Path) -> None:
     assert {row["cost"] for row in summary["budgets"]} >= {"macs", "latency_ms", "offloaded"}
 
 
-def test_every_budget_is_kept_and_its_best_kind_is_the_most_accurate(evaluated: Path) -> None:
+def test_the_best_kind_of_a_budget_is_the_most_accurate(evaluated: Path) -> None:
     found = [row for row in rows(evaluated, "budgets") if row["cost"] == "macs"]
     assert {row["kind"] for row in found} >= {"single exit", "early exits"}
     for budget in {row["budget"] for row in found}:
@@ -88,6 +88,17 @@ def test_a_design_is_what_a_loop_over_images_finds(trained: Path) -> None:
             small.records("test", "gaussian_blur", 0),
             large.records("test", "gaussian_blur", 0),
         )
+        for cost in COSTS:
+            for row in frontier.compared(cost):
+                own = row.reported.design
+                assert own.costs[cost] <= row.budget
+                assert own.accuracy >= max(
+                    other.accuracy
+                    for other in frontier.designs
+                    if other.kind == own.kind
+                    and other.counts_for(cost)
+                    and other.costs[cost] <= row.budget
+                )
         for design in frontier.designs:
             if design.kind == SINGLE_EXIT:
                 own = records[design.family.evaluated.artifact is large]
