@@ -26,6 +26,7 @@ from benchmarks.policies.protocol import (
     Prices,
     at_cost,
     curve,
+    estimate,
 )
 from benchmarks.policies.recorded import Recorded
 from benchmarks.policies.rules import LEFT_OUT, REFERENCE, RULES
@@ -140,11 +141,6 @@ def row(
         **estimate("gain", gain),
         "edge_probability": edge,
     }
-
-
-def estimate(name: str, of: Estimate) -> dict[str, float]:
-    """Name a quantity and the ends of its interval as result files do."""
-    return {name: of.value, f"{name}_low": of.low, f"{name}_high": of.high}
 
 
 def recorded(scenario: Scenario, outputs: Outputs) -> Recorded:

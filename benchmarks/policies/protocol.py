@@ -10,6 +10,7 @@ from benchmarks.policies.recorded import Recorded
 from eenn.exits.decide import Decisions
 from eenn.exits.policies.base import Bools, Floats, Ints
 from eenn.planning.costs import Costs
+from eenn.statistics.intervals import Estimate
 
 MACS, LATENCY = "macs", "latency_ms"
 # The model of README's live times: the whole network on the device, in proportion to MACs, and the
@@ -164,3 +165,8 @@ def at_cost(found: Curve, budget: float) -> Met | None:
         return np.asarray((1 - weight) * of[below] + weight * of[above])
 
     return Met(mixed(found.right), mixed(found.on_edge))
+
+
+def estimate(name: str, of: Estimate) -> dict[str, float]:
+    """Name a quantity and the ends of its interval as result files do."""
+    return {name: of.value, f"{name}_low": of.low, f"{name}_high": of.high}

@@ -15,6 +15,7 @@ from benchmarks.readme import (
     hardening,
     offloading,
     policies,
+    shallow,
     tracking,
     training,
 )
@@ -65,6 +66,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
         tracking.tracking,
         frontier.frontier,
         frontier.frontier_kinds,
+        shallow.shallow,
     )
 } | configuration.BLOCKS
 

@@ -2,7 +2,7 @@
 
 import json
 
-from benchmarks.readme.results import Content, run_of, where
+from benchmarks.readme.results import Content, points, run_of, where
 from eenn.reports.tables import table
 
 
@@ -43,7 +43,7 @@ def peers() -> str:
             "lose at most": f"{100 * row['goal']:g}",
             "fit": row["fit"],
             "accuracy %": f"{100 * row['accuracy']:.1f}",
-            "lost": _points(row, "drop"),
+            "lost": points(row, "drop"),
             "MACs %": f"{100 * row['macs'] / run['full_macs']:.1f}",
             "edge %": f"{100 * row['edge_probability']:.1f}",
             "modelled ms": f"{row['latency_ms']:.1f}",
@@ -87,22 +87,13 @@ def _compared(run: Content, branches: int, cost: str) -> list[dict[str, str]]:
         if row["rule"] == run["reference"]:
             name, cell = f"{row['rule']}: accuracy %", f"{100 * row['accuracy']:.1f}"
         else:
-            name, cell = row["rule"], _points(row, "gain")
+            name, cell = row["rule"], points(row, "gain")
         rows.setdefault(name, {"rule": name})[column(row["budget"])] = cell
     (best,) = (row for row in run["oracle"] if (row["branches"], row["cost"]) == (branches, cost))
     price = f"{100 * best['mean_cost']:.0f} %" if cost == "macs" else f"{best['mean_cost']:.1f} ms"
     first, *others = dict.fromkeys(column(row["budget"]) for row in own)
     bound = {"rule": "oracle: accuracy %", first: f"{100 * best['accuracy']:.1f} at {price}"}
     return [*rows.values(), bound | dict.fromkeys(others, "")]
-
-
-def _points(row: Content, name: str) -> str:
-    """Print a difference in points with its interval, or - where the rule cannot cost that."""
-    if row[name] is None:
-        return "-"
-    # Rounded first, and added to 0, so that no small difference is printed as -0.0.
-    value, low, high = (round(100 * row[f"{name}{end}"], 1) + 0.0 for end in ("", "_low", "_high"))
-    return f"{value:+.1f} ({low:+.1f}, {high:+.1f})"
 
 
 def _thresholds(row: Content) -> str:

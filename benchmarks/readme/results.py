@@ -24,6 +24,15 @@ def interval(row: Content, name: str, scale: float) -> str:
     return f"{row[name] * scale:.1f} ({low:.1f}-{high:.1f})"
 
 
+def points(row: Content, name: str) -> str:
+    """Print a difference in points with its interval, or - where the rule cannot cost that."""
+    if row[name] is None:
+        return "-"
+    # Rounded first, and added to 0, so that no small difference is printed as -0.0.
+    value, low, high = (round(100 * row[f"{name}{end}"], 1) + 0.0 for end in ("", "_low", "_high"))
+    return f"{value:+.1f} ({low:+.1f}, {high:+.1f})"
+
+
 def where(*runs: Content) -> str:
     """Print data, seed, hardware and date, for a line under a table."""
     data, hardware, date, seed = (
