@@ -12,7 +12,7 @@ from eenn.artifact.manifest import Manifest
 from eenn.cli import printable
 from eenn.exits.head_sets import FINE_TUNED
 from eenn.files import write_file
-from eenn.models.architecture import exit_macs
+from eenn.models.architecture import branches_text, exit_macs
 from eenn.statistics.intervals import share
 
 CARD = "MODEL_CARD.md"
@@ -65,12 +65,14 @@ def card(manifest: Manifest, tested: ExitResults | None = None) -> str:
 def _head(manifest: Manifest) -> str:
     architecture = manifest.architecture
     after = ", ".join(map(str, architecture.positions))
-    branches = f"{len(architecture.positions)} branches ({plain(architecture.head)} heads, after "
-    branches += f"blocks {after})"
+    count = len(architecture.positions)
+    branches = branches_text(count)
+    if count:
+        branches += f" ({plain(architecture.head)} heads, after blocks {after})"
     return (
         f"# Model card of artifact {manifest.id[:12]}\n\n"
         f"An early-exit image classifier: MobileNetV2 of width {architecture.width_mult} with "
-        f"{branches if after else 'no branches'}. It takes images of {architecture.input_size} px "
+        f"{branches}. It takes images of {architecture.input_size} px "
         f"and knows {architecture.classes} classes.\n\n"
         f"Artifact: `{manifest.id}`."
     )

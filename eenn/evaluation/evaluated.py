@@ -25,6 +25,7 @@ from eenn.exits.head_sets import PLAIN_HEADS, HeadChoice
 from eenn.exits.policies.base import KnobValue, Validation
 from eenn.exits.rests import CLOUD, PHOTOGRAPH
 from eenn.exits.settings import ActiveBranches, Swept
+from eenn.models.architecture import branches_text
 from eenn.offload.protocol.codecs import CODECS
 from eenn.planning.costs import CostModel, Link
 from eenn.records.evaluated_artifact import FIT_FOLDER, EvaluatedArtifact, ImagesNotFound
@@ -105,9 +106,9 @@ def named_artifacts(
     then = ""
     if upstream is not None:
         size = upstream.manifest.preprocessing.input_size
-        then = f", then {upstream.branches} branches at {size} px"
+        then = f", then {branches_text(upstream.branches)} at {size} px"
     short = [
-        f"{each.branches} branches" if each.branches else "conventional network"
+        branches_text(each.branches) if each.branches else "conventional network"
         for each in artifacts
     ]
     return [

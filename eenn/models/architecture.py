@@ -44,6 +44,11 @@ class Exit:
     payload_bytes: int
 
 
+def branches_text(count: int) -> str:
+    """Count branches in words: `no branches`, `1 branch`, `5 branches`."""
+    return f"{count or 'no'} branch{'' if count == 1 else 'es'}"
+
+
 def exit_macs(exits: Sequence[Exit]) -> list[int]:
     """Count the MACs to every exit: of all segments and heads up to it."""
     return [row.macs + sum(e.head_macs for e in exits[: k + 1]) for k, row in enumerate(exits)]

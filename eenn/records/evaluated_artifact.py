@@ -26,6 +26,7 @@ from eenn.data.splits import SPLIT_NAMES, Split
 from eenn.errors import EennError
 from eenn.exits.head_sets import CLASSIFIER, PLAIN
 from eenn.files import from_json, write_json
+from eenn.models.architecture import branches_text
 from eenn.planning.costs import Profile
 from eenn.provenance import processor
 from eenn.records.records import FOLDER, ExitRecords, Origin, RecordCache
@@ -268,7 +269,9 @@ class EvaluatedArtifact:
         device = "cuda" if torch.cuda.is_available() else "cpu"
         distortion = Distortion(origin.distortion, origin.level) if origin.level else None
         batches = evaluation_batches(self._images(origin.split, folder, distortion))
-        title = f"{self.branches} branches, {origin.split}, {origin.distortion} {origin.level:g}"
+        title = (
+            f"{branches_text(self.branches)}, {origin.split}, {origin.distortion} {origin.level:g}"
+        )
         made = {"device": machine.hardware, "date": datetime.now().isoformat(timespec="seconds")}
         ids = folder.sample_ids if folder else getattr(self.split, origin.split)
         labelled = folder is None or folder.labelled

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from eenn.data.new_images import NewImages
 from eenn.files import Json
+from eenn.models.architecture import branches_text
 from eenn.records.evaluated_artifact import FIT_FOLDER, EvaluatedArtifact, ImagesNotFound
 from eenn.records.opening import overlap
 from eenn.records.records import FOLDER
@@ -53,7 +54,7 @@ def image_line(artifact: EvaluatedArtifact, split: str) -> str:
     count = artifact.image_count(split if folder is None else FOLDER)
     part = f"{split} images of {artifact.title}" if folder is None else f"images of {folder.root}"
     return (
-        f"{manifest.path}: {artifact.branches} branches, {len(manifest.classes)} classes; "
+        f"{manifest.path}: {branches_text(artifact.branches)}, {len(manifest.classes)} classes; "
         f"{count:,} {part}"
     )
 

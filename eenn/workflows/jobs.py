@@ -15,6 +15,7 @@ from eenn.exits.head_sets import HeadChoice
 from eenn.exits.policies.base import KnobValue
 from eenn.exits.settings import ActiveBranches, Swept, swept, swept_once
 from eenn.files import Json
+from eenn.models.architecture import branches_text
 from eenn.offload.bench.benchmark import Offloading, Server
 from eenn.offload.export.report import export_artifact
 from eenn.offload.graphs.index import FOLDER
@@ -144,7 +145,7 @@ def _networks(settings: OffloadSettings) -> Networks:
         conventional = exported(settings.conventional, settings.images)
         if conventional.branches:
             raise EennError(
-                f"conventional={settings.conventional} has {conventional.branches} branches; "
+                f"conventional={settings.conventional} has {branches_text(conventional.branches)}; "
                 f"allowed is an artifact of `{TRAIN.command} branches=0`"
             )
     if settings.upstream is not None:

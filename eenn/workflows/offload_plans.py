@@ -14,6 +14,7 @@ from eenn.exits.head_sets import PLAIN_HEADS
 from eenn.exits.policies.base import ExitProbs, Outputs, Policy, Validation
 from eenn.exits.rests import CLOUD, DEVICE, PHOTOGRAPH
 from eenn.exits.settings import Baseline, Setting
+from eenn.models.architecture import branches_text
 from eenn.offload.bench.benchmark import Offloading
 from eenn.offload.bench.contenders import CloudContender, Contender, EdgeContender, Request
 from eenn.offload.bench.deployments import PlanInputs
@@ -93,7 +94,7 @@ def points_of(
         times: of the edge with its slowdown.
     """
     artifact = networks.artifact
-    network = Network(f"{artifact.branches} branches", artifact.branches, artifact.split.seed)
+    network = Network(branches_text(artifact.branches), artifact.branches, artifact.split.seed)
     points, differing = [], []
     alone = {
         level: own for (way, level), own in measured.items() if isinstance(way, CloudContender)

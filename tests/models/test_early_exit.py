@@ -8,7 +8,7 @@ from torch import nn
 from torchvision.models import mobilenet_v2
 
 from eenn.errors import EennError
-from eenn.models.architecture import Architecture
+from eenn.models.architecture import Architecture, branches_text
 from eenn.models.backbones.mobilenet_v2 import mobilenetv2
 from eenn.models.building import build, measure_exits, place
 from eenn.models.early_exit import EarlyExitNet
@@ -195,3 +195,11 @@ def test_building_and_measuring_leave_the_statistics_untouched() -> None:
     assert means
     assert all(torch.count_nonzero(mean) == 0 for mean in means)
     assert network.training
+
+
+def test_branches_are_counted_in_words() -> None:
+    assert [branches_text(count) for count in (0, 1, 5)] == [
+        "no branches",
+        "1 branch",
+        "5 branches",
+    ]

@@ -12,6 +12,7 @@ from eenn.errors import EennError
 from eenn.exits.policies.base import Answer, Bools, ExitProbs, Floats, Validation
 from eenn.exits.policies.registry import register
 from eenn.exits.policies.threshold import Threshold
+from eenn.models.architecture import branches_text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,8 +43,8 @@ class MeanOfBranches(Threshold):
     def check(self, branches: int) -> None:
         if len(self.weights) != branches:
             raise EennError(
-                f"committee of {len(self.weights)} weights and a network of {branches} branches; "
-                "give one for every branch"
+                f"committee of {len(self.weights)} weights and a network of "
+                f"{branches_text(branches)}; give one for every branch"
             )
 
     @abstractmethod
