@@ -22,6 +22,17 @@ class Architecture:
     width_mult: float = 1.0
     input_size: int = 224
 
+    @property
+    def details(self) -> tuple[str, ...]:
+        """List properties in words, the important ones first, the positions last."""
+        after = ", ".join(map(str, self.positions))
+        return (
+            f"{self.input_size} px",
+            f"width {self.width_mult:g}",
+            f"{self.head} heads",
+            f"after {after or 'none'}",
+        )
+
 
 @dataclass(frozen=True)
 class Exit:

@@ -77,15 +77,8 @@ class EvaluatedArtifact:
     @property
     def details(self) -> tuple[str, ...]:
         """List properties, important ones first, that tell networks of equal branches apart."""
-        made = self.manifest.architecture
-        after = ", ".join(map(str, made.positions))
-        return (
-            f"{made.input_size} px",
-            f"width {made.width_mult:g}",
-            f"{made.head} heads",
-            self.title,
-            f"after {after or 'none'}",
-        )
+        *made, after = self.manifest.architecture.details
+        return (*made, self.title, after)
 
     @cached_property
     def fine_tuned(self) -> dict[str, "EvaluatedArtifact"]:
