@@ -1,5 +1,7 @@
 """Tables of the frontier over networks: the best design at each budget, beside single exits."""
 
+from pathlib import PurePath
+
 from benchmarks.readme.results import RESULTS, Content, interval, run_of, where
 from eenn.evaluation.designs import KINDS
 from eenn.reports.tables import table
@@ -42,6 +44,33 @@ def frontier_kinds() -> str:
             }
         )
     return f"{table(rows)}\n\nIn brackets the mean MMACs. {where(run)}"
+
+
+def live_cascades() -> str:
+    """Tabulate deployments fitted over several networks, live on a device and with a cloud."""
+    runs = [run_of(file.stem) for file in sorted(RESULTS.glob("live_cascades-*.json"))]
+    rows = [
+        {
+            "deployment": PurePath(row["policy"].rsplit(", ", 1)[1]).stem,
+            "networks": row["network"],
+            "active": row["active"],
+            "p_tar": f"{row['p_tar']:g}",
+            "strict": f"{row['strict']:g}",
+            "mean ms": interval(row, "answer_ms", 1),
+            "p95": f"{row['p95_ms']:.1f}",
+            "predicted ms": f"{row['predicted_ms']:.1f}",
+            "accuracy %": interval(row, "accuracy", 100),
+            "kB sent": f"{row['sent_bytes'] / 1e3:.1f}",
+        }
+        for run in runs
+        for row in run["points"]
+        if row["policy"].endswith(".json")
+    ]
+    photographs = runs[0]["points"][0]["n"]
+    return (
+        f"{table(rows)}\n\n{photographs} test photographs, link {runs[0]['link']}; ONNX Runtime, "
+        f"fp32, 1 thread. {where(*runs)}"
+    )
 
 
 def _reached(row: Content | None) -> str:

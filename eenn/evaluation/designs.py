@@ -16,7 +16,12 @@ from eenn.exits.rests import CLOUD, NOBODY, PHOTOGRAPH
 from eenn.exits.settings import Setting, Swept
 from eenn.records.evaluated_artifact import EvaluatedArtifact
 
-SINGLE_EXIT, EARLY_EXITS, CASCADE = KINDS = ("single exit", "early exits", "cascade")
+SINGLE_EXIT, EARLY_EXITS, PLAIN_CASCADE, CASCADE = KINDS = (
+    "single exit",
+    "early exits",
+    "cascade of single exits",
+    "cascade",
+)
 # Of the candidates of a fit every fourth is tried, as a frontier tries thousands of designs.
 STEP = 4
 
@@ -113,8 +118,8 @@ def families(
 
     Single exits are every exit of every network on the device, and every whole network in the
     cloud. Early exits are every run of neighbouring branches; a cascade's first network has its
-    last exit among them. Of two networks the one whose last exit is more accurate on validation
-    comes second.
+    last exit among them, and where one exit alone decides there, it is a cascade of single exits.
+    Of two networks the one whose last exit is more accurate on validation comes second.
 
     Args:
         named: as `named_artifacts` gives them.
@@ -140,7 +145,8 @@ def families(
                     passing = replace(evaluation, upstream=upstream, rest=rest)
                     cascade = Evaluated(f"{name}, then {then}", artifact, passing)
                     for active in runs(artifact.branches + 1):
-                        yield Family(cascade, active, CASCADE)
+                        kind = CASCADE if len(active) > 1 else PLAIN_CASCADE
+                        yield Family(cascade, active, kind)
 
 
 def _last_accuracy(artifact: EvaluatedArtifact) -> float:

@@ -4,7 +4,15 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from eenn.evaluation.designs import CASCADE, COSTS, EARLY_EXITS, KINDS, SINGLE_EXIT, Design
+from eenn.evaluation.designs import (
+    CASCADE,
+    COSTS,
+    EARLY_EXITS,
+    KINDS,
+    PLAIN_CASCADE,
+    SINGLE_EXIT,
+    Design,
+)
 from eenn.evaluation.frontier import Frontier, Reported, WithinBudget
 from eenn.exits.rests import CLOUD, DEVICE
 from eenn.reports.canvas import QUANTITIES, Lines, draw_lines, finish, label_axis, make_panels
@@ -108,7 +116,12 @@ def design_text(design: Design) -> str:
 def verdicts(rows: Sequence[WithinBudget]) -> list[str]:
     """Say for early exits and cascades at how many budgets they beat single exits of their cost."""
     said = []
-    for kind in (EARLY_EXITS, CASCADE):
+    names = {
+        EARLY_EXITS: "Early exits of one network",
+        PLAIN_CASCADE: "Cascades of two networks with one exit each",
+        CASCADE: "Cascades of two networks, the first with early exits,",
+    }
+    for kind, name in names.items():
         own = [
             row
             for row in rows
@@ -118,7 +131,6 @@ def verdicts(rows: Sequence[WithinBudget]) -> list[str]:
             continue
         ahead = sum(row.difference.low > 0 for row in own)
         behind = sum(row.difference.high < 0 for row in own)
-        name = "Early exits of one network" if kind == EARLY_EXITS else "Cascades of two networks"
         said.append(
             f"{name} are more accurate than single exits of the same mean MACs at {ahead} of "
             f"{len(own)} budgets, less accurate at {behind}, and not told apart at "
