@@ -126,7 +126,7 @@ def _offloaded(*runs: Content) -> str:
     )
     others = sum(int(row["differing"] or 0) for run in runs for row in run["points"])
     asked = sum(row["n"] for run in runs for row in run["points"] if row["differing"] is not None)
-    photographs = ", ".join(str(run["points"][0]["n"]) for run in runs)
+    photographs = ", ".join(dict.fromkeys(str(run["points"][0]["n"]) for run in runs))
     return (
         f"p_tar 0.8. {photographs} photographs of the test split; features in "
         f"{features}; link {link} (measured: {measured}); {edge}. Of all early exits of these runs "

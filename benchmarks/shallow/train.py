@@ -11,8 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from benchmarks.shallow.variants import VARIANTS, pooled_head
-from eenn.models.heads import HEADS
+from benchmarks.shallow.variants import VARIANTS
 from eenn.run_directory import METRICS, OUTPUTS
 from eenn.workflows import train
 from eenn.workflows.console import train as console
@@ -26,7 +25,6 @@ def run_of(variant: str, seed: int) -> Path:
 def train_one(variant: str, seed: int, settings: list[str]) -> None:
     """Train one variant in this process."""
     own, module = VARIANTS[variant]
-    HEADS["pooled"] = pooled_head  # in this process alone
     vars(train)["EarlyExitModule"] = module
     sys.argv = [
         "train.py",

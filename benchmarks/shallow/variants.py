@@ -3,11 +3,10 @@
 from collections.abc import Iterator
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from eenn.models.early_exit import EarlyExitNet
-from eenn.models.heads import ConvHead
 from eenn.training.module import EarlyExitModule
 
 
@@ -116,15 +115,6 @@ def distillation(logits: Tensor, teacher: Tensor, temperature: float) -> Tensor:
     )
 
 
-def pooled_head(channels: int, side: int, last_side: int, classes: int) -> nn.Module:
-    """Build a `conv` head that sees the features at half the resolution."""
-    if side <= last_side:
-        return ConvHead(channels, side, last_side, classes)
-    return nn.Sequential(
-        nn.AvgPool2d(2, ceil_mode=True), ConvHead(channels, -(-side // 2), last_side, classes)
-    )
-
-
 # By name: the settings of train.py, and the module that trains.
 VARIANTS: dict[str, tuple[tuple[str, ...], type[EarlyExitModule]]] = {
     "linspace": ((), EarlyExitModule),
@@ -132,5 +122,5 @@ VARIANTS: dict[str, tuple[tuple[str, ...], type[EarlyExitModule]]] = {
     "dynamic": (("loss_weights=ones",), Dynamic),
     "balanced": (("loss_weights=ones",), Balanced),
     "distilled": ((), Distilled),
-    "pooled_heads": (("model.head=pooled",), EarlyExitModule),
+    "pooled_heads": (("model.head=pooled_conv",), EarlyExitModule),
 }

@@ -59,7 +59,20 @@ class ConvHead(nn.Module):
         return logits
 
 
-HEADS: dict[str, HeadBuilder] = {"linear": linear_head, "pool2": pool2_head, "conv": ConvHead}
+def pooled_conv_head(channels: int, side: int, last_side: int, classes: int) -> nn.Module:
+    """Build `ConvHead` on features that an average pool has halved: fewer MACs, a wider view."""
+    if side <= last_side:
+        return ConvHead(channels, side, last_side, classes)
+    pool = nn.AvgPool2d(2, ceil_mode=True)
+    return nn.Sequential(pool, ConvHead(channels, -(-side // 2), last_side, classes))
+
+
+HEADS: dict[str, HeadBuilder] = {
+    "linear": linear_head,
+    "pool2": pool2_head,
+    "conv": ConvHead,
+    "pooled_conv": pooled_conv_head,
+}
 
 
 def make_head(kind: str, channels: int, side: int, last_side: int, classes: int) -> nn.Module:

@@ -13,7 +13,7 @@ from eenn.models.backbones.mobilenet_v2 import mobilenetv2
 from eenn.models.building import build, measure_exits, place
 from eenn.models.early_exit import EarlyExitNet
 from eenn.models.heads import HEADS
-from eenn.models.placement import place_branches
+from eenn.models.placement import measure, place_branches
 from tests.models.head_contract import check_head
 
 PUBLISHED_POSITIONS = {
@@ -150,8 +150,30 @@ def test_a_conv_head_can_say_all_that_a_linear_head_can() -> None:
     torch.testing.assert_close(conv.eval()(x), linear.eval()(x))
 
 
+def test_a_pooled_conv_head_is_a_conv_head_on_halved_features_and_costs_less() -> None:
+    x = torch.randn(2, 24, 13, 13)
+    pooled = HEADS["pooled_conv"](24, 13, 2, 5).eval()
+    own = HEADS["conv"](24, 7, 2, 5).eval()
+    own.load_state_dict({k.removeprefix("1."): v for k, v in pooled.state_dict().items()})
+    # A map of 13 is halved to 7, and the outermost windows have only the pixels that are there.
+    halved = torch.stack(
+        [
+            torch.stack([x[:, :, i : i + 2, j : j + 2].mean((2, 3)) for j in range(0, 13, 2)], -1)
+            for i in range(0, 13, 2)
+        ],
+        -2,
+    )
+    torch.testing.assert_close(pooled(x), own(halved))
+    assert measure(pooled, x)[0] < measure(HEADS["conv"](24, 13, 2, 5), x)[0]
+
+
+def test_a_map_as_small_as_the_last_one_is_not_pooled() -> None:
+    same = HEADS["pooled_conv"](24, 4, 4, 5)
+    assert type(same) is type(HEADS["conv"](24, 4, 4, 5))
+
+
 def test_an_unknown_head_names_the_known_ones() -> None:
-    with pytest.raises(EennError, match="linear, pool2, conv"):
+    with pytest.raises(EennError, match="linear, pool2, conv, pooled_conv"):
         build(Architecture(5, (3,), "dense", input_size=64))
 
 

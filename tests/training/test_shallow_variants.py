@@ -10,7 +10,6 @@ from benchmarks.shallow.variants import (
     balanced_logits,
     distillation,
     dynamic_weights,
-    pooled_head,
     scale_gradient,
 )
 from eenn.models.early_exit import EarlyExitNet
@@ -61,9 +60,3 @@ def test_distillation_is_the_divergence_of_softened_probabilities() -> None:
     found = distillation(logits, teacher, 3.0)
     torch.testing.assert_close(found[1], expected)
     torch.testing.assert_close(distillation(teacher[None], teacher, 3.0), torch.zeros(1))
-
-
-def test_a_pooled_head_takes_the_same_features_and_costs_less() -> None:
-    head = pooled_head(24, 32, 4, 10)
-    assert head(torch.randn(2, 24, 32, 32)).shape == (2, 10)
-    assert pooled_head(24, 4, 4, 10)(torch.randn(2, 24, 4, 4)).shape == (2, 10)

@@ -249,7 +249,7 @@ FOLDER = ("logger=csv", "data=folder", "model.weights=null")
                 *FEW,
                 "model.head=dense",
             ),
-            "allowed are linear, pool2, conv",
+            "allowed are linear, pool2, conv, pooled_conv",
         ),
         (
             (
