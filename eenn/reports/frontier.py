@@ -31,6 +31,8 @@ SHOWN = {
     "offloaded": "edge_probability",
 }
 MARKS = 30  # of a line, at most
+# An interval tells designs apart that is this far from 0, half of the last digit that tables print.
+TOLD_APART = 0.0005
 _NAMES = {
     "macs": ("MMACs", 1e-6),
     "latency_ms": ("ms", 1.0),
@@ -129,8 +131,8 @@ def verdicts(rows: Sequence[WithinBudget]) -> list[str]:
         ]
         if not own:
             continue
-        ahead = sum(row.difference.low > 0 for row in own)
-        behind = sum(row.difference.high < 0 for row in own)
+        ahead = sum(row.difference.low > TOLD_APART for row in own)
+        behind = sum(row.difference.high < -TOLD_APART for row in own)
         said.append(
             f"{name} are more accurate than single exits of the same mean MACs at {ahead} of "
             f"{len(own)} budgets, less accurate at {behind}, and not told apart at "
