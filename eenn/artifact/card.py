@@ -71,9 +71,9 @@ def _head(manifest: Manifest) -> str:
         branches += f" ({plain(architecture.head)} heads, after blocks {after})"
     return (
         f"# Model card of artifact {manifest.id[:12]}\n\n"
-        f"An early-exit image classifier: MobileNetV2 of width {architecture.width_mult} with "
-        f"{branches}. It takes images of {architecture.input_size} px "
-        f"and knows {architecture.classes} classes.\n\n"
+        f"An early-exit image classifier: {architecture.backbone} of width "
+        f"{architecture.width_mult:g} with {branches}. It takes images of "
+        f"{architecture.input_size} px and knows {architecture.classes} classes.\n\n"
         f"Artifact: `{manifest.id}`."
     )
 

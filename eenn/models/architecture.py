@@ -3,6 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+# The backbone of artifacts that state none, as those of the first versions do.
+MOBILENET_V2 = "mobilenet_v2"
+
 
 @dataclass(frozen=True)
 class Architecture:
@@ -12,8 +15,9 @@ class Architecture:
         classes: number of classes.
         positions: index of the block before each branch, ascending.
         head: kind of branch head.
-        width_mult: MobileNetV2's width multiplier.
+        width_mult: multiplies the channels of a backbone that has widths.
         input_size: height and width of the input in pixels.
+        backbone: name of a registered backbone.
     """
 
     classes: int
@@ -21,12 +25,14 @@ class Architecture:
     head: str = "conv"
     width_mult: float = 1.0
     input_size: int = 224
+    backbone: str = MOBILENET_V2
 
     @property
     def details(self) -> tuple[str, ...]:
         """List properties in words, the important ones first, the positions last."""
         after = ", ".join(map(str, self.positions))
         return (
+            self.backbone,
             f"{self.input_size} px",
             f"width {self.width_mult:g}",
             f"{self.head} heads",

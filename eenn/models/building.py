@@ -7,8 +7,9 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from eenn.models.architecture import Architecture, Exit
-from eenn.models.backbones.mobilenet_v2 import mobilenetv2
+from eenn.models.architecture import MOBILENET_V2, Architecture, Exit
+from eenn.models.backbones.registry import find_backbone
+from eenn.models.backbones.weights import started
 from eenn.models.early_exit import EarlyExitNet
 from eenn.models.heads import make_head
 from eenn.models.placement import measure, place_branches
@@ -20,25 +21,27 @@ def place(
     head: str = "conv",
     width_mult: float = 1.0,
     input_size: int = 224,
+    backbone: str = MOBILENET_V2,
 ) -> Architecture:
     """Spread branches evenly over the MACs, or put them at given positions.
 
     Raises:
-        EennError: see `place_branches`.
+        EennError: see `place_branches`; unknown backbone, or a width that the backbone lacks.
     """
-    blocks, _ = mobilenetv2(classes, width_mult)
+    blocks, _ = started(find_backbone(backbone), classes, width_mult)
     positions = place_branches(blocks, branches, input_size)
-    return Architecture(classes, positions, head, width_mult, input_size)
+    return Architecture(classes, positions, head, width_mult, input_size, backbone)
 
 
 def build(architecture: Architecture, weights: str | Path | None = None) -> EarlyExitNet:
     """Build a network in channels-last format, with the backbone started from `weights`.
 
     Raises:
-        EennError: unknown head, or unusable weights (see `mobilenetv2`).
+        EennError: unknown backbone or head, or unusable weights (see `started`).
     """
     classes, input_size = architecture.classes, architecture.input_size
-    blocks, classifier = mobilenetv2(classes, architecture.width_mult, weights)
+    backbone = find_backbone(architecture.backbone)
+    blocks, classifier = started(backbone, classes, architecture.width_mult, weights)
     ends = [position + 1 for position in architecture.positions] + [len(blocks)]
     segments = [nn.Sequential(*blocks[a:b]) for a, b in pairwise([0, *ends])]
     shapes = _feature_shapes(segments, input_size)

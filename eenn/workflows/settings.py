@@ -48,9 +48,11 @@ class ModelSettings:
     """The network, but for its branches; as of `eenn.models.architecture.Architecture`.
 
     Args:
+        name: of the backbone.
         licence: of the weights that training begins from, for the model card.
     """
 
+    name: str
     head: str
     width_mult: float
     weights: str | None

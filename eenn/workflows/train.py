@@ -126,7 +126,9 @@ def _plan(settings: TrainSettings, source: ImageSource) -> Training:
     )
     seed_everything(settings.seed, workers=True, verbose=False)
     classes = len(source.classes)
-    architecture = place(classes, settings.branches, model.head, model.width_mult, data.input_size)
+    architecture = place(
+        classes, settings.branches, model.head, model.width_mult, data.input_size, model.name
+    )
     loss_weights = exit_weights(settings.loss_weights, len(architecture.positions) + 1)
     network = build(architecture, model.weights)
     module = EarlyExitModule(
@@ -218,6 +220,7 @@ def _test(training: Training, fit: Fit, directory: Path) -> Conclusion:
         "test_samples": len(labels),
         "temperatures": asdict(temperatures),
         "exits": [asdict(row) for row in exits],
+        "backbone": architecture.backbone,
         "head": architecture.head,
         "input_size": architecture.input_size,
         "epochs": fit.epochs,

@@ -1,7 +1,5 @@
 """The network: placement, heads, and segments that compose to the whole."""
 
-from pathlib import Path
-
 import pytest
 import torch
 from torch import nn
@@ -9,13 +7,15 @@ from torchvision.models import mobilenet_v2
 
 from eenn.errors import EennError
 from eenn.models.architecture import Architecture, branches_text
-from eenn.models.backbones.mobilenet_v2 import mobilenetv2
+from eenn.models.backbones.registry import find_backbone
+from eenn.models.backbones.weights import started
 from eenn.models.building import build, measure_exits, place
 from eenn.models.early_exit import EarlyExitNet
 from eenn.models.heads import HEADS
 from eenn.models.placement import measure, place_branches
 from tests.models.head_contract import check_head
 
+MOBILENET_V2 = find_backbone("mobilenet_v2")
 PUBLISHED_POSITIONS = {
     224: {1: (10,), 2: (5, 13), 3: (3, 10, 14), 4: (3, 7, 12, 15), 5: (2, 5, 10, 13, 16)},
     300: {1: (10,), 2: (5, 13), 3: (3, 10, 15), 4: (3, 7, 12, 16), 5: (2, 5, 10, 13, 16)},
@@ -30,7 +30,7 @@ def network() -> EarlyExitNet:
 
 
 def test_branches_go_where_the_papers_put_them() -> None:
-    blocks, _ = mobilenetv2(classes=257)
+    blocks, _ = started(MOBILENET_V2, 257)
     placed = {
         size: {n: place_branches(blocks, n, size) for n in positions}
         for size, positions in PUBLISHED_POSITIONS.items()
@@ -39,13 +39,13 @@ def test_branches_go_where_the_papers_put_them() -> None:
 
 
 def test_explicit_positions_are_kept() -> None:
-    blocks, _ = mobilenetv2(classes=5)
+    blocks, _ = started(MOBILENET_V2, 5)
     assert place_branches(blocks, [3, 7], 224) == (3, 7)
 
 
 @pytest.mark.parametrize("branches", [99, -1, 18, [5, 3], [3, 3], [18], [-1]])
 def test_impossible_placements_say_what_is_allowed(branches: int | list[int]) -> None:
-    blocks, _ = mobilenetv2(classes=5)
+    blocks, _ = started(MOBILENET_V2, 5)
     with pytest.raises(EennError, match=r"allowed are 0 to|use fewer|between 0 and 17"):
         place_branches(blocks, branches, 64)
 
@@ -175,38 +175,6 @@ def test_a_map_as_small_as_the_last_one_is_not_pooled() -> None:
 def test_an_unknown_head_names_the_known_ones() -> None:
     with pytest.raises(EennError, match="linear, pool2, conv, pooled_conv"):
         build(Architecture(5, (3,), "dense", input_size=64))
-
-
-def test_weights_are_loaded_and_a_classifier_of_other_classes_is_left_out(tmp_path: Path) -> None:
-    given = mobilenet_v2(num_classes=1000).state_dict()
-    torch.save(given, tmp_path / "weights.pth")
-    blocks, classifier = mobilenetv2(5, weights=tmp_path / "weights.pth")
-    for k, block in enumerate(blocks):
-        for name, tensor in block.state_dict().items():
-            assert torch.equal(tensor, given[f"features.{k}.{name}"])
-    assert classifier.state_dict()["3.weight"].shape == (5, 1280)
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        (nn.Linear(2, 2).state_dict(), "another network"),
-        (mobilenet_v2(width_mult=0.5).state_dict(), "other shapes"),
-        (torch.zeros(3), "not a state dict"),
-    ],
-)
-def test_weights_of_another_net_are_refused(content: object, message: str, tmp_path: Path) -> None:
-    torch.save(content, tmp_path / "weights.pth")
-    with pytest.raises(EennError, match=message):
-        mobilenetv2(5, weights=tmp_path / "weights.pth")
-
-
-def test_a_weights_file_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "text.pth").write_text("no weights")
-    with pytest.raises(EennError, match=r"not a file that torch\.load reads"):
-        mobilenetv2(5, weights=tmp_path / "text.pth")
-    with pytest.raises(EennError, match="allowed are imagenet, null"):
-        mobilenetv2(5, weights=tmp_path / "absent.pth")
 
 
 def test_building_and_measuring_leave_the_statistics_untouched() -> None:

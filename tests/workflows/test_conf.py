@@ -192,6 +192,7 @@ def test_trainings_are_composed_as_before_there_were_recipes(
     expected |= {
         "data.source.name": SOURCES[column],
         "logger.name": "wandb",
+        "model.name": "mobilenet_v2",
         "data.licence": LICENCES.get(SOURCES[column]),
         "model.licence": "none needed, training begins at random" if column == 0 else None,
     }
@@ -316,7 +317,7 @@ def test_a_wrong_type_is_one_line_with_the_key_the_value_and_what_is_allowed(
 
 UNKNOWN = [
     ("train", "brnches", "brnches is not a setting here; allowed are .*branches"),
-    ("train", "model.heads", "model.heads .* allowed are head, width_mult, weights"),
+    ("train", "model.heads", "model.heads .* allowed are name, head, width_mult"),
     ("train", "data.folder", "data.folder .* allowed are .*source"),
     ("train", "data.source.foo", "data.source.foo .* allowed are images_per_class, size, seed"),
     ("train", "logger.foo", "logger.foo .* allowed are project"),

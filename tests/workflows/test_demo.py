@@ -21,7 +21,8 @@ from eenn.exits.decide import decide
 from eenn.exits.head_sets import choose_head_sets, pick_heads
 from eenn.exits.policies.base import ExitProbs
 from eenn.exits.policies.registry import make_policy
-from eenn.models import building
+from eenn.models.backbones.pooling import pooled
+from eenn.models.backbones.registry import BACKBONES, Backbone, Chain
 from eenn.records.recording import record_experts
 from eenn.statistics.calibration import log_probabilities, probabilities
 from tests.workflows.training import run_in
@@ -62,12 +63,10 @@ def test_samples_are_named_labelled_and_of_one_size() -> None:
     assert {image.shape for image in pixels(source)} == {(48, 48, 3)}
 
 
-def small_backbone(
-    classes: int, width_mult: float, weights: None = None
-) -> tuple[list[nn.Module], nn.Module]:
-    """Convolutions that learn the demo data within seconds, which MobileNetV2 does not."""
+def small_network(num_classes: int, width_mult: float) -> nn.Sequential:
+    """Build convolutions that learn the demo data within seconds, which MobileNetV2 does not."""
     channels = (3, 24, 48, 96, 96)
-    blocks: list[nn.Module] = [
+    blocks = [
         nn.Sequential(
             nn.Conv2d(before, after, 3, stride=2, padding=1, bias=False),
             nn.BatchNorm2d(after),
@@ -75,8 +74,12 @@ def small_backbone(
         )
         for before, after in pairwise(channels)
     ]
-    pooled = (nn.AdaptiveAvgPool2d(1), nn.Flatten())
-    return blocks, nn.Sequential(*pooled, nn.Linear(channels[-1], classes))
+    return nn.Sequential(*blocks, pooled(nn.Linear(channels[-1], num_classes)))
+
+
+def small_chain(network: nn.Sequential) -> Chain:
+    *blocks, classifier = network
+    return Chain(blocks, classifier)
 
 
 @pytest.fixture(scope="module")
@@ -85,10 +88,11 @@ def with_experts(tmp_path_factory: pytest.TempPathFactory) -> store.Artifact:
     root = tmp_path_factory.mktemp("small")
     quiet = ("logger=csv", "+trainer.enable_progress_bar=false")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(building, "mobilenetv2", small_backbone)
+        small = Backbone("small", small_network, small_chain, "4.", has_widths=True)
+        patch.setitem(BACKBONES, "small", small)
         plain = run_in(
             root / "plain", "data.source.images_per_class=150", "data.input_size=32",
-            "data.resize_size=32", "branches=1", "trainer.max_epochs=4",
+            "data.resize_size=32", "model.name=small", "branches=1", "trainer.max_epochs=4",
             "optimiser.lr_backbone=0.01", "optimiser.lr_heads=0.01", *quiet,
         )  # fmt: skip
         trained = run_in(

@@ -1,1 +1,7 @@
-"""Backbones, one file a family: a list of blocks and a classifier."""
+"""Backbones, one file a family: every file here is imported, and registers its networks."""
+
+from importlib import import_module
+from pkgutil import iter_modules
+
+for _module in iter_modules(__path__):
+    import_module(f"{__name__}.{_module.name}")

@@ -1,0 +1,94 @@
+"""The registry of backbones: networks that run as a chain of blocks, by name."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple, TypeVar
+
+from torch import nn
+from torchvision.models import get_model_builder
+
+from eenn.errors import EennError
+
+
+class Chain(NamedTuple):
+    """A network taken apart: each block takes and gives one tensor, and a branch may follow it.
+
+    Args:
+        blocks: in order, made of the network's own modules.
+        classifier: from the last block's features to logits, pooling included.
+    """
+
+    blocks: list[nn.Module]
+    classifier: nn.Module
+
+
+TakeApart = TypeVar("TakeApart", bound=Callable[[Any], Chain])
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """A network by its name: how it is built, and how it is taken apart.
+
+    Args:
+        source: builds the network as its authors do, from `num_classes`, and from `width_mult` if
+            the network has widths.
+        take_apart: returns the chain that computes what the network does.
+        classifier: the prefix of the entries in its state dict that depend on the classes.
+        has_widths: whether all its channels can be multiplied.
+    """
+
+    name: str
+    source: Callable[..., nn.Module]
+    take_apart: Callable[[Any], Chain]
+    classifier: str
+    has_widths: bool
+
+    def build(self, classes: int, width_mult: float = 1.0) -> nn.Module:
+        """Build the network with random weights.
+
+        Raises:
+            EennError: the network has one width, and `width_mult` is another.
+        """
+        if self.has_widths:
+            return self.source(num_classes=classes, width_mult=width_mult)
+        if width_mult != 1:
+            wide = ", ".join(name for name, one in BACKBONES.items() if one.has_widths)
+            raise EennError(
+                f"model.width_mult={width_mult:g}: {self.name} has one width, 1; others have {wide}"
+            )
+        return self.source(num_classes=classes)
+
+
+BACKBONES: dict[str, Backbone] = {}
+
+
+def register(
+    name: str,
+    *,
+    classifier: str = "classifier.",
+    has_widths: bool = False,
+    source: Callable[..., nn.Module] | None = None,
+) -> Callable[[TakeApart], TakeApart]:
+    """Register a network under `name`, for every program of this project; see `Backbone`.
+
+    Args:
+        source: None for torchvision's network of that name.
+    """
+
+    def known(take_apart: TakeApart) -> TakeApart:
+        built_by = source or get_model_builder(name)
+        BACKBONES[name] = Backbone(name, built_by, take_apart, classifier, has_widths)
+        return take_apart
+
+    return known
+
+
+def find_backbone(name: str) -> Backbone:
+    """Find the backbone of that name.
+
+    Raises:
+        EennError: no backbone has that name.
+    """
+    if name not in BACKBONES:
+        raise EennError(f"model.name={name}: allowed are {', '.join(BACKBONES)}")
+    return BACKBONES[name]
