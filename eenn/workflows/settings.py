@@ -9,6 +9,7 @@ from eenn.data.augmentation import Augmentation
 from eenn.data.sources import SOURCES
 from eenn.errors import EennError
 from eenn.training.expert_recipe import ExpertRecipe
+from eenn.training.regularisation import Regularisation
 from eenn.workflows.check import Arguments, check_arguments, check_named, whole
 from eenn.workflows.tracking import LOGGERS
 
@@ -85,6 +86,7 @@ class TrainSettings:
     data: DataSettings
     model: ModelSettings
     augmentation: Augmentation
+    regularisation: Regularisation
     optimiser: OptimiserSettings
     loss_weights: str | tuple[float, ...]
     patience: int

@@ -131,6 +131,7 @@ def _plan(settings: TrainSettings, source: ImageSource) -> Training:
     )
     loss_weights = exit_weights(settings.loss_weights, len(architecture.positions) + 1)
     network = build(architecture, model.weights)
+    settings.regularisation.apply(network.segments)
     module = EarlyExitModule(
         network, classes, loss_weights, seed=settings.seed, **asdict(settings.optimiser)
     )

@@ -193,6 +193,8 @@ def test_trainings_are_composed_as_before_there_were_recipes(
         "data.source.name": SOURCES[column],
         "logger.name": "wandb",
         "model.name": "mobilenet_v2",
+        "regularisation.batch_norm_momentum": 0.1 if column == 0 else None,
+        "regularisation.drop_path": None,
         "data.licence": LICENCES.get(SOURCES[column]),
         "model.licence": "none needed, training begins at random" if column == 0 else None,
     }
