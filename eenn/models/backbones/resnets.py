@@ -1,6 +1,8 @@
 """ResNet (He et al., 2016) and RegNet (Radosavovic et al., 2020)."""
 
+import torch
 from torch import nn
+from torchvision import models
 from torchvision.models import RegNet, ResNet
 
 from eenn.models.backbones.pooling import pooled
@@ -16,7 +18,15 @@ def resnet(network: ResNet) -> Chain:
     return Chain([stem, *(block for stage in stages for block in stage)], pooled(network.fc))
 
 
-@register("regnet_y_400mf", classifier="fc.")
+def regnet_y_400mf(num_classes: int) -> nn.Module:
+    """Build RegNet, which reads its widths from tensors and so cannot begin on a meta device."""
+    wanted = torch.get_default_device()
+    with torch.device("cpu"):
+        network: nn.Module = models.regnet_y_400mf(num_classes=num_classes)
+    return network.to(wanted)
+
+
+@register("regnet_y_400mf", classifier="fc.", source=regnet_y_400mf)
 def regnet(network: RegNet) -> Chain:
     """Take RegNet apart: stem, every residual block."""
     blocks = [block for stage in network.trunk_output for block in stage]

@@ -28,9 +28,8 @@ def with_int8_nodes(model: ModelProto) -> ModelProto:
             node, own = _as_convolution(node, tensors)
             weights += own
         elif node.op_type == "ReduceMean" and sorted(tensors[node.input[1]] % 4) == [2, 3]:
-            node = helper.make_node(
-                "GlobalAveragePool", node.input[:1], node.output, name=node.name
-            )
+            nodes += _as_pool(node)
+            continue
         nodes.append(node)
     used = {name for node in nodes for name in node.input}
     weights = [weight for weight in weights if weight.name in used]
@@ -39,6 +38,16 @@ def with_int8_nodes(model: ModelProto) -> ModelProto:
         value_info=model.graph.value_info,
     )  # fmt: skip
     return helper.make_model(graph, opset_imports=model.opset_import, ir_version=model.ir_version)
+
+
+def _as_pool(node: NodeProto) -> list[NodeProto]:
+    """Replace a mean over height and width by a pool, flattened if the mean drops both axes."""
+    keeps = next((a.i for a in node.attribute if a.name == "keepdims"), 1)
+    name = node.output[0] if keeps else f"{node.output[0]}.pooled"
+    pool = helper.make_node("GlobalAveragePool", node.input[:1], [name], name=node.name)
+    if keeps:
+        return [pool]
+    return [pool, helper.make_node("Flatten", [name], node.output, name=f"{node.name}.flat")]
 
 
 def _as_convolution(
@@ -61,9 +70,8 @@ def _as_convolution(
 class Quantiser:
     """Quantises fp32 graphs to int8, all by the ranges of the graph that they were cut out of.
 
-    Weights are int8 per channel, activations uint8, which CPUs multiply fastest. The first
-    convolution and the depthwise one behind it stay in fp32: with few channels of wide range on the
-    largest map, they would lose most of the accuracy in int8 and gain no time.
+    Weights are int8 per channel, activations uint8, which CPUs multiply fastest. What
+    `sensitive_nodes` finds stays in fp32.
 
     Args:
         whole: the graph to measure the ranges on, from images to all inputs and outputs of other
@@ -74,8 +82,7 @@ class Quantiser:
 
     def __init__(self, whole: ModelProto, batches: Iterable[Images], scratch: Path) -> None:
         self._ranges, self._file = scratch / "ranges.json", scratch / "quantised.onnx"
-        convolutions = [node.name for node in whole.graph.node if node.op_type == "Conv"]
-        self._left_out = convolutions[:2]
+        self._left_out = sensitive_nodes(whole)
         self._quantise(whole, _Reader(batches, whole.graph.input[0].name))
 
     def __call__(self, model: ModelProto) -> ModelProto:
@@ -99,6 +106,23 @@ class Quantiser:
             calibration_cache_path=self._ranges,
         )
         return onnx.load(self._file)
+
+
+def sensitive_nodes(model: ModelProto) -> list[str]:
+    """Name the nodes that lose most of the accuracy in int8 and gain no time: the stem.
+
+    These are the first convolution and, where it is depthwise, the second one: few channels of wide
+    range on the largest map.
+    """
+    sizes = {tensor.name: tensor.dims for tensor in model.graph.initializer}
+    found: list[str] = []
+    for node in model.graph.node:
+        if node.op_type == "Conv":
+            groups = next((a.i for a in node.attribute if a.name == "group"), 1)
+            if found and (len(found) > 1 or groups < sizes[node.input[1]][0]):
+                break
+            found.append(node.name)
+    return found
 
 
 class _Reader(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime has no types
