@@ -75,7 +75,12 @@ def in_group(key: str, program: str) -> bool:
     """The key belongs to a group's file, not to the program's own."""
     groups = {group for group in PROGRAMS[program] if group != "recipe"}
     if program == "train":
-        return key == "name" or key.split(".")[0] in {*groups, "augmentation", "optimiser"}
+        return key == "name" or key.split(".")[0] in {
+            *groups,
+            "augmentation",
+            "regularisation",
+            "optimiser",
+        }
     return key.split(".")[0] in groups
 
 

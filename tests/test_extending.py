@@ -9,11 +9,13 @@ import pytest
 
 from eenn.data.distortions import DISTORTIONS
 from eenn.exits.policies.registry import POLICIES
+from eenn.models.backbones.registry import BACKBONES
 from eenn.models.heads import HEADS
 from eenn.offload.protocol.codecs import CODECS
 from tests.data.distortion_contract import check_distortion
 from tests.evaluation.fit_contract import check_fit
 from tests.exits.policy_contract import GIVEN, check_policy
+from tests.models.backbone_contract import check_backbone
 from tests.models.head_contract import check_head
 from tests.offload.protocol.codec_contract import check_codec
 
@@ -25,7 +27,8 @@ LINES = 25
 @pytest.fixture(autouse=True)
 def extended() -> Iterator[set[str]]:
     """The names of all entries that the page adds, until the test ends."""
-    tables: list[dict[str, object]] = [POLICIES, DISTORTIONS, HEADS, CODECS]  # type: ignore[list-item]
+    tables: list[dict[str, object]]
+    tables = [POLICIES, DISTORTIONS, HEADS, CODECS, BACKBONES]  # type: ignore[list-item]
     before = [dict(table) for table in tables]
     for is_part, path, code in CODE:
         module = path.removesuffix(".py").replace("/", ".")
@@ -39,8 +42,8 @@ def extended() -> Iterator[set[str]]:
 
 
 def test_the_page_adds_one_entry_of_each_kind(extended: set[str]) -> None:
-    assert extended == {"confirmed", "underexposure", "hidden", "uint4"}
-    assert PAGE.count("```python") == len(CODE) == 4
+    assert extended == {"confirmed", "underexposure", "hidden", "uint4", "stack"}
+    assert PAGE.count("```python") == len(CODE) == 5
     assert max(code.count("\n") for _, _, code in CODE) <= LINES
 
 
@@ -61,3 +64,7 @@ def test_the_head_keeps_the_contract() -> None:
 
 def test_the_codec_keeps_the_contract() -> None:
     check_codec("uint4")
+
+
+def test_the_backbone_keeps_the_contract() -> None:
+    check_backbone("stack")

@@ -24,7 +24,7 @@ SCRIPTS: Mapping[str, type] = {
 }
 _REFERENCE = re.compile(r"\$\{([a-z_.]+)\}")  # a value that is that of another key
 # Groups with few files have a column of values for each; the others a row.
-IN_COLUMNS, IN_ROWS = ("data", "model", "recipe", "trainer", "logger"), ("link", "policy")
+IN_COLUMNS, IN_ROWS = ("data", "recipe", "trainer", "logger"), ("model", "link", "policy")
 
 
 def keys_of_script(script: str) -> str:
@@ -79,7 +79,7 @@ def keys_of_group(group: str) -> str:
         | {
             f"`{name}`": _code(keys[name].value) if name in keys else ""
             for name in names
-            if name != "name"
+            if name != "name" or group == "model"  # a policy's is that of the file
         }
         for file, keys in files.items()
     ]

@@ -1,6 +1,5 @@
 """Every backbone of the registry: a chain that is the source network, and the weights it reads."""
 
-import copy
 from pathlib import Path
 
 import pytest
@@ -9,11 +8,11 @@ from torch import nn
 from torchvision.models import mobilenet_v2
 
 from eenn.errors import EennError
-from eenn.models.architecture import Architecture
 from eenn.models.backbones.registry import BACKBONES, Backbone, find_backbone
 from eenn.models.backbones.weights import started
-from eenn.models.building import build, place
+from eenn.models.building import place
 from eenn.models.placement import measure, place_branches
+from tests.models.backbone_contract import check_backbone
 
 # Blocks, MMACs of all blocks at 224 px, and positions of three and of five branches, as specified.
 SPECIFIED: dict[str, tuple[int, float, tuple[int, ...], tuple[int, ...] | None]] = {
@@ -39,35 +38,8 @@ def test_the_registry_has_the_specified_backbones() -> None:
 
 
 @every_backbone
-def test_a_chain_is_the_source_network_bit_for_bit(name: str) -> None:
-    torch.manual_seed(0)
-    network = find_backbone(name).build(7)
-    blocks, classifier = find_backbone(name).take_apart(network)
-    chain = nn.Sequential(*blocks, classifier)
-    x = torch.randn(2, 3, 64, 64)
-    for training in (False, True):
-        found = []
-        # The source runs twice, so that both runs begin from the same statistics.
-        state = copy.deepcopy(network.state_dict())
-        for own in (network, chain):
-            network.load_state_dict(state)
-            torch.manual_seed(1)
-            with torch.no_grad():
-                found.append(own.train(training)(x))
-        assert torch.equal(*found), training
-
-
-@every_backbone
-def test_the_modules_of_a_chain_are_those_of_the_source_each_once(name: str) -> None:
-    network = find_backbone(name).build(7)
-    blocks, classifier = find_backbone(name).take_apart(network)
-    parts = [*blocks, classifier]
-    assert sorted(id(one) for part in parts for one in part.parameters()) == sorted(
-        id(one) for one in network.parameters()
-    )
-    assert sorted(id(one) for part in parts for one in part.buffers()) == sorted(
-        id(one) for one in network.buffers()
-    )
+def test_every_backbone_keeps_the_contract(name: str) -> None:
+    check_backbone(name)
 
 
 @every_backbone
@@ -86,22 +58,6 @@ def test_macs_and_positions_are_as_specified(name: str) -> None:
             place_branches(blocks, 5, 224)
     else:
         assert place_branches(blocks, 5, 224) == five
-
-
-@every_backbone
-def test_edge_and_cloud_compose_to_the_whole_at_every_border(name: str) -> None:
-    torch.manual_seed(0)
-    last = SPECIFIED[name][0] - 1
-    network = build(Architecture(7, tuple(range(last)), "linear", 1.0, 64, name)).eval()
-    x = torch.randn(1, 3, 64, 64)
-    with torch.no_grad():
-        whole = network(x)
-        for split_point in range(last + 2):
-            on_edge, features = network.edge(x, split_point)
-            parts = [on_edge] if split_point else []
-            if split_point < last + 1:
-                parts.append(network.cloud(features, split_point))
-            assert torch.equal(torch.cat(parts), whole), split_point
 
 
 @pytest.mark.parametrize("name", WIDE)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 from torch import nn
 from torchvision.models import get_model_builder
@@ -22,7 +22,7 @@ class Chain(NamedTuple):
     classifier: nn.Module
 
 
-TakeApart = TypeVar("TakeApart", bound=Callable[[Any], Chain])
+TakeApart = TypeVar("TakeApart", bound=Callable[..., Chain])
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Backbone:
 
     name: str
     source: Callable[..., nn.Module]
-    take_apart: Callable[[Any], Chain]
+    take_apart: Callable[..., Chain]
     classifier: str
     has_widths: bool
 
