@@ -83,7 +83,7 @@ def test_the_file_has_the_format_of_schema_version_1(tmp_path: Path) -> None:
         "schema_version": 1,
         "architecture": {
             "classes": 3, "positions": [3, 10], "head": "conv", "width_mult": 0.35,
-            "input_size": 64,
+            "input_size": 64, "backbone": "mobilenet_v2",
         },
         "classes": ["ant", "bee", "cat"],
         "preprocessing": {
@@ -190,6 +190,14 @@ def architecture(**changes: Any) -> dict[str, Any]:
     return {"architecture": {**asdict(ARCHITECTURE), **changes}}
 
 
+def test_an_artifact_that_states_no_backbone_has_mobilenet_v2(tmp_path: Path) -> None:
+    save(tmp_path / "artifact")
+    own = asdict(ARCHITECTURE)
+    del own["backbone"]
+    resign(tmp_path / "artifact", architecture=own)
+    assert store.load(tmp_path / "artifact").manifest.architecture == ARCHITECTURE
+
+
 @pytest.mark.parametrize(
     ("damage", "said"),
     [
@@ -201,9 +209,17 @@ def architecture(**changes: Any) -> dict[str, Any]:
         (lambda d: resign(d, **architecture(classes=4)), "to another network|has less than"),
         (lambda d: resign(d, **architecture(head="pool2")), "to another network"),
         (lambda d: resign(d, **architecture(head="wide")), "head"),
+        (lambda d: resign(d, **architecture(backbone="other")), "model.name=other: allowed are"),
+        (lambda d: resign(d, **architecture(backbone="resnet18")), "one width"),
         (lambda d: resign(d, **architecture(positions=[5, 3])), "no network can be built"),
         # What would take terabytes is met before it takes any.
         (lambda d: resign(d, **architecture(classes=10**10)), "has less than"),
+        (
+            lambda d: resign(
+                d, **architecture(backbone="regnet_y_400mf", width_mult=1, classes=10**10)
+            ),
+            "has less than",
+        ),
         (lambda d: resign(d, **architecture(width_mult=1e5)), "has less than"),
         (lambda d: resign(d, **architecture(input_size=10**7)), "input_size of arch"),
         (lambda d: resign(d, **architecture(classes=-1)), "no network can be built"),

@@ -18,12 +18,17 @@ def resnet(network: ResNet) -> Chain:
     return Chain([stem, *(block for stage in stages for block in stage)], pooled(network.fc))
 
 
-def regnet_y_400mf(num_classes: int) -> nn.Module:
+def regnet_y_400mf(num_classes: int) -> RegNet:
     """Build RegNet, which reads its widths from tensors and so cannot begin on a meta device."""
     wanted = torch.get_default_device()
     with torch.device("cpu"):
-        network: nn.Module = models.regnet_y_400mf(num_classes=num_classes)
-    return network.to(wanted)
+        network: RegNet = models.regnet_y_400mf(num_classes=1)
+    network.to(wanted)
+    # Made last and where it is wanted: the number of classes may be that of a damaged file.
+    network.fc = nn.Linear(network.fc.in_features, num_classes)
+    nn.init.normal_(network.fc.weight, std=0.01)
+    nn.init.zeros_(network.fc.bias)
+    return network
 
 
 @register("regnet_y_400mf", classifier="fc.", source=regnet_y_400mf)
