@@ -184,3 +184,23 @@ def test_the_planners_choice_is_about_the_fastest() -> None:
     assert len(found["cells"]) >= 20
     assert found["within"] == len(found["cells"])
     assert all(cell["ratio"] <= found["at_most"] for cell in found["cells"])
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_the_frontier_is_above_static_networks_at_every_cost(seed: int) -> None:
+    rows = [row for row in run(f"frontier-seed{seed}")["budgets"] if row["cost"] == "macs"]
+    best = [row for row in rows if row["best"]]
+    assert all(row["difference"] > 0 for row in best)
+    for most_macs, least_accuracy in ((61e6, 0.875), (85e6, 0.9)):
+        assert any(
+            row["macs"] <= most_macs and row["accuracy"] >= least_accuracy for row in best
+        ), most_macs
+
+
+def test_fitted_cascades_answer_live_as_they_were_recorded() -> None:
+    for limit in (60, 84):
+        points = run(f"live_cascades-{limit}")["points"]
+        live = [point for point in points if point["policy"].endswith(".json")]
+        assert len(live) == 2
+        assert all((point["differing"], point["degraded"]) == (0, 0) for point in live)
+        assert live[0]["accuracy"] == live[1]["accuracy"]
