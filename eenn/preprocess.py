@@ -259,26 +259,41 @@ def _to_rgb(image: Image.Image, greys: _Greys | None) -> Image.Image:
     return image.convert("RGB")
 
 
+INTERPOLATIONS = {
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+}
+
+
 @dataclass(frozen=True)
 class Preprocessing:
     """Resize the shorter side to `resize_size`, cut the central square of `input_size`, normalise.
 
     Sizes are in pixels; `mean` and `std` are per RGB channel of images in [0, 1].
 
+    Args:
+        interpolation: a name in INTERPOLATIONS, of the resizing.
+
     Raises:
-        EennError: the sizes do not satisfy 32 <= `input_size` <= `resize_size`.
+        EennError: the sizes do not satisfy 32 <= `input_size` <= `resize_size`, or an unknown
+            interpolation.
     """
 
     input_size: int
     resize_size: int
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    interpolation: str = "bilinear"
 
     def __post_init__(self) -> None:
         if not 32 <= self.input_size <= self.resize_size:
             raise EennError(
                 f"input_size={self.input_size}, resize_size={self.resize_size}: "
                 "allowed is 32 <= input_size <= resize_size"
+            )
+        if self.interpolation not in INTERPOLATIONS:
+            raise EennError(
+                f"interpolation={self.interpolation}: allowed are {', '.join(INTERPOLATIONS)}"
             )
 
     def read(self, file: str | PathLike[str] | BinaryIO) -> Image.Image:
@@ -297,7 +312,7 @@ class Preprocessing:
         left, top = (image.width - side) / 2, (image.height - side) / 2
         size = (self.input_size, self.input_size)
         box = (left, top, left + side, top + side)
-        return np.asarray(image.resize(size, Image.Resampling.BILINEAR, box=box))
+        return np.asarray(image.resize(size, INTERPOLATIONS[self.interpolation], box=box))
 
     def normalise(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Normalise the channels by `mean` and `std`: uint8 (H, W, 3) -> float32 (3, H, W)."""

@@ -14,7 +14,7 @@ from PIL import Image
 from torchvision.transforms import v2
 
 from eenn.errors import EennError
-from eenn.preprocess import Preprocessing, UnreadableImage, read_image
+from eenn.preprocess import INTERPOLATIONS, Preprocessing, UnreadableImage, read_image
 
 Pixels = NDArray[np.uint8]
 
@@ -167,15 +167,18 @@ def test_damage_is_read_or_refused_but_never_another_error(
 
 
 def torchvision_crop(image: Image.Image, preprocessing: Preprocessing) -> NDArray[np.int64]:
-    resize = v2.Resize(preprocessing.resize_size, v2.InterpolationMode.BILINEAR, antialias=True)
+    interpolation = v2.InterpolationMode(preprocessing.interpolation)
+    resize = v2.Resize(preprocessing.resize_size, interpolation, antialias=True)
     crop = v2.Compose([resize, v2.CenterCrop(preprocessing.input_size)])
     return np.asarray(crop(image)).astype(int)
 
 
+@pytest.mark.parametrize("interpolation", INTERPOLATIONS)
 @pytest.mark.parametrize("side", [40, 60, 100, 33, 20])
-def test_the_crop_of_a_square_is_torchvisions(side: int) -> None:
+def test_the_crop_of_a_square_is_torchvisions(side: int, interpolation: str) -> None:
     # Both grids coincide, as the margin of four pixels is whole; what is left is rounding.
-    preprocessing, image = Preprocessing(32, 40), Image.fromarray(noise(side, side, 3))
+    preprocessing = Preprocessing(32, 40, interpolation=interpolation)
+    image = Image.fromarray(noise(side, side, 3))
     difference = preprocessing.crop(image) - torchvision_crop(image, preprocessing)
     assert np.abs(difference).max() <= 1
 
@@ -264,3 +267,8 @@ def test_reduced_decoding_saves_work_and_changes_little() -> None:
 def test_sizes_that_leave_no_crop_are_refused(sizes: tuple[int, int]) -> None:
     with pytest.raises(EennError, match="32 <= input_size <= resize_size"):
         Preprocessing(*sizes)
+
+
+def test_an_unknown_interpolation_names_the_known_ones() -> None:
+    with pytest.raises(EennError, match="interpolation=nearest: allowed are bilinear, bicubic"):
+        Preprocessing(32, 40, interpolation="nearest")

@@ -19,8 +19,8 @@ from eenn.data.overview import likely_mistakes, overview
 from eenn.files import Json
 from eenn.hardware import Machine, prepare
 from eenn.models.architecture import Architecture
+from eenn.models.backbones.registry import find_backbone
 from eenn.models.building import build, place
-from eenn.preprocess import Preprocessing
 from eenn.programs import TRAIN
 from eenn.provenance import provenance
 from eenn.records.recording import record
@@ -118,7 +118,7 @@ def _plan(settings: TrainSettings, source: ImageSource) -> Training:
     data, model = settings.data, settings.model
     images = ImageDataModule(
         source,
-        Preprocessing(data.input_size, data.resize_size),
+        find_backbone(model.name).preprocessing(data.input_size, data.resize_size),
         settings.augmentation,
         settings.seed,
         data.batch_size,

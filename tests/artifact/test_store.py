@@ -88,7 +88,7 @@ def test_the_file_has_the_format_of_schema_version_1(tmp_path: Path) -> None:
         "classes": ["ant", "bee", "cat"],
         "preprocessing": {
             "input_size": 64, "resize_size": 72, "mean": [0.485, 0.456, 0.406],
-            "std": [0.229, 0.224, 0.225],
+            "std": [0.229, 0.224, 0.225], "interpolation": "bilinear",
         },
         "temperatures": {"per_exit": [1.5, 1.2, 0.9], "shared": 1.1, "fitted": "in a test"},
         "validation_accuracy": [0.5, 0.7, 0.9],

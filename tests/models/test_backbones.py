@@ -2,16 +2,19 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import nn
-from torchvision.models import mobilenet_v2
+from torchvision.models import get_model_weights, mobilenet_v2
 
 from eenn.errors import EennError
-from eenn.models.backbones.registry import BACKBONES, Backbone, find_backbone
+from eenn.models.backbones.registry import BACKBONES, Backbone, Chain, find_backbone
 from eenn.models.backbones.weights import started
 from eenn.models.building import place
 from eenn.models.placement import measure, place_branches
+from eenn.preprocess import Preprocessing
 from tests.models.backbone_contract import check_backbone
 
 # Blocks, MMACs of all blocks at 224 px, and positions of three and of five branches, as specified.
@@ -131,3 +134,20 @@ def test_a_weights_file_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
         started(find_backbone("mobilenet_v2"), 5, weights=tmp_path / "text.pth")
     with pytest.raises(EennError, match="allowed are imagenet, null"):
         started(find_backbone("mobilenet_v2"), 5, weights=tmp_path / "absent.pth")
+
+
+@every_backbone
+def test_preprocessing_is_what_the_published_weights_expect(name: str) -> None:
+    """Against torchvision's own transform, on an image whose sides it does not enlarge."""
+    published = get_model_weights(name).DEFAULT.transforms()
+    own = find_backbone(name).preprocessing(published.crop_size[0], published.resize_size[0])
+    pixels = np.random.default_rng(0).integers(0, 256, (300, 300, 3), np.uint8)
+    image = Image.fromarray(pixels).resize((published.resize_size[0],) * 2)
+    # Where nothing is left to resize, both cut the centre and normalise.
+    torch.testing.assert_close(torch.from_numpy(own(image)), published(image))
+    assert own.interpolation == published.interpolation.value
+
+
+def test_a_backbone_that_torchvision_does_not_publish_has_the_usual_preprocessing() -> None:
+    unpublished = Backbone("own", nn.Identity, lambda network: Chain([], network), "", False)
+    assert unpublished.preprocessing(64, 72) == Preprocessing(64, 72)

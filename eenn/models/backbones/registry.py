@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from typing import NamedTuple, TypeVar
 
 from torch import nn
-from torchvision.models import get_model_builder
+from torchvision.models import get_model_builder, get_model_weights
 
 from eenn.errors import EennError
+from eenn.preprocess import Preprocessing
 
 
 class Chain(NamedTuple):
@@ -57,6 +58,24 @@ class Backbone:
                 f"model.width_mult={width_mult:g}: {self.name} has one width, 1; others have {wide}"
             )
         return self.source(num_classes=classes)
+
+    def preprocessing(self, input_size: int, resize_size: int) -> Preprocessing:
+        """Return the preprocessing that the network's published weights expect, at other sizes.
+
+        Raises:
+            EennError: see `Preprocessing`.
+        """
+        try:
+            expected = get_model_weights(self.name).DEFAULT.transforms()
+        except ValueError:  # torchvision has no such network
+            return Preprocessing(input_size, resize_size)
+        return Preprocessing(
+            input_size,
+            resize_size,
+            tuple(expected.mean),
+            tuple(expected.std),
+            expected.interpolation.value,
+        )
 
 
 BACKBONES: dict[str, Backbone] = {}
