@@ -1,12 +1,12 @@
 """The regularisation of a backbone while it trains: batch norms' momentum, skipped blocks."""
 
 from dataclasses import dataclass
-
-from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
-from torchvision.ops import StochasticDepth
+from typing import TYPE_CHECKING
 
 from eenn.errors import EennError, require_numbers
+
+if TYPE_CHECKING:
+    from torch import nn
 
 
 @dataclass(frozen=True)
@@ -43,8 +43,12 @@ class Regularisation:
                     "null for the backbone's own"
                 )
 
-    def apply(self, backbone: nn.Module) -> None:
+    def apply(self, backbone: "nn.Module") -> None:
         """Change the modules of a backbone in place."""
+        # Imported here because settings are checked before torch takes its seconds.
+        from torch.nn.modules.batchnorm import _BatchNorm
+        from torchvision.ops import StochasticDepth
+
         modules = [*backbone.modules()]
         if self.batch_norm_momentum is not None:
             for module in modules:

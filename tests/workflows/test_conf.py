@@ -5,6 +5,8 @@ import inspect
 import json
 import re
 import shlex
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import fields
 from typing import Any
@@ -447,3 +449,13 @@ def test_settings_survive_their_record() -> None:
         given = composed(script)
         again = yaml.safe_load(OmegaConf.to_yaml(OmegaConf.create(given)))
         assert json.dumps(again) == json.dumps(given)
+
+
+def test_settings_are_checked_before_torch_is_imported() -> None:
+    """A mistake on the command line is one line within a second, not after several."""
+    code = (
+        "import sys; import eenn.workflows.settings, eenn.workflows.measured_settings; "
+        "print(*{'torch', 'torchvision', 'pytorch_lightning'} & set(sys.modules))"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout.strip() == ""
