@@ -197,6 +197,17 @@ def test_the_frontier_is_above_static_networks_at_every_cost(seed: int) -> None:
         ), most_macs
 
 
+@pytest.mark.parametrize(
+    ("limit", "most_macs", "least_accuracy"), [(60, 61e6, 0.875), (84, 85e6, 0.9)]
+)
+def test_fits_over_networks_keep_their_limit_on_the_test_split(
+    limit: int, most_macs: float, least_accuracy: float
+) -> None:
+    for fitted in run(f"fitted_cascades-{limit}")["points"][:2]:
+        assert fitted["macs"] <= most_macs
+        assert fitted["accuracy"] >= least_accuracy
+
+
 def test_fitted_cascades_answer_live_as_they_were_recorded() -> None:
     for limit in (60, 84):
         points = run(f"live_cascades-{limit}")["points"]

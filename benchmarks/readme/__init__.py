@@ -66,6 +66,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
         tracking.tracking,
         frontier.frontier,
         frontier.frontier_kinds,
+        frontier.fitted_cascades,
         frontier.live_cascades,
         shallow.shallow,
     )

@@ -47,6 +47,31 @@ def frontier_kinds() -> str:
     return f"{table(rows)}\n\nIn brackets the mean MMACs. {where(run)}"
 
 
+def fitted_cascades() -> str:
+    """Tabulate deployments fitted over several networks, on the test split."""
+    files = sorted(RESULTS.glob("fitted_cascades-*.json"))
+    runs = [run_of(file.stem) for file in files]
+    rows = []
+    for file, run in zip(files, runs, strict=True):
+        on_device, with_cloud, larger = run["points"]
+        rows.append(
+            {
+                "at most, MMACs": file.stem.rpartition("-")[2],
+                "exits": on_device["active"],
+                "p_tar": f"{on_device['p_tar']:g}",
+                "strict": f"{on_device['strict']:g}",
+                "accuracy %": interval(on_device, "accuracy", 100),
+                "MMACs": f"{on_device['macs'] / 1e6:.1f}",
+                "on the device, if the rest is in the cloud": f"{with_cloud['edge_macs'] / 1e6:.1f}",
+                "larger network alone": (
+                    f"{100 * larger['accuracy']:.1f} at {larger['macs'] / 1e6:.1f}"
+                ),
+            }
+        )
+    images = runs[0]["points"][0]["n"]
+    return f"{table(rows)}\n\nTest split, {images} images. {where(*runs)}"
+
+
 def live_cascades() -> str:
     """Tabulate deployments fitted over several networks, live on a device and with a cloud."""
     runs = [run_of(file.stem) for file in sorted(RESULTS.glob("live_cascades-*.json"))]
