@@ -62,7 +62,7 @@ def fitted_cascades() -> str:
                 "strict": f"{on_device['strict']:g}",
                 "accuracy %": interval(on_device, "accuracy", 100),
                 "MMACs": f"{on_device['macs'] / 1e6:.1f}",
-                "on the device, if the rest is in the cloud": f"{with_cloud['edge_macs'] / 1e6:.1f}",
+                "device MMACs, with a cloud": f"{with_cloud['edge_macs'] / 1e6:.1f}",
                 "larger network alone": (
                     f"{100 * larger['accuracy']:.1f} at {larger['macs'] / 1e6:.1f}"
                 ),
