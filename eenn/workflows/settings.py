@@ -44,20 +44,30 @@ class DataSettings:
                 )
 
 
+TORCHVISION = "torchvision"
+
+
 @dataclass(frozen=True)
 class ModelSettings:
     """The network, but for its branches; as of `eenn.models.architecture.Architecture`.
 
     Args:
-        name: of the backbone.
+        source: the library whose network it is, torchvision or one of LIBRARIES.
+        name: of the network there.
         licence: of the weights that training begins from, for the model card.
     """
 
+    source: str
     name: str
     head: str
     width_mult: float
     weights: str | None
     licence: str | None = None
+
+    @property
+    def backbone(self) -> str:
+        """Name the backbone as `eenn.models.backbones.registry` knows it."""
+        return self.name if self.source == TORCHVISION else f"{self.source}/{self.name}"
 
 
 @dataclass(frozen=True)

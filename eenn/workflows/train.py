@@ -118,7 +118,7 @@ def _plan(settings: TrainSettings, source: ImageSource) -> Training:
     data, model = settings.data, settings.model
     images = ImageDataModule(
         source,
-        find_backbone(model.name).preprocessing(data.input_size, data.resize_size),
+        find_backbone(model.backbone).preprocessing(data.input_size, data.resize_size),
         settings.augmentation,
         settings.seed,
         data.batch_size,
@@ -127,7 +127,7 @@ def _plan(settings: TrainSettings, source: ImageSource) -> Training:
     seed_everything(settings.seed, workers=True, verbose=False)
     classes = len(source.classes)
     architecture = place(
-        classes, settings.branches, model.head, model.width_mult, data.input_size, model.name
+        classes, settings.branches, model.head, model.width_mult, data.input_size, model.backbone
     )
     loss_weights = exit_weights(settings.loss_weights, len(architecture.positions) + 1)
     network = build(architecture, model.weights)

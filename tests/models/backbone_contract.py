@@ -47,3 +47,6 @@ def _check_borders(name: str, blocks: int) -> None:
             if split_point < blocks:
                 parts.append(network.cloud(features, split_point))
             assert torch.equal(torch.cat(parts), whole), split_point
+    # No block changes in place what the head before it has read.
+    network.train()(torch.randn(2, 3, 64, 64)).sum().backward()
+    assert all(one.grad is not None for one in network.heads.parameters())

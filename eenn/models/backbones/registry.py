@@ -1,10 +1,10 @@
 """The registry of backbones: networks that run as a chain of blocks, by name."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple, TypeVar
 
-from torch import nn
+from torch import Tensor, nn
 from torchvision.models import get_model_builder, get_model_weights
 
 from eenn.errors import EennError
@@ -23,6 +23,22 @@ class Chain(NamedTuple):
     classifier: nn.Module
 
 
+class Published(NamedTuple):
+    """Weights that somebody trained on ImageNet, and the images that they expect.
+
+    Args:
+        place: where they can be fetched by hand.
+        download: returns their state dict.
+        mean, std, interpolation: as of `Preprocessing`.
+    """
+
+    place: str
+    download: Callable[[], Mapping[str, Tensor]]
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    interpolation: str
+
+
 TakeApart = TypeVar("TakeApart", bound=Callable[..., Chain])
 
 
@@ -36,13 +52,15 @@ class Backbone:
         take_apart: returns the chain that computes what the network does.
         classifier: the prefix of the entries in its state dict that depend on the classes.
         has_widths: whether all its channels can be multiplied.
+        published: None if nobody trained it on ImageNet.
     """
 
     name: str
     source: Callable[..., nn.Module]
     take_apart: Callable[..., Chain]
     classifier: str
-    has_widths: bool
+    has_widths: bool = False
+    published: Published | None = None
 
     def build(self, classes: int, width_mult: float = 1.0) -> nn.Module:
         """Build the network with random weights.
@@ -60,25 +78,20 @@ class Backbone:
         return self.source(num_classes=classes)
 
     def preprocessing(self, input_size: int, resize_size: int) -> Preprocessing:
-        """Return the preprocessing that the network's published weights expect, at other sizes.
+        """Return the preprocessing that the published weights expect, at other sizes.
 
         Raises:
             EennError: see `Preprocessing`.
         """
-        try:
-            expected = get_model_weights(self.name).DEFAULT.transforms()
-        except ValueError:  # torchvision has no such network
+        if self.published is None:
             return Preprocessing(input_size, resize_size)
-        return Preprocessing(
-            input_size,
-            resize_size,
-            tuple(expected.mean),
-            tuple(expected.std),
-            expected.interpolation.value,
-        )
+        _, _, mean, std, interpolation = self.published
+        return Preprocessing(input_size, resize_size, mean, std, interpolation)
 
 
 BACKBONES: dict[str, Backbone] = {}
+# Libraries whose networks have names such as timm/resnet18, and what finds one by the second part.
+LIBRARIES: dict[str, Callable[[str], Backbone]] = {}
 
 
 def register(
@@ -96,7 +109,9 @@ def register(
 
     def known(take_apart: TakeApart) -> TakeApart:
         built_by = source or get_model_builder(name)
-        BACKBONES[name] = Backbone(name, built_by, take_apart, classifier, has_widths)
+        BACKBONES[name] = Backbone(
+            name, built_by, take_apart, classifier, has_widths, _torchvision_weights(name)
+        )
         return take_apart
 
     return known
@@ -108,6 +123,28 @@ def find_backbone(name: str) -> Backbone:
     Raises:
         EennError: no backbone has that name.
     """
+    library, _, rest = name.partition("/")
+    if rest and library in LIBRARIES:
+        return LIBRARIES[library](rest)
+    if rest:
+        allowed = ", ".join(("torchvision", *LIBRARIES))
+        raise EennError(f"model.source={library}: allowed are {allowed}")
     if name not in BACKBONES:
         raise EennError(f"model.name={name}: allowed are {', '.join(BACKBONES)}")
     return BACKBONES[name]
+
+
+def _torchvision_weights(name: str) -> Published | None:
+    """Describe torchvision's weights; None where it has none."""
+    try:
+        best = get_model_weights(name).DEFAULT
+    except ValueError:
+        return None
+    images = best.transforms()
+    return Published(
+        best.url,
+        lambda: best.get_state_dict(check_hash=True),
+        tuple(images.mean),
+        tuple(images.std),
+        images.interpolation.value,
+    )

@@ -4,7 +4,6 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torchvision.models import get_model_weights
 
 from eenn.errors import EennError
 from eenn.models.backbones.registry import Backbone, Chain
@@ -18,7 +17,7 @@ def started(
     """Build a backbone's chain with the weights it starts from.
 
     Args:
-        weights: `imagenet` (torchvision's, downloaded), the path of a state dict of the network,
+        weights: `imagenet` (published ones, downloaded), the path of a state dict of the network,
             or None for a random start. A classifier for another number of classes is left at its
             random start.
 
@@ -28,25 +27,30 @@ def started(
     """
     network = backbone.build(classes, width_mult)
     if weights is not None:
-        _load(network, backbone, _state_dict(backbone.name, weights), str(weights))
+        _load(network, backbone, _state_dict(backbone, weights), str(weights))
     return backbone.take_apart(network)
 
 
-def _state_dict(name: str, weights: str | Path) -> dict[str, Tensor]:
+def _state_dict(backbone: Backbone, weights: str | Path) -> dict[str, Tensor]:
     if weights == IMAGENET:
-        published = get_model_weights(name).DEFAULT
+        published = backbone.published
+        if published is None:
+            raise EennError(
+                f"model.weights={IMAGENET}: nobody publishes weights of {backbone.name}; allowed "
+                "are null, or the path of its state dict"
+            )
         try:
-            return dict(published.get_state_dict(check_hash=True))
+            return dict(published.download())
         except Exception as error:
             raise EennError(
                 f"the ImageNet weights could not be downloaded ({error}); fetch "
-                f"{published.url} by hand and give model.weights=FILE"
+                f"{published.place} by hand and give model.weights=FILE"
             ) from error
     path = Path(weights).expanduser()
     if not path.is_file():
         raise EennError(
             f"model.weights={path} is not a file; allowed are {IMAGENET}, null, or the path of a "
-            f"torchvision {name} state dict"
+            f"state dict of {backbone.name}"
         )
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
@@ -63,7 +67,7 @@ def _load(network: nn.Module, backbone: Backbone, given: dict[str, Tensor], name
         raise EennError(
             f"model.weights={name} belongs to another network: {len(own.keys() - given.keys())} "
             f"entries are missing and {len(given.keys() - own.keys())} are unknown; "
-            f"it must be a torchvision {backbone.name} state dict"
+            f"it must be a state dict of {backbone.name}"
         )
     other = {key: tensor for key, tensor in given.items() if tensor.shape != own[key].shape}
     inside = [key for key in other if not key.startswith(backbone.classifier)]
