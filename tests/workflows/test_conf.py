@@ -194,6 +194,7 @@ def test_trainings_are_composed_as_before_there_were_recipes(
     expected |= {
         "data.source.name": SOURCES[column],
         "logger.name": "wandb",
+        "model.source": "torchvision",
         "model.name": "mobilenet_v2",
         "regularisation.batch_norm_momentum": 0.1 if column == 0 else None,
         "regularisation.drop_path": None,
@@ -321,7 +322,7 @@ def test_a_wrong_type_is_one_line_with_the_key_the_value_and_what_is_allowed(
 
 UNKNOWN = [
     ("train", "brnches", "brnches is not a setting here; allowed are .*branches"),
-    ("train", "model.heads", "model.heads .* allowed are name, head, width_mult"),
+    ("train", "model.heads", "model.heads .* allowed are source, name, head"),
     ("train", "data.folder", "data.folder .* allowed are .*source"),
     ("train", "data.source.foo", "data.source.foo .* allowed are images_per_class, size, seed"),
     ("train", "logger.foo", "logger.foo .* allowed are project"),

@@ -1,6 +1,7 @@
 """Networks of the library timm, taken apart by a rule that is proved on each of them."""
 
 from collections.abc import Iterator, Sequence
+from difflib import get_close_matches
 from functools import cache
 from importlib import import_module
 from types import ModuleType
@@ -40,11 +41,10 @@ def find(name: str) -> Backbone:
     """
     timm = _timm()
     if not timm.is_model(name):
-        near = (
-            ", ".join(timm.list_models(f"*{name.split('_')[0]}*")[:8]) or "see timm.list_models()"
-        )
+        near = ", ".join(get_close_matches(name, timm.list_models(), n=8))
         raise EennError(
-            f"model.name={LIBRARY}/{name}: timm has no such network; near it are {near}"
+            f"model.name={name}: timm has no such network; "
+            f"{f'near it are {near}' if near else 'timm.list_models() lists them'}"
         )
     images = timm.get_pretrained_cfg(name)
     published = Published(
