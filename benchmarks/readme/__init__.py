@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable
 
 from benchmarks.readme import (
+    backbones,
     configuration,
     deployments,
     evaluation,
@@ -34,6 +35,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
         training.branches,
         training.demo,
         training.speed,
+        backbones.backbones,
         evaluation.edge_analysis,
         evaluation.fallback,
         evaluation.blur,

@@ -23,7 +23,7 @@ from tests.offload.exported import off_their_start
 
 CLASSES = ("ant", "bee", "cat")
 SIZE = 64
-# The others take a minute and more; see benchmarks.backbones.
+# The others take a minute and more.
 LIGHT = (
     "mobilenet_v3_small",
     "efficientnet_b0",
@@ -31,6 +31,7 @@ LIGHT = (
     "regnet_y_400mf",
     "shufflenet_v2_x1_0",
     "mnasnet1_0",
+    "timm/tf_efficientnet_lite0",
 )
 
 
