@@ -12,8 +12,8 @@ def backbones() -> str:
     return (
         f"{table(rows)}\n\nAccuracy % of every exit; the difference is that of the last exits in "
         "points, paired, with its 95 % bootstrap interval. int8: answers of early exits at p_tar "
-        f"{first['int8']['p_tar']:g} that stay as in fp32, and the points of accuracy that this "
-        f"costs, on the validation split. {first['input_size']} px; test split, {first['n']} "
+        f"{first['int8']['p_tar']:g} that stay as in fp32, and the change in accuracy in "
+        f"points, on the validation split. {first['input_size']} px; test split, {first['n']} "
         f"images. {where(run)}"
     )
 
