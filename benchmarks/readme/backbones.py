@@ -1,6 +1,7 @@
-"""The table of backbones trained by one recipe."""
+"""Tables of backbones: trained by one recipe, and one on the edge with another in the cloud."""
 
-from benchmarks.readme.results import Content, interval, points, run_of, where
+from benchmarks.readme.results import Content, answered_by, interval, points, run_of, where
+from eenn.exits.settings import Baseline
 from eenn.reports.tables import table
 
 
@@ -15,6 +16,28 @@ def backbones() -> str:
         f"{first['int8']['p_tar']:g} that stay as in fp32, and the change in accuracy in "
         f"points, on the validation split. {first['input_size']} px; test split, {first['n']} "
         f"images. {where(run)}"
+    )
+
+
+def escalation() -> str:
+    """Tabulate one backbone on the edge with another in the cloud, beside its own rest there."""
+    run = run_of("escalation")
+    shown = (Baseline.CLOUD_ONLY.value, Baseline.WHOLE_ON_EDGE.value)
+    rows = [
+        {
+            "answered by": answered_by(row),
+            "mean ms": interval(row, "answer_ms", 1),
+            "p95 ms": f"{row['p95_ms']:.1f}",
+            "accuracy %": interval(row, "accuracy", 100),
+            "edge %": interval(row, "edge_probability", 100),
+            "kB sent": f"{row['sent_bytes'] / 1e3:.1f}",
+        }
+        for row in run["points"]
+        if row["policy"] in shown or row["policy"].endswith(".json")
+    ]
+    return (
+        f"{table(rows)}\n\n{run['points'][0]['n']} test photographs, link {run['link']}. "
+        f"{where(run)}"
     )
 
 

@@ -1,8 +1,6 @@
 """Tables of deployments: strictness, cascades, live comparisons, the planner's choices."""
 
-from pathlib import PurePath
-
-from benchmarks.readme.results import Content, interval, run_of, where
+from benchmarks.readme.results import Content, answered_by, interval, run_of, where
 from eenn.exits.settings import Baseline
 from eenn.offload.protocol.codecs import PAYLOADS
 from eenn.reports.tables import table
@@ -37,7 +35,7 @@ def cascade() -> str:
 def deployments() -> str:
     """Tabulate deployments that took turns over one link."""
     run = run_of("deployments")
-    named = {_name(row): row for row in run["points"] if row["policy"].endswith(".json")}
+    named = {answered_by(row): row for row in run["points"] if row["policy"].endswith(".json")}
     rows = []
     for name, row in named.items():
         away = 1 - row["edge_probability"]
@@ -79,10 +77,7 @@ def answers() -> str:
         "strict_uint8": "early exits; the rest in the cloud, from features",
         "strict_conventional": "early exits; the rest by another network in the cloud",
     }
-    found = {
-        _name(row) if row["policy"].endswith(".json") else row["policy"]: row
-        for row in run["points"]
-    }
+    found = {answered_by(row): row for row in run["points"]}
     rows = [
         {
             "answers": shown,
@@ -151,7 +146,3 @@ def _kept(row: Content) -> dict[str, str]:
 
 def _split(run: Content) -> str:
     return f"{run['points'][0]['n']} {run['split']} images. {where(run)}"
-
-
-def _name(row: Content) -> str:
-    return PurePath(row["policy"].rsplit(", ", 1)[1]).stem

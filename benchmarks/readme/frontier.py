@@ -1,8 +1,6 @@
 """Tables of the frontier over networks: the best design at each budget, beside single exits."""
 
-from pathlib import PurePath
-
-from benchmarks.readme.results import RESULTS, Content, interval, run_of, where
+from benchmarks.readme.results import RESULTS, Content, answered_by, interval, run_of, where
 from eenn.evaluation.designs import KINDS
 from eenn.exits.settings import Baseline
 from eenn.reports.tables import table
@@ -77,7 +75,7 @@ def live_cascades() -> str:
     runs = [run_of(file.stem) for file in sorted(RESULTS.glob("live_cascades-*.json"))]
     rows = [
         {
-            "answered by": _live_name(row),
+            "answered by": answered_by(row),
             "active": row["active"] or "-",
             "mean ms": interval(row, "answer_ms", 1),
             "p95 ms": f"{row['p95_ms']:.1f}",
@@ -95,12 +93,6 @@ def live_cascades() -> str:
         f"fp32, 1 thread. The whole network is that of the first size, once for each run. "
         f"{where(*runs)}"
     )
-
-
-def _live_name(row: Content) -> str:
-    """Name a deployment by its file, and a baseline as it is."""
-    policy: str = row["policy"]
-    return PurePath(policy.rsplit(", ", 1)[1]).stem if policy.endswith(".json") else policy
 
 
 def _reached(row: Content | None) -> str:

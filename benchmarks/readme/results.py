@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 ROOT = Path(__file__).parents[2]
@@ -31,6 +31,12 @@ def points(row: Content, name: str) -> str:
     # Rounded first, and added to 0, so that no small difference is printed as -0.0.
     value, low, high = (round(100 * row[f"{name}{end}"], 1) + 0.0 for end in ("", "_low", "_high"))
     return f"{value:+.1f} ({low:+.1f}, {high:+.1f})"
+
+
+def answered_by(row: Content) -> str:
+    """Name a deployment by its file, and a baseline as it is."""
+    policy: str = row["policy"]
+    return PurePath(policy.rsplit(", ", 1)[1]).stem if policy.endswith(".json") else policy
 
 
 def where(*runs: Content) -> str:
