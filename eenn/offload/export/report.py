@@ -36,6 +36,8 @@ from eenn.statistics.calibration import probabilities
 
 REPORT = "report.json"
 P_TAR = 0.8
+# A larger share of answers that a precision changes is said aloud.
+MOST_CHANGED = 0.01
 BATCH_SIZE = 32
 PYTORCH = "PyTorch"
 
@@ -101,12 +103,26 @@ class ExportReport:
             }
             for replay in self.replays
         ]
-        return (
-            f"{table(by_name.values())}\n\n"
-            "difference: the largest from PyTorch, relative to the largest value\n\n"
-            f"{table(replays)}\n\n"
-            f"{self.images} validation images, {DEFAULT} at p_tar {P_TAR:g}, all branches active"
-        )
+        parts = [
+            table(by_name.values()),
+            "difference: the largest from PyTorch, relative to the largest value",
+            table(replays),
+            f"{self.images} validation images, {DEFAULT} at p_tar {P_TAR:g}, all branches active",
+            *self._warnings(),
+        ]
+        return "\n\n".join(parts)
+
+    def _warnings(self) -> Iterator[str]:
+        """Name the precisions that change many answers, and what can be done."""
+        for replay in self.replays:
+            share = replay.answers_changed / self.images
+            if share > MOST_CHANGED:
+                yield (
+                    f"{replay.precision} changes {100 * share:.1f} % of the answers, more than "
+                    f"{100 * MOST_CHANGED:g} %. Compare the accuracies above; if they differ too "
+                    'much, run fp32 ("precision" of the deployment), export again with more images '
+                    "(--calibration), or train a backbone whose activations are ReLU."
+                )
 
     def to_dict(self) -> dict[str, Json]:
         """Convert the report to JSON, without facts about graphs that are in the index."""

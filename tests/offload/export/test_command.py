@@ -20,7 +20,7 @@ from eenn.artifact import store
 from eenn.data.datasets import FolderImages
 from eenn.data.splits import Split
 from eenn.offload.export import command
-from eenn.offload.export.report import export_artifact
+from eenn.offload.export.report import ExportReport, Replay, export_artifact
 from eenn.offload.graphs.index import Graphs
 from eenn.records.evaluated_artifact import open_artifact
 from tests.artifact.trained_run import PREPROCESSING, make_run
@@ -101,6 +101,14 @@ def test_the_replay_of_the_report_is_what_single_images_come_to(
         assert replay["edge_probability"] == pytest.approx((exits <= BRANCHES).mean())
         assert (replay["exits_changed"], replay["answers_changed"]) == (0, 0)
     assert [replay["precision"] for replay in report["replays"]] == ["PyTorch", "fp32", "int8"]
+
+
+@pytest.mark.parametrize(("changed", "is_said"), [(0, False), (2, False), (3, True)])
+def test_a_precision_that_changes_many_answers_is_said_aloud(changed: int, is_said: bool) -> None:
+    replays = [Replay("fp32", 0.9, 0.5, 0, 0), Replay("int8", 0.89, 0.5, 9, changed)]
+    shown = str(ExportReport((), 32, 200, tuple(replays), ()))
+    assert ("int8 changes 1.5 % of the answers, more than 1 %." in shown) == is_said
+    assert "fp32 changes" not in shown
 
 
 def test_every_image_that_int8_changes_is_listed(
