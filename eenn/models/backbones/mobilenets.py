@@ -26,7 +26,6 @@ def mnasnet_chain(network: MNASNet) -> Chain:
     layers = [*network.layers]
     stem, separable, last = layers[:3], layers[3:8], layers[-3:]
     residuals = [block for stage in layers[8:-3] for block in stage]
-    ends = (nn.Sequential(*part) for part in (stem, separable, last))
-    first, second, end = ends
+    first, second, end = (nn.Sequential(*part) for part in (stem, separable, last))
     classifier = nn.Sequential(SpatialMean(), *network.classifier)
     return Chain([first, second, *residuals, end], classifier)
