@@ -24,7 +24,7 @@ def frontier() -> str:
         for row in run["budgets"]
         if row["cost"] == "macs" and row["best"]
     ]
-    said = "\n".join(f"Seed {run['seed']}: {' '.join(run['verdicts'])}" for run in runs)
+    said = "\n\n".join(f"Seed {run['seed']}: {' '.join(run['verdicts'])}" for run in runs)
     images = runs[0]["budgets"][0]["n"]
     return f"{table(rows)}\n\n{said}\n\nTest split, {images} images. {where(*runs)}"
 
