@@ -3,7 +3,8 @@
 from benchmarks.readme.results import RESULTS, Content, answered_by, interval, run_of, where
 from eenn.evaluation.designs import KINDS
 from eenn.exits.settings import Baseline
-from eenn.reports.tables import table
+from eenn.reports.tables import signed, table
+from eenn.statistics.intervals import Estimate
 
 
 def frontier() -> str:
@@ -101,5 +102,4 @@ def _reached(row: Content | None) -> str:
 
 def _difference(row: Content) -> str:
     ends = (row[f"difference{end}"] for end in ("", "_low", "_high"))
-    value, low, high = (f"{100 * end:z.1f}" for end in ends)
-    return f"{value} ({low} to {high})"
+    return signed(Estimate(*ends), 100, 1)

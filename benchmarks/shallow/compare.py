@@ -18,6 +18,7 @@ from benchmarks.policies.recorded import Recorded
 from benchmarks.policies.thresholds import confidence
 from benchmarks.shallow.train import run_of
 from benchmarks.shallow.variants import VARIANTS
+from eenn.errors import EennError
 from eenn.evaluation.grid import exit_outputs
 from eenn.exits.policies.base import Floats
 from eenn.files import Json, JsonObject, write_json
@@ -84,6 +85,10 @@ def main() -> None:
             if (run_of(variant, seed) / METRICS).exists():
                 artifact = open_artifact(str(run_of(variant, seed) / ARTIFACT), None)
                 trials.setdefault(variant, {})[seed] = trial_of(artifact)
+    if BASELINE not in trials:
+        raise EennError(
+            f"no finished training of {BASELINE}; run `python -m benchmarks.shallow.train` first"
+        )
     rows: list[Json] = [row.to_json() for row in compared(trials)]
     seeds = ", ".join(map(str, trials[BASELINE]))
     result: JsonObject = {"rows": rows, **provenance(seeds, artifact.title, processor())}

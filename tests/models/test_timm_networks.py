@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
 from eenn.errors import EennError
 from eenn.models.backbones import timm_networks
@@ -71,6 +72,21 @@ def test_a_network_that_is_no_chain_is_refused_by_the_module_where_it_breaks(nam
         started(find_backbone(f"timm/{name}"), 7)
 
 
+@pytest.mark.parametrize(("side", "module"), [(1, "forward"), (8, "conv")])
+def test_a_network_of_maps_alone_is_refused_as_well(side: int, module: str) -> None:
+    class Pooling(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(3, 4, 2)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            pooled: torch.Tensor = self.conv(x).mean((2, 3))
+            return pooled
+
+    with pytest.raises(EennError, match=f"breaks at its module {module};"):
+        timm_networks._planned("pooling", Pooling(), torch.zeros(1, 3, side, side))
+
+
 def test_the_stem_and_the_last_convolution_are_one_block_each() -> None:
     blocks = plan("tf_efficientnet_lite0").blocks
     assert (blocks[0], blocks[-1]) == (("conv_stem", "bn1"), ("conv_head", "bn2"))
@@ -103,6 +119,10 @@ def test_building_draws_no_random_numbers_for_the_plan() -> None:
 def test_an_unknown_network_names_those_that_are_near() -> None:
     with pytest.raises(EennError, match=r"timm has no such network; .*resnet18"):
         find_backbone("timm/resnet19")
+    # Old names, weights that are not there, and places that timm would download from.
+    for name in ("gluon_resnet18_v1b", "resnet18.unknown", "hf_hub:a/b", "local-dir:/tmp"):
+        with pytest.raises(EennError, match=f"model.name={name}: timm has no such network"):
+            find_backbone(f"timm/{name}")
     with pytest.raises(EennError, match=r"model\.source=keras: allowed are torchvision, timm"):
         find_backbone("keras/resnet18")
 

@@ -5,7 +5,7 @@ from difflib import get_close_matches
 from functools import cache
 from importlib import import_module
 from types import ModuleType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -40,13 +40,7 @@ def find(name: str) -> Backbone:
         EennError: timm is not installed, or has no such network.
     """
     timm = _timm()
-    if not timm.is_model(name):
-        near = ", ".join(get_close_matches(name, timm.list_models(), n=8))
-        raise EennError(
-            f"model.name={name}: timm has no such network; "
-            f"{f'near it are {near}' if near else 'timm.list_models() lists them'}"
-        )
-    images = timm.get_pretrained_cfg(name)
+    images = _pretrained(timm, name)
     published = Published(
         f"timm's weights of {name}",
         lambda: timm.create_model(name, pretrained=True).state_dict(),
@@ -69,6 +63,21 @@ def find(name: str) -> Backbone:
 
 
 LIBRARIES[LIBRARY] = find
+
+
+def _pretrained(timm: ModuleType, name: str) -> Any:
+    """Read what timm says of a network's weights."""
+    try:
+        found = timm.get_pretrained_cfg(name) if timm.is_model(name) else None
+    except RuntimeError:  # the part behind the point names no weights
+        found = None
+    if found is None:  # also for old names of networks that have another one now
+        near = ", ".join(get_close_matches(name, timm.list_models(), n=8))
+        raise EennError(
+            f"model.name={name}: timm has no such network; "
+            f"{f'near it are {near}' if near else 'timm.list_models() lists them'}"
+        )
+    return found
 
 
 def _timm() -> ModuleType:
@@ -98,7 +107,7 @@ def plan(name: str) -> Plan:
         )
     with torch.device("cpu"), torch.random.fork_rng(devices=[]), torch.no_grad():
         network = timm.create_model(name, num_classes=2).eval()
-        images = timm.get_pretrained_cfg(name)
+        images = _pretrained(timm, name)
         side = images.input_size[-1] if images.fixed_input_size else PROBE_SIZE
         return _planned(name, network, torch.randn(2, 3, side, side))
 
@@ -106,8 +115,9 @@ def plan(name: str) -> Plan:
 def _planned(name: str, network: nn.Module, x: Tensor) -> Plan:
     parts: list[str] = []
     classifier: list[str] = []
-    expected, features, where = network(x), x, ""
+    features, where = x, "forward"
     try:
+        expected = network(x)
         for where, module in _modules(network):
             after = module(features)
             if not classifier and _is_map(after):
@@ -118,7 +128,7 @@ def _planned(name: str, network: nn.Module, x: Tensor) -> Plan:
     except Exception as error:
         raise _no_chain(name, where) from error
     if not parts or not _same(features, expected):
-        raise _no_chain(name, classifier[0])
+        raise _no_chain(name, classifier[0] if classifier else where)
     return Plan(tuple(_merged(network, parts)), tuple(classifier))
 
 
