@@ -27,10 +27,9 @@ from benchmarks.edge import make_artifact
 from eenn.files import JsonObject, write_json
 from eenn.offload.client.http_cloud import HttpCloud
 from eenn.offload.cloud.command import RunningCloud, running
-from eenn.offload.graphs.index import Graphs, cloud_name
+from eenn.offload.graphs.index import Graphs
 from eenn.offload.protocol.codecs import Floats
 from eenn.offload.protocol.errors import OffloadError
-from eenn.offload.protocol.wire import FEATURES
 from eenn.provenance import processor, provenance
 
 PAUSE_S, DEADLINE_S = 0.05, 5.0
@@ -61,7 +60,7 @@ class Asking:
 
     def __init__(self, url: str, graphs: Graphs, ca_file: str | None) -> None:
         split_point = len(graphs.manifest.exits) - 2
-        shape = graphs.row(cloud_name(split_point), "fp32").inputs[FEATURES]
+        shape = graphs.manifest.features_shape(split_point)
         features: Floats = np.random.default_rng(0).standard_normal((1, *shape), np.float32)
         file = BytesIO()
         pixels = np.random.default_rng(0).integers(0, 256, (30, 40, 3), np.uint8)

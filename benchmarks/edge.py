@@ -38,7 +38,8 @@ from eenn.models.expert_net import ExpertNet
 from eenn.offload.edge.clouds import LocalCloud
 from eenn.offload.edge.runtime import EdgeRuntime
 from eenn.offload.export.write import export, whole_graph
-from eenn.offload.graphs.index import Graphs, cloud_name, open_session, stage_name
+from eenn.offload.graphs.index import Graphs, open_session
+from eenn.offload.graphs.pieces import rest, steps
 from eenn.preprocess import Preprocessing
 from eenn.provenance import processor, provenance
 from eenn.statistics.calibration import Temperatures
@@ -120,12 +121,12 @@ def make_variants(
     graphs = Graphs.read(path)
 
     def one_session(precision: str) -> Callable[[Images], object]:
-        session = graphs.session(cloud_name(0), precision, 1)
+        session = graphs.session(rest(graphs.manifest, 0), precision, 1)
         return lambda x: session.run(None, {"features": x})
 
     def chain(precision: str) -> Callable[[Images], object]:
-        names = [*(stage_name(k, k + 1) for k in range(BRANCHES)), cloud_name(BRANCHES)]
-        sessions = [graphs.session(name, precision, 1) for name in names]
+        parts = [steps(graphs.manifest, k, k + 1) for k in range(BRANCHES + 1)]
+        sessions = [graphs.session(pieces, precision, 1) for pieces in parts]
 
         def run(x: Images) -> None:
             for session in sessions:
@@ -158,7 +159,7 @@ def make_variants(
         with_experts, baseline_rule(1.0), range(BRANCHES), LocalCloud(with_experts),
         experts=HeadChoice(HeadMode.CHOSEN),
     )  # fmt: skip
-    classifier = Graphs.read(with_experts).session(CLASSIFIER, "fp32", 1)
+    classifier = Graphs.read(with_experts).session((CLASSIFIER,), "fp32", 1)
     return {
         "one session": one_session("fp32"),
         "one session, all exits": lambda x: whole_session.run(logits, {"features_0": x}),

@@ -31,7 +31,7 @@ from benchmarks.load import Asked, Message, closed_loop, edge_loop, open_loop
 from eenn.files import JsonObject, write_json
 from eenn.offload.cloud.command import RunningCloud, running
 from eenn.offload.edge.clouds import LocalCloud
-from eenn.offload.graphs.index import Graphs, cloud_name
+from eenn.offload.graphs.index import Graphs
 from eenn.offload.protocol.codecs import Floats
 from eenn.offload.protocol.encoding import encode_request
 from eenn.offload.protocol.wire import ARTIFACT, FEATURES, LOGITS, Request, model_name
@@ -99,7 +99,7 @@ def make_questions(path: Path, host: str) -> Questions:
     """Draw questions about the part of an artifact before the last branch but one."""
     graphs, local = Graphs.read(path), LocalCloud(path)
     split_point = max(len(graphs.manifest.exits) - 2, 0)
-    shape = graphs.row(cloud_name(split_point), "fp32").inputs[FEATURES]
+    shape = graphs.manifest.features_shape(split_point)
     generator = np.random.default_rng(0)
     messages = []
     for _ in range(MESSAGES):

@@ -11,8 +11,8 @@ from eenn.errors import EennError
 class EarlyExitNet(nn.Module):
     """K segments in a row, a head after each: `logits[k] = heads[k](features after segment k)`.
 
-    The last head is the backbone's own classifier, so exits = branches + 1, and a network without
-    branches is the conventional network.
+    A segment is a sequence of blocks. The last head is the backbone's own classifier, so exits =
+    branches + 1, and a network without branches is the conventional network.
     """
 
     def __init__(self, segments: Sequence[nn.Module], heads: Sequence[nn.Module]) -> None:
@@ -20,6 +20,11 @@ class EarlyExitNet(nn.Module):
         if not segments or len(segments) != len(heads):
             raise EennError(f"{len(segments)} segments, {len(heads)} heads: one head per segment")
         self.segments, self.heads = nn.ModuleList(segments), nn.ModuleList(heads)
+
+    @property
+    def blocks(self) -> list[list[nn.Module]]:
+        """List the blocks of every segment."""
+        return [list(segment.children()) for segment in self.segments]
 
     def forward(self, x: Tensor) -> Tensor:
         """Compute the logits of every exit, (exits, batch, classes), in either mode."""

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from eenn.errors import EennError
 from eenn.exits.head_sets import PLAIN
 from eenn.files import Json
-from eenn.offload.graphs.index import Graphs, cloud_name
+from eenn.offload.graphs.index import Graphs
 from eenn.offload.graphs.parts import Part, open_heads
 from eenn.offload.protocol.errors import BadRequest
 from eenn.offload.protocol.wire import (
@@ -193,7 +193,7 @@ def _models(graphs: Graphs, precision: str, threads: int, device: str) -> Iterat
     exits = len(manifest.exits)
     last = open_heads(graphs, exits, manifest.head_sets, threads, device)
     for split_point in range(exits):
-        shape = graphs.row(cloud_name(split_point), "fp32").inputs[FEATURES]
+        shape = manifest.features_shape(split_point)
         part = Part(graphs, split_point, exits, last, precision, threads, device)
         for heads in manifest.head_sets:
             run = partial(part.logits, heads=heads)

@@ -14,9 +14,8 @@ from numpy.typing import NDArray
 
 from eenn.errors import EennError
 from eenn.exits.head_sets import PLAIN
-from eenn.offload.graphs.index import Graphs, cloud_name
+from eenn.offload.graphs.index import Graphs
 from eenn.offload.graphs.parts import Part, open_heads
-from eenn.offload.protocol.wire import FEATURES
 
 Floats = NDArray[np.float32]
 
@@ -118,7 +117,7 @@ class LocalCloud:
         Before the first image, two runs on zeros are measured.
         """
         if split_point not in self._taken_s:
-            shape = self._graphs.row(cloud_name(split_point), "fp32").inputs[FEATURES]
+            shape = self.manifest.features_shape(split_point)
             for _ in range(2):  # The first run is slower than later runs.
                 self.infer(np.zeros((1, *shape), np.float32), split_point, None)
         return statistics.median(self._taken_s[split_point])

@@ -45,7 +45,7 @@ def cloud_models_for(manifest: Manifest, experts: HeadChoice) -> tuple[str, ...]
 def open_head_chooser(graphs: Graphs, threads: int) -> Callable[[Floats], Ints]:
     """Open a function from images (N, 3, H, W) to numbers of head sets: the classifier."""
     classifier = graphs.manifest.classifier
-    session = graphs.session(CLASSIFIER, "fp32", threads)
+    session = graphs.session((CLASSIFIER,), "fp32", threads)
 
     def choose_heads(images: Floats) -> Ints:
         (logits,) = session.run([LOGITS], {FEATURES: images})

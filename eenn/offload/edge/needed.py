@@ -1,4 +1,4 @@
-"""The graphs of an artifact that a device opens for a deployment."""
+"""The pieces of an artifact's graphs that a device opens for a deployment."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -9,13 +9,14 @@ from eenn.errors import EennError
 from eenn.exits.head_sets import CLASSIFIER
 from eenn.exits.rests import CLOUD, DEVICE
 from eenn.offload.edge.experts import head_sets_for
-from eenn.offload.graphs.index import PRECISIONS, head_name, segments_name
+from eenn.offload.graphs.index import PRECISIONS
+from eenn.offload.graphs.pieces import alone, steps
 
 Needed = tuple[tuple[str, str], ...]  # names and precisions
 
 
-def needed_graphs(manifest: Manifest, deployment: Deployment) -> Needed:
-    """List the graphs of the deployment's own artifact, by name and precision.
+def needed_pieces(manifest: Manifest, deployment: Deployment) -> Needed:
+    """List the pieces of the deployment's own artifact, by name and precision.
 
     Raises:
         EennError: the precision does not exist; see also `Deployment.check` and `head_sets_for`.
@@ -27,9 +28,9 @@ def needed_graphs(manifest: Manifest, deployment: Deployment) -> Needed:
     head_sets = head_sets_for(manifest, deployment.experts)
     ends = [0, *(branch + 1 for branch in deployment.active)]
     needed = [
-        graph
+        piece
         for start, stop in pairwise(ends)
-        for graph in _part(manifest, start, stop, head_sets, precision)
+        for piece in _part(manifest, start, stop, head_sets, precision)
     ]
     if deployment.experts.asks_classifier:
         needed.append((CLASSIFIER, "fp32"))
@@ -38,8 +39,8 @@ def needed_graphs(manifest: Manifest, deployment: Deployment) -> Needed:
     return tuple(dict.fromkeys(needed))
 
 
-def needed_upstream_graphs(upstream: Manifest, deployment: Deployment) -> Needed:
-    """List the graphs of an upstream network's artifact, if it runs on the device."""
+def needed_upstream_pieces(upstream: Manifest, deployment: Deployment) -> Needed:
+    """List the pieces of an upstream network's artifact, if it runs on the device."""
     if deployment.upstream is None or deployment.rest != DEVICE:
         return ()
     exits = len(upstream.exits)
@@ -56,7 +57,10 @@ def _has_own_rest(deployment: Deployment) -> bool:
 def _part(
     manifest: Manifest, start: int, stop: int, head_sets: Sequence[str], precision: str
 ) -> list[tuple[str, str]]:
-    """List the graphs of a `Part` and its heads; behind the last exit only heads."""
-    segments = [(segments_name(manifest, start, stop), precision)] if start < stop else []
-    heads = [(head_name(stop, name), "fp32") for name in head_sets if manifest.experts]
-    return segments + heads
+    """List the pieces of a `Part` and its heads; behind the last exit only heads."""
+    segments = steps(manifest, start, stop) if start < stop else ()
+    heads = [alone(manifest, stop, name) for name in head_sets if manifest.experts]
+    return [
+        *((piece, precision) for piece in segments),
+        *((piece, "fp32") for pieces in heads for piece in pieces),
+    ]

@@ -1,8 +1,8 @@
 """A folder for a device, with only the files of an artifact that one deployment needs. No torch.
 
 FOLDER/manifest.json, deployment.json
-FOLDER/onnx/index.json          of all graphs, because edge and cloud compare artifacts by it
-FOLDER/onnx/NAME.onnx           those that the deployment opens
+FOLDER/onnx/index.json          of all pieces, because edge and cloud compare artifacts by it
+FOLDER/onnx/PRECISION/*.onnx    those that the deployment opens
 FOLDER/upstream/                the same of an upstream network that runs on the device
 """
 
@@ -16,7 +16,7 @@ from eenn.errors import EennError
 from eenn.exits.rests import DEVICE
 from eenn.files import new_directory, write_file
 from eenn.offload.edge.deploying import UPSTREAM, upstream_path
-from eenn.offload.edge.needed import Needed, needed_graphs, needed_upstream_graphs
+from eenn.offload.edge.needed import Needed, needed_pieces, needed_upstream_pieces
 from eenn.offload.graphs.index import FOLDER, INDEX, Graphs
 from eenn.run_directory import MANIFEST
 
@@ -26,7 +26,7 @@ class FolderContent:
     """The content of a folder for a device.
 
     Args:
-        needed: graphs of the deployment's artifact.
+        needed: pieces of the deployment's artifact.
         upstream: the artifact of an upstream network that runs on the device, and its graphs.
     """
 
@@ -36,7 +36,7 @@ class FolderContent:
 
 
 def plan_folder(given: Namespace, manifest: Manifest) -> FolderContent:
-    """Read the deployment and find the graphs to copy, before anything is exported or written.
+    """Read the deployment and find the pieces to copy, before anything is exported or written.
 
     Args:
         given: the parsed command line, with `deployment` and `to`, and `upstream` or None.
@@ -48,7 +48,7 @@ def plan_folder(given: Namespace, manifest: Manifest) -> FolderContent:
     if given.to.exists():
         raise EennError(f"--to {given.to} exists already; choose another directory")
     deployment = Deployment.load(given.deployment)
-    needed, upstream = needed_graphs(manifest, deployment), deployment.upstream
+    needed, upstream = needed_pieces(manifest, deployment), deployment.upstream
     if upstream is None or deployment.rest != DEVICE:
         if given.upstream is not None:
             raise EennError(
@@ -58,7 +58,7 @@ def plan_folder(given: Namespace, manifest: Manifest) -> FolderContent:
         return FolderContent(deployment, needed)
     graphs = Graphs.read(upstream_path(given, manifest, upstream))
     return FolderContent(
-        deployment, needed, (graphs, needed_upstream_graphs(graphs.manifest, deployment))
+        deployment, needed, (graphs, needed_upstream_pieces(graphs.manifest, deployment))
     )
 
 
@@ -79,7 +79,7 @@ def write_folder(graphs: Graphs, content: FolderContent, folder: Path) -> str:
             _copy(own, needed, new / place)
     count = sum(len(needed) for _, needed, _ in sources)
     return (
-        f"{folder}: {_size(folder) / 1e6:.1f} MB, of {whole / 1e6:.1f} MB in all; graphs: {count} "
+        f"{folder}: {_size(folder) / 1e6:.1f} MB, of {whole / 1e6:.1f} MB in all; pieces: {count} "
         f"of {sum(len(own.rows) for own, _, _ in sources)}"
     )
 
@@ -89,14 +89,16 @@ def _upstream(content: FolderContent) -> list[tuple[Graphs, Needed, str]]:
 
 
 def _copy(graphs: Graphs, needed: Needed, directory: Path) -> None:
-    """Copy the manifest, the index and some graphs, verified."""
+    """Copy the manifest, the index and some pieces, verified."""
     (directory / FOLDER).mkdir(parents=True)
     path = graphs.manifest.path
     for name in (MANIFEST, f"{FOLDER}/{INDEX}"):
         write_file(directory / name, (path / name).read_bytes())
-    for name, precision in needed:
-        file = graphs.row(name, precision).file
-        write_file(directory / FOLDER / file, graphs.content(name, precision))
+    for row in graphs.rows:
+        if (row.name, row.precision) in needed:
+            file = directory / FOLDER / row.file
+            file.parent.mkdir(exist_ok=True)
+            write_file(file, graphs.content(row.name, row.precision))
 
 
 def _size(directory: Path) -> int:

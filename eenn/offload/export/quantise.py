@@ -1,9 +1,9 @@
-"""Quantisation of graphs to int8: operations that int8 supports, ranges measured once for all
-graphs."""
+"""Quantisation of a graph to int8: operations that int8 supports, and ranges measured on images."""
 
 import copy
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import onnx
@@ -67,45 +67,31 @@ def _as_convolution(
     return convolution, weights
 
 
-class Quantiser:
-    """Quantises fp32 graphs to int8, all by the ranges of the graph that they were cut out of.
+def in_int8(model: ModelProto, batches: Iterable[Images]) -> ModelProto:
+    """Quantise a graph; return it in int8 and leave the given one unchanged.
 
     Weights are int8 per channel, activations uint8, which CPUs multiply fastest. What
     `sensitive_nodes` finds stays in fp32.
 
     Args:
-        whole: the graph to measure the ranges on, from images to all inputs and outputs of other
-            graphs.
         batches: batches of preprocessed images (N, 3, H, W) to measure the ranges on.
-        scratch: a directory for temporary files.
     """
-
-    def __init__(self, whole: ModelProto, batches: Iterable[Images], scratch: Path) -> None:
-        self._ranges, self._file = scratch / "ranges.json", scratch / "quantised.onnx"
-        self._left_out = sensitive_nodes(whole)
-        self._quantise(whole, _Reader(batches, whole.graph.input[0].name))
-
-    def __call__(self, model: ModelProto) -> ModelProto:
-        """Quantise a graph; return it in int8 and leave the given one unchanged."""
-        return self._quantise(model, None)
-
-    def _quantise(self, model: ModelProto, reader: CalibrationDataReader | None) -> ModelProto:
-        # The quantiser moves the weights of the given graph to a file that it then removes.
-        model = copy.deepcopy(model)
-        # The property states that shapes are inferred and batch norms folded, which avoids a
-        # warning.
-        helper.set_model_props(model, {"onnx.quant.pre_process": "onnxruntime.quant"})
+    # The quantiser moves the weights of the given graph to a file that it then removes.
+    model = copy.deepcopy(model)
+    # The property states that shapes are inferred and batch norms folded, which avoids a warning.
+    helper.set_model_props(model, {"onnx.quant.pre_process": "onnxruntime.quant"})
+    with TemporaryDirectory() as scratch:
+        file = Path(scratch) / "int8.onnx"
         quantize_static(
             model,
-            self._file,
-            reader,
+            file,
+            _Reader(batches, model.graph.input[0].name),
             per_channel=True,
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
-            nodes_to_exclude=self._left_out,
-            calibration_cache_path=self._ranges,
+            nodes_to_exclude=sensitive_nodes(model),
         )
-        return onnx.load(self._file)
+        return onnx.load(file)
 
 
 def sensitive_nodes(model: ModelProto) -> list[str]:

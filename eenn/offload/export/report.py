@@ -28,7 +28,7 @@ from eenn.models.early_exit import EarlyExitNet
 from eenn.offload.edge.clouds import LocalCloud
 from eenn.offload.edge.runtime import EdgeRuntime
 from eenn.offload.export.write import export
-from eenn.offload.graphs.index import FOLDER, PRECISIONS, Graph
+from eenn.offload.graphs.index import FOLDER, PRECISIONS, Piece
 from eenn.provenance import processor, provenance
 from eenn.records.evaluated_artifact import EvaluatedArtifact
 from eenn.reports.tables import table
@@ -78,9 +78,9 @@ class Change:
 
 @dataclass(frozen=True)
 class ExportReport:
-    """The exported graphs, and the replays of `images` validation images at P_TAR."""
+    """The exported pieces, and the replays of `images` validation images at P_TAR."""
 
-    graphs: tuple[Graph, ...]
+    pieces: tuple[Piece, ...]
     calibration_images: int
     images: int
     replays: tuple[Replay, ...]
@@ -89,10 +89,11 @@ class ExportReport:
     def __str__(self) -> str:
         """Format the report as two tables."""
         by_name: dict[str, dict[str, str]] = {}
-        for graph in self.graphs:
-            row = by_name.setdefault(graph.name, {"graph": graph.name})
-            row[f"{graph.precision}, kB"] = f"{graph.bytes / 1e3:.0f}"
-            row[f"{graph.precision}, difference"] = f"{graph.max_relative_difference:.1e}"
+        for piece in self.pieces:
+            if piece.max_relative_difference is not None:
+                row = by_name.setdefault(piece.name, {"piece": piece.name})
+                row[f"{piece.precision}, kB"] = f"{piece.bytes / 1e3:.0f}"
+                row[f"{piece.precision}, difference"] = f"{piece.max_relative_difference:.1e}"
         replays = [
             {
                 "precision": replay.precision,
@@ -105,7 +106,7 @@ class ExportReport:
         ]
         parts = [
             table(by_name.values()),
-            "difference: the largest from PyTorch, relative to the largest value",
+            "difference: the largest from PyTorch on the same features, of the largest value",
             table(replays),
             f"{self.images} validation images, {DEFAULT} at p_tar {P_TAR:g}, all branches active",
             *self._warnings(),
@@ -125,12 +126,10 @@ class ExportReport:
                 )
 
     def to_dict(self) -> dict[str, Json]:
-        """Convert the report to JSON, without facts about graphs that are in the index."""
-        graphs = [asdict(graph) for graph in self.graphs]
-        for graph in graphs:
-            for known in ("inputs", "outputs", "sha256"):
-                del graph[known]
-        return {**asdict(self), "policy": DEFAULT, "p_tar": P_TAR, "graphs": graphs}
+        """Convert the report to JSON, without the pieces, which are in the index."""
+        described = asdict(self)
+        del described["pieces"]
+        return {**described, "policy": DEFAULT, "p_tar": P_TAR}
 
 
 def export_artifact(

@@ -1,7 +1,7 @@
 """The cloud parts of an artifact as a model repository, as Triton and KServe serve one.
 
     DIR/eenn-cloud-K/config.pbtxt     name, shapes and types of split point K
-    DIR/eenn-cloud-K/1/model.onnx     the exported fp32 graph
+    DIR/eenn-cloud-K/1/model.onnx     its graph in fp32, whole
 
 These models take fp32 features only; other payloads are unpacked by `eenn-cloud`. No torch.
 """
@@ -9,7 +9,8 @@ These models take fp32 features only; other payloads are unpacked by `eenn-cloud
 from pathlib import Path
 
 from eenn.files import new_directory, write_file
-from eenn.offload.graphs.index import Graphs, cloud_name
+from eenn.offload.graphs.index import Graphs
+from eenn.offload.graphs.pieces import rest
 from eenn.offload.protocol.wire import ARTIFACT, FEATURES, LOGITS, model_name
 
 PRECISION = "fp32"
@@ -26,7 +27,7 @@ def write_model_repository(graphs: Graphs, directory: Path) -> None:
         for split_point in range(len(graphs.manifest.exits)):
             model = repository / model_name(split_point)
             (model / "1").mkdir(parents=True)
-            content = graphs.content(cloud_name(split_point), PRECISION)
+            content = graphs.joined(rest(graphs.manifest, split_point), PRECISION)
             write_file(model / "1" / "model.onnx", content)
             write_file(model / "config.pbtxt", _config(graphs, split_point))
 
@@ -37,12 +38,12 @@ def _config(graphs: Graphs, split_point: int) -> str:
     Triton adds the batch dimension itself. With the default `dynamic_batching` it computes queued
     requests together and does not wait for more.
     """
-    row = graphs.row(cloud_name(split_point), PRECISION)
+    manifest = graphs.manifest
     return f"""name: "{model_name(split_point)}"
 platform: "onnxruntime_onnx"
 max_batch_size: {MAX_BATCH_SIZE}
-input [{_tensor(FEATURES, row.inputs[FEATURES])}]
-output [{_tensor(LOGITS, row.outputs[LOGITS])}]
+input [{_tensor(FEATURES, manifest.features_shape(split_point))}]
+output [{_tensor(LOGITS, (len(manifest.classes),))}]
 dynamic_batching {{ }}
 parameters {{ key: "{ARTIFACT}" value {{ string_value: "{graphs.id}" }} }}
 """

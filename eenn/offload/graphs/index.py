@@ -1,7 +1,7 @@
-"""The exported graphs of an artifact: their index, and ONNX Runtime sessions that run them.
+"""The exported graphs of an artifact: the index of their pieces, and ONNX Runtime sessions.
 
-The graphs are files in `onnx/` inside the artifact, beside `index.json`. Names and inputs of the
-graphs are declared here, for the export that writes them and for edge and cloud. No torch.
+The pieces are files in `onnx/fp32` and `onnx/int8` inside the artifact, beside `index.json`; see
+`eenn.offload.graphs.pieces` for what graphs are made of. No torch.
 """
 
 import hashlib
@@ -39,74 +39,35 @@ from eenn.artifact.manifest import (
 from eenn.errors import EennError
 from eenn.exits.head_sets import CLASSIFIER
 from eenn.files import JsonObject, from_json
+from eenn.offload.graphs.pieces import Pieces
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 FOLDER, INDEX = "onnx", "index.json"
 PRECISIONS = ("fp32", "int8")
 
-# The output of a stage besides LOGITS.
-NEXT_FEATURES = "next_features"
-
-
-def stage_name(start: int, stop: int) -> str:
-    """Name the edge's graph of segments `start` to `stop` (exclusive) with the last one's head.
-
-    The graph leads from FEATURES to LOGITS of exit `stop`, counted from 1, and NEXT_FEATURES. It
-    has no heads in between, because those branches are not active.
-    """
-    return f"stage_{start}_{stop}"
-
-
-def cloud_name(split_point: int) -> str:
-    """Name the cloud's graph: FEATURES of the split point to LOGITS of the last exit."""
-    return f"cloud_{split_point}"
-
-
-def trunk_name(start: int, stop: int) -> str:
-    """Name the graph of segments without a head, for experts: from FEATURES to NEXT_FEATURES."""
-    return f"trunk_{start}_{stop}"
-
-
-def segments_name(manifest: Manifest, start: int, stop: int) -> str:
-    """Name the graph of segments `start` to `stop`: trunk, cloud part or stage."""
-    if manifest.experts:
-        return trunk_name(start, stop)
-    return cloud_name(start) if stop == len(manifest.exits) else stage_name(start, stop)
-
-
-def head_name(exit: int, heads: str) -> str:
-    """Name the graph of an exit's head, counted from 1, in a head set: from FEATURES to LOGITS."""
-    return f"head_{exit}_{heads}"
-
 
 @dataclass(frozen=True)
-class Graph:
-    """A row of the index, which describes one graph.
+class Piece:
+    """A row of the index, which describes one piece.
 
     Args:
-        inputs: shapes of one sample, by the tensor's name; the batch size is free.
-        outputs: the same for the outputs.
-        images: number of real images on which the graph was compared with PyTorch.
-        max_relative_difference: largest difference from PyTorch, relative to each output's largest
-            value.
-        same_answers: share of these images with the same largest logit as in PyTorch; None for a
-            graph without logits.
+        images: number of real images on which the piece was compared with PyTorch; None for an
+            input or output, which computes nothing.
+        max_relative_difference: largest difference from PyTorch on the same features, relative to
+            the largest value.
     """
 
     name: str
     precision: str
-    inputs: dict[str, tuple[int, ...]]
-    outputs: dict[str, tuple[int, ...]]
     bytes: int
     sha256: str
-    images: int
-    max_relative_difference: float
-    same_answers: float | None
+    images: int | None = None
+    max_relative_difference: float | None = None
 
     @property
     def file(self) -> str:
-        """Name the graph's file in the folder of graphs."""
-        return f"{self.name}.onnx" if self.precision == "fp32" else f"{self.name}.int8.onnx"
+        """Name the piece's file in the folder of graphs."""
+        return f"{self.precision}/{self.name}.onnx"
 
 
 @dataclass(frozen=True)
@@ -114,11 +75,11 @@ class Graphs:
     """The exported graphs of an artifact, with the manifest."""
 
     manifest: Manifest
-    rows: tuple[Graph, ...]
+    rows: tuple[Piece, ...]
 
     @cached_property
     def id(self) -> str:
-        """Compute the SHA-256 of the manifest's id and the graphs' hashes.
+        """Compute the SHA-256 of the manifest's id and the pieces' hashes.
 
         Edge and cloud compare it to check that they run parts of the same network.
         """
@@ -144,7 +105,7 @@ class Graphs:
         try:
             index: JsonObject = json.loads(file.read_bytes())
             schema, artifact_id = index[_SCHEMA], from_json(str, index[_ARTIFACT])
-            rows = from_json(tuple[Graph, ...], index[_GRAPHS] if schema == SCHEMA_VERSION else ())
+            rows = from_json(tuple[Piece, ...], index[_PIECES] if schema == SCHEMA_VERSION else ())
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise ArtifactEdited(f"{file} is not a whole index; {_EXPORT}") from error
         if schema != SCHEMA_VERSION:
@@ -163,31 +124,22 @@ class Graphs:
     def to_json(self) -> str:
         """Format the index as JSON."""
         rows = [asdict(row) for row in self.rows]
-        index = {_SCHEMA: SCHEMA_VERSION, _ARTIFACT: self.manifest.id, _GRAPHS: rows}
+        index = {_SCHEMA: SCHEMA_VERSION, _ARTIFACT: self.manifest.id, _PIECES: rows}
         return json.dumps(index, indent=1)
 
-    def row(self, name: str, precision: str) -> Graph:
-        """Look up the row of a graph.
-
-        Raises:
-            EennError: the graph does not exist.
-        """
-        for row in self.rows:
-            if (row.name, row.precision) == (name, precision):
-                return row
-        raise EennError(
-            f"graph {name} in {precision} does not exist; allowed are {', '.join(PRECISIONS)} of "
-            f"{', '.join(dict.fromkeys(row.name for row in self.rows))}"
-        )
-
     def content(self, name: str, precision: str) -> bytes:
-        """Read the file of a graph, and verify it.
+        """Read the file of a piece, and verify it.
 
         Raises:
             ArtifactMissing, ArtifactEdited: the file is gone, or has changed since the export.
-            EennError: the graph does not exist.
+            EennError: the piece does not exist.
         """
-        row = self.row(name, precision)
+        row = self._rows.get((name, precision))
+        if row is None:
+            raise EennError(
+                f"{name} in {precision} does not exist; allowed are {', '.join(PRECISIONS)} of "
+                f"{', '.join(dict.fromkeys(row.name for row in self.rows))}"
+            )
         file = self.manifest.path / FOLDER / row.file
         if not file.is_file():
             mend = _EXPORT_FOR_DEVICE if self.manifest.is_for_device else _EXPORT
@@ -197,21 +149,35 @@ class Graphs:
             raise ArtifactEdited(f"{file} was changed after it was written; {_EXPORT}")
         return content
 
+    def joined(self, pieces: Pieces, precision: str) -> bytes:
+        """Join pieces to the ONNX model of a graph.
+
+        Raises:
+            EennError: see `content`.
+        """
+        return b"".join(self.content(name, precision) for name in pieces)
+
     def session(
-        self, name: str, precision: str, threads: int, device: str = "cpu"
+        self, pieces: Pieces, precision: str, threads: int, device: str = "cpu"
     ) -> InferenceSession:
-        """Open a session that runs a graph.
+        """Open a session that runs the graph of some pieces.
 
         Raises:
             ArtifactEdited: ONNX Runtime cannot load the graph.
             EennError: see `content` and `open_session`.
         """
-        content = self.content(name, precision)
+        model = self.joined(pieces, precision)
         try:
-            return open_session(content, threads, device)
+            return open_session(model, threads, device)
         except _REFUSED as error:
-            file = self.manifest.path / FOLDER / self.row(name, precision).file
-            raise ArtifactEdited(f"{file} is not a graph for ONNX Runtime; {_EXPORT}") from error
+            raise ArtifactEdited(
+                f"{self.manifest.path / FOLDER / precision}: {pieces[0]} to {pieces[-1]} are not a "
+                f"graph for ONNX Runtime; {_EXPORT}"
+            ) from error
+
+    @cached_property
+    def _rows(self) -> dict[tuple[str, str], Piece]:
+        return {(row.name, row.precision): row for row in self.rows}
 
 
 def open_session(model: bytes, threads: int, device: str = "cpu") -> InferenceSession:
@@ -255,7 +221,7 @@ def _share_one_arena() -> None:
 
 # Errors of ONNX Runtime for a model that it cannot load.
 _REFUSED = (InvalidGraph, InvalidProtobuf, Fail, InvalidArgument, NotImplemented, RuntimeException)
-_SCHEMA, _ARTIFACT, _GRAPHS = "schema_version", "artifact_id", "graphs"
+_SCHEMA, _ARTIFACT, _PIECES = "schema_version", "artifact_id", "pieces"
 _EXPORT = "remove the folder and run `eenn-export` again"
 _EXPORT_FOR_DEVICE = (
     "this copy holds the graphs of one deployment; for another one run `eenn-export ARTIFACT "

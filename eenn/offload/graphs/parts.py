@@ -10,12 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from onnxruntime import InferenceSession
 
-from eenn.offload.graphs.index import (
-    NEXT_FEATURES,
-    Graphs,
-    head_name,
-    segments_name,
-)
+from eenn.offload.graphs.index import Graphs
+from eenn.offload.graphs.pieces import alone, borders, features_name, steps
 from eenn.offload.protocol.wire import FEATURES, LOGITS
 
 Floats = NDArray[np.float32]
@@ -33,7 +29,7 @@ def open_heads(
     if not graphs.manifest.experts:
         return {}
     return {
-        heads: graphs.session(head_name(exit, heads), "fp32", threads, device)
+        heads: graphs.session(alone(graphs.manifest, exit, heads), "fp32", threads, device)
         for heads in head_sets
     }
 
@@ -59,9 +55,11 @@ class Part:
         threads: int,
         device: str = "cpu",
     ) -> None:
-        self._is_last = stop == len(graphs.manifest.exits)
-        name = segments_name(graphs.manifest, start, stop)
-        self._heads, self._segments = heads, graphs.session(name, precision, threads, device)
+        manifest = graphs.manifest
+        self._is_last = stop == len(manifest.exits)
+        self._after = features_name(borders(manifest)[stop])
+        pieces = steps(manifest, start, stop)
+        self._heads, self._segments = heads, graphs.session(pieces, precision, threads, device)
 
     def step(self, features: Floats, heads: Names) -> tuple[Floats, Floats]:
         """Compute logits (N, classes) of the exit, and features (N, C, H, W) for the next segment.
@@ -75,9 +73,9 @@ class Part:
             (logits,) = self._segments.run([LOGITS], {FEATURES: features})
             return logits, features
         if not self._heads:
-            logits, after = self._segments.run([LOGITS, NEXT_FEATURES], {FEATURES: features})
+            logits, after = self._segments.run([LOGITS, self._after], {FEATURES: features})
             return logits, after
-        (after,) = self._segments.run([NEXT_FEATURES], {FEATURES: features})
+        (after,) = self._segments.run([self._after], {FEATURES: features})
         first, *others = set(heads.tolist())
         logits = self._head(first, after)
         for name in others:
@@ -90,7 +88,7 @@ class Part:
         if not self._heads:
             (logits,) = self._segments.run([LOGITS], {FEATURES: features})
             return np.asarray(logits)
-        (after,) = self._segments.run([NEXT_FEATURES], {FEATURES: features})
+        (after,) = self._segments.run([self._after], {FEATURES: features})
         return self._head(heads, after)
 
     def _head(self, name: str, features: Floats) -> Floats:

@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
 
 import numpy as np
+import onnx
 import psutil
 import pytest
 import torch
@@ -201,10 +202,11 @@ def other(exported: Exported, tmp_path_factory: pytest.TempPathFactory) -> Path:
     (path / "manifest.json").write_text(json.dumps(manifest))
     index = json.loads((path / "onnx" / "index.json").read_text())
     index["artifact_id"] = manifest["id"]
-    for row in index["graphs"]:
+    for row in index["pieces"]:
         if row["precision"] == "fp32":
-            quantised = (path / "onnx" / f"{row['name']}.int8.onnx").read_bytes()
-            (path / "onnx" / f"{row['name']}.onnx").write_bytes(quantised)
+            name = f"{row['name']}.onnx"
+            quantised = (path / "onnx" / "int8" / name).read_bytes()
+            (path / "onnx" / "fp32" / name).write_bytes(quantised)
             row["sha256"] = hashlib.sha256(quantised).hexdigest()
     (path / "onnx" / "index.json").write_text(json.dumps(index))
     return path
@@ -214,11 +216,16 @@ def test_a_graph_that_was_swapped_is_another_network(exported: Exported, tmp_pat
     """With an index that says the same as its file, and the manifest as it was."""
     path = tmp_path / "artifact"
     shutil.copytree(exported.path, path)
-    swapped = (path / "onnx" / "cloud_1.int8.onnx").read_bytes()
-    (path / "onnx" / "cloud_1.onnx").write_bytes(swapped)
+    file = path / "onnx" / "fp32" / "head_4_plain.onnx"
+    model = onnx.load(file)
+    for weights in model.graph.initializer:
+        if weights.data_type == onnx.TensorProto.FLOAT:
+            weights.raw_data = bytes(len(weights.raw_data))
+    swapped = model.SerializeToString()
+    file.write_bytes(swapped)
     index = json.loads((path / "onnx" / "index.json").read_text())
-    for row in index["graphs"]:
-        if (row["name"], row["precision"]) == ("cloud_1", "fp32"):
+    for row in index["pieces"]:
+        if (row["name"], row["precision"]) == ("head_4_plain", "fp32"):
             row["sha256"] = hashlib.sha256(swapped).hexdigest()
     (path / "onnx" / "index.json").write_text(json.dumps(index))
     with (

@@ -21,6 +21,7 @@ from eenn.offload.edge.batch import Result
 from eenn.offload.edge.clouds import LocalCloud, Rest
 from eenn.offload.edge.runtime import RESERVE_S, EdgeRuntime
 from eenn.offload.graphs.index import Graphs
+from eenn.offload.graphs.pieces import Pieces, rest, segments
 from eenn.offload.protocol.errors import CloudRefused, CloudTimeout, OffloadError
 from eenn.preprocess import Preprocessing, UnreadableImage
 from eenn.statistics.calibration import probabilities
@@ -134,29 +135,31 @@ def test_a_result_tells_what_happened(exported: Exported, outputs: list[ExitProb
 def test_who_leaves_is_computed_no_further(
     exported: Exported, outputs: list[ExitProbs], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    batches: list[tuple[str, int]] = []
+    batches: list[tuple[Pieces, int]] = []
     real = Graphs.session
 
     class Counting:
-        def __init__(self, name: str, session: Any) -> None:
-            self.name, self.session = name, session
+        def __init__(self, pieces: Pieces, session: Any) -> None:
+            self.pieces, self.session = pieces, session
 
         def run(self, names: list[str], feeds: dict[str, Floats]) -> Any:
-            batches.append((self.name, len(feeds["features"])))
+            batches.append((self.pieces, len(feeds["features"])))
             return self.session.run(names, feeds)
 
     monkeypatch.setattr(
-        Graphs, "session", lambda self, name, *rest: Counting(name, real(self, name, *rest))
+        Graphs, "session", lambda self, pieces, *rest: Counting(pieces, real(self, pieces, *rest))
     )
     active, policy = (0, 2), confident(0.65)
     runtime = EdgeRuntime(exported.path, policy, active, LocalCloud(exported.path))
     runtime.classify(exported.images)
     taken = decide(policy, outputs, active).taken
-    expected = [("stage_0_1", 48), ("stage_1_3", sum(taken > 0)), ("cloud_3", sum(taken > 2))]
-    assert batches == expected
+    manifest = exported.graphs.manifest
+    first, second = segments(manifest, 0, 1), segments(manifest, 1, 3)
+    third = rest(manifest, 3)
+    assert batches == [(first, 48), (second, sum(taken > 0)), (third, sum(taken > 2))]
     batches.clear()
     EdgeRuntime(exported.path, confident(0.0), active).classify(exported.images)
-    assert batches == [("stage_0_1", 48)]
+    assert batches == [(first, 48)]
 
 
 @pytest.mark.parametrize("active", SUBSETS)
@@ -247,11 +250,12 @@ def test_logits_of_another_shape_are_garbage(shape: tuple[int, ...], exported: E
 
 
 def test_int8_decides_on_its_own_logits(exported: Exported) -> None:
-    def logits(name: str) -> Floats:
-        session = exported.graphs.session(name, "int8", 1)
+    def logits(exit: int) -> Floats:
+        pieces = segments(exported.graphs.manifest, 0, exit)
+        session = exported.graphs.session(pieces, "int8", 1)
         return np.asarray(session.run(["logits"], {"features": exported.images})[0])
 
-    own = calibrated(np.stack([logits(f"stage_0_{k}") for k in (1, 2, 3)] + [logits("cloud_0")]))
+    own = calibrated(np.stack([logits(exit) for exit in (1, 2, 3, 4)]))
     active, policy = (0, 1, 2), confident(0.65)
     cloud = LocalCloud(exported.path, "int8")
     runtime = EdgeRuntime(exported.path, policy, active, cloud, precision="int8", threads=2)

@@ -127,17 +127,14 @@ def test_every_image_that_int8_changes_is_listed(
         assert (change["exits"][0], change["answers"][0]) == (exit, manifest.classes[answer])
 
 
-def test_every_graph_is_reported(report: dict[str, Any], run: Path) -> None:
-    folder = run / "artifact" / "onnx"
-    rows = {(row["name"], row["precision"]): row for row in report["graphs"]}
-    files = {f"{name}{'' if kind == 'fp32' else '.int8'}.onnx" for name, kind in rows}
-    assert files == {file.name for file in folder.glob("*.onnx")}
-    for (name, precision), row in rows.items():
-        file = folder / f"{name}{'' if precision == 'fp32' else '.int8'}.onnx"
-        assert row["bytes"] == file.stat().st_size
-        assert row["images"] == 8
-        if precision == "fp32":
-            assert row["max_relative_difference"] <= 1e-4
+def test_every_block_and_head_is_compared(report: dict[str, Any], run: Path) -> None:
+    compared = [row for row in Graphs.read(run / "artifact").rows if row.images is not None]
+    assert len(compared) == 2 * (19 + BRANCHES + 1)
+    for row in compared:
+        assert row.images == 8
+        assert row.max_relative_difference is not None
+        if row.precision == "fp32":
+            assert row.max_relative_difference <= 1e-4
     assert report["calibration_images"] == 32
     assert report["data"] == "noise"
     assert {"seed", "hardware", "git_commit", "date", "artifact_id"} <= set(report)
@@ -145,8 +142,8 @@ def test_every_graph_is_reported(report: dict[str, Any], run: Path) -> None:
 
 def test_the_tables_are_printed(read_by: tuple[str, list[str]], report: dict[str, Any]) -> None:
     printed, _ = read_by
-    for row in report["graphs"]:
-        assert row["name"] in printed
+    for name in ("block_0", "block_18", "head_1_plain"):
+        assert f" {name} |" in printed
     for replay in report["replays"]:
         assert f"{100 * replay['accuracy']:.1f}" in printed
 
@@ -166,9 +163,9 @@ def test_graphs_that_are_there_are_never_overwritten(
     run: Path, report: dict[str, Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = run / "artifact" / "onnx"
-    before = {file: file.read_bytes() for file in folder.iterdir()}
+    before = {file: file.read_bytes() for file in folder.rglob("*.*")}
     assert "remove it to export again" in error_of(capsys, str(run))
-    assert {file: file.read_bytes() for file in folder.iterdir()} == before
+    assert {file: file.read_bytes() for file in folder.rglob("*.*")} == before
 
 
 @pytest.fixture(scope="module")
@@ -228,9 +225,9 @@ def test_a_repository_that_is_there_is_never_overwritten(
 def test_a_conventional_network_is_exported_too(tmp_path: Path, images: Path) -> None:
     run = make_run(tmp_path / "run", images, branches=0)
     report = export_artifact(open_artifact(str(run)), calibration=8, checked=4)
-    assert {graph.name for graph in report.graphs} == {"cloud_0"}
+    assert {row.name for row in report.pieces if "head" in row.name} == {"head_1_plain"}
     assert [replay.edge_probability for replay in report.replays] == [0, 0, 0]
-    assert Graphs.read(run / "artifact").rows == report.graphs
+    assert Graphs.read(run / "artifact").rows == report.pieces
 
 
 def test_an_artifact_that_was_moved_is_told_where_its_images_are(

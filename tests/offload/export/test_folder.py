@@ -82,7 +82,7 @@ def test_a_network_that_images_are_passed_on_to_comes_along(
     cascade = replace(deployment, active=active, rest="device", upstream=Upstream(other.id, 1.0))
     given = ("--upstream", upstream[0])
     assert_answers_as_the_whole(exported.path, cascade, exported.files, tmp_path, (), given)
-    assert "upstream/onnx/cloud_0.onnx" in files_of(tmp_path / "folder")
+    assert "upstream/onnx/fp32/block_18.onnx" in files_of(tmp_path / "folder")
 
 
 def test_a_cloud_with_the_whole_artifact_takes_what_the_folder_sends(
@@ -105,10 +105,11 @@ def test_its_size_is_said_beside_that_of_the_whole(
     own, whole = (
         sum(file.stat().st_size for file in path.rglob("*.*")) for path in (folder, exported.path)
     )
-    graphs = len(exported.graphs.rows)
+    # 14 blocks, two heads, and the ends of two graphs.
+    pieces = len(exported.graphs.rows)
     assert said == (
-        f"for a device: {folder}: {own / 1e6:.1f} MB, of {whole / 1e6:.1f} MB in all; graphs: 2 of "
-        f"{graphs}\nthere: eenn-edge --artifact folder photo.jpg\n"
+        f"for a device: {folder}: {own / 1e6:.1f} MB, of {whole / 1e6:.1f} MB in all; pieces: 20 "
+        f"of {pieces}\nthere: eenn-edge --artifact folder photo.jpg\n"
     )
 
 
@@ -117,8 +118,8 @@ def test_what_the_folder_does_not_hold_is_said_with_how_to_get_it(
 ) -> None:
     folder = tmp_path / "folder"
     export_to(exported.path, "--deployment", chosen, "--to", folder)
-    with pytest.raises(ArtifactMissing, match=r"stage_0_2\.onnx is missing.*--to FOLDER"):
-        Graphs.read(folder).content("stage_0_2", "fp32")
+    with pytest.raises(ArtifactMissing, match=r"block_18\.onnx is missing.*--to FOLDER"):
+        Graphs.read(folder).content("block_18", "fp32")
     with pytest.raises(ArtifactMissing, match=r"for a device.*use the whole artifact"):
         read_manifest(folder).verified("weights.safetensors")
 
@@ -194,8 +195,8 @@ def test_a_graph_that_was_changed_is_not_copied(
 ) -> None:
     path = tmp_path / "artifact"
     shutil.copytree(exported.path, path)
-    (path / "onnx" / "stage_1_3.onnx").write_bytes(b"another")
+    (path / "onnx" / "fp32" / "block_5.onnx").write_bytes(b"another")
     code, _, error = export_to(path, "--deployment", chosen, "--to", tmp_path / "folder")
     assert code == 1
-    assert "stage_1_3.onnx was changed" in error
+    assert "block_5.onnx was changed" in error
     assert not (tmp_path / "folder").exists()

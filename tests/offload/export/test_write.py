@@ -1,4 +1,4 @@
-"""Exported graphs against PyTorch on both sides of every cut, and what failed exports leave."""
+"""Graphs joined from pieces against PyTorch at every border, and what failed exports leave."""
 
 import hashlib
 import json
@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnx.parser
 import pytest
 import torch
 from numpy.typing import NDArray
@@ -21,17 +22,30 @@ from eenn.errors import EennError
 from eenn.models.early_exit import EarlyExitNet
 from eenn.models.heads import HEADS, make_head
 from eenn.offload.export import write as export_room
+from eenn.offload.export.cutting import Cutter
 from eenn.offload.export.write import export, whole_graph
 from eenn.offload.graphs.index import Graphs, open_session
-from tests.offload.exported import CLASSES, Exported, off_their_start
+from eenn.offload.graphs.pieces import features_name, segments
+from tests.offload.exported import Exported, off_their_start
 
 Floats = NDArray[np.float32]
-BRANCHES = 3
+BRANCHES, BLOCKS = 3, 19
+ENDS = (0, 3, 7, 14, 19)
+FIRST = ("input_0", "block_0", "output_1")
 
 
 def run(session: InferenceSession, features: Floats, output: str = "logits") -> Floats:
     (value,) = session.run([output], {"features": features})
     return np.asarray(value)
+
+
+def graph(exported: Exported, start: int, stop: int, precision: str = "fp32") -> InferenceSession:
+    """The segments between two split points, with the head and the features behind them."""
+    return exported.graphs.session(segments(exported.graphs.manifest, start, stop), precision, 1)
+
+
+def after(stop: int) -> str:
+    return features_name(ENDS[stop])
 
 
 def difference(own: Floats, truth: Floats) -> float:
@@ -42,21 +56,71 @@ def copied(exported: Exported, place: Path) -> Path:
     return Path(shutil.copytree(exported.path, place / "artifact"))
 
 
-def test_there_is_a_graph_for_every_run_of_segments_and_every_cut(exported: Exported) -> None:
-    stages = {f"stage_{i}_{k}" for k in range(1, BRANCHES + 1) for i in range(k)}
-    clouds = {f"cloud_{k}" for k in range(BRANCHES + 1)}
+def test_every_block_and_head_is_a_file_of_each_precision(exported: Exported) -> None:
+    names = {f"block_{block}" for block in range(BLOCKS)}
+    names |= {f"head_{exit}_plain" for exit in range(1, BRANCHES + 2)}
+    names |= {f"input_{border}" for border in range(BLOCKS + 1)}
+    names |= {f"output_{border}" for border in range(1, BLOCKS + 1)}
     folder = exported.path / "onnx"
-    files = {f"{name}{kind}" for name in stages | clouds for kind in (".onnx", ".int8.onnx")}
-    assert {file.name for file in folder.iterdir()} == files | {"index.json"}
+    files = {f"{precision}/{name}.onnx" for name in names for precision in ("fp32", "int8")}
+    found = {str(file.relative_to(folder)) for file in folder.rglob("*.*")}
+    assert found == files | {"index.json"}
     index = json.loads((folder / "index.json").read_text())
     assert index["artifact_id"] == exported.id_before
-    for row in index["graphs"]:
-        kind = "" if row["precision"] == "fp32" else ".int8"
-        content = (folder / f"{row['name']}{kind}.onnx").read_bytes()
+    for row in index["pieces"]:
+        content = (folder / row["precision"] / f"{row['name']}.onnx").read_bytes()
         assert (len(content), hashlib.sha256(content).hexdigest()) == (row["bytes"], row["sha256"])
-        assert row["outputs"]["logits"] == [len(CLASSES)]
-        assert row["images"] == len(exported.images)
+        assert row["images"] == (len(exported.images) if row["name"][0] in "bh" else None)
     assert Graphs.read(exported.path).rows == exported.graphs.rows
+
+
+def test_weights_are_stored_once(exported: Exported) -> None:
+    """Far below the 2.5 times that the weights of fp32 would be in fp32 and int8 with room."""
+    kept = sum(tensor.nbytes for tensor in exported.network.state_dict().values())
+    stored = dict.fromkeys(("fp32", "int8"), 0)
+    for row in exported.graphs.rows:
+        model = onnx.load_from_string((exported.path / "onnx" / row.file).read_bytes())
+        stored[row.precision] += sum(len(tensor.raw_data) for tensor in model.graph.initializer)
+    assert stored["fp32"] < 1.01 * kept  # batch norms are folded
+    assert stored["int8"] < 0.5 * kept
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+@pytest.mark.parametrize("stop", range(1, BRANCHES + 2))
+def test_pieces_in_a_row_are_a_valid_model(exported: Exported, stop: int, precision: str) -> None:
+    for start in range(stop):
+        pieces = segments(exported.graphs.manifest, start, stop)
+        model = onnx.load_from_string(exported.graphs.joined(pieces, precision))
+        onnx.checker.check_model(model, full_check=True)
+        assert [value.name for value in model.graph.input] == ["features"]
+        assert [value.name for value in model.graph.output] == ["logits", after(stop)]
+
+
+@pytest.mark.parametrize("border", range(1, BLOCKS))
+def test_what_is_before_any_block_and_what_is_behind_it_are_the_whole(
+    exported: Exported, border: int
+) -> None:
+    x = torch.from_numpy(exported.images)
+    with torch.inference_mode():
+        truth = exported.network(x)[-1].numpy()
+        blocks = [block for segment in exported.network.segments for block in segment.children()]
+        features = nn.Sequential(*blocks[:border])(x).numpy()
+    names = [f"block_{block}" for block in range(BLOCKS)]
+    for precision in ("fp32", "int8"):
+
+        def session(*pieces: str, precision: str = precision) -> InferenceSession:
+            return exported.graphs.session(pieces, precision, 1)
+
+        edge = session("input_0", *names[:border], f"output_{border}")
+        ours = run(edge, exported.images, f"features_{border}")
+        if precision == "fp32":
+            assert difference(ours, features) < 1e-4
+        cloud = session(f"input_{border}", *names[border:], f"head_{BRANCHES + 1}_plain")
+        logits = run(cloud, ours)
+        if precision == "fp32":
+            assert difference(logits, truth) < 1e-4
+        whole = session("input_0", *names, f"head_{BRANCHES + 1}_plain")
+        assert difference(logits, run(whole, exported.images)) < 1e-4
 
 
 def test_the_artifact_stays_the_same(exported: Exported) -> None:
@@ -73,34 +137,28 @@ def test_any_edge_part_and_its_cloud_part_are_the_whole_network(
         _, features = exported.network.edge(x, split_point)
     ours = exported.images
     for k in range(split_point):
-        stage = exported.graphs.session(f"stage_{k}_{k + 1}", "fp32", 1)
+        stage = graph(exported, k, k + 1)
         assert difference(run(stage, ours), logits[k]) < 1e-4
-        ours = run(stage, ours, "next_features")
+        ours = run(stage, ours, after(k + 1))
     assert difference(ours, features.numpy()) < 1e-4
-    cloud = exported.graphs.session(f"cloud_{split_point}", "fp32", 1)
+    cloud = graph(exported, split_point, BRANCHES + 1)
     assert difference(run(cloud, ours), logits[-1]) < 1e-4
 
 
 @pytest.mark.parametrize("precision", ["fp32", "int8"])
 def test_stages_in_a_chain_are_the_merged_stage(exported: Exported, precision: str) -> None:
-    def session(name: str) -> InferenceSession:
-        return exported.graphs.session(name, precision, 1)
-
     features = exported.images
-    for k in range(BRANCHES):
-        stage = session(f"stage_{k}_{k + 1}")
-        merged = session(f"stage_0_{k + 1}")
-        for output in ("logits", "next_features"):
+    for k in range(BRANCHES + 1):
+        stage = graph(exported, k, k + 1, precision)
+        merged = graph(exported, 0, k + 1, precision)
+        for output in ("logits", after(k + 1)):
             chained = run(stage, features, output)
             assert difference(chained, run(merged, exported.images, output)) < 1e-4
-        features = run(stage, features, "next_features")
-        assert difference(
-            run(session(f"cloud_{k + 1}"), features), run(session("cloud_0"), exported.images)
-        ) < 1e-4  # fmt: skip
+        features = run(stage, features, after(k + 1))
 
 
 def test_the_batch_is_free_and_images_in_it_do_not_see_each_other(exported: Exported) -> None:
-    session = exported.graphs.session("cloud_0", "fp32", 1)
+    session = graph(exported, 0, BRANCHES + 1)
     together = run(session, exported.images)
     for batch in (1, 5):
         apart = [run(session, exported.images[i : i + batch]) for i in range(0, 48, batch)]
@@ -118,8 +176,9 @@ def test_no_batch_norm_and_no_path_of_this_machine_is_left(exported: Exported) -
 
 
 def test_int8_is_int8(exported: Exported) -> None:
-    for name in ("stage_0_3", "cloud_0"):
-        model = onnx.load(exported.path / "onnx" / f"{name}.int8.onnx")
+    for stop in (BRANCHES, BRANCHES + 1):
+        pieces = segments(exported.graphs.manifest, 0, stop)
+        model = onnx.load_from_string(exported.graphs.joined(pieces, "int8"))
         weights = {tensor.name: tensor for tensor in model.graph.initializer}
         # Of every convolution but the first two, one scale for each of its channels.
         dequantised = {
@@ -130,34 +189,38 @@ def test_int8_is_int8(exported: Exported) -> None:
             weight, scale, _ = (weights[i] for i in dequantised[convolution.input[1]].input)
             assert weight.data_type == onnx.TensorProto.INT8
             assert list(scale.dims) == [weight.dims[0]]
-        fp32, int8 = (exported.graphs.row(name, kind).bytes for kind in ("fp32", "int8"))
-        assert int8 < 0.6 * fp32
+        fp32, int8 = (len(exported.graphs.joined(pieces, kind)) for kind in ("fp32", "int8"))
+        assert int8 < 0.7 * fp32
 
 
-def test_what_is_reported_of_int8_is_what_a_loop_over_images_finds(exported: Exported) -> None:
-    x = torch.from_numpy(exported.images)
-    with torch.inference_mode():
-        truth = exported.network(x).argmax(-1).numpy()
-    for name, exit in (("stage_0_1", 0), ("stage_0_3", 2), ("cloud_0", 3)):
-        session = exported.graphs.session(name, "int8", 1)
-        same = sum(
-            int(run(session, image[None]).argmax()) == truth[exit, i]
-            for i, image in enumerate(exported.images)
-        )
-        row = exported.graphs.row(name, "int8")
-        assert row.same_answers == pytest.approx(same / len(exported.images))
-        assert same / len(exported.images) > 0.4
-        assert row.max_relative_difference > 1e-4
-        assert exported.graphs.row(name, "fp32").same_answers == 1
+def test_what_is_reported_of_a_piece_is_what_a_loop_over_images_finds(exported: Exported) -> None:
+    features, rows = torch.from_numpy(exported.images), {}
+    for row in exported.graphs.rows:
+        rows[row.name, row.precision] = row
+    blocks = [block for segment in exported.network.segments for block in segment.children()]
+    for number, block in enumerate(blocks[:4]):
+        with torch.inference_mode():
+            truth = block(features).numpy()
+        for precision in ("fp32", "int8"):
+            session = exported.graphs.session(
+                (f"input_{number}", f"block_{number}", f"output_{number + 1}"), precision, 1
+            )
+            one_by_one = [
+                run(session, image[None], features_name(number + 1)) for image in features.numpy()
+            ]
+            found = difference(np.concatenate(one_by_one), truth)
+            row = rows[f"block_{number}", precision]
+            assert row.max_relative_difference == pytest.approx(found, abs=1e-6)
+        features = torch.from_numpy(truth)
 
 
 @pytest.mark.parametrize("side", [7, 8])
 @pytest.mark.parametrize("kind", HEADS)
 def test_every_head_is_exported(kind: str, side: int) -> None:
     torch.manual_seed(0)
-    segments = [nn.Conv2d(3, 8, 3, padding=1), nn.Sequential(nn.ReLU(), nn.Conv2d(8, 6, 1))]
+    blocks = [nn.Conv2d(3, 8, 3, padding=1), nn.Sequential(nn.ReLU(), nn.Conv2d(8, 6, 1))]
     heads = [make_head(kind, 8, side, 4, 5), make_head(kind, 6, side, side, 5)]
-    network = EarlyExitNet(segments, heads)
+    network = EarlyExitNet([nn.Sequential(block) for block in blocks], heads)
     x = torch.randn(3, 3, side, side)
     off_their_start(network, x)
     with torch.inference_mode():
@@ -169,40 +232,37 @@ def test_every_head_is_exported(kind: str, side: int) -> None:
     assert difference(np.stack(own), truth) < 1e-5
 
 
-def not_the_truth(network: EarlyExitNet, images: Floats) -> Any:
-    values = real_outputs(network, images)
-    values["logits_2"] = values["logits_2"] * (1 + 3e-3)
-    return values
+real_checks = export_room._checks
 
 
-def without_numbers(network: EarlyExitNet, images: Floats) -> Any:
-    values = real_outputs(network, images)
-    values["logits_2"] = np.full_like(values["logits_2"], np.nan)
-    return values
+def disturbed(change: Callable[[torch.Tensor], torch.Tensor]) -> Callable[..., Any]:
+    """The checks of the pieces, with another truth for the head of exit 2."""
 
+    def checks(*arguments: Any) -> Any:
+        for check in real_checks(*arguments):
+            is_head = check.piece == "head_2_plain"
+            yield check._replace(truth=change(check.truth)) if is_head else check
 
-real_outputs = export_room._outputs
+    return checks
 
 
 def test_rounding_that_a_deep_network_amplified_is_no_difference(
     exported: Exported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def rounded(*arguments: Any) -> Any:
-        values = real_outputs(*arguments)
-        largest = np.abs(values["logits_2"]).max()
-        return values | {"logits_2": values["logits_2"] + np.float32(3e-4 * largest)}
-
     directory = copied(exported, tmp_path)
     shutil.rmtree(directory / "onnx")
     monkeypatch.setattr(export_room, "whole_graph", lambda *_: exported.whole)
-    monkeypatch.setattr(export_room, "_outputs", rounded)
+    rounded = disturbed(lambda truth: truth + 3e-4 * truth.abs().max())
+    monkeypatch.setattr(export_room, "_checks", rounded)
     export(directory, [exported.images[:4]], exported.images)
     assert (directory / "onnx").exists()
 
 
-@pytest.mark.parametrize("outputs", [not_the_truth, without_numbers])
-def test_a_graph_that_differs_from_pytorch_is_never_written(
-    outputs: Callable[..., Any],
+@pytest.mark.parametrize(
+    "change", [lambda truth: truth * (1 + 3e-3), lambda truth: torch.full_like(truth, torch.nan)]
+)
+def test_a_piece_that_differs_from_pytorch_is_never_written(
+    change: Callable[[torch.Tensor], torch.Tensor],
     exported: Exported,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -211,10 +271,23 @@ def test_a_graph_that_differs_from_pytorch_is_never_written(
     shutil.rmtree(directory / "onnx")
     before = sorted(directory.iterdir())
     monkeypatch.setattr(export_room, "whole_graph", lambda *_: exported.whole)
-    monkeypatch.setattr(export_room, "_outputs", outputs)
-    with pytest.raises(EennError, match=r"stage_0_2 differs from PyTorch .* nothing was written"):
+    monkeypatch.setattr(export_room, "_checks", disturbed(change))
+    said = r"head_2_plain differs from PyTorch .* nothing was written"
+    with pytest.raises(EennError, match=said):
         export(directory, [exported.images[:4]], exported.images)
     assert sorted(directory.iterdir()) == before
+
+
+def test_a_block_that_reads_more_than_the_features_before_it_is_named() -> None:
+    whole = onnx.parser.parse_model(
+        """<ir_version: 10, opset_import: ["" : 18]>
+        whole (float[n, 2] features_0) => (float[n, 2] features_1, float[n, 2] features_2) {
+            features_1 = Neg (features_0)
+            features_2 = Add (features_1, features_0)
+        }"""
+    )
+    with pytest.raises(EennError, match=r"block_1 reads features_0.*take one tensor"):
+        list(Cutter(whole, 2).pieces([]))
 
 
 @pytest.mark.parametrize(
@@ -239,7 +312,7 @@ def test_images_that_do_not_fit_are_refused(
 def test_graphs_are_never_overwritten(exported: Exported) -> None:
     with pytest.raises(EennError, match="never overwritten"):
         export(exported.path, [exported.images], exported.images)
-    Graphs.read(exported.path).session("cloud_0", "fp32", 1)
+    graph(exported, 0, BRANCHES + 1)
 
 
 def edit_index(directory: Path, **changes: Any) -> None:
@@ -251,13 +324,13 @@ def edit_index(directory: Path, **changes: Any) -> None:
     ("damage", "error"),
     [
         (lambda d: shutil.rmtree(d / "onnx"), ArtifactMissing),
-        (lambda d: (d / "onnx" / "cloud_0.onnx").unlink(), ArtifactMissing),
-        (lambda d: (d / "onnx" / "cloud_0.onnx").write_bytes(b"onnx"), ArtifactEdited),
+        (lambda d: (d / "onnx" / "fp32" / "block_0.onnx").unlink(), ArtifactMissing),
+        (lambda d: (d / "onnx" / "fp32" / "block_0.onnx").write_bytes(b"onnx"), ArtifactEdited),
         (lambda d: (d / "onnx" / "index.json").write_text("{"), ArtifactEdited),
         (lambda d: (d / "onnx" / "index.json").write_text("[]"), ArtifactEdited),
-        (lambda d: edit_index(d, graphs=[{"name": "cloud_0"}]), ArtifactEdited),
+        (lambda d: edit_index(d, pieces=[{"name": "block_0"}]), ArtifactEdited),
         (lambda d: edit_index(d, artifact_id="0" * 64), ArtifactEdited),
-        (lambda d: edit_index(d, schema_version=99, graphs=None), ArtifactVersion),
+        (lambda d: edit_index(d, schema_version=99, pieces=None), ArtifactVersion),
     ],
 )
 def test_damage_has_its_own_error(
@@ -266,36 +339,36 @@ def test_damage_has_its_own_error(
     directory = copied(exported, tmp_path)
     damage(directory)
     with pytest.raises(error, match="eenn-export") as caught:
-        Graphs.read(directory).session("cloud_0", "fp32", 1)
+        Graphs.read(directory).session(FIRST, "fp32", 1)
     assert str(directory) in str(caught.value)
 
 
-def truncated(graph: bytes) -> bytes:
-    return graph[: len(graph) // 2]
+def truncated(piece: bytes) -> bytes:
+    return piece[: len(piece) // 2]
 
 
-def of_unknown_operators(graph: bytes) -> bytes:
-    return graph.replace(b"Conv", b"Kong")
+def of_unknown_operators(piece: bytes) -> bytes:
+    return piece.replace(b"Conv", b"Kong")
 
 
 @pytest.mark.parametrize(
     "damage", [lambda _: b"", lambda _: b"garbage", truncated, of_unknown_operators]
 )
-def test_a_graph_that_fits_its_hash_but_does_not_run_is_one_line(
+def test_a_piece_that_fits_its_hash_but_does_not_run_is_one_line(
     damage: Callable[[bytes], bytes], exported: Exported, tmp_path: Path
 ) -> None:
     directory = copied(exported, tmp_path)
-    file = directory / "onnx" / "cloud_0.onnx"
+    file = directory / "onnx" / "fp32" / "block_0.onnx"
     content = damage(file.read_bytes())
     file.write_bytes(content)
-    rows = json.loads((directory / "onnx" / "index.json").read_text())["graphs"]
-    (row,) = (row for row in rows if (row["name"], row["precision"]) == ("cloud_0", "fp32"))
+    rows = json.loads((directory / "onnx" / "index.json").read_text())["pieces"]
+    (row,) = (row for row in rows if (row["name"], row["precision"]) == ("block_0", "fp32"))
     row |= {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
-    edit_index(directory, graphs=rows)
+    edit_index(directory, pieces=rows)
     with pytest.raises(
-        ArtifactEdited, match=r"cloud_0\.onnx is not a graph for ONNX Runtime"
+        ArtifactEdited, match=r"input_0 to output_1 are not a graph for ONNX Runtime"
     ) as caught:
-        Graphs.read(directory).session("cloud_0", "fp32", 1)
+        Graphs.read(directory).session(FIRST, "fp32", 1)
     assert "\n" not in str(caught.value)
 
 
@@ -307,11 +380,11 @@ def test_an_odd_index_is_one_line(index: str, exported: Exported, tmp_path: Path
         Graphs.read(directory)
 
 
-@pytest.mark.parametrize(("name", "precision"), [("cloud_9", "fp32"), ("cloud_0", "fp16")])
-def test_a_graph_that_is_not_there_is_named_with_those_that_are(
+@pytest.mark.parametrize(("name", "precision"), [("block_99", "fp32"), ("block_0", "fp16")])
+def test_a_piece_that_is_not_there_is_named_with_those_that_are(
     name: str, precision: str, exported: Exported
 ) -> None:
     with pytest.raises(
-        EennError, match=f"graph {name} in {precision} does not exist.*int8.*cloud_3"
+        EennError, match=f"{name} in {precision} does not exist.*int8.*head_3_plain"
     ):
-        exported.graphs.session(name, precision, 1)
+        exported.graphs.session((name,), precision, 1)
