@@ -36,7 +36,7 @@ from eenn.exits.policies.threshold import DEFAULT
 from eenn.exits.settings import ActiveBranches, Swept
 from eenn.files import JsonObject, write_json
 from eenn.models.architecture import Exit
-from eenn.models.building import build, measure_exits, place
+from eenn.models.building import build, measure_network, place
 from eenn.planning.costs import CostModel, Link, macs, payloads
 from eenn.provenance import processor, provenance
 from eenn.records.records import ExitRecords, Origin
@@ -63,7 +63,7 @@ def random_records(samples: int) -> ExitRecords:
 
 @cache
 def exits_table() -> tuple[Exit, ...]:
-    return measure_exits(ARCHITECTURE)
+    return measure_network(ARCHITECTURE)[1]
 
 
 def evaluate_grid(records: ExitRecords) -> int:

@@ -14,7 +14,7 @@ from typing import TypeVar
 from eenn.errors import EennError
 from eenn.exits.head_sets import FINE_TUNED, PLAIN, Classifier, Expert
 from eenn.files import JsonObject, from_json
-from eenn.models.architecture import Architecture, Exit
+from eenn.models.architecture import Architecture, Block, Exit
 from eenn.preprocess import Preprocessing
 from eenn.programs import TRAIN, TRAIN_EXPERTS
 from eenn.run_directory import MANIFEST
@@ -23,7 +23,7 @@ from eenn.statistics.calibration import Temperatures
 T = TypeVar("T")
 
 SCHEMA_VERSION = 1
-SPLIT = "split.json"
+SPLIT, WEIGHTS = "split.json", "weights.safetensors"
 # Pixels; photographs are resized to `resize_size`, so a stranger's manifest could make that costly.
 MAX_RESIZE_SIZE = 4096
 # The remedy for a damaged artifact.
@@ -125,6 +125,11 @@ class Manifest:
     def classes(self) -> tuple[str, ...]:
         """Read the class names, in the order of the logits."""
         return self._read(tuple[str, ...], "classes")
+
+    @cached_property
+    def blocks(self) -> tuple[Block, ...]:
+        """Read the table of blocks; empty in artifacts of earlier versions, which lack it."""
+        return self._read(tuple[Block, ...], "blocks") if "blocks" in self.content else ()
 
     @cached_property
     def exits(self) -> tuple[Exit, ...]:

@@ -26,6 +26,7 @@ from eenn.artifact.manifest import (
     RESTORE,
     SCHEMA_VERSION,
     SPLIT,
+    WEIGHTS,
     ArtifactTruncated,
     ArtifactVersion,
     Manifest,
@@ -39,7 +40,7 @@ from eenn.data.splits import Split
 from eenn.exits.head_sets import FINE_TUNED, Classifier, Expert
 from eenn.files import Json, JsonObject, new_directory, write_file
 from eenn.models.architecture import Architecture
-from eenn.models.building import build, measure_exits
+from eenn.models.building import build, measure_network
 from eenn.models.distortion_classifier import DistortionClassifier
 from eenn.models.early_exit import EarlyExitNet
 from eenn.models.expert_net import ExpertNet
@@ -50,7 +51,7 @@ from eenn.run_directory import MANIFEST
 from eenn.statistics.calibration import Temperatures
 
 _VERSIONS = ("torch", "torchvision", "numpy", "pillow")
-WEIGHTS, EXPERTS = "weights.safetensors", "experts.safetensors"
+EXPERTS = "experts.safetensors"
 
 
 @dataclass(frozen=True)
@@ -90,12 +91,14 @@ def save(
         EennError: `path` exists or cannot be written.
     """
     files = {WEIGHTS: _content(network.state_dict()), SPLIT: split.to_json().encode()}
+    blocks, exits = measure_network(architecture)
     manifest: JsonObject = {
         "schema_version": SCHEMA_VERSION,
         "architecture": asdict(architecture),
         "classes": classes,
         "preprocessing": asdict(preprocessing),
-        "exits": [asdict(row) for row in measure_exits(architecture)],
+        "blocks": [asdict(row) for row in blocks],
+        "exits": [asdict(row) for row in exits],
         "temperatures": {**asdict(temperatures), "fitted": fitted},
         "validation_accuracy": validation_accuracy,
         "split": {"hash": split.hash, "seed": split.seed, "sizes": split.sizes},

@@ -17,10 +17,11 @@ from eenn.exits.head_sets import (
     mix_heads,
     pick_heads,
 )
-from eenn.planning.costs import CostModel, Link, macs, payloads
+from eenn.planning.costs import CostModel, Costs, Link, macs, payloads
 from eenn.programs import TRAIN_EXPERTS
 from eenn.records.evaluated_artifact import EvaluatedArtifact
 from eenn.records.records import ExitRecords
+from eenn.records.weights import weight_bytes
 from eenn.statistics.calibration import log_probabilities, probabilities
 
 
@@ -130,6 +131,7 @@ def costs(artifact: EvaluatedArtifact, link: Link, experts: HeadChoice) -> CostM
     """
     manifest, profile = artifact.manifest, artifact.profile
     own_macs, own_ms = macs(manifest.exits), profile.median
+    sizes = payloads(manifest.exits, manifest.preprocessing.input_size)
     if experts.asks_classifier:
         own_macs = replace(own_macs, first=float(manifest.classifier.macs))
         own_ms = replace(own_ms, first=profile.classifier["p50"])
@@ -138,5 +140,12 @@ def costs(artifact: EvaluatedArtifact, link: Link, experts: HeadChoice) -> CostM
             replace(each, heads=tuple(len(artifact.heads) * head for head in each.heads))
             for each in (own_macs, own_ms)
         )
-    sizes = payloads(manifest.exits, manifest.preprocessing.input_size)
-    return CostModel(own_macs, own_ms, own_ms, sizes, link)
+    return CostModel(own_macs, own_ms, own_ms, sizes, link, kept(artifact, experts))
+
+
+def kept(artifact: EvaluatedArtifact, experts: HeadChoice) -> Costs:
+    """Sum up the bytes of the weights that an edge keeps, with all head sets that may answer."""
+    own = weight_bytes(artifact.manifest)
+    if experts.asks_classifier or experts.mode is HeadMode.MIXTURE:
+        own = replace(own, heads=tuple(len(artifact.heads) * head for head in own.heads))
+    return own

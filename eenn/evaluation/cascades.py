@@ -84,6 +84,9 @@ def cascade_costs(own: CostModel, upstream: CostModel | None, photograph_bytes: 
     return replace(
         own,
         macs=whole(own.macs, theirs.macs),
+        weight_bytes=own.weight_bytes
+        and theirs.weight_bytes
+        and whole(own.weight_bytes, theirs.weight_bytes),
         edge_ms=whole(own.edge_ms, theirs.edge_ms),
         cloud_ms=whole(own.cloud_ms, theirs.cloud_ms),
         payload_bytes=(len(own.payload_bytes) + 1) * (photograph_bytes,),

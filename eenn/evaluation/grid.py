@@ -181,6 +181,7 @@ def point(case: Case, decided: Decided, most_active: bool = True) -> Point:
         same_as_last=share(int(same.sum()), n),
         edge_probability=share(edge_n, n),
         edge_n=edge_n,
+        edge_weight_bytes=_kept(case, decided.setting),
         edge_accuracy=_share_right(correct, on_edge),
         **means(
             {
@@ -194,6 +195,14 @@ def point(case: Case, decided: Decided, most_active: bool = True) -> Point:
         outage=share_of_batches(failed),
         missed_deadline=share_of_batches(missed),
     )
+
+
+def _kept(case: Case, setting: Setting) -> float:
+    """Sum up the weights that the edge keeps for a way to answer; NaN if they are not known."""
+    if case.costs.weight_bytes is None:
+        return np.nan
+    has_rest = case.rest == DEVICE and setting.baseline is not Baseline.EDGE_ONLY
+    return case.costs.weight_bytes.held(setting.active, has_rest)
 
 
 def exits_taken(case: Case, decided: Decided, most_active: bool = True) -> list[ExitTaken]:

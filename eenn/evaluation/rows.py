@@ -31,6 +31,7 @@ class Point:
         accuracy, edge_accuracy: NaN where there are no labels.
         same_as_last: the share of answers that equal the last exit's.
         edge_n: samples answered on the edge.
+        edge_weight_bytes: of the weights that the edge keeps, in fp32; NaN where unknown.
         outage: of the accuracy that the policy promises; NaN where it promises none.
     """
 
@@ -47,6 +48,7 @@ class Point:
     confidence: Estimate
     macs: Estimate
     edge_macs: Estimate
+    edge_weight_bytes: float
     latency_ms: Estimate
     sent_bytes: Estimate
     outage: Estimate

@@ -1,4 +1,4 @@
-"""The description that a network is built from, and a row of the table of its exits. No torch."""
+"""The description that a network is built from, and its tables of blocks and exits. No torch."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -38,6 +38,23 @@ class Architecture:
             f"{self.head} heads",
             f"after {after or 'none'}",
         )
+
+
+@dataclass(frozen=True)
+class Block:
+    """A row of the table of blocks; after any of them the network can be cut.
+
+    Args:
+        channels, height, width: of the features behind the block.
+        macs: of all blocks up to this one.
+        payload_bytes: size of one sample's features in fp32.
+    """
+
+    channels: int
+    height: int
+    width: int
+    macs: int
+    payload_bytes: int
 
 
 @dataclass(frozen=True)

@@ -1,13 +1,14 @@
-"""From a description to a network: placing branches, building the network, measuring its exits."""
+"""From a description to a network: placing branches, building the network, measuring it."""
 
 from collections.abc import Sequence
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
 
 import torch
 from torch import nn
 
-from eenn.models.architecture import MOBILENET_V2, Architecture, Exit
+from eenn.models.architecture import MOBILENET_V2, Architecture, Block, Exit
 from eenn.models.backbones.registry import find_backbone
 from eenn.models.backbones.weights import started
 from eenn.models.early_exit import EarlyExitNet
@@ -52,21 +53,29 @@ def build(architecture: Architecture, weights: str | Path | None = None) -> Earl
     return network.to(memory_format=torch.channels_last)
 
 
-def measure_exits(architecture: Architecture) -> tuple[Exit, ...]:
-    """Measure the table of exits, a row for every exit, on a newly built network."""
+@cache
+def measure_network(architecture: Architecture) -> tuple[tuple[Block, ...], tuple[Exit, ...]]:
+    """Measure the tables of blocks and of exits on a newly built network.
+
+    Raises:
+        EennError: see `build`.
+    """
     network = build(architecture)
     x = torch.zeros(1, 3, architecture.input_size, architecture.input_size)
-    rows = []
-    after, macs = -1, 0
-    for segment, head in zip(network.segments, network.heads, strict=True):
-        segment_macs, x = measure(segment, x)
+    blocks: list[Block] = []
+    exits: list[Exit] = []
+    macs = 0
+    for segment, head in zip(network.blocks, network.heads, strict=True):
+        for block in segment:
+            own, x = measure(block, x)
+            macs += own
+            size = x.numel() * x.element_size()
+            _, channels, height, width = x.shape
+            blocks.append(Block(channels, height, width, macs, size))
         head_macs, _ = measure(head, x)
-        after += len(list(segment.children()))
-        macs += segment_macs
-        _, channels, height, width = x.shape
-        payload_bytes = x.numel() * x.element_size()
-        rows.append(Exit(after, channels, height, width, macs, head_macs, payload_bytes))
-    return tuple(rows)
+        here = (len(blocks) - 1, channels, height, width, macs)
+        exits.append(Exit(*here, head_macs, size))
+    return tuple(blocks), tuple(exits)
 
 
 def _feature_shapes(segments: Sequence[nn.Module], input_size: int) -> list[torch.Size]:

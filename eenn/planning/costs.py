@@ -20,7 +20,7 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Costs:
-    """The cost of every segment and of every head, in one unit: MACs or milliseconds.
+    """The cost of every segment and of every head, in one unit: MACs, milliseconds or bytes.
 
     Args:
         first: cost on the edge for every image before the first segment.
@@ -55,9 +55,18 @@ class Costs:
 
     def rest(self, decisions: Decisions) -> float:
         """Compute the cost of answering one sample that no active branch accepts."""
+        return self._rest(split_point(decisions))
+
+    def held(self, active: Sequence[int], rest_on_device: bool) -> float:
+        """Sum up all parts that an edge with some active branches keeps, as of weights."""
+        stop = active[-1] + 1 if active else 0
+        own = self.first + sum(self.segments[:stop]) + sum(self.heads[branch] for branch in active)
+        return own + (self._rest(stop) if rest_on_device else 0.0)
+
+    def _rest(self, start: int) -> float:
         if self.upstream is not None:
             return self.upstream
-        return sum(self.segments[split_point(decisions) :]) + self.heads[-1]
+        return sum(self.segments[start:]) + self.heads[-1]
 
 
 def macs(exits: Sequence[Exit]) -> Costs:
@@ -114,6 +123,7 @@ class CostModel:
         edge_ms: milliseconds of every segment and head on the edge.
         cloud_ms: the same in the cloud.
         payload_bytes: size of one sample at every split point.
+        weight_bytes: of every segment and head in fp32; None where they are not known.
     """
 
     macs: Costs
@@ -121,6 +131,7 @@ class CostModel:
     cloud_ms: Costs
     payload_bytes: tuple[float, ...]
     link: Link
+    weight_bytes: Costs | None = None
 
     def answer_macs(self, decisions: Decisions) -> Floats:
         """Compute the MACs until each sample's answer, on both sides, (samples,)."""

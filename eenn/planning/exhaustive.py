@@ -7,7 +7,7 @@ running every choice.
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, combinations
 
 import numpy as np
@@ -18,7 +18,7 @@ from eenn.exits.policies.base import KnobValue, Outputs, Policy
 from eenn.exits.policies.threshold import baseline_rule
 from eenn.exits.rests import CLOUD, DEVICE, NOBODY, PHOTOGRAPH
 from eenn.exits.settings import Setting
-from eenn.planning.costs import split_point
+from eenn.planning.costs import Costs, split_point
 from eenn.planning.times import Route, Times
 
 MAX_SLOWDOWN = 100.0
@@ -41,6 +41,7 @@ class Plan:
     Args:
         split_point: number of segments that the edge runs before it passes an image on.
         latency_ms, sent_bytes: means over the images.
+        edge_weight_bytes: size in fp32 of the weights that the edge keeps.
     """
 
     setting: Setting
@@ -50,6 +51,7 @@ class Plan:
     accuracy: float
     edge_probability: float
     sent_bytes: float
+    edge_weight_bytes: float
 
 
 @dataclass(frozen=True)
@@ -77,29 +79,35 @@ def variants(policies: Sequence[Policy], branches: int) -> list[Policy]:
 
 
 def plan(
-    times: Times, outputs: Outputs, policies: Sequence[Policy], cascade: Outputs | None = None
+    times: Times,
+    weight_bytes: Costs,
+    outputs: Outputs,
+    policies: Sequence[Policy],
+    cascade: Outputs | None = None,
 ) -> list[Plan]:
     """Plan for every set of active branches, every policy, and every route of the rest.
 
     The network is cut after the last active branch. Accuracies do not account for rounded features.
 
     Args:
+        weight_bytes: of the network's segments and heads, and of the upstream network if any.
         outputs: calibrated probabilities of every exit, and labels, on images like those of the
             field.
         policies: policies to choose from; those that do not fit the network are left out.
         cascade: the same outputs with one more exit, that of the upstream network in `times`.
     """
     plans: list[Plan] = []
+    own = replace(weight_bytes, upstream=None)
     for policy, active in _choices(policies, len(outputs.exits) - 1):
         cut = active[-1] + 1 if active else 0
-        plans += _priced(times, outputs, policy, active, times.routes(cut))
+        plans += _priced(times, own, outputs, policy, active, times.routes(cut))
     if cascade is not None:
         exits = len(cascade.exits) - 1
         for policy, active in _choices(policies, exits):
             routes = [Route(CLOUD, PHOTOGRAPH, upstream=True)]
             if active:
                 routes.append(Route(DEVICE, upstream=True))
-            plans += _priced(times, cascade, policy, active, routes)
+            plans += _priced(times, weight_bytes, cascade, policy, active, routes)
     return plans
 
 
@@ -173,6 +181,7 @@ def _choices(policies: Sequence[Policy], exits: int) -> Iterator[tuple[Policy, t
 
 def _priced(
     times: Times,
+    weight_bytes: Costs,
     outputs: Outputs,
     policy: Policy,
     active: tuple[int, ...],
@@ -195,6 +204,7 @@ def _priced(
             accuracy=accuracy,
             edge_probability=1.0 if stays else float(decisions.on_edge.mean()),
             sent_bytes=float(times.sent_bytes(decisions, route).mean()),
+            edge_weight_bytes=weight_bytes.held(active, route.rest == DEVICE),
         )
 
 

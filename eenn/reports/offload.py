@@ -253,6 +253,7 @@ def _plan(plan: Plan) -> dict[str, str]:
         "accuracy %": f"{100 * plan.accuracy:.1f}",
         "edge %": f"{100 * plan.edge_probability:.1f}",
         "kB sent": f"{plan.sent_bytes / 1e3:.1f}",
+        "edge MB": f"{plan.edge_weight_bytes / 1e6:.1f}",
     }
 
 
@@ -320,7 +321,7 @@ PLANS_TEXT = (
     "measured parts, exits and accuracies from the validation split. The rest, images that no "
     "active branch accepts, is answered by the cloud, which is sent features or the photograph's "
     "file, by the device, or by the last active branch. The network is cut after the last active "
-    "branch."
+    "branch. Edge MB: the weights that the device keeps, in fp32; a quarter of it in int8."
 )
 KINDS_TEXT = "The best plan for every rest and payload that keeps the same bounds; fastest first."
 PAYLOADS_TEXT = (

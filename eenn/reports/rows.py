@@ -37,6 +37,7 @@ def point_rows(points: Sequence[Point]) -> list[dict[str, str]]:
             "edge %": with_bounds(row.edge_probability, 100),
             "edge accuracy %": with_bounds(row.edge_accuracy, 100),
             "MMACs": with_bounds(row.macs, 1e-6),
+            "edge MB": f"{1e-6 * row.edge_weight_bytes:.1f}",
             "latency ms": with_bounds(row.latency_ms, 1),
             "kB sent": with_bounds(row.sent_bytes, 1e-3),
             "outage %": with_bounds(row.outage, 100),

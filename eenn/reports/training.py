@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from eenn.exits.head_sets import Classifier, Expert
 from eenn.models.architecture import Exit, exit_macs
+from eenn.planning.costs import Costs
 from eenn.reports.canvas import draw_lines, label_axis, make_panels
 from eenn.reports.commands import evaluate_command, experts_command
 from eenn.reports.figures import Drawn, reliability_figure
@@ -172,18 +173,24 @@ def exit_metrics(
 
 
 def exit_rows(
-    metrics: dict[str, list[float]], temperatures: Temperatures, exits: Sequence[Exit]
+    metrics: dict[str, list[float]],
+    temperatures: Temperatures,
+    exits: Sequence[Exit],
+    weight_bytes: Costs | None = None,
 ) -> list[dict[str, str]]:
     """Print one row per exit: its place, its cost, its accuracy and its calibration.
 
     Args:
-        exits: the manifest's table of exits. MACs count all segments and heads up to the exit.
+        exits: the manifest's table of exits. MACs and MB, of weights, count all segments
+            and heads up to the exit.
+        weight_bytes: of segments and heads; None where they are not known.
     """
     return [
         {
             "exit": str(k + 1),
             "after block": str(row.after),
             "MMACs": f"{macs / 1e6:.1f}",
+            **_megabytes(weight_bytes, k),
             "accuracy %": f"{100 * metrics['accuracy'][k]:.1f}",
             "NLL": f"{metrics['nll'][k]:.3f}",
             "NLL cal.": f"{metrics['nll_calibrated'][k]:.3f}",
@@ -193,6 +200,13 @@ def exit_rows(
         }
         for k, (row, macs) in enumerate(zip(exits, exit_macs(exits), strict=True))
     ]
+
+
+def _megabytes(weight_bytes: Costs | None, exit: int) -> dict[str, str]:
+    if weight_bytes is None:
+        return {}
+    held = weight_bytes.held(range(exit + 1), rest_on_device=False)
+    return {"MB": f"{held / 1e6:.1f}"}
 
 
 def expert_rows(experts: Sequence[Expert], classifier: Classifier) -> list[dict[str, str]]:

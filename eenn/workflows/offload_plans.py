@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from eenn.evaluation.answers import answers
+from eenn.evaluation.answers import answers, kept
 from eenn.evaluation.cascades import cascaded
 from eenn.evaluation.grid import exit_outputs
 from eenn.evaluation.rows import Network
@@ -143,7 +143,11 @@ def planned(networks: Networks, offloading: Offloading, times: Times) -> Plans:
         cascade = _outputs(networks, offloading, "val", 0, behind=True)
     validation = validation_of(networks, offloading)
     policies = variants(offloading.policies[0].policies(validation), artifact.branches)
-    plans = plan(offered, outputs, policies, cascade)
+    weight_bytes = kept(artifact, offloading.experts)
+    if upstream is not None:
+        theirs = kept(upstream, PLAIN_HEADS)
+        weight_bytes = replace(weight_bytes, upstream=theirs.held((), rest_on_device=True))
+    plans = plan(offered, weight_bytes, outputs, policies, cascade)
     enough, deadline_ms = offloading.min_accuracy, offloading.plan_deadline_ms or np.inf
     if enough is None:
         enough = float((outputs.exits[-1].prediction == outputs.labels).mean()) - 0.01

@@ -24,6 +24,7 @@ from eenn.models.building import build, place
 from eenn.programs import TRAIN
 from eenn.provenance import provenance
 from eenn.records.recording import record
+from eenn.records.weights import weight_bytes
 from eenn.reports.summed_up import SummedUp, trained
 from eenn.reports.tables import table
 from eenn.reports.training import exit_metrics, exit_rows, training_report
@@ -213,7 +214,7 @@ def _test(training: Training, fit: Fit, directory: Path) -> Conclusion:
     logits, labels = record(saved.network, training.images.test_dataloader(), scaling.device)
     temperatures, exits = scaling.temperatures, saved.manifest.exits
     found = exit_metrics(logits, labels, temperatures)
-    rows = exit_rows(found, temperatures, exits)
+    rows = exit_rows(found, temperatures, exits, weight_bytes(saved.manifest))
     tested = ExitResults(len(labels), found["accuracy"], found["ece"], found["ece_calibrated"])
     write_card(saved.manifest, tested)
     metrics: dict[str, Json] = {

@@ -13,7 +13,7 @@ from eenn.artifact import manifest, store
 from eenn.data.splits import Split
 from eenn.errors import EennError
 from eenn.models.architecture import Architecture
-from eenn.models.building import build, measure_exits
+from eenn.models.building import build, measure_network
 from eenn.models.early_exit import EarlyExitNet
 from eenn.preprocess import Preprocessing
 from eenn.statistics.calibration import Temperatures
@@ -59,7 +59,7 @@ def test_the_manifest_holds_what_others_rely_on(tmp_path: Path) -> None:
     assert loaded.preprocessing == PREPROCESSING
     assert loaded.classes == ("ant", "bee", "cat")
     assert loaded.architecture == ARCHITECTURE
-    assert loaded.exits == measure_exits(ARCHITECTURE)
+    assert loaded.exits == measure_network(ARCHITECTURE)[1]
     assert [row.after for row in loaded.exits] == [3, 10, 18]
     assert loaded.temperatures == Temperatures((1.5, 1.2, 0.9), 1.1)
     assert loaded.validation_accuracy == (0.5, 0.7, 0.9)
@@ -70,7 +70,9 @@ def test_the_manifest_holds_what_others_rely_on(tmp_path: Path) -> None:
 def test_the_file_has_the_format_of_schema_version_1(tmp_path: Path) -> None:
     save(tmp_path / "artifact")
     written = json.loads((tmp_path / "artifact" / "manifest.json").read_text())
-    names = ["after", "channels", "height", "width", "macs", "head_macs", "payload_bytes"]
+    names = ["channels", "height", "width", "macs", "payload_bytes"]
+    assert [list(row) for row in written.pop("blocks")] == 19 * [names]
+    names = ["after", *names[:4], "head_macs", "payload_bytes"]
     assert [list(row) for row in written.pop("exits")] == 3 * [names]
     split = (tmp_path / "artifact" / "split.json").read_bytes()
     for file in ("weights.safetensors", "split.json"):

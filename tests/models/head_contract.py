@@ -5,7 +5,7 @@ from itertools import pairwise
 import torch
 
 from eenn.models.architecture import Architecture
-from eenn.models.building import build, measure_exits
+from eenn.models.building import build, measure_network
 
 POSITIONS = (2, 5, 10, 13, 16)
 
@@ -14,7 +14,7 @@ def check_head(head: str) -> None:
     """Hold a kind of head against all of the contract, in a network of five branches."""
     architecture = Architecture(classes=7, positions=POSITIONS, head=head, input_size=64)
     network = build(architecture).eval()
-    rows = measure_exits(architecture)
+    rows = measure_network(architecture)[1]
     images = torch.randn(2, 3, 64, 64)
     whole = network(images)
     assert whole.shape == (6, 2, 7)

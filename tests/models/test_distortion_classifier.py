@@ -14,7 +14,7 @@ from eenn.data.distortions import Distortion, DrawnDistortion, seed_of
 from eenn.errors import EennError
 from eenn.exits.head_sets import choose_head_sets
 from eenn.models.architecture import Architecture
-from eenn.models.building import measure_exits
+from eenn.models.building import measure_network
 from eenn.models.distortion_classifier import DistortionClassifier
 from eenn.preprocess import Preprocessing
 from eenn.statistics.calibration import fit_temperature, probabilities
@@ -119,7 +119,7 @@ def test_a_kind_is_doubted_beyond_nearly_all_of_its_images() -> None:
 def test_the_classifier_costs_next_to_nothing(input_size: int) -> None:
     classifier = DistortionClassifier(4, PREPROCESSING.std)
     assert sum(p.numel() for p in classifier.parameters()) < 50_000
-    (backbone,) = measure_exits(Architecture(10, (), input_size=input_size))
+    _, (backbone,) = measure_network(Architecture(10, (), input_size=input_size))
     layers = 384 * 64 + 64 * 32 + 32 * 5
     # Real rows to 16 complex frequencies, and those, column by column, to 32.
     transforms = (input_size // 32) ** 2 * (32 * 32 * 16 * 2 + 16 * 32 * 32 * 4)

@@ -9,7 +9,7 @@ from eenn.errors import EennError
 from eenn.models.architecture import Architecture, branches_text
 from eenn.models.backbones.registry import find_backbone
 from eenn.models.backbones.weights import started
-from eenn.models.building import build, measure_exits, place
+from eenn.models.building import build, measure_network, place
 from eenn.models.early_exit import EarlyExitNet
 from eenn.models.heads import HEADS
 from eenn.models.placement import measure, place_branches
@@ -110,7 +110,7 @@ def test_every_head_keeps_the_contract(head: str) -> None:
 
 def test_macs_agree_with_a_count_over_layers() -> None:
     architecture = Architecture(classes=10, positions=(), input_size=64)
-    row = measure_exits(architecture)[0]
+    row = measure_network(architecture)[1][0]
     convolutions = 0
 
     def count(module: nn.Module, inputs: object, output: torch.Tensor) -> None:
@@ -127,12 +127,30 @@ def test_macs_agree_with_a_count_over_layers() -> None:
     assert row.head_macs == 1280 * 10 + 1280 * 2 * 2
 
 
+@pytest.mark.parametrize("backbone", ["mobilenet_v3_small", "alexnet"])
+def test_the_table_of_blocks_is_that_of_a_loop_over_the_blocks(backbone: str) -> None:
+    architecture = place(5, 2, "conv", 1.0, 64, backbone)
+    blocks, exits = measure_network(architecture)
+    network = build(architecture).eval()
+    own = [block for segment in network.segments for block in segment.children()]
+    x, macs = torch.zeros(1, 3, 64, 64), 0
+    for row, block in zip(blocks, own, strict=True):
+        macs += measure(block, x)[0]
+        x = block(x)
+        assert (row.channels, row.height, row.width) == tuple(x.shape[1:])
+        assert (row.macs, row.payload_bytes) == (macs, 4 * x.numel())
+    for row in exits:
+        here = blocks[row.after]
+        assert (row.channels, row.height, row.width) == (here.channels, here.height, here.width)
+        assert (row.macs, row.payload_bytes) == (here.macs, here.payload_bytes)
+
+
 @pytest.mark.parametrize("input_size", [160, 224])
 def test_conv_heads_are_cheap(input_size: int) -> None:
     totals = {}
     for head in ("linear", "conv"):
         architecture = Architecture(101, (2, 5, 10, 13, 16), head, input_size=input_size)
-        rows = measure_exits(architecture)
+        rows = measure_network(architecture)[1]
         backbone = rows[-1].macs + rows[-1].head_macs
         assert all(row.head_macs <= 0.03 * backbone for row in rows)
         totals[head] = rows[-1].macs + sum(row.head_macs for row in rows)
@@ -180,7 +198,7 @@ def test_an_unknown_head_names_the_known_ones() -> None:
 def test_building_and_measuring_leave_the_statistics_untouched() -> None:
     architecture = Architecture(5, (3,), "conv", input_size=64)
     network = build(architecture)
-    measure_exits(architecture)
+    measure_network(architecture)
     means = [b for name, b in network.named_buffers() if name.endswith("running_mean")]
     assert means
     assert all(torch.count_nonzero(mean) == 0 for mean in means)

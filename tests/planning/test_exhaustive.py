@@ -17,7 +17,7 @@ from eenn.exits.policies.registry import make_policy
 from eenn.exits.rests import CLOUD, DEVICE, NOBODY, PHOTOGRAPH
 from eenn.exits.settings import Setting
 from eenn.offload.bench.measuring import fit_link
-from eenn.planning.costs import Link
+from eenn.planning.costs import Costs, Link
 from eenn.planning.exhaustive import (
     NoPlan,
     Plan,
@@ -68,6 +68,23 @@ def outputs(seed: int, exits: int = BRANCHES + 1) -> Outputs:
     labels = generator.integers(CLASSES, size=SAMPLES)
     probs = generator.dirichlet(np.full(CLASSES, 0.4), (exits, SAMPLES))
     return Outputs([ExitProbs(k, p) for k, p in enumerate(probs)], labels)
+
+
+def weights(branches: int = BRANCHES) -> Costs:
+    """Bytes whose sum tells what was added up."""
+    exits = range(branches + 1)
+    return Costs(tuple(10.0**k for k in exits), tuple(3 * 10.0**k for k in exits), upstream=7e9)
+
+
+def kept_by_hand(branches: int, active: Sequence[int], route: Route) -> float:
+    total, parts = 0.0, weights(branches)
+    last = max(active, default=-1)
+    for exit in range(branches + 1):
+        total += parts.segments[exit] * (exit <= last)
+        total += parts.heads[exit] * (exit in active)
+        if route.rest == DEVICE and not route.upstream:
+            total += parts.segments[exit] * (exit > last) + parts.heads[exit] * (exit == branches)
+    return total + 7e9 * (route.rest == DEVICE and route.upstream)
 
 
 def by_hand(
@@ -147,7 +164,9 @@ def every_choice(
                 for p_tar in p_tars if active else (1.0,):
                     took, sent, right, stayed = by_hand(times, outs, p_tar, active, route)
                     means = (float(np.mean(column)) for column in (took, right, stayed, sent))
-                    yield active, p_tar if active else math.nan, route, *means
+                    branches = len(own.exits) - 1
+                    kept = kept_by_hand(branches, active, route)
+                    yield active, p_tar if active else math.nan, route, *means, kept
 
 
 @pytest.mark.parametrize("branches", [0, 1, BRANCHES])
@@ -157,13 +176,14 @@ def test_plans_are_those_of_brute_force_and_so_is_the_best(branches: int) -> Non
     times, cascade = drawn_times(branches, branches), outputs(1, branches + 2)
     own = Outputs(cascade.exits[:-1], cascade.labels)
     expected = {row[:3]: row[3:] for row in every_choice(times, own, cascade, p_tars)}
-    rows = plan(times, own, policies, cascade)
+    rows = plan(times, weights(branches), own, policies, cascade)
     found = {
         (row.setting.active, row.setting.number, row.route): (
             row.latency_ms,
             row.accuracy,
             row.edge_probability,
             row.sent_bytes,
+            row.edge_weight_bytes,
         )
         for row in rows
     }
@@ -185,7 +205,7 @@ def test_plans_are_those_of_brute_force_and_so_is_the_best(branches: int) -> Non
 
 def test_without_branches_there_are_whole_networks_only() -> None:
     policies = [make_policy("confidence", {"p_tar": 0.5})]
-    rows = plan(drawn_times(4, branches=0), outputs(4, exits=1), policies)
+    rows = plan(drawn_times(4, branches=0), weights(0), outputs(4, exits=1), policies)
     kinds = {"cloud-fp32", "cloud-uint8", "cloud-photograph", "device"}
     assert {str(row.route) for row in rows} == kinds
     assert {row.setting.active for row in rows} == {()}
@@ -194,7 +214,7 @@ def test_without_branches_there_are_whole_networks_only() -> None:
 
 def test_best_plans_of_each_kind_keep_the_bounds_and_the_fastest_comes_first() -> None:
     policies = [make_policy("confidence", {"p_tar": p_tar}) for p_tar in (0.4, 0.7)]
-    rows = plan(drawn_times(6), outputs(6), policies)
+    rows = plan(drawn_times(6), weights(), outputs(6), policies)
     middle = float(np.median([row.accuracy for row in rows]))
     kinds = best_of_each(rows, middle)
     assert {row.route for row in kinds} == {r.route for r in rows if r.accuracy >= middle}
@@ -225,7 +245,7 @@ def test_knobs_and_strictness_are_varied_for_policies_that_have_them() -> None:
 
 def test_policies_that_do_not_fit_a_cascade_are_left_out_of_it() -> None:
     fixed = make_policy("confidence", {"p_tar": (0.9, 0.8, 0.7, 0.5)})
-    rows = plan(drawn_times(7), outputs(7), [fixed], outputs(7, BRANCHES + 2))
+    rows = plan(drawn_times(7), weights(), outputs(7), [fixed], outputs(7, BRANCHES + 2))
     assert any(row.setting.policy == fixed for row in rows)
     assert {row.setting.active for row in rows if row.route.upstream} == {()}
 
@@ -241,7 +261,7 @@ def test_of_equals_the_best_plan_is_the_better_one_in_what_else_counts(
 ) -> None:
     """Whole numbers tie often; every plan is held against every other."""
     plans = [
-        Plan(Setting(None, (n,)), n, Route(DEVICE), float(ms), accuracy / 4, 0.5, 0.0)
+        Plan(Setting(None, (n,)), n, Route(DEVICE), float(ms), accuracy / 4, 0.5, 0.0, 0.0)
         for n, (ms, accuracy) in enumerate(drawn)
     ]
     allowed = [
@@ -262,7 +282,7 @@ def test_of_equals_the_best_plan_is_the_better_one_in_what_else_counts(
 
 
 def test_for_want_of_a_plan_it_says_what_there_is() -> None:
-    rows = plan(drawn_times(1), outputs(1), [make_policy("confidence", {"p_tar": 0.5})])
+    rows = plan(drawn_times(1), weights(), outputs(1), [make_policy("confidence", {"p_tar": 0.5})])
     with pytest.raises(EennError, match=r"no plan reaches an accuracy of 1 .* most accurate"):
         best(rows, 1.0, 0.001)
 

@@ -28,6 +28,7 @@ def point(
         most_active=len(setting.active) == branches,
         n=100,
         edge_n=50,
+        edge_weight_bytes=1e6,
         **{name: quantities.get(name, NOTHING) for name in names.split()},
     )
 
