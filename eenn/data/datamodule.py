@@ -116,12 +116,13 @@ class ImageDataModule(LightningDataModule):
     Args:
         num_workers: loader processes; None takes none on machines of up to two cores, where they
             only take compute from the training, and half of the cores elsewhere (at most 8).
-        split: an earlier split of the same source; None draws one from `seed`.
+        split: an earlier split of the same source; None takes the source's own, or draws one from
+            `seed`.
         distortion: of training images, after their augmentation, and of validation images.
 
     Raises:
-        EennError: one class alone, a class too small to split, a split whose samples the source
-            does not have, or a batch size or seed that is too small.
+        EennError: one class alone, a class too small to split or without training images, a split
+            whose samples the source does not have, or a batch size or seed that is too small.
     """
 
     def __init__(
@@ -155,6 +156,7 @@ class ImageDataModule(LightningDataModule):
             [source.classes[label] for label in source.labels],
             source.content_hashes,
             seed,
+            source.parts,
         )
         index_of = {sample_id: index for index, sample_id in enumerate(source.sample_ids)}
         missing = [

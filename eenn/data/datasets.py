@@ -1,4 +1,4 @@
-"""Image sources: any folder of class folders, and Caltech-256, downloaded on first use.
+"""Image sources, and the one that reads any folder of class folders.
 
 An `ImageSource` lists its samples once and reads them one by one; splits, augmentation and
 distortions are made elsewhere.
@@ -10,19 +10,18 @@ import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import ClassVar, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from eenn.data.layout import Layout
 from eenn.errors import EennError
 from eenn.image_file import counted_suffixes, looks_like_image
 from eenn.preprocess import UnreadableImage, read_image
 
 log = logging.getLogger(__name__)
-
-CALTECH256_CLASSES, CALTECH256_IMAGES = 257, 30_607  # clutter is a class
 
 
 class Photo(NamedTuple):
@@ -39,12 +38,18 @@ class Photo(NamedTuple):
 
 
 class ImageSource(Protocol):
-    """A labelled collection of images, in a fixed order."""
+    """A labelled collection of images, in a fixed order.
+
+    Attributes:
+        parts: part of the split that each sample is in by its publisher's or owner's choice, of
+            `train`, `val` and `test`; None where the split is drawn.
+    """
 
     classes: tuple[str, ...]
     sample_ids: tuple[str, ...]
     labels: NDArray[np.int64]
     content_hashes: tuple[str, ...]
+    parts: tuple[str, ...] | None
 
     def read(self, index: int, shorter_side: int) -> Image.Image:
         """Read the RGB image at `index`, its shorter side at least `shorter_side` if possible."""
@@ -56,7 +61,8 @@ class ImageSource(Protocol):
 class FolderImages:
     """Images in `root/CLASS/**`; class folders in alphabetical order, hidden names left out.
 
-    Links are followed. A file is an image by its suffix or by how it begins; the log counts others.
+    Class folders may also lie inside the parts of a split; see `Layout`. Links are followed. A file
+    is an image by its suffix or by how it begins; the log counts others.
 
     Every file is hashed and decoded once at the start, so that a broken file is met before the
     training and not in the middle of it.
@@ -65,9 +71,15 @@ class FolderImages:
         on_error: `raise` names all unreadable files and empty folders in one error; `skip` leaves
             them out, lists them in the log and in `skipped`.
 
+    Attributes:
+        not_classes: names of folders that are left out.
+
     Raises:
-        EennError: no such folder, no class folders, or (with `raise`) unusable files and folders.
+        EennError: no such folder, no class folders, parts that are not a split, or (with `raise`)
+            unusable files and folders.
     """
+
+    not_classes: ClassVar[frozenset[str]] = frozenset()
 
     def __init__(self, root: str | Path, on_error: str = "raise") -> None:
         root = Path(root).expanduser()
@@ -75,7 +87,9 @@ class FolderImages:
             raise EennError(f"data.on_error={on_error}: allowed are raise, skip")
         if not root.is_dir():
             raise EennError(f"data.root={root} is not a folder; it must hold one folder per class")
-        folders = [d for d in sorted(root.iterdir()) if d.is_dir() and not d.name.startswith(".")]
+        layout = Layout.of(root)
+        layout.require_parts()
+        folders = [d for d in layout.class_folders if d.name not in self.not_classes]
         if not folders:
             raise EennError(f"data.root={root} holds no class folders; it must hold one per class")
 
@@ -87,10 +101,10 @@ class FolderImages:
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             hashes = dict(zip(candidates, pool.map(checked_hash, candidates), strict=True))
         usable = [file for file in candidates if hashes[file] is not None]
-        classes_used = {file.relative_to(root).parts[0] for file in usable}
+        unused = set(folders) - {folder for file in usable for folder in file.parents}
 
         broken = [str(file.relative_to(root)) for file in candidates if hashes[file] is None]
-        empty = [f"{folder.name}/" for folder in folders if folder.name not in classes_used]
+        empty = [f"{folder.relative_to(root)}/" for folder in folders if folder in unused]
         self.skipped = tuple(broken + empty)
         if self.skipped and on_error == "raise":
             raise EennError(
@@ -104,10 +118,11 @@ class FolderImages:
             log.warning("left out %d: %s", len(self.skipped), ", ".join(self.skipped))
 
         self.root = root
-        self.classes = tuple(sorted(classes_used))
         self.sample_ids = tuple(file.relative_to(root).as_posix() for file in usable)
-        names = [sample_id.split("/", 1)[0] for sample_id in self.sample_ids]
+        names = [layout.class_of(sample_id) for sample_id in self.sample_ids]
+        self.classes = tuple(sorted(set(names)))
         self.labels = np.array([self.classes.index(name) for name in names], np.int64)
+        self.parts = tuple(map(layout.part_of, self.sample_ids)) if layout.parts else None
         self.content_hashes = tuple(str(hashes[file]) for file in usable)
 
     def read(self, index: int, shorter_side: int) -> Image.Image:
@@ -117,44 +132,6 @@ class FolderImages:
     def file(self, index: int) -> bytes:
         """Read the image's own file."""
         return (self.root / self.sample_ids[index]).read_bytes()
-
-
-def caltech256(root: str | Path, on_error: str = "raise") -> FolderImages:
-    """Open Caltech-256 under `root`, downloaded if absent (1.2 GB, checksum verified).
-
-    Raises:
-        EennError: the download failed (the message tells how to fetch the archive by hand), or the
-            folder does not hold all of Caltech-256.
-    """
-    # Imported here because torchvision is slow to import and other sources do without it.
-    from torchvision.datasets import Caltech256
-
-    root = Path(root).expanduser()
-    images = caltech256_folder(root)
-    if not images.is_dir():
-        try:
-            root.mkdir(parents=True, exist_ok=True)
-            Caltech256(str(root), download=True)
-        except Exception as error:
-            raise EennError(
-                f"Caltech-256 could not be downloaded ({error}); get its 256_ObjectCategories.tar "
-                "from https://data.caltech.edu/records/nyy15-4j048 and unpack it so that "
-                f"{images}/001.ak47 exists, and run again"
-            ) from error
-    source = FolderImages(images, on_error)
-    found = len(source.sample_ids) + len(source.skipped)
-    if len(source.classes) != CALTECH256_CLASSES or found < CALTECH256_IMAGES:
-        raise EennError(
-            f"{images} holds {len(source.classes)} classes and {found} images instead of "
-            f"{CALTECH256_CLASSES} and {CALTECH256_IMAGES}; unpacking was interrupted or something "
-            "was added: delete it and run again"
-        )
-    return source
-
-
-def caltech256_folder(root: str | Path) -> Path:
-    """Name the folder of Caltech-256's classes under `root`."""
-    return Path(root).expanduser() / "caltech256" / "256_ObjectCategories"
 
 
 class _Found(NamedTuple):

@@ -7,17 +7,15 @@ a texture of single pixels, which blur destroys.
 """
 
 import colorsys
-import hashlib
-import io
 from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
+from eenn.data.in_memory import ImagesInMemory, Pixels
 from eenn.errors import EennError
 
-Pixels = NDArray[np.uint8]
 Values = NDArray[np.float32]
 Outline = NDArray[np.float64]
 Paint = tuple[int, int, int]
@@ -114,14 +112,8 @@ def _draw(label: int, size: int, rng: np.random.Generator) -> Pixels:
     return pixels
 
 
-class DemoImages:
-    """The demo images, drawn at construction and kept in memory.
-
-    Attributes:
-        classes: readable class names, by label.
-        sample_ids: "class/number" of each sample, unique.
-        labels: int64 (samples,), indices into `classes`.
-        content_hashes: SHA-256 of the pixels of each sample, in hexadecimal.
+class DemoImages(ImagesInMemory):
+    """The demo images, drawn at construction; sample ids are "class/number".
 
     Raises:
         EennError: a negative seed.
@@ -130,25 +122,15 @@ class DemoImages:
     def __init__(self, images_per_class: int = 250, size: int = 64, seed: int = 0) -> None:
         if seed < 0:
             raise EennError(f"seed={seed}: allowed is 0 or more")
-        self.classes = tuple(f"{shape}-{surface}" for shape, surface in CLASSES)
+        classes = [f"{shape}-{surface}" for shape, surface in CLASSES]
         drawn = list(product(range(len(CLASSES)), range(images_per_class)))
-        self.sample_ids = tuple(f"{self.classes[label]}/{number:04d}" for label, number in drawn)
-        self.labels = np.array([label for label, _ in drawn], dtype=np.int64)
-        # One generator per image: no image depends on how many others are drawn.
-        self._pixels = [
-            _draw(label, size, np.random.default_rng([seed, label, number]))
-            for label, number in drawn
-        ]
-        self.content_hashes = tuple(
-            hashlib.sha256(pixels.tobytes()).hexdigest() for pixels in self._pixels
+        super().__init__(
+            classes,
+            [f"{classes[label]}/{number:04d}" for label, number in drawn],
+            np.array([label for label, _ in drawn], dtype=np.int64),
+            # One generator per image: no image depends on how many others are drawn.
+            [
+                _draw(label, size, np.random.default_rng([seed, label, number]))
+                for label, number in drawn
+            ],
         )
-
-    def read(self, index: int, shorter_side: int) -> Image.Image:
-        """Return the image of a sample: RGB, size x size, for any `shorter_side`."""
-        return Image.fromarray(self._pixels[index])
-
-    def file(self, index: int) -> bytes:
-        """Encode the image as a PNG file, without loss."""
-        file = io.BytesIO()
-        self.read(index, 0).save(file, "png")
-        return file.getvalue()

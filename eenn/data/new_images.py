@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from eenn.data.datasets import checked_hash, image_files, is_image, shortened
+from eenn.data.layout import Layout
 from eenn.errors import EennError
 from eenn.files import Json
 from eenn.preprocess import read_image
@@ -61,19 +62,20 @@ class NewImages:
 
     def __init__(
         self,
-        root: Path,
+        layout: Layout,
         classes: Sequence[str],
         files: Sequence[Path],
         hashes: dict[Path, str | None],
         labelled: bool,
         left_out: LeftOut,
     ) -> None:
-        self.root, self.classes, self.labelled = root, tuple(classes), labelled
+        self.root, self.classes, self.labelled = layout.root, tuple(classes), labelled
         self.left_out = left_out
-        self.sample_ids = tuple(file.relative_to(root).as_posix() for file in files)
+        self.parts: tuple[str, ...] | None = None
+        self.sample_ids = tuple(file.relative_to(self.root).as_posix() for file in files)
         number = {name: label for label, name in enumerate(self.classes)}
         self.labels: NDArray[np.int64] = np.array(
-            [number[one.split("/", 1)[0]] if labelled else UNKNOWN_LABEL for one in self.sample_ids]
+            [number[layout.class_of(one)] if labelled else UNKNOWN_LABEL for one in self.sample_ids]
         )
         self.content_hashes = tuple(str(hashes[file]) for file in files)
 
@@ -127,8 +129,11 @@ class Folder:
             )
         own = [path for path in sorted(self.root.iterdir()) if not path.name.startswith(".")]
         self._loose = [path for path in own if path.is_file() and is_image(path)]
-        found = {path.name: image_files(self.root, path) for path in own if path.is_dir()}
-        self._by_folder = {name: files.images for name, files in found.items()}
+        self._layout = Layout.of(self.root)
+        self._by_folder: dict[str, list[Path]] = {}
+        for folder in self._layout.class_folders:
+            images = image_files(self.root, folder).images
+            self._by_folder[folder.name] = self._by_folder.get(folder.name, []) + images
         self._hashes: dict[Path, str | None] = {}
 
     def images_for(self, classes: Sequence[str]) -> NewImages:
@@ -152,9 +157,10 @@ class Folder:
         if not readable:
             raise EennError(self._nothing(classes, unknown))
         candidates = inside if labelled else [*inside, *self._loose]
-        used = {file.relative_to(self.root).parts[0] for file in readable}
+        seen = set(readable)
+        missing = [name for name in classes if seen.isdisjoint(known.get(name, []))]
         left_out = LeftOut(
-            missing=tuple(name for name in classes if name not in used) if labelled else (),
+            missing=tuple(missing) if labelled else (),
             unknown=unknown,
             outside=len(self._loose) if labelled else 0,
             unreadable=tuple(
@@ -163,7 +169,7 @@ class Folder:
                 if self._hashes[file] is None
             ),
         )
-        return NewImages(self.root, classes, readable, self._hashes, labelled, left_out)
+        return NewImages(self._layout, classes, readable, self._hashes, labelled, left_out)
 
     def _readable(self, files: Sequence[Path]) -> list[Path]:
         new = [file for file in files if file not in self._hashes]

@@ -1,11 +1,15 @@
-"""The train / validation / test split: stratified, disjoint by content, saved and hashed."""
+"""The train / validation / test split: drawn or given, saved and hashed.
+
+What is drawn is stratified by class and disjoint by content.
+"""
 
 import hashlib
 import json
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -18,7 +22,7 @@ VAL_SHARE = TEST_SHARE = 0.1
 
 @dataclass(frozen=True)
 class Split:
-    """Sample ids of each part, sorted, and the seed that drew them."""
+    """Sample ids of each part, sorted, and the seed that drew those that were not given."""
 
     seed: int
     train: tuple[str, ...]
@@ -64,11 +68,19 @@ class Split:
             raise EennError("this is not a whole split; copy the artifact again") from error
 
 
+class _Sample(NamedTuple):
+    sample_id: str
+    class_name: str
+    content: str
+    part: str | None
+
+
 def split_samples(
     sample_ids: Sequence[str],
     class_names: Sequence[str],
     content_hashes: Sequence[str],
     seed: int,
+    parts: Sequence[str] | None = None,
 ) -> Split:
     """Split samples so that every class is in every part and no content is in two.
 
@@ -77,35 +89,73 @@ def split_samples(
 
     Args:
         class_names: class of each sample.
+        parts: given part of each sample, which it stays in; without a sample in `val`, that part
+            is drawn from `train`. None draws all parts.
 
     Raises:
-        EennError: a class with fewer than three distinct images.
+        EennError: a class with too few distinct images to draw from; of given parts, no images to
+            train or to test on, or a class without images to train on.
     """
+    own = [None] * len(sample_ids) if parts is None else parts
+    rows = zip(sample_ids, class_names, content_hashes, own, strict=True)
+    samples = sorted(_Sample(*row) for row in rows)
+    if parts is None:
+        drawn = _draw(samples, seed, {"test": TEST_SHARE, "val": VAL_SHARE})
+    else:
+        given = {name: [one for one in samples if one.part == name] for name in SPLIT_NAMES}
+        _require_trained_classes(given)
+        drawn = {name: [one.sample_id for one in own] for name, own in given.items()}
+        if not drawn["val"]:
+            drawn |= _draw(given["train"], seed, {"val": VAL_SHARE})
+    return Split(seed, *(tuple(sorted(drawn[name])) for name in SPLIT_NAMES))
+
+
+def _draw(
+    samples: Sequence[_Sample], seed: int, shares: Mapping[str, float]
+) -> dict[str, list[str]]:
+    """Draw a share of every class for each of some parts; the rest is `train`."""
     groups: dict[str, list[str]] = defaultdict(list)
-    groups_of_class: dict[str, list[str]] = {name: [] for name in sorted(set(class_names))}
-    for sample_id, name, content in sorted(
-        zip(sample_ids, class_names, content_hashes, strict=True)
-    ):
+    names = sorted({one.class_name for one in samples})
+    groups_of_class: dict[str, list[str]] = {name: [] for name in names}
+    for sample_id, name, content, _ in samples:
         if content not in groups:
             groups_of_class[name].append(content)
         groups[content].append(sample_id)
 
-    few = {name: len(contents) for name, contents in groups_of_class.items() if len(contents) < 3}
+    least = len(shares) + 1
+    few = {name: len(own) for name, own in groups_of_class.items() if len(own) < least}
     if few:
         listed = ", ".join(f"{name} ({count})" for name, count in few.items())
+        needed, otherwise = (
+            ("training, validation and test", "remove the folder")
+            if "test" in shares
+            else ("training and validation", "give validation images")
+        )
         raise EennError(
-            f"classes with fewer than 3 distinct images: {listed}; each class needs at least one "
-            "for training, validation and test: add images or remove the folder"
+            f"classes with fewer than {least} distinct images: {listed}; each class needs at least "
+            f"one for {needed}: add images or {otherwise}"
         )
 
     generator = np.random.default_rng(seed)
-    parts: dict[str, list[str]] = {name: [] for name in SPLIT_NAMES}
+    parts: dict[str, list[str]] = {name: [] for name in (*shares, "train")}
     for contents in groups_of_class.values():
-        order = [contents[i] for i in generator.permutation(len(contents))]
-        n_test = max(1, round(TEST_SHARE * len(order)))
-        n_val = max(1, round(VAL_SHARE * len(order)))
-        ends = {"test": order[:n_test], "val": order[n_test:][:n_val]}
-        ends["train"] = order[n_test + n_val :]
-        for part, chosen in ends.items():
+        rest = [contents[i] for i in generator.permutation(len(contents))]
+        for part, share in shares.items():
+            count = max(1, round(share * len(contents)))
+            chosen, rest = rest[:count], rest[count:]
             parts[part] += [sample_id for content in chosen for sample_id in groups[content]]
-    return Split(seed, *(tuple(sorted(parts[name])) for name in SPLIT_NAMES))
+        parts["train"] += [sample_id for content in rest for sample_id in groups[content]]
+    return parts
+
+
+def _require_trained_classes(given: Mapping[str, Sequence[_Sample]]) -> None:
+    for part in ("train", "test"):
+        if not given[part]:
+            raise EennError(f"the images have parts, and no readable image in {part}: add some")
+    trained = {one.class_name for one in given["train"]}
+    others = {one.class_name for own in given.values() for one in own} - trained
+    if others:
+        raise EennError(
+            f"classes without training images: {', '.join(sorted(others))}; add images of them to "
+            "the training part, or remove their folders from the others"
+        )

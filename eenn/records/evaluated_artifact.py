@@ -18,9 +18,9 @@ import numpy as np
 from filelock import FileLock
 
 from eenn.artifact.manifest import SPLIT, Manifest, fine_tuned_path, read_manifest
-from eenn.data.datasets import FolderImages, ImageSource, Photo
+from eenn.data.datasets import ImageSource, Photo
 from eenn.data.distortions import Distortion, seed_of
-from eenn.data.new_images import NewImages
+from eenn.data.new_images import Folder, NewImages
 from eenn.data.sources import SOURCES
 from eenn.data.splits import SPLIT_NAMES, Split
 from eenn.errors import EennError
@@ -290,7 +290,7 @@ def open_artifact(path: str, images: str | None = None) -> EvaluatedArtifact:
 
     Args:
         path: a path or `latest`; see `find_artifact`.
-        images: a folder of class folders.
+        images: a folder with the training's images, whose other class folders are left out.
 
     Raises:
         EennError: the artifact or its images cannot be found; see `EvaluatedArtifact.check_images`.
@@ -298,7 +298,7 @@ def open_artifact(path: str, images: str | None = None) -> EvaluatedArtifact:
     manifest = read_manifest(find_artifact(path))
     trained = manifest.path.parent / CONFIG
     if images is not None:
-        folder = FolderImages(images)
+        folder = Folder(images).images_for(manifest.classes)
         artifact = EvaluatedArtifact(manifest, images, lambda: folder)
         artifact.check_images()
         return artifact

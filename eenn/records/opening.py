@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from functools import partial
 
 from eenn.artifact.manifest import Manifest, read_manifest
-from eenn.data.datasets import ImageSource, caltech256, caltech256_folder
+from eenn.data.datasets import ImageSource
 from eenn.data.new_images import Folder, NewImages
+from eenn.data.sources import ARCHIVES
 from eenn.data.splits import SPLIT_NAMES, Split
 from eenn.errors import EennError
 from eenn.records.evaluated_artifact import (
@@ -117,9 +118,10 @@ def _images_of(manifest: Manifest) -> tuple[str, Callable[[], ImageSource]]:
         title, opener = images_of(trained)
     except EennError as error:
         return NEW, partial(_refuse, str(error))
-    if opener.func is caltech256 and not caltech256_folder(opener.keywords["root"]).is_dir():
+    archive = ARCHIVES.get(opener.func)
+    if archive is not None and not archive.place(opener.keywords["root"]).is_dir():
         # An evaluation of other images should not wait for this download.
-        return title, partial(_refuse, "Caltech-256 was not downloaded here")
+        return title, partial(_refuse, f"{archive.title} was not downloaded here")
     return title, opener
 
 

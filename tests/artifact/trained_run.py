@@ -1,12 +1,13 @@
 """What a training leaves behind, made in no time: a network with random weights."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 import yaml
 
 from eenn.artifact import store
-from eenn.data.datasets import FolderImages
+from eenn.data.sources import SOURCES
 from eenn.data.splits import split_samples
 from eenn.models.building import build, place
 from eenn.preprocess import Preprocessing
@@ -16,12 +17,21 @@ PREPROCESSING = Preprocessing(32, 36)
 
 
 def make_run(
-    directory: Path, images: Path, branches: int, seed: int = 0, head: str = "linear"
+    directory: Path,
+    images: Path | Mapping[str, str],
+    branches: int,
+    seed: int = 0,
+    head: str = "linear",
 ) -> Path:
-    """Write what a training leaves for an evaluation, with random weights; returns `directory`."""
-    source = FolderImages(images)
+    """Write what a training leaves for an evaluation, with random weights; returns `directory`.
+
+    Args:
+        images: a folder, or the settings of another source.
+    """
+    named = images if isinstance(images, Mapping) else {"name": "folder", "root": str(images)}
+    source = SOURCES.opener("data.source", named)()
     names = [source.classes[label] for label in source.labels]
-    split = split_samples(source.sample_ids, names, source.content_hashes, seed)
+    split = split_samples(source.sample_ids, names, source.content_hashes, seed, source.parts)
     architecture = place(len(source.classes), branches, head, 0.35, 32)
     torch.manual_seed(seed)
     network = build(architecture).eval()
@@ -45,9 +55,6 @@ def make_run(
         validation_accuracy=(0.2, 0.3, 0.4, 0.5)[: branches + 1],
         split=split,
     )
-    settings = {
-        "title": "noise",
-        "source": {"name": "folder", "root": str(images)},
-    }
+    settings = {"title": "noise", "source": dict(named)}
     (directory / "config.yaml").write_text(yaml.safe_dump({"data": settings}))
     return directory

@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-import torchvision.datasets
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -18,7 +17,7 @@ from torchvision.transforms.v2.functional import resize
 
 from eenn.data.augmentation import Augmentation
 from eenn.data.datamodule import EpochSampler, ImageDataModule, TrainingImages
-from eenn.data.datasets import FolderImages, caltech256
+from eenn.data.datasets import FolderImages
 from eenn.data.distortions import DISTORTIONS, Distortion, Kind, Pixels
 from eenn.data.splits import Split
 from eenn.errors import EennError
@@ -202,64 +201,6 @@ def test_a_root_without_class_folders_is_refused(tmp_path: Path) -> None:
 def test_a_misspelt_on_error_names_the_choices(tmp_path: Path) -> None:
     with pytest.raises(EennError, match="on_error=ignore: allowed are raise, skip"):
         FolderImages(tmp_path, on_error="ignore")
-
-
-# Caltech-256
-
-CALTECH256 = {f"{number:03d}.class": 1 for number in range(1, 258)}
-
-
-@pytest.fixture
-def few_images(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One image in each of the 257 classes counts as the whole."""
-    monkeypatch.setattr("eenn.data.datasets.CALTECH256_IMAGES", 257)
-
-
-def fail_to_download(*_: object, **__: object) -> None:
-    raise OSError("no route to host")
-
-
-def test_a_failed_download_says_what_to_fetch_and_where_to_put_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(torchvision.datasets, "Caltech256", fail_to_download)
-    with pytest.raises(EennError) as caught:
-        caltech256(tmp_path)
-    assert "no route to host" in str(caught.value)
-    assert "256_ObjectCategories.tar" in str(caught.value)
-    assert str(tmp_path / "caltech256" / "256_ObjectCategories") in str(caught.value)
-
-
-@pytest.mark.usefixtures("few_images")
-def test_images_that_are_there_are_not_downloaded_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write_images: WriteImages
-) -> None:
-    monkeypatch.setattr(torchvision.datasets, "Caltech256", fail_to_download)
-    folder = tmp_path / "caltech256" / "256_ObjectCategories"
-    write_images(folder, (8, 8), **CALTECH256)
-    assert caltech256(tmp_path).classes == tuple(CALTECH256)
-
-
-@pytest.mark.usefixtures("few_images")
-def test_absent_images_are_downloaded_to_the_root(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write_images: WriteImages
-) -> None:
-    def download(root: str, download: bool) -> None:
-        assert download
-        write_images(Path(root) / "caltech256" / "256_ObjectCategories", (8, 8), **CALTECH256)
-
-    monkeypatch.setattr(torchvision.datasets, "Caltech256", download)
-    assert len(caltech256(tmp_path / "new").sample_ids) == 257
-
-
-@pytest.mark.parametrize("classes", [["001.ak47"], [*CALTECH256], [*CALTECH256, "258.stray"]])
-def test_an_archive_that_is_not_all_of_it_is_refused(
-    tmp_path: Path, write_images: WriteImages, classes: list[str]
-) -> None:
-    folder = tmp_path / "caltech256" / "256_ObjectCategories"
-    write_images(folder, (8, 8), **dict.fromkeys(classes, 1))
-    with pytest.raises(EennError, match=rf"{folder} holds {len(classes)} classes and"):
-        caltech256(tmp_path)
 
 
 # The order of an epoch

@@ -7,7 +7,7 @@ from itertools import combinations
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from eenn.data.splits import SPLIT_NAMES, Split, split_samples
@@ -146,3 +146,79 @@ def test_a_split_survives_its_file(
     loaded = Split.load(path)
     assert loaded == split
     assert loaded.hash == split.hash
+
+
+# Parts that are given
+
+
+def in_parts(samples: Samples, generator: random.Random) -> list[str]:
+    """A part for each sample; every class has images to train on."""
+    parts = [generator.choice(SPLIT_NAMES) for _ in samples]
+    seen = set()
+    for at, (_, name, _) in enumerate(samples):
+        if name not in seen:
+            parts[at] = "train"
+            seen.add(name)
+    return parts
+
+
+@quick
+@given(sample_lists(), seeds, st.randoms(use_true_random=False))
+def test_given_parts_are_kept_whatever_the_seed_and_the_contents(
+    samples: Samples, seed: int, generator: random.Random
+) -> None:
+    parts = in_parts(samples, generator)
+    ids, names, hashes = zip(*samples, strict=True)
+    assume(set(parts) == set(SPLIT_NAMES))
+    split = split_samples(ids, names, hashes, seed, parts)
+    for part in SPLIT_NAMES:
+        own = [one for one, where in zip(ids, parts, strict=True) if where == part]
+        assert getattr(split, part) == tuple(sorted(own))
+
+
+@quick
+@given(sample_lists(), seeds)
+def test_validation_is_drawn_from_training_where_it_is_not_given(
+    samples: Samples, seed: int
+) -> None:
+    tested = [(f"test-{one}", name, f"test {content}") for one, name, content in samples[::2]]
+    ids, names, hashes = zip(*samples, *tested, strict=True)
+    parts = ["train"] * len(samples) + ["test"] * len(tested)
+    split = split_samples(ids, names, hashes, seed, parts)
+    assert split.test == tuple(sorted(one for one, _, _ in tested))
+    assert sorted(split.train + split.val) == sorted(one for one, _, _ in samples)
+    content = {one: found for one, _, found in samples}
+    assert {content[one] for one in split.train}.isdisjoint(content[one] for one in split.val)
+    class_of = {one: name for one, name, _ in samples}
+    for part in (split.train, split.val):
+        assert {class_of[one] for one in part} == set(class_of.values())
+
+
+def test_a_tenth_of_training_is_drawn_and_the_seed_draws_it() -> None:
+    samples = one_class([str(n) for n in range(100)]) + one_class([f"d{n}" for n in range(40)], "d")
+    ids, names, hashes = zip(*samples, *one_class(["x"]), strict=True)
+    ids = (*ids[:-1], "test/x.jpg")
+    parts = ["train"] * 140 + ["test"]
+    drawn = [split_samples(ids, names, hashes, seed, parts) for seed in (0, 0, 1)]
+    assert Counter(one.split("/")[0] for one in drawn[0].val) == {"cat": 10, "d": 4}
+    assert drawn[0] == drawn[1]
+    assert drawn[0].val != drawn[2].val
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        (
+            "train cat a, train cat b, test cat c, test dog d, val emu e",
+            "training images: dog, emu;",
+        ),
+        ("train cat a, val cat b", "no readable image in test"),
+        ("test cat a, val cat b", "no readable image in train"),
+        ("train cat a, train cat a, test cat b", r"fewer than 2 distinct images: cat \(1\);"),
+    ],
+)
+def test_parts_that_cannot_be_trained_on_are_one_line(rows: str, said: str) -> None:
+    parts, names, contents = zip(*(row.split() for row in rows.split(", ")), strict=True)
+    with pytest.raises(EennError, match=said) as caught:
+        split_samples([str(n) for n in range(len(parts))], names, contents, 0, parts)
+    assert "\n" not in str(caught.value)

@@ -231,6 +231,12 @@ def test_the_command_line_chooses_network_and_recipe_on_any_data() -> None:
     assert own.data.root == own.data.source["root"] == "PATH"
 
 
+@pytest.mark.parametrize("name", ["caltech101", "caltech256", "cifar10", "cifar100"])
+def test_published_data_are_looked_for_below_the_root_that_is_given(name: str) -> None:
+    data = settings("train", f"data={name}", "data.root=PATH").data
+    assert (data.source["name"], data.source["root"]) == (name, "PATH")
+
+
 @pytest.mark.parametrize("group", ["data", "recipe"])
 def test_neither_data_nor_a_recipe_sets_anything_of_the_network(group: str) -> None:
     for name in files(group):
@@ -350,7 +356,7 @@ def test_a_key_that_nothing_reads_is_one_line(
         ("train", "brnches=3", "brnches is not a setting here; allowed are .*branches"),
         ("train", "+brnches=3", "brnches is not a setting here; allowed are .*branches"),
         ("train", "~patience", "patience is missing; allowed is a whole number"),
-        ("train", "data=imagenet", "data=imagenet: allowed are caltech256, demo, folder"),
+        ("train", "data=imagenet", "data=imagenet: allowed are caltech101, .*cifar10, .*folder"),
         ("train", "data=folder", "data.root is missing; give data.root=VALUE"),
         ("train", "experiment=offload_times", "limit is not a setting here; allowed are .*seed"),
         ("evaluate", "experiment=offload_blur", "is not a setting here; allowed are .*p_tar"),

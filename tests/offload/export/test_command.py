@@ -236,7 +236,8 @@ def test_an_artifact_that_was_moved_is_told_where_its_images_are(
     run = make_run(tmp_path / "run", images, branches=0)
     moved = (run / "artifact").rename(tmp_path / "moved")
     assert "--images PATH" in error_of(capsys, str(moved))
-    assert "classes" in error_of(capsys, str(moved), "--images", str(images.parent))
+    error = error_of(capsys, str(moved), "--images", str(images.parent))
+    assert "none of its class folders is a class of the artifact" in error
     assert not (moved / "onnx").exists()
     command.main([str(moved), "--images", str(images), "--calibration", "8", "--checked", "4"])
     assert (moved / "onnx" / "report.json").exists()
