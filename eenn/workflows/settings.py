@@ -20,6 +20,7 @@ class DataSettings:
 
     Args:
         root, on_error: of a source that takes them.
+        input_size, resize_size: None for those of the network's weights.
         licence: of the images, for the model card.
         source: its `name` and arguments.
     """
@@ -28,8 +29,8 @@ class DataSettings:
     on_error: str | None = None
     title: str
     source: Arguments
-    input_size: int
-    resize_size: int
+    input_size: int | None
+    resize_size: int | None
     batch_size: int
     num_workers: int | None
     licence: str | None = None

@@ -128,7 +128,8 @@ def _plan(settings: TrainSettings, source: ImageSource) -> Training:
     seed_everything(settings.seed, workers=True, verbose=False)
     classes = len(source.classes)
     architecture = place(
-        classes, settings.branches, model.head, model.width_mult, data.input_size, model.backbone
+        classes, settings.branches, model.head, model.width_mult,
+        images.preprocessing.input_size, model.backbone,
     )
     loss_weights = exit_weights(settings.loss_weights, len(architecture.positions) + 1)
     network = build(architecture, model.weights)

@@ -140,7 +140,8 @@ def test_a_weights_file_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
 def test_preprocessing_is_what_the_published_weights_expect(name: str) -> None:
     """Against torchvision's own transform, on an image whose sides it does not enlarge."""
     published = get_model_weights(name).DEFAULT.transforms()
-    own = find_backbone(name).preprocessing(published.crop_size[0], published.resize_size[0])
+    own = find_backbone(name).preprocessing()
+    assert (own.input_size, own.resize_size) == (published.crop_size[0], published.resize_size[0])
     pixels = np.random.default_rng(0).integers(0, 256, (300, 300, 3), np.uint8)
     image = Image.fromarray(pixels).resize((published.resize_size[0],) * 2)
     # Where nothing is left to resize, both cut the centre and normalise.
@@ -151,3 +152,14 @@ def test_preprocessing_is_what_the_published_weights_expect(name: str) -> None:
 def test_a_backbone_that_torchvision_does_not_publish_has_the_usual_preprocessing() -> None:
     unpublished = Backbone("own", nn.Identity, lambda network: Chain([], network), "", False)
     assert unpublished.preprocessing(64, 72) == Preprocessing(64, 72)
+    assert unpublished.preprocessing() == Preprocessing(224, 256)
+
+
+@pytest.mark.parametrize(
+    ("name", "resize_size"), [("efficientnet_b0", 110), ("resnet50", 99), ("convnext_tiny", 101)]
+)
+def test_at_another_size_the_crop_is_the_same_share(name: str, resize_size: int) -> None:
+    """Of 256, 232 and 236 for a crop of 224."""
+    own = find_backbone(name).preprocessing(96)
+    assert (own.input_size, own.resize_size) == (96, resize_size)
+    assert find_backbone(name).preprocessing(96, 120).resize_size == 120

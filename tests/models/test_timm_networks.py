@@ -96,6 +96,8 @@ def test_preprocessing_is_that_of_the_weights() -> None:
     found = find_backbone("timm/tf_efficientnet_lite0").preprocessing(160, 184)
     half = (0.5, 0.5, 0.5)
     assert found == Preprocessing(160, 184, half, half, "bicubic")
+    own = find_backbone("timm/tf_efficientnet_lite0").preprocessing()
+    assert (own.input_size, own.resize_size) == (224, 256)
 
 
 def test_weights_are_loaded_and_a_classifier_of_other_classes_is_left_out(tmp_path: Path) -> None:

@@ -151,8 +151,8 @@ data.source.on_error   -            raise      skip           raise          rai
 data.source.images_per_class  250   -          -              -              -
 data.source.size       64           -          -              -              -
 data.source.seed       0            -          -              -              -
-data.input_size        64           224        300            224            160
-data.resize_size       64           256        330            256            184
+data.input_size        64           null       300            224            160
+data.resize_size       64           null       330            256            184
 data.batch_size        32           32         64             32             32
 data.num_workers       0            null       null           null           null
 augmentation.crop_area 1            0.6        0.8            0.3            0.6

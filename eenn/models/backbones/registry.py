@@ -1,7 +1,7 @@
 """The registry of backbones: networks that run as a chain of blocks, by name."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple, TypeVar
 
 from torch import Tensor, nn
@@ -29,14 +29,12 @@ class Published(NamedTuple):
     Args:
         place: where they can be fetched by hand.
         download: returns their state dict.
-        mean, std, interpolation: as of `Preprocessing`.
+        images: the preprocessing of its images.
     """
 
     place: str
     download: Callable[[], Mapping[str, Tensor]]
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
-    interpolation: str
+    images: Preprocessing
 
 
 TakeApart = TypeVar("TakeApart", bound=Callable[..., Chain])
@@ -77,18 +75,28 @@ class Backbone:
             )
         return self.source(num_classes=classes)
 
-    def preprocessing(self, input_size: int, resize_size: int) -> Preprocessing:
-        """Return the preprocessing that the published weights expect, at other sizes.
+    def preprocessing(
+        self, input_size: int | None = None, resize_size: int | None = None
+    ) -> Preprocessing:
+        """Return the preprocessing that the published weights expect, at the given sizes.
+
+        Args:
+            input_size: None for that of the weights.
+            resize_size: None for the share of `input_size` that it has for the weights.
 
         Raises:
             EennError: see `Preprocessing`.
         """
-        if self.published is None:
-            return Preprocessing(input_size, resize_size)
-        _, _, mean, std, interpolation = self.published
-        return Preprocessing(input_size, resize_size, mean, std, interpolation)
+        images = self.published.images if self.published else _USUAL
+        if input_size is None:
+            input_size = images.input_size
+        if resize_size is None:
+            resize_size = round(input_size * images.resize_size / images.input_size)
+        return replace(images, input_size=input_size, resize_size=resize_size)
 
 
+# Of networks that nobody trained on ImageNet.
+_USUAL = Preprocessing(224, 256)
 BACKBONES: dict[str, Backbone] = {}
 # Libraries whose networks have names such as timm/resnet18, and what finds one by the second part.
 LIBRARIES: dict[str, Callable[[str], Backbone]] = {}
@@ -144,7 +152,11 @@ def _torchvision_weights(name: str) -> Published | None:
     return Published(
         best.url,
         lambda: best.get_state_dict(check_hash=True),
-        tuple(images.mean),
-        tuple(images.std),
-        images.interpolation.value,
+        Preprocessing(
+            images.crop_size[0],
+            images.resize_size[0],
+            tuple(images.mean),
+            tuple(images.std),
+            images.interpolation.value,
+        ),
     )

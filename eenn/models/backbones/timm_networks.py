@@ -13,6 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from eenn.errors import EennError
 from eenn.models.backbones.registry import LIBRARIES, Backbone, Chain, Published
+from eenn.preprocess import Preprocessing
 
 LIBRARY = "timm"
 # Of the input on which a chain is compared with its network, unless the network has one size.
@@ -44,9 +45,13 @@ def find(name: str) -> Backbone:
     published = Published(
         f"timm's weights of {name}",
         lambda: timm.create_model(name, pretrained=True).state_dict(),
-        tuple(images.mean),
-        tuple(images.std),
-        images.interpolation,
+        Preprocessing(
+            images.input_size[-1],
+            round(images.input_size[-1] / images.crop_pct),
+            tuple(images.mean),
+            tuple(images.std),
+            images.interpolation,
+        ),
     )
 
     def source(num_classes: int) -> nn.Module:
