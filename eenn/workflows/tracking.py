@@ -1,14 +1,16 @@
-"""Experiment tracking; the only module that imports wandb. Offline unless WANDB_MODE is set."""
+"""Experiment tracking; the only module that imports wandb. Offline unless WANDB_MODE is set.
+
+A run that is not tracked by W&B does without wandb, which is large and takes seconds to import.
+"""
 
 import logging
 import os
 import re
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
-
-import wandb
 
 from eenn.artifact.manifest import Manifest
 from eenn.data.by_name import Table
@@ -19,6 +21,7 @@ from eenn.run_directory import ARTIFACT
 from eenn.workflows.run import Label, Run
 
 if TYPE_CHECKING:
+    import wandb
     from pytorch_lightning.loggers import CSVLogger, Logger, WandbLogger
 
 log = logging.getLogger(__name__)
@@ -38,6 +41,7 @@ class Tracker(Protocol):
 def wandb_logger(directory: Path, label: Label, project: str) -> "WandbLogger":
     """Open a W&B run that writes below `directory`; the same directory continues the run."""
     # Lightning takes seconds to import, and an evaluation has no use for it.
+    import wandb
     from pytorch_lightning.loggers import WandbLogger
 
     _offline_by_default()
@@ -109,6 +113,8 @@ def training_tracker(logger: "Logger", artifact: Path) -> Tracker:
         return no_tracker
 
     def track(tables: Tables, summed_up: SummedUp, figures: Sequence[Path]) -> None:
+        import wandb
+
         tracked = logger.experiment
         _publish(tracked, tables, summed_up, figures)
         model = wandb.Artifact(_model_name(tracked.id), type="model")
@@ -132,16 +138,19 @@ def ending() -> Iterator[None]:
 
 def finish(exit_code: int = 0) -> None:
     """End the process's W&B run, if there is one, so that the next job of a sweep gets its own."""
-    if wandb.run is not None:
+    wandb = sys.modules.get("wandb")
+    if wandb is not None and wandb.run is not None:
         wandb.finish(exit_code)
 
 
-def _opened(run: Run, summed_up: SummedUp) -> wandb.Run:
+def _opened(run: Run, summed_up: SummedUp) -> "wandb.Run":
     """Open the W&B run, linked to the models that it evaluates.
 
     For a setting that was given as a grid or as a mapping, config has the value of the run's point,
     and the given value under `given`.
     """
+    import wandb
+
     _offline_by_default()
     trainings = [_training_of(manifest) for manifest in run.models]
     own = summed_up.settings
@@ -195,8 +204,10 @@ def _model_name(run_id: str) -> str:
 
 
 def _publish(
-    tracked: wandb.Run, tables: Tables, summed_up: SummedUp, figures: Sequence[Path]
+    tracked: "wandb.Run", tables: Tables, summed_up: SummedUp, figures: Sequence[Path]
 ) -> None:
+    import wandb
+
     tracked.log({name: _table(rows) for name, rows in tables.items() if rows})
     if figures:
         tracked.log({file.stem: wandb.Image(str(file)) for file in figures})
@@ -213,6 +224,8 @@ def _offline_by_default() -> None:
     os.environ.setdefault("WANDB_MODE", "offline")
 
 
-def _table(rows: Sequence[Mapping[str, Cell]]) -> wandb.Table:
+def _table(rows: Sequence[Mapping[str, Cell]]) -> "wandb.Table":
+    import wandb
+
     columns: list[str | int] = list(dict.fromkeys(key for row in rows for key in row))
     return wandb.Table(columns, [[row.get(str(column)) for column in columns] for row in rows])

@@ -458,11 +458,11 @@ def test_settings_survive_their_record() -> None:
         assert json.dumps(again) == json.dumps(given)
 
 
-def test_settings_are_checked_before_torch_is_imported() -> None:
+def test_settings_are_checked_before_torch_and_wandb_are_imported() -> None:
     """A mistake on the command line is one line within a second, not after several."""
     code = (
         "import sys; import eenn.workflows.settings, eenn.workflows.measured_settings; "
-        "print(*{'torch', 'torchvision', 'pytorch_lightning'} & set(sys.modules))"
+        "print(*{'torch', 'torchvision', 'pytorch_lightning', 'wandb'} & set(sys.modules))"
     )
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ran.stdout.strip() == ""
