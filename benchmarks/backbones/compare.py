@@ -1,6 +1,6 @@
 """Backbones trained by one recipe: accuracy of every exit, and what int8 changes.
 
-    python -m benchmarks.backbones ARTIFACT ARTIFACT ...
+    python -m benchmarks.backbones.compare ARTIFACT ARTIFACT ...
 
 Artifacts of one split, all of them exported by `eenn-export`. The last exit of each is compared
 with that of the first on the same test images. Writes results/backbones.json.

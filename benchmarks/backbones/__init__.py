@@ -1,0 +1,1 @@
+"""Backbones: every registered one through training and export, and trained ones compared."""
