@@ -25,6 +25,7 @@ os.environ["HYDRA_FULL_ERROR"] = "1"
 _INSTEAD = {
     "artifact": f"experts are trained by {TRAIN_EXPERTS}",
     "artifacts": f"{EVALUATE.command} reads it",
+    "build": "a training reads model.build",
     "data.augmentation": "give augmentation.NAME=VALUE",
     "distortion.level": "with distortions, levels are given as distortions.KIND=[LEVEL,LEVEL]",
     "distortion.kind": "with distortions, levels are given as distortions.KIND=[LEVEL,LEVEL]",

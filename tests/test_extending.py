@@ -11,6 +11,7 @@ from eenn.data.distortions import DISTORTIONS
 from eenn.exits.policies.registry import POLICIES
 from eenn.models.backbones.registry import BACKBONES
 from eenn.models.heads import HEADS
+from eenn.models.own_code.trust import trusting
 from eenn.offload.protocol.codecs import CODECS
 from tests.data.distortion_contract import check_distortion
 from tests.evaluation.fit_contract import check_fit
@@ -32,6 +33,8 @@ def extended() -> Iterator[set[str]]:
     before = [dict(table) for table in tables]
     for is_part, path, code in CODE:
         module = path.removesuffix(".py").replace("/", ".")
+        if not module.startswith("eenn."):
+            continue
         # What is added to a file sees what the file has.
         own = vars(importlib.import_module(module)).copy() if is_part else {"__name__": module}
         exec(compile(code, path, "exec"), own)
@@ -43,7 +46,7 @@ def extended() -> Iterator[set[str]]:
 
 def test_the_page_adds_one_entry_of_each_kind(extended: set[str]) -> None:
     assert extended == {"confirmed", "underexposure", "hidden", "uint4", "stack"}
-    assert PAGE.count("```python") == len(CODE) == 5
+    assert PAGE.count("```python") == len(CODE) == 6
     assert max(code.count("\n") for _, _, code in CODE) <= LINES
 
 
@@ -68,3 +71,16 @@ def test_the_codec_keeps_the_contract() -> None:
 
 def test_the_backbone_keeps_the_contract() -> None:
     check_backbone("stack")
+
+
+def test_the_backbone_outside_the_repository_keeps_the_contract(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ((path, code),) = ((path, code) for _, path, code in CODE if not path.startswith("eenn/"))
+    (tmp_path / path).parent.mkdir()
+    (tmp_path / path).write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+    name = f"{path.removesuffix('.py').replace('/', '.')}:blocks"
+    assert f"model.build={name}" in PAGE
+    with trusting([name]):
+        check_backbone(f"custom/{name}")

@@ -13,6 +13,7 @@ from eenn.cli import printable
 from eenn.exits.head_sets import FINE_TUNED
 from eenn.files import write_file
 from eenn.models.architecture import branches_text, exit_macs
+from eenn.models.own_code.trust import CUSTOM
 from eenn.statistics.intervals import share
 
 CARD = "MODEL_CARD.md"
@@ -69,11 +70,17 @@ def _head(manifest: Manifest) -> str:
     branches = branches_text(count)
     if count:
         branches += f" ({plain(architecture.head)} heads, after blocks {after})"
+    source, _, _ = architecture.backbone.partition("/")
+    code = (
+        " Its layers are made by code that is not in the artifact: training, evaluation and export "
+        "need that code, edge and cloud do not."
+    )
     return (
         f"# Model card of artifact {manifest.id[:12]}\n\n"
-        f"An early-exit image classifier: {architecture.backbone} of width "
+        f"An early-exit image classifier: {plain(architecture.backbone)} of width "
         f"{architecture.width_mult:g} with {branches}. It takes images of "
-        f"{architecture.input_size} px and knows {architecture.classes} classes.\n\n"
+        f"{architecture.input_size} px and knows {architecture.classes} classes."
+        f"{code if source == CUSTOM else ''}\n\n"
         f"Artifact: `{manifest.id}`."
     )
 

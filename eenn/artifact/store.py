@@ -194,6 +194,11 @@ def _built(manifest: Manifest) -> EarlyExitNet:
             f"{manifest.path / MANIFEST}: input_size of architecture and preprocessing differ; "
             f"{RESTORE}"
         )
+    if manifest.architecture.classes != len(manifest.classes):
+        raise ArtifactTruncated(
+            f"{manifest.path / MANIFEST}: architecture has {manifest.architecture.classes} classes "
+            f"and {len(manifest.classes)} are named; {RESTORE}"
+        )
     try:
         with torch.device("meta"):
             network = build(manifest.architecture)
@@ -201,11 +206,15 @@ def _built(manifest: Manifest) -> EarlyExitNet:
         raise ArtifactTruncated(
             f"{manifest.path / MANIFEST}, architecture: no network can be built from it; {RESTORE}"
         ) from error
-    needed = sum(tensor.nbytes for tensor in network.state_dict().values())
+    stored = network.state_dict()
+    needed = sum(tensor.nbytes for tensor in stored.values())
     if needed > manifest.stored(WEIGHTS).bytes:
         raise ArtifactTruncated(
             f"{manifest.path / WEIGHTS} has less than {needed} bytes of weights; {RESTORE}"
         )
+    if any(name not in stored for name, _ in network.named_buffers()):
+        # Their values are not in any file: the code of the network makes them.
+        return build(manifest.architecture)
     return network.to_empty(device="cpu").to(memory_format=torch.channels_last)
 
 

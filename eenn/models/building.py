@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from eenn.models.architecture import MOBILENET_V2, Architecture, Block, Exit
+from eenn.models.backbones.chain_check import check_chain
 from eenn.models.backbones.registry import find_backbone
 from eenn.models.backbones.weights import started
 from eenn.models.early_exit import EarlyExitNet
@@ -27,10 +28,12 @@ def place(
     """Spread branches evenly over the MACs, or put them at given positions.
 
     Raises:
-        EennError: see `place_branches`; unknown backbone, or a width that the backbone lacks.
+        EennError: see `place_branches` and `check_chain`; unknown backbone, or a width that the
+            backbone lacks.
     """
-    blocks, _ = started(find_backbone(backbone), classes, width_mult)
-    positions = place_branches(blocks, branches, input_size)
+    chain = started(find_backbone(backbone), classes, width_mult)
+    check_chain(backbone, chain, classes, input_size)
+    positions = place_branches(chain.blocks, branches, input_size)
     return Architecture(classes, positions, head, width_mult, input_size, backbone)
 
 

@@ -25,6 +25,7 @@ from eenn.cli import error_line, one_line_errors, printable, quoted_for_hydra, s
 from eenn.errors import EennError
 from eenn.exits.policies.registry import POLICIES
 from eenn.files import Json, write_file
+from eenn.models.own_code.trust import BUILD_KEYS, names_code, trusting, typed
 from eenn.programs import CONF, CONFIGURED, Program
 from eenn.run_directory import (
     CONFIG,
@@ -150,7 +151,7 @@ def run_script(main: Callable[[], None], program: Program) -> None:
 
     An interrupted sweep ends with a line that says how to go on.
     """
-    with one_line_errors():
+    with one_line_errors(), trusting(typed(sys.argv[1:])):
         sys.argv[1:] = _completing(sys.argv[1:], program)
         try:
             main()
@@ -184,7 +185,7 @@ def _completing(given: Sequence[str], program: Program) -> list[str]:
     sweep = Sweep.read(directory)
     name = sweep.config_name
     allowed = {asked[0], "-m", "--multirun", "--config-name", "-cn", name, f"--config-name={name}"}
-    if beside := [one for one in given if one not in allowed]:
+    if beside := [one for one in given if one not in allowed and not names_code(one)]:
         raise EennError(f"resume keeps the sweep's own settings; leave out {' '.join(beside)}")
     if CONFIGURED.get(name, program) != program:
         raise EennError(f"{asked[0]}: the sweep goes on with `{sweep.command(directory)}`")
@@ -332,7 +333,7 @@ def _given_beside_resume(config: DictConfig, name: str | None) -> list[str]:
     changed = {key for key in given.keys() | plain.keys() if given.get(key) != plain.get(key)}
     return [
         f"{key}={setting_text(given[key])}" if key in given else f"~{key}"
-        for key in sorted(changed - {"resume"})
+        for key in sorted(changed - {"resume", *BUILD_KEYS})
     ]
 
 

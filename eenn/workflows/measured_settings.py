@@ -14,7 +14,7 @@ from eenn.exits.rests import CLOUD, DEVICE
 from eenn.planning.costs import Link
 from eenn.run_directory import LATEST
 from eenn.workflows.check import Arguments, whole
-from eenn.workflows.settings import check_logger
+from eenn.workflows.settings import check_builds, check_logger
 
 T = TypeVar("T")
 
@@ -76,6 +76,7 @@ class _Measured:
         thresholds: one per exit, instead of the grid of `p_tar`.
         active, active_sets, first: the branches in use, counted from 1: one set, a grid of sets, or
             a number of first ones; at most one of the three is given.
+        build: see `check_builds`.
         compare: names of further policies.
         policy: its `name` and settings.
     """
@@ -92,9 +93,11 @@ class _Measured:
     policy: Arguments
     link: Link
     logger: Arguments
+    build: str | tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         check_logger(self.logger)
+        check_builds(self.build)
         if not isinstance(self.policy.get("name"), str):
             raise EennError("policy.name: allowed is the name of a policy; see conf/policy/")
         chosen = {name: getattr(self, name) for name in ("active", "active_sets", "first")}

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from eenn.data.augmentation import Augmentation
 from eenn.data.sources import SOURCES
 from eenn.errors import EennError
+from eenn.models.own_code.trust import CUSTOM, check_code
 from eenn.training.expert_recipe import ExpertRecipe
 from eenn.training.regularisation import Regularisation
 from eenn.workflows.check import Arguments, check_arguments, check_named, whole
@@ -55,6 +56,7 @@ class ModelSettings:
     Args:
         source: the library whose network it is, torchvision or one of LIBRARIES.
         name: of the network there.
+        build: the function that makes a network of the source `custom`.
         licence: of the weights that training begins from, for the model card.
     """
 
@@ -64,6 +66,16 @@ class ModelSettings:
     width_mult: float
     weights: str | None
     licence: str | None = None
+    build: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.build is not None:
+            check_code("model.build", self.build)
+
+    @property
+    def leaves_out_build(self) -> bool:
+        """Tell whether `build` is given for another network than the chosen one."""
+        return self.build is not None and self.source != CUSTOM
 
     @property
     def backbone(self) -> str:
@@ -112,7 +124,11 @@ class TrainSettings:
 @whole
 @dataclass(frozen=True, kw_only=True)
 class TrainExpertsSettings:
-    """The settings of `train.py --config-name train_experts`, conf/train_experts.yaml."""
+    """The settings of `train.py --config-name train_experts`, conf/train_experts.yaml.
+
+    Args:
+        build: see `check_builds`.
+    """
 
     name: str
     artifact: str
@@ -121,9 +137,11 @@ class TrainExpertsSettings:
     recipe: ExpertRecipe
     trainer: Arguments
     logger: Arguments
+    build: str | tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         check_logger(self.logger)
+        check_builds(self.build)
         given = tuple(self.trainer.get(name) for name in ("devices", "strategy", "num_nodes"))
         if given != (1, "auto", 1):
             raise EennError(
@@ -140,6 +158,16 @@ def check_logger(given: Arguments) -> None:
         EennError: another logger than those of LOGGERS, or an argument that it does not take.
     """
     check_named("logger", given, LOGGERS, without=("directory", "label"))
+
+
+def check_builds(given: str | tuple[str, ...] | None) -> None:
+    """Check names of functions that make the custom networks of artifacts, which may be imported.
+
+    Raises:
+        EennError: a text of another form.
+    """
+    for name in (given,) if isinstance(given, str) else given or ():
+        check_code("build", name)
 
 
 def _check_trainer(given: Arguments, *without: str) -> None:

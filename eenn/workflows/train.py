@@ -16,6 +16,7 @@ from eenn.artifact.manifest import Origin
 from eenn.data.datamodule import ImageDataModule
 from eenn.data.datasets import ImageSource
 from eenn.data.overview import likely_mistakes, overview
+from eenn.errors import EennError
 from eenn.files import Json
 from eenn.hardware import Machine, prepare
 from eenn.models.architecture import Architecture
@@ -84,7 +85,8 @@ def train(
     if is_first_process():
         print(f"{machine.settings}\nwriting to {directory}")
         _tell_of_unfinished(job)
-    training = _plan(settings, open_source())
+    _check_build(job)
+    training = _plan(settings, open_source)
     if is_first_process():
         images = training.images
         print(overview(images.source, images.split))
@@ -110,16 +112,32 @@ def _tell_of_unfinished(job: Job[TrainSettings]) -> None:
         print(f"not finished, unless it still runs: {left[-1]}; {resume_hint(left[-1])}")
 
 
-def _plan(settings: TrainSettings, source: ImageSource) -> Training:
+def _check_build(job: Job[TrainSettings]) -> None:
+    """Check that `model.build` has a network to make, in this job or in another of its sweep.
+
+    Raises:
+        EennError: it is given for another network alone.
+    """
+    model = job.settings.model
+    if model.leaves_out_build and "model" not in job.varied:
+        raise EennError(
+            f"model.build={model.build} with {model.backbone}: this network is not made by it; add "
+            "model=custom, or leave model.build out"
+        )
+
+
+def _plan(settings: TrainSettings, open_source: Callable[[], ImageSource]) -> Training:
     """Build the network with its branches and loss, and split the images.
 
     Raises:
         EennError: a setting out of range, or images that cannot be split.
     """
     data, model = settings.data, settings.model
+    preprocessing = find_backbone(model.backbone).preprocessing(data.input_size, data.resize_size)
+    source = open_source()
     images = ImageDataModule(
         source,
-        find_backbone(model.backbone).preprocessing(data.input_size, data.resize_size),
+        preprocessing,
         settings.augmentation,
         settings.seed,
         data.batch_size,

@@ -125,7 +125,9 @@ def test_an_unknown_network_names_those_that_are_near() -> None:
     for name in ("gluon_resnet18_v1b", "resnet18.unknown", "hf_hub:a/b", "local-dir:/tmp"):
         with pytest.raises(EennError, match=f"model.name={name}: timm has no such network"):
             find_backbone(f"timm/{name}")
-    with pytest.raises(EennError, match=r"model\.source=keras: allowed are torchvision, timm"):
+    with pytest.raises(
+        EennError, match=r"model\.source=keras: allowed are torchvision, custom, timm"
+    ):
         find_backbone("keras/resnet18")
 
 

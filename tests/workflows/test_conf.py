@@ -104,8 +104,8 @@ def test_every_file_belongs_to_a_script() -> None:
 
 @pytest.mark.parametrize(("script", "choice"), CHOICES)
 def test_every_file_composes_to_what_its_script_takes(script: str, choice: str) -> None:
-    root = ("data.root=somewhere",) if choice == "data=folder" else ()
-    taken = settings(script, choice, *root)
+    missing = {"data=folder": ("data.root=somewhere",), "model=custom": ("model.build=a.b:c",)}
+    taken = settings(script, choice, *missing.get(choice, ()))
     if script not in MEASURING:
         return
     name, own = taken.policy["name"], {k: v for k, v in taken.policy.items() if k != "name"}
@@ -196,6 +196,7 @@ def test_trainings_are_composed_as_before_there_were_recipes(
         "logger.name": "wandb",
         "model.source": "torchvision",
         "model.name": "mobilenet_v2",
+        "model.build": None,
         "regularisation.batch_norm_momentum": 0.1 if column == 0 else None,
         "regularisation.drop_path": None,
         "data.licence": LICENCES.get(SOURCES[column]),
@@ -291,6 +292,11 @@ WRONG = [
     ("train", "logger.name", "os.mkdir", "logger.name=os.mkdir: allowed is logger.name=csv, wandb"),
     ("train", "data.root", "x", "data.root=x: demo images have none"),
     ("train", "trainer.max_epochs", "many", "trainer.max_epochs=many: allowed is a whole number"),
+    ("train", "model.build", "os.system", "model.build=os.system: allowed is MODULE:FUNCTION, as"),
+    ("train", "model.build", ["a:b"], r'model.build=\["a:b"\]: allowed is a text or null'),
+    ("train_experts", "build", "a", "build=a: allowed is MODULE:FUNCTION"),
+    ("evaluate", "build", ["a.b:c", "d"], "build=d: allowed is MODULE:FUNCTION"),
+    ("offload_bench", "build", "a:", "build=a:: allowed is MODULE:FUNCTION"),
     ("train", "name", 2021, "name=2021: allowed is a text, .* 'name=\"2021\"'"),
     ("train_experts", "recipe.lr", "fast", "recipe.lr=fast: allowed is a number"),
     ("train_experts", "recipe.epochs", 1.5, "recipe.epochs=1.5: allowed is a whole number"),
@@ -358,6 +364,8 @@ def test_a_key_that_nothing_reads_is_one_line(
         ("train", "~patience", "patience is missing; allowed is a whole number"),
         ("train", "data=imagenet", "data=imagenet: allowed are caltech101, .*cifar10, .*folder"),
         ("train", "data=folder", "data.root is missing; give data.root=VALUE"),
+        ("train", "model=custom", "model.build is missing; give model.build=VALUE"),
+        ("train", "build=a:b", "build is not a setting here; a training reads model.build;"),
         ("train", "experiment=offload_times", "limit is not a setting here; allowed are .*seed"),
         ("evaluate", "experiment=offload_blur", "is not a setting here; allowed are .*p_tar"),
         ("evaluate", "experiment=caltech101", "data"),

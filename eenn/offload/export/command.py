@@ -12,6 +12,7 @@ from pathlib import Path
 from eenn.artifact.manifest import read_manifest
 from eenn.cli import one_line_errors
 from eenn.errors import EennError
+from eenn.models.own_code.trust import check_code, trusting
 from eenn.offload.export.folder import plan_folder, write_folder
 from eenn.offload.export.triton import write_model_repository
 from eenn.offload.graphs.index import FOLDER, Graphs
@@ -22,11 +23,13 @@ from eenn.run_directory import find_artifact
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command: export an artifact, or copy its graphs."""
     given = _parser().parse_args(arguments)
-    with one_line_errors():
+    with one_line_errors(), trusting(given.build):
         _export(given)
 
 
 def _export(given: argparse.Namespace) -> None:
+    for name in given.build:
+        check_code("--build", name)
     manifest = read_manifest(find_artifact(given.artifact))
     path = manifest.path
     if (given.to is None) != (given.deployment is None):
@@ -64,6 +67,14 @@ def _parser() -> argparse.ArgumentParser:
         "--images",
         metavar="PATH",
         help="folder of class folders with the artifact's images, if images or artifact have moved",
+    )
+    parser.add_argument(
+        "--build",
+        action="append",
+        default=[],
+        metavar="MODULE:FUNCTION",
+        help="function of your own that makes the artifact's network, if that is custom; this code "
+        "is run",
     )
     parser.add_argument(
         "--calibration",
