@@ -106,10 +106,18 @@ class Cutter:
                 )
             maker = self._makers[tensor]
             found.add(maker.output[0])
-            waiting += maker.input
-        names = {first.tensor: first.joint, last: name}
+            if not self._is_batch_size(maker):
+                waiting += maker.input
+        # The features at any border tell the size of the batch as well as the images do.
+        names = {features_name(0): first.joint, first.tensor: first.joint, last: name}
         nodes = [node for node in self._whole.graph.node if node.output[0] in found]
         return self._piece(piece, nodes, names)
+
+    def _is_batch_size(self, node: NodeProto) -> bool:
+        """Tell whether a node measures the batch size of the images, and nothing else."""
+        axes = {attribute.name: attribute.i for attribute in node.attribute}
+        is_of_images = list(node.input) == [features_name(0)]
+        return node.op_type == "Shape" and is_of_images and axes == {"start": 0, "end": 1}
 
     def _input(self, name: str, border: _Border) -> ModelProto:
         node = border.quantise or helper.make_node("Identity", [FEATURES], [border.tensor])

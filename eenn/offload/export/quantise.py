@@ -95,10 +95,11 @@ def in_int8(model: ModelProto, batches: Iterable[Images]) -> ModelProto:
 
 
 def sensitive_nodes(model: ModelProto) -> list[str]:
-    """Name the nodes that lose most of the accuracy in int8 and gain no time: the stem.
+    """Name the nodes that lose most of the accuracy in int8 and gain no time.
 
-    These are the first convolution and, where it is depthwise, the second one: few channels of wide
-    range on the largest map.
+    These are the stem, which is the first convolution and, where it is depthwise, the second one,
+    with few channels of wide range on the largest map; and layer norms, for which ONNX Runtime has
+    no operation in int8.
     """
     sizes = {tensor.name: tensor.dims for tensor in model.graph.initializer}
     found: list[str] = []
@@ -108,7 +109,7 @@ def sensitive_nodes(model: ModelProto) -> list[str]:
             if found and (len(found) > 1 or groups < sizes[node.input[1]][0]):
                 break
             found.append(node.name)
-    return found
+    return found + [node.name for node in model.graph.node if node.op_type == "LayerNormalization"]
 
 
 class _Reader(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime has no types

@@ -32,6 +32,8 @@ LIGHT = (
     "shufflenet_v2_x1_0",
     "mnasnet1_0",
     "timm/tf_efficientnet_lite0",
+    "timm/edgenext_xx_small",  # measures the batch of the images in the middle of the network
+    "timm/convnext_atto",  # whose features are channels last
 )
 
 
