@@ -17,7 +17,7 @@ from eenn.artifact.manifest import WEIGHTS
 from eenn.files import Json, JsonObject, write_json
 from eenn.models.architecture import exit_macs
 from eenn.models.backbones.registry import BACKBONES
-from eenn.offload.export.report import REPORT, export_artifact
+from eenn.offload.export.report import P_TAR, REPORT, export_artifact
 from eenn.offload.graphs.index import FOLDER, Graphs
 from eenn.provenance import processor, provenance
 from eenn.records.evaluated_artifact import EvaluatedArtifact, open_artifact
@@ -25,11 +25,9 @@ from eenn.run_directory import ARTIFACT, METRICS, OUTPUTS
 
 RESULT = Path("results/every_backbone.json")
 SETTINGS = (
-    *("data=demo", "recipe=from_scratch", "branches=2", "logger=csv", "model.weights=null"),
+    *("data=demo", "branches=2", "logger=csv", "model.weights=null"),
     *("model.width_mult=1", "trainer.max_epochs=8", "seed=0"),
 )
-# Without batch norms a network does not survive the rates of this recipe.
-SLOWER = ("optimiser.lr_backbone=5e-4", "optimiser.lr_heads=5e-4")
 WITHOUT_BATCH_NORM = ("alexnet", "vgg16", "convnext_tiny")
 
 
@@ -44,8 +42,9 @@ def main() -> None:
     names = parser.parse_args().backbones
     for name in names:
         if not (run_of(name) / METRICS).exists():
-            own = [f"model={name}", f"name=backbones-{name}", f"hydra.run.dir={run_of(name)}"]
-            own += SLOWER if name in WITHOUT_BATCH_NORM else ()
+            recipe = "from_scratch_plain" if name in WITHOUT_BATCH_NORM else "from_scratch"
+            own = [f"model={name}", f"recipe={recipe}"]
+            own += [f"name=backbones-{name}", f"hydra.run.dir={run_of(name)}"]
             subprocess.run([sys.executable, "train.py", *SETTINGS, *own], check=True)
         artifact = open_artifact(str(run_of(name) / ARTIFACT), None)
         if not (artifact.manifest.path / FOLDER).exists():
@@ -57,6 +56,7 @@ def main() -> None:
         "rows": rows,
         **provenance(first.split.seed, first.title, processor()),
         "settings": SETTINGS,
+        "p_tar": P_TAR,
     }
     write_json(RESULT, result)
     print(f"wrote {RESULT}")

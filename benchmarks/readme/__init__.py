@@ -36,6 +36,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
         training.demo,
         training.speed,
         backbones.backbones,
+        backbones.every_backbone,
         backbones.escalation,
         evaluation.edge_analysis,
         evaluation.fallback,

@@ -19,6 +19,32 @@ def backbones() -> str:
     )
 
 
+def every_backbone() -> str:
+    """Tabulate sizes and differences of every backbone's graphs, and what int8 changes."""
+    run = run_of("every_backbone")
+    rows = [
+        {
+            "backbone": f"`{row['backbone']}`",
+            "blocks": str(row["blocks"]),
+            "MMACs": f"{row['macs'] / 1e6:.1f}",
+            "weights MB": f"{row['weight_bytes'] / 1e6:.1f}",
+            "graphs, both precisions, MB": f"{row['graph_bytes'] / 1e6:.1f}",
+            "fp32, difference": f"{row['largest_difference']:.0e}",
+            "accuracy %": f"{100 * row['replays']['PyTorch']['accuracy']:.1f}",
+            "int8, accuracy %": f"{100 * row['replays']['int8']['accuracy']:.1f}",
+            "fp32, same answers %": f"{100 * row['replays']['fp32']['same_answers']:.1f}",
+            "int8, same answers %": f"{100 * row['replays']['int8']['same_answers']:.1f}",
+        }
+        for row in run["rows"]
+    ]
+    return (
+        f"{table(rows)}\n\nTwo branches, 64 px. Differences are the largest of any block or head "
+        "from PyTorch, of its largest value. Accuracies and answers are those of early exits at "
+        f"p_tar {run['p_tar']:g} on {run['rows'][0]['images']} validation images; int8 without the "
+        f"stem. {where(run)}"
+    )
+
+
 def escalation() -> str:
     """Tabulate one backbone on the edge with another in the cloud, beside its own rest there."""
     run = run_of("escalation")

@@ -55,6 +55,13 @@ class Regularisation:
                 if isinstance(module, _BatchNorm):
                     module.momentum = self.batch_norm_momentum
         if self.drop_path is not None:
-            skips = [module for module in modules if isinstance(module, StochasticDepth)]
-            for at, module in enumerate(skips):
-                module.p = self.drop_path * at / max(len(skips) - 1, 1)
+            # timm builds blocks without skips unless it is told, but with a place for them.
+            places = [
+                (module, name)
+                for module in modules
+                for name, child in module.named_children()
+                if isinstance(child, StochasticDepth) or name.startswith("drop_path")
+            ]
+            for at, (module, name) in enumerate(places):
+                rate = self.drop_path * at / max(len(places) - 1, 1)
+                setattr(module, name, StochasticDepth(rate, "row"))

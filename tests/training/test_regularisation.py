@@ -1,6 +1,8 @@
 """What a recipe changes in a backbone."""
 
+import numpy as np
 import pytest
+import torch
 from torch import nn
 from torchvision.ops import StochasticDepth
 
@@ -31,6 +33,19 @@ def test_drop_path_rises_evenly_to_the_given_probability() -> None:
     assert [m.p for m in network.modules() if isinstance(m, StochasticDepth)] == pytest.approx(own)
     Regularisation(drop_path=0).apply(network.segments)
     assert all(m.p == 0 for m in network.modules() if isinstance(m, StochasticDepth))
+
+
+def test_drop_path_reaches_the_places_that_timm_keeps_for_it() -> None:
+    network = build(place(5, 1, "conv", 1.0, 64, "timm/tf_efficientnet_lite0"))
+    state = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    x = torch.randn(4, 3, 64, 64)
+    with torch.no_grad():
+        before = network.eval()(x)
+        Regularisation(drop_path=0.9).apply(network.segments)
+        assert torch.equal(network.eval()(x), before)
+    assert network.state_dict().keys() == state.keys()
+    own = [m.p for m in network.modules() if isinstance(m, StochasticDepth)]
+    assert own == pytest.approx(list(np.linspace(0, 0.9, 16)))
 
 
 def test_a_backbone_without_blocks_to_skip_ignores_drop_path() -> None:
