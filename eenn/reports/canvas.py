@@ -165,7 +165,7 @@ def styles() -> Iterator[Style]:
 
 
 def style_in(family: int, member: int, single: bool) -> Style:
-    """Style a line: by its family in colour and marker, by its number there in dash.
+    """Choose the style of a line: colour and marker of its family, dash of its number there.
 
     Args:
         family, member: numbers of the family and of the line within it, from 0.
