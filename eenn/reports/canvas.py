@@ -60,19 +60,25 @@ class Style(TypedDict):
 
 def draw_lines(axis: Axes, lines: Lines, quantity: str) -> None:
     """Draw lines with the bars of their intervals; values that are not numbers have no point."""
-    scale = QUANTITIES[quantity][1]
     for (name, marks), style in zip(lines.items(), styles(), strict=False):
-        at: dict[float, list[Estimate]] = defaultdict(list)
-        for x, estimate in marks:
-            if np.isfinite(estimate.value):
-                at[x].append(estimate)
-        xs = sorted(at)
-        points = np.array([spread(at[x]) for x in xs]).reshape(-1, 3) * scale
-        middle, low, high = points.T
-        axis.errorbar(
-            xs, middle, [middle - low, high - middle],
-            label=name, capsize=2, markersize=4.5, linewidth=1.3, elinewidth=0.8, **style,
-        )  # fmt: skip
+        draw_line(axis, name, marks, quantity, style)
+
+
+def draw_line(
+    axis: Axes, name: str, marks: Marks, quantity: str, style: Style, markersize: float = 4.5
+) -> None:
+    """Draw one line with the bars of its intervals; see `draw_lines`."""
+    at: dict[float, list[Estimate]] = defaultdict(list)
+    for x, estimate in marks:
+        if np.isfinite(estimate.value):
+            at[x].append(estimate)
+    xs = sorted(at)
+    points = np.array([spread(at[x]) for x in xs]).reshape(-1, 3) * QUANTITIES[quantity][1]
+    middle, low, high = points.T
+    axis.errorbar(
+        xs, middle, [middle - low, high - middle], label=name,
+        capsize=2, markersize=markersize, linewidth=1.3, elinewidth=0.8, **style,
+    )  # fmt: skip
 
 
 def spread(estimates: Sequence[Estimate]) -> Estimate:
@@ -134,15 +140,20 @@ def finish(figure: Figure, panels: Sequence[Axes]) -> Figure:
             axis.label_outer()
         for handle, label in zip(*axis.get_legend_handles_labels(), strict=True):
             entries.setdefault(label, handle)
-    width = figure.get_size_inches()[0]
+    width, height = figure.get_size_inches()
+    # A letter of this size takes about 0.07 inches, and a line's sample over half an inch.
+    columns = max(1, min(3, int(width / (0.7 + 0.07 * max(map(len, entries), default=1)))))
+    # `make_panels` has room for three rows.
+    figure.set_size_inches(width, height + 0.19 * max(0, -(-len(entries) // columns) - 3))
     figure.legend(
         list(entries.values()),
         list(entries),
         loc="outside lower center",
-        # A letter of this size takes about 0.07 inches, and a line's sample half an inch.
-        ncols=max(1, min(3, int(width / (0.6 + 0.07 * max(map(len, entries), default=1))))),
+        ncols=columns,
         frameon=False,
         fontsize=9,
+        # Long enough to tell dashes apart.
+        handlelength=3,
     )
     return figure
 
@@ -151,3 +162,19 @@ def styles() -> Iterator[Style]:
     """Yield the styles of lines, in their order, without end."""
     for colour, marker, dash in zip(cycle(COLOURS), cycle(MARKERS), cycle(DASHES), strict=False):
         yield {"color": colour, "marker": marker, "linestyle": dash}
+
+
+def style_in(family: int, member: int, single: bool) -> Style:
+    """Choose the style of a line: colour and marker of its family, dash of its number there.
+
+    Args:
+        family, member: numbers of the family and of the line within it, from 0.
+        single: the line is one mark, without a dash; its number has a marker instead.
+    """
+    dashes = 1 if single else len(DASHES)
+    return {
+        "color": COLOURS[family % len(COLOURS)],
+        # Where the dashes are used up, the line takes another marker.
+        "marker": MARKERS[(family + member // dashes) % len(MARKERS)],
+        "linestyle": "none" if single else DASHES[member % dashes],
+    }

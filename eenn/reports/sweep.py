@@ -25,6 +25,7 @@ _NUMBERS: Mapping[str, tuple[str, float, str]] = {
     "edge_probability": ("edge %", 100, "z.1f"),
     "edge_accuracy": ("edge accuracy %", 100, "z.1f"),
     "macs": ("MMACs", 1e-6, "z.1f"),
+    "weight_bytes": ("MB", 1e-6, ".1f"),
     "answer_ms": ("mean ms", 1, "z.1f"),
     "latency_ms": ("latency ms", 1, "z.1f"),
     "sent_bytes": ("kB sent", 1e-3, "z.1f"),

@@ -17,6 +17,7 @@ from eenn.reports.canvas import (
     make_panels,
 )
 from eenn.reports.figures import BARS, Drawn
+from eenn.reports.sweep_exits import exits_figure
 from eenn.reports.sweep_jobs import SweepJob, number_of
 from eenn.statistics.intervals import Estimate
 
@@ -54,12 +55,13 @@ def sweep_figures(jobs: Sequence[SweepJob]) -> list[Drawn]:
             figure = _over_setting(pairs, against, others, quantity)
             caption = _GREY if quantity in LEVELLED and any(job.references for job in jobs) else ""
             made.append(Drawn(quantity, title, f"{title}. {caption}{BARS}", figure))
+    if pairs[0][0].curve:
+        named = [key for key in keys if key != SEED]
+        return [*made, exits_figure([job for job, _ in pairs], named)]
     cost = cost_of(point for _, point in pairs)
     if any(math.isfinite(estimate_in(point, cost).value) for _, point in pairs):
         name, what = _COSTS[cost]
         caption = f"The accuracy of each job and the mean {what} to its answers. "
-        if any(job.curve for job, _ in pairs):
-            caption = "Each mark is an exit, as if it answered all images, and a line is a job. "
         figure = _over_cost(pairs, others, cost)
         made.append(Drawn(cost, f"Accuracy over {name}", f"{caption}{BARS}", figure))
     return made
@@ -120,12 +122,8 @@ def _over_cost(pairs: Sequence[Pair], others: Sequence[str], cost: str) -> Figur
     scale = QUANTITIES[cost][1]
     lines: dict[str, list[tuple[float, Estimate]]] = {}
     for job, point in pairs:
-        if job.curve:
-            name = " ".join(f"{key}={value}" for key, value in job.varied.items())
-            lines[name] = [(macs * scale, Estimate(right, *_NONE)) for macs, right in job.curve]
-        else:
-            mark = estimate_in(point, cost).value * scale, estimate_in(point, "accuracy")
-            lines.setdefault(_name(job, others, point), []).append(mark)
+        mark = estimate_in(point, cost).value * scale, estimate_in(point, "accuracy")
+        lines.setdefault(_name(job, others, point), []).append(mark)
     for point in _unique(point for job, _ in pairs for point in job.references):
         mark = estimate_in(point, cost).value * scale, estimate_in(point, "accuracy")
         lines.setdefault(str(point["policy"]), []).append(mark)
@@ -164,5 +162,4 @@ def estimate_in(point: JsonObject, quantity: str) -> Estimate:
     return Estimate(*(float(v) if isinstance(v, int | float) else math.nan for v in found))
 
 
-_NONE = (math.nan, math.nan)
 _GREY = "Grey: the whole network, where it is the same in all jobs. "

@@ -11,7 +11,7 @@ from eenn.exits.settings import Baseline
 from eenn.files import JsonObject
 from eenn.reports.headline import WHOLE
 from eenn.run_directory import CONFIG, ERROR, RESULTS, Sweep, read_config
-from eenn.statistics.intervals import share
+from eenn.statistics.intervals import Estimate, share
 
 FINISHED, FAILED, MISSING = "finished", "failed", "missing"
 BASELINES = tuple(baseline.value for baseline in Baseline)
@@ -30,6 +30,7 @@ class SweepJob:
             policy, each with numbers under the names of `summary.json`.
         references: the job's points of the whole network, for comparison with policies.
         curve: of a training MACs and share of right answers by exit.
+        backbone: of the trained network.
     """
 
     number: int
@@ -38,7 +39,8 @@ class SweepJob:
     error: str = ""
     points: Sequence[JsonObject] = ()
     references: Sequence[JsonObject] = ()
-    curve: Sequence[tuple[float, float]] = ()
+    curve: Sequence[tuple[float, Estimate]] = ()
+    backbone: str = ""
 
 
 def read_jobs(directory: Path, sweep: Sweep) -> list[SweepJob]:
@@ -92,17 +94,22 @@ def _trained(result: Mapping[str, Any]) -> dict[str, Any]:
     accuracies, n, exits = result["test"]["accuracy"], result["test_samples"], result["exits"]
     heads = [sum(row["head_macs"] for row in exits[: k + 1]) for k in range(len(exits))]
     macs = [row["macs"] + own for row, own in zip(exits, heads, strict=True)]
-    final = share(round(accuracies[-1] * n), n)
+    right = [share(round(value * n), n) for value in accuracies]
     point = {
         **{f"exit{k}_accuracy": value for k, value in enumerate(accuracies[:-1], 1)},
-        "accuracy": final.value,
-        "accuracy_low": final.low,
-        "accuracy_high": final.high,
+        "accuracy": right[-1].value,
+        "accuracy_low": right[-1].low,
+        "accuracy_high": right[-1].high,
         "macs": macs[-1],
         "epochs": result["epochs"],
         "images_per_s": result["images_per_s"],
     }
-    return {"points": [point], "curve": list(zip(macs, accuracies, strict=True))}
+    # Trainings of earlier versions do not state it.
+    if "weight_bytes" in result:
+        point["weight_bytes"] = result["weight_bytes"]
+    curve = list(zip(macs, right, strict=True))
+    backbone = result.get("backbone", "")
+    return {"points": [point], "curve": curve, "backbone": backbone}
 
 
 def _without_null(point: Mapping[str, Any]) -> dict[str, Any]:

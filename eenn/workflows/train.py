@@ -237,7 +237,8 @@ def _test(training: Training, fit: Fit, directory: Path) -> Conclusion:
     logits, labels = record(saved.network, training.images.test_dataloader(), scaling.device)
     temperatures, exits = scaling.temperatures, saved.manifest.exits
     found = exit_metrics(logits, labels, temperatures)
-    rows = exit_rows(found, temperatures, exits, weight_bytes(saved.manifest))
+    weights = weight_bytes(saved.manifest)
+    rows = exit_rows(found, temperatures, exits, weights)
     tested = ExitResults(len(labels), found["accuracy"], found["ece"], found["ece_calibrated"])
     write_card(saved.manifest, tested)
     metrics: dict[str, Json] = {
@@ -245,6 +246,7 @@ def _test(training: Training, fit: Fit, directory: Path) -> Conclusion:
         "test_samples": len(labels),
         "temperatures": asdict(temperatures),
         "exits": [asdict(row) for row in exits],
+        "weight_bytes": int(sum(weights.segments) + sum(weights.heads)),
         "backbone": architecture.backbone,
         "head": architecture.head,
         "input_size": architecture.input_size,

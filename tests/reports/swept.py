@@ -28,14 +28,24 @@ def write_job(
         (directory / (METRICS if "test" in result else SUMMARY)).write_text(json.dumps(result))
 
 
-def trained(accuracies: Sequence[float], samples: int = 200) -> dict[str, Any]:
-    """Give the result of a training with exits of these accuracies, each of 10 million MACs."""
+def trained(
+    accuracies: Sequence[float], samples: int = 200, scale: float = 1.0, **others: Any
+) -> dict[str, Any]:
+    """Give the result of a training with exits of these accuracies, each of 10 million MACs.
+
+    Args:
+        scale: multiplies the MACs.
+    """
     return {
         "test": {"accuracy": list(accuracies)},
         "test_samples": samples,
-        "exits": [{"macs": 10e6 * k, "head_macs": 1e6} for k in range(1, 1 + len(accuracies))],
+        "exits": [
+            {"macs": 10e6 * scale * k, "head_macs": 1e6 * scale}
+            for k in range(1, 1 + len(accuracies))
+        ],
         "epochs": 2,
         "images_per_s": 100.0,
+        **others,
     }
 
 

@@ -83,6 +83,7 @@ def test_a_run_leaves_what_the_contract_says(tracked: Path) -> None:
     for accuracy in metrics["test"]["accuracy"][-2:]:
         assert f"<b>{100 * accuracy:.1f} %</b>" in opening
     assert f"python evaluate.py artifact={tracked / 'artifact'}" in opening
+    assert metrics["weight_bytes"] == sum(tensor.nbytes for tensor in weights(tracked).values())
     saved = store.load(tracked / "artifact")
     assert saved.manifest.content["split"]["sizes"] == {"train": 80, "val": 10, "test": 10}
     assert list(saved.manifest.temperatures.per_exit) == metrics["temperatures"]["per_exit"]
