@@ -146,8 +146,12 @@ def _plan(settings: TrainSettings, open_source: Callable[[], ImageSource]) -> Tr
     seed_everything(settings.seed, workers=True, verbose=False)
     classes = len(source.classes)
     architecture = place(
-        classes, settings.branches, model.head, model.width_mult,
-        images.preprocessing.input_size, model.backbone,
+        classes,
+        settings.branches,
+        model.head,
+        model.width_mult,
+        images.preprocessing.input_size,
+        model.backbone,
     )
     loss_weights = exit_weights(settings.loss_weights, len(architecture.positions) + 1)
     network = build(architecture, model.weights)
