@@ -34,6 +34,7 @@ LAST_CHECKPOINT, FINISHED, MEASURED = RESUMABLE = (
 )
 
 MAX_CONFIG_BYTES, MAX_BRACKETS = 256 * 1024, 1000  # a training's has 2 kB and a few brackets
+MAX_SWEEP_BYTES = 16 * 1024 * 1024  # that of a thousand jobs has 100 kB
 MAX_SHOWN = 5  # settings that an error names
 
 # Variables by which torchrun, SLURM, LSF and Lightning's launcher number processes.
@@ -67,9 +68,13 @@ class Sweep:
             EennError: the file does not describe a sweep.
             OSError: the file cannot be read.
         """
+        with (directory / SWEEP).open("rb") as opened:
+            text = opened.read(MAX_SWEEP_BYTES + 1)
         try:
-            return from_json(cls, json.loads((directory / SWEEP).read_text(encoding="utf-8")))
-        except ValueError as error:
+            if len(text) > MAX_SWEEP_BYTES:
+                raise ValueError(f"more than {MAX_SWEEP_BYTES} bytes")
+            return from_json(cls, json.loads(text))
+        except (ValueError, RecursionError) as error:
             raise EennError(
                 f"{directory / SWEEP} does not describe a sweep: {error}; start a new sweep"
             ) from None

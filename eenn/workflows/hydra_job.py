@@ -1,8 +1,9 @@
 """Hydra's side of a script: a job in its directory, and sweeps, compared and completed.
 
-Besides `eenn.workflows.scripts` this is the only module that knows Hydra.
+Besides `eenn.workflows.scripts` and `eenn.workflows.resume_sweep` no module knows Hydra.
 """
 
+import shlex
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -25,8 +26,8 @@ from eenn.cli import error_line, one_line_errors, printable, quoted_for_hydra, s
 from eenn.errors import EennError
 from eenn.exits.policies.registry import POLICIES
 from eenn.files import Json, write_file
-from eenn.models.own_code.trust import BUILD_KEYS, names_code, trusting, typed
-from eenn.programs import CONF, CONFIGURED, Program
+from eenn.models.own_code.trust import BUILD_KEYS, trusting, typed
+from eenn.programs import CONF, Program
 from eenn.run_directory import (
     CONFIG,
     ERROR,
@@ -45,6 +46,7 @@ from eenn.run_directory import (
 )
 from eenn.workflows.check import checked, keys_of
 from eenn.workflows.interrupted import interruptible
+from eenn.workflows.resume_sweep import completing, typed_again
 from eenn.workflows.run import Job
 
 T = TypeVar("T")
@@ -152,7 +154,7 @@ def run_script(main: Callable[[], None], program: Program) -> None:
     An interrupted sweep ends with a line that says how to go on.
     """
     with one_line_errors(), trusting(typed(sys.argv[1:])):
-        sys.argv[1:] = _completing(sys.argv[1:], program)
+        sys.argv[1:] = completing(sys.argv[1:], program)
         try:
             main()
         except (KeyboardInterrupt, SystemExit):
@@ -170,29 +172,6 @@ def run_script(main: Callable[[], None], program: Program) -> None:
             CompareRuns.running = None
 
 
-def _completing(given: Sequence[str], program: Program) -> list[str]:
-    """Put the command line of a sweep in place of `resume=SWEEP_DIR`.
-
-    Raises:
-        EennError: other settings beside it, or another program's sweep.
-    """
-    asked = [one for one in given if one.startswith("resume=")]
-    if len(asked) != 1:
-        return list(given)
-    directory = Path(str(OverridesParser.create().parse_override(asked[0]).value()))
-    if not (directory / SWEEP).exists():
-        return list(given)
-    sweep = Sweep.read(directory)
-    name = sweep.config_name
-    allowed = {asked[0], "-m", "--multirun", "--config-name", "-cn", name, f"--config-name={name}"}
-    if beside := [one for one in given if one not in allowed and not names_code(one)]:
-        raise EennError(f"resume keeps the sweep's own settings; leave out {' '.join(beside)}")
-    if CONFIGURED.get(name, program) != program:
-        raise EennError(f"{asked[0]}: the sweep goes on with `{sweep.command(directory)}`")
-    place = quoted_for_hydra("hydra.sweep.dir", str(directory))
-    return ["-m", f"--config-name={name}", *sweep.launching, place, *sweep.overrides]
-
-
 def _cut_short(directory: Path) -> str:
     """Say which jobs an interrupted sweep has finished, and how to go on."""
     sweep = Sweep.read(directory)
@@ -201,10 +180,10 @@ def _cut_short(directory: Path) -> str:
     )
     of_all = f" of {len(sweep.jobs)}" if sweep.jobs else ""
     named = f" ({', '.join(map(str, finished))})" if finished else ""
-    return (
-        f"interrupted: {len(finished)}{of_all} jobs are finished{named}; go on with "
-        f"`{sweep.command(directory)}`"
+    command = " ".join(
+        [sweep.command(directory), *map(shlex.quote, typed_again(directory / SWEEP, sweep))]
     )
+    return f"interrupted: {len(finished)}{of_all} jobs are finished{named}; go on with `{command}`"
 
 
 def run_job(

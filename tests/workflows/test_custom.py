@@ -147,8 +147,12 @@ def test_a_sweep_of_a_stranger_is_completed_without_its_code(
     given = ("model=custom", f"model.build={trap},{NETWORK}", *SMALL)
     told = ("+hydra.job.env_set.EENN_BUILD=trap:blocks",)
     Sweep("train", given, ("model.build",), told).write(tmp_path / "swept")
+    resumed = (f"resume={tmp_path / 'swept'}", f"model.build={NETWORK}")
+    line = error_of(capfd, lambda: called(train, *resumed))
+    assert f"has settings that may run code: {told[0]};" in line
+    # Even the user cannot trust a name in another way than by model.build.
     with pytest.raises(SystemExit):
-        called(train, f"resume={tmp_path / 'swept'}", f"model.build={NETWORK}")
+        called(train, *resumed, *told)
     assert not (place / "trap.imported").exists()
     done = [(tmp_path / "swept" / job / "metrics.json").exists() for job in "01"]
     assert done == [False, True]

@@ -1,6 +1,7 @@
 """Sweeps that were cut short: what is said, and that they are completed to the same results."""
 
 import json
+import shlex
 import shutil
 import signal
 import sys
@@ -156,6 +157,24 @@ def test_a_bug_in_a_job_keeps_its_traceback_and_the_others_are_compared(
     compared = json.loads((whole / "broken" / "comparison.json").read_text())
     assert [job["state"] for job in compared["jobs"]] == ["finished", "finished"]
     assert not list((whole / "broken").rglob("error.txt"))
+
+
+def test_an_interrupted_sweep_tells_what_of_hydras_own_settings_to_type_again(
+    whole: Path, monkeypatch: pytest.MonkeyPatch, capfd: Any
+) -> None:
+    def interrupted(job: Any, **given: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(jobs, "evaluate_job", interrupted)
+    given = ("p_tar=0.5,0.7", "first=2", "logger=csv", "hydra.sweep.dir=left")
+    with pytest.raises(SystemExit):
+        called(whole, evaluate, "-m", *given, "hydra.job.chdir=false", "hydra.launcher={}")
+    line = capfd.readouterr().err.strip().splitlines()[-1]
+    command = "python evaluate.py resume=left hydra.job.chdir=false 'hydra.launcher={}'"
+    assert line == f"interrupted: 0 of 2 jobs are finished; go on with `{command}`"
+    monkeypatch.undo()
+    called(whole, evaluate, *shlex.split(command)[2:])
+    assert all((whole / "left" / job / "summary.json").exists() for job in "01")
 
 
 @pytest.mark.slow
