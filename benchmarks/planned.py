@@ -1,14 +1,16 @@
 """The planner's choice against the fastest way, on every link and on slower and slower edges.
 
     python -m benchmarks.planned --artifact DIR --images DIR
+    python -m benchmarks.planned --artifact DIR --upstream DIR --min-accuracy 0.91 --out FILE
 
 For each link of conf/link and each slowdown of the edge the parts are measured, a plan is chosen
-under an accuracy limit (one point below the last exit's on validation), and it runs live beside the
-best plan of every other kind that keeps the limit, beside cloud only and the whole network on the
-device. The ways take turns on the same photographs of the validation split, after a warm-up. Of
-every way the median at each exit counts, weighted by the number of validation images that stop
-there, so that neither a late sample nor the luck of few photographs decides; an exit that none of
-the photographs stopped at counts as predicted. Writes results/planned.json.
+under an accuracy limit (by default one point below the last exit's on validation), and it runs live
+beside the best plan of every other kind that keeps the limit, beside cloud only and the whole
+network on the device where these keep it. The ways take turns on the same photographs of the
+validation split, after a warm-up. Of every way the median at each exit counts, weighted by the
+number of validation images that stop there, so that neither a late sample nor the luck of few
+photographs decides; an exit that none of the photographs stopped at counts as predicted. Writes
+results/planned.json.
 """
 
 import argparse
@@ -61,14 +63,14 @@ class Bench:
     upstream: tuple[Path, HttpCloud] | None
 
 
-def offloading_on(link: Link, slowdown: float) -> Offloading:
+def offloading_on(link: Link, slowdown: float, min_accuracy: float | None) -> Offloading:
     """Set out the benchmark that is planned for."""
     return Offloading(
         split="val", limit=MOST, policies=[Swept(DEFAULT, {}, CURVE)], p_tars=[],
         active=ActiveBranches(), distortion="gaussian_blur", levels=[0.0], link=link,
         payload="uint8", compress=False, upload="file", experts=PLAIN_HEADS,
         temperature="per_exit", precision="fp32", slowdown=slowdown, deadline_ms=None,
-        min_accuracy=None, plan_deadline_ms=None,
+        min_accuracy=min_accuracy, plan_deadline_ms=None,
     )  # fmt: skip
 
 
@@ -77,7 +79,8 @@ def competitors(plans: Plans) -> dict[str, Plan]:
     found = {str(plan.route): plan for plan in plans.others}
     for name, route in (("cloud only", WHOLE_PHOTOGRAPH), ("whole network", Route("device"))):
         (alone,) = (p for p in plans.every if not p.setting.active and p.route == route)
-        if alone not in found.values():
+        enough = plans.made.offloading.min_accuracy or 0.0
+        if alone not in found.values() and alone.accuracy >= enough:
             found[name] = alone
     return found
 
@@ -128,12 +131,12 @@ def spread(photos: Sequence[Photo], count: int) -> list[Photo]:
     return [photos[int(step * at)] for at in range(count)]
 
 
-def cell(bench: Bench, link: Link, slowdown: float) -> JsonObject:
+def cell(bench: Bench, link: Link, slowdown: float, min_accuracy: float | None) -> JsonObject:
     """Plan for one link and edge, and run the chosen plan beside all others.
 
     A slower edge answers fewer photographs: there the ways differ by more than their samples.
     """
-    offloading = offloading_on(link, slowdown)
+    offloading = offloading_on(link, slowdown, min_accuracy)
     meter = Meter(
         Graphs.read(bench.networks.artifact.manifest.path), bench.clouds, offloading.precision,
         offloading.experts, slowdown, bench.upstream, lambda: None,
@@ -160,7 +163,7 @@ def cell(bench: Bench, link: Link, slowdown: float) -> JsonObject:
             "failed": sum(bool(outcome.failure) for outcome in outcomes[name]),
         }
     chosen = next(name for name, plan in named.items() if plan == plans.best)
-    # All plans keep the limit: cloud only and the whole network answer as the last exit does.
+    # All of them keep the limit; without one, cloud only answers as the last exit does.
     fastest = min(measured, key=measured.__getitem__)
     return {
         "slowdown": slowdown,
@@ -173,7 +176,9 @@ def cell(bench: Bench, link: Link, slowdown: float) -> JsonObject:
     }
 
 
-def cells(networks: Networks, slowdowns: Sequence[float]) -> Iterator[JsonObject]:
+def cells(
+    networks: Networks, slowdowns: Sequence[float], min_accuracy: float | None
+) -> Iterator[JsonObject]:
     """Measure every link and every slowdown."""
     photos = list(networks.artifact.photos("val", MOST))
     paths = [str(network.manifest.path) for network in networks.every]
@@ -192,7 +197,11 @@ def cells(networks: Networks, slowdowns: Sequence[float]) -> Iterator[JsonObject
                 upstream = there.manifest.path, stack.enter_context(HttpCloud(url, there.id))
             bench = Bench(networks, photos, clouds, upstream)
             for slowdown in slowdowns:
-                found = {"link": file.stem, **asdict(link), **cell(bench, link, slowdown)}
+                found = {
+                    "link": file.stem,
+                    **asdict(link),
+                    **cell(bench, link, slowdown, min_accuracy),
+                }
                 print(
                     f"{file.stem}, edge slower by {slowdown:g}: chose {found['chosen']}, fastest "
                     f"{found['fastest']}, ratio {found['ratio']:.3f}",
@@ -207,20 +216,23 @@ def main() -> None:
     )
     parser.add_argument("--artifact", required=True, help="directory of an artifact, or latest")
     parser.add_argument("--upstream", help="directory of another network with the same classes")
+    parser.add_argument("--min-accuracy", type=float, help="of a plan, on validation images")
+    parser.add_argument("--out", type=Path, default=RESULT, help="file to write")
     parser.add_argument("--images", help="folder of class folders that it was trained on")
     given = parser.parse_args()
     artifact = exported(given.artifact, given.images)
     upstream = exported(given.upstream, given.images) if given.upstream else None
-    rows = list(cells(Networks(artifact, None, upstream), SLOWDOWNS))
+    rows = list(cells(Networks(artifact, None, upstream), SLOWDOWNS, given.min_accuracy))
     within = sum(float(str(row["ratio"])) <= AT_MOST for row in rows)
     result: JsonObject = {
         "cells": rows,
         "at_most": AT_MOST,
         "within": within,
+        "min_accuracy": given.min_accuracy,
         **provenance(artifact.split.seed, artifact.title, f"{processor()}, 1 thread"),
     }
-    write_json(RESULT, result)
-    print(f"{within} of {len(rows)} within {AT_MOST}\nwrote {RESULT}")
+    write_json(given.out, result)
+    print(f"{within} of {len(rows)} within {AT_MOST}\nwrote {given.out}")
 
 
 if __name__ == "__main__":

@@ -38,6 +38,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
         backbones.backbones,
         backbones.every_backbone,
         backbones.escalation,
+        backbones.planned_escalation,
         evaluation.edge_analysis,
         evaluation.fallback,
         evaluation.blur,

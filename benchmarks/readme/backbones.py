@@ -67,6 +67,32 @@ def escalation() -> str:
     )
 
 
+def planned_escalation() -> str:
+    """Tabulate the planner's choices where a second backbone may answer, as measured."""
+    run = run_of("planned_escalation")
+    rows = [
+        {
+            "link": cell["link"],
+            "edge slower by": f"{cell['slowdown']:g}",
+            "chosen": cell["chosen"],
+            "active": (way := cell["ways"][cell["chosen"]])["active"] or "none",
+            "accuracy %": f"{100 * way['accuracy']:.1f}",
+            "edge %": f"{100 * way['edge_probability']:.0f}",
+            "predicted ms": f"{way['predicted_ms']:.1f}",
+            "measured ms": f"{way['measured_ms']:.1f}",
+            "fastest": cell["fastest"],
+            "ratio": f"{cell['ratio']:.2f}",
+        }
+        for cell in run["cells"]
+    ]
+    return (
+        f"{table(rows)}\n\nThe fastest plan of at least {100 * run['min_accuracy']:g} % on the "
+        "validation split, beside the best of every other kind that reaches it; accuracies and "
+        f"edge shares are those of validation. {run['within']} of {len(rows)} take at most "
+        f"{run['at_most']:g} times as long as the fastest. {where(run)}"
+    )
+
+
 def _row(row: Content, is_first: bool) -> dict[str, str]:
     exits = {
         f"exit {exit}": interval(own, "accuracy", 100) for exit, own in enumerate(row["exits"], 1)
