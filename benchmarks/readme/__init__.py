@@ -37,6 +37,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
         training.speed,
         backbones.backbones,
         backbones.every_backbone,
+        backbones.lite0_live,
         backbones.escalation,
         backbones.planned_escalation,
         evaluation.edge_analysis,

@@ -26,6 +26,7 @@ SIZE = 64
 # The others take a minute and more.
 LIGHT = (
     "mobilenet_v3_small",
+    "mobilenet_v3_large",
     "efficientnet_b0",
     "resnet18",
     "regnet_y_400mf",
