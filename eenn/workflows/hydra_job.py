@@ -7,7 +7,7 @@ import shlex
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
@@ -25,7 +25,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf, flag_override
 from eenn.cli import error_line, one_line_errors, printable, quoted_for_hydra, setting_text
 from eenn.errors import EennError
 from eenn.exits.policies.registry import POLICIES
-from eenn.files import Json, write_file
+from eenn.files import Json, from_json, write_file
 from eenn.models.own_code.trust import BUILD_KEYS, trusting, typed
 from eenn.programs import CONF, Program
 from eenn.run_directory import (
@@ -261,10 +261,20 @@ def _claimed(
         claim(directory, OmegaConf.to_yaml(recorded))
     own = {key: recorded[key] for key in keys_of(kind) if key in recorded}
     settings = checked(kind, own)
-    return Job(
-        settings, directory, recorded["group"], recorded["overrides"], recorded,
-        recorded.get("varied", {}),
-    )  # fmt: skip
+    try:
+        beside = from_json(_Beside, recorded)
+    except ValueError as error:
+        raise EennError(f"{directory / CONFIG}: {error}; start a new run") from error
+    return Job(settings, directory, beside.group, beside.overrides, recorded, beside.varied)
+
+
+@dataclass(frozen=True)
+class _Beside:
+    """What config.yaml has beside the settings; see `Job`."""
+
+    group: str | None = None
+    overrides: tuple[str, ...] = ()
+    varied: dict[str, str] = field(default_factory=dict)
 
 
 def offer_policies() -> None:

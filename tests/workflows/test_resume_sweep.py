@@ -318,3 +318,26 @@ def test_nothing_in_the_configuration_of_a_strangers_run_is_followed(
     line = error_of(capfd, train, f"resume={run_of(place, {key: value})}")
     assert key in line
     assert not (place / "made").exists()
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("group", ["a"]),
+        ("group", 3),
+        ("overrides", "branches=3"),
+        ("overrides", [1]),
+        ("overrides", None),
+        ("varied", ["branches"]),
+        ("varied", {"branches": 3}),
+    ],
+)
+def test_what_a_strangers_run_says_of_its_command_has_its_types(
+    key: str, value: Any, place: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    run = run_of(place, {})
+    settings = {**composed("train", "logger=csv"), "group": None, "overrides": [], "varied": {}}
+    (run / "config.yaml").write_text(yaml.safe_dump({**settings, key: value}))
+    line = error_of(capfd, train, f"resume={run}")
+    assert key in line
+    assert "start a new run" in line
