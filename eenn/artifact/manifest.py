@@ -6,6 +6,7 @@ the SHA-256 of the manifest itself, so no byte can change unseen.
 
 import hashlib
 import json
+import re
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -26,6 +27,9 @@ SCHEMA_VERSION = 1
 SPLIT, WEIGHTS = "split.json", "weights.safetensors"
 # Pixels; photographs are resized to `resize_size`, so a stranger's manifest could make that costly.
 MAX_RESIZE_SIZE = 4096
+# Graphs are joined from as many pieces.
+MAX_BLOCKS = 10_000
+_PLAIN_NAME = re.compile(r"\w+", re.ASCII)
 # The remedy for a damaged artifact.
 RESTORE = "copy the artifact again or train anew"
 FROM_WHOLE = "this copy is for a device, with graphs alone; use the whole artifact"
@@ -119,12 +123,23 @@ class Manifest:
     @cached_property
     def architecture(self) -> Architecture:
         """Read the description that the network is built from."""
-        return self._read(Architecture, "architecture")
+        return self._named[0]
+
+    @cached_property
+    def _named(self) -> tuple[Architecture, tuple[str, ...]]:
+        built = self._read(Architecture, "architecture")
+        names = self._read(tuple[str, ...], "classes")
+        if built.classes != len(names):
+            raise ArtifactTruncated(
+                f"{self.path / MANIFEST}: architecture has {built.classes} classes and "
+                f"{len(names)} are named; {RESTORE}"
+            )
+        return built, names
 
     @cached_property
     def classes(self) -> tuple[str, ...]:
         """Read the class names, in the order of the logits."""
-        return self._read(tuple[str, ...], "classes")
+        return self._named[1]
 
     @cached_property
     def blocks(self) -> tuple[Block, ...]:
@@ -133,8 +148,15 @@ class Manifest:
 
     @cached_property
     def exits(self) -> tuple[Exit, ...]:
-        """Read the table of exits, a row for each exit."""
-        return self._read(tuple[Exit, ...], "exits")
+        """Read the table of exits, a row for each exit, which gives the numbers of blocks."""
+        exits = self._read(tuple[Exit, ...], "exits")
+        ends = [-1, *(row.after for row in exits)]
+        if not exits or ends != sorted(set(ends)) or ends[-1] >= MAX_BLOCKS:
+            raise ArtifactTruncated(
+                f"{self.path / MANIFEST}, exits: after is {ends[1:]!s:.80}; allowed are "
+                f"ascending numbers from 0 to {MAX_BLOCKS - 1}; {RESTORE}"
+            )
+        return exits
 
     def features_shape(self, split_point: int) -> tuple[int, int, int]:
         """Return channels, height and width of the features at a split point, of images at 0."""
@@ -167,7 +189,14 @@ class Manifest:
     @cached_property
     def experts(self) -> tuple[Expert, ...]:
         """Read the descriptions of the experts, in their order; most artifacts have none."""
-        return self._read(_Experts, "experts").sets if "experts" in self.content else ()
+        found = self._read(_Experts, "experts").sets if "experts" in self.content else ()
+        # Files are named by kinds.
+        if odd := [one.kind for one in found if not _PLAIN_NAME.fullmatch(one.kind)]:
+            raise ArtifactTruncated(
+                f"{self.path / MANIFEST}, experts: kind {odd[0]!r:.80}; allowed are names of "
+                f"letters, digits and _; {RESTORE}"
+            )
+        return found
 
     @property
     def head_sets(self) -> tuple[str, ...]:

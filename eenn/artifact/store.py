@@ -194,11 +194,6 @@ def _built(manifest: Manifest) -> EarlyExitNet:
             f"{manifest.path / MANIFEST}: input_size of architecture and preprocessing differ; "
             f"{RESTORE}"
         )
-    if manifest.architecture.classes != len(manifest.classes):
-        raise ArtifactTruncated(
-            f"{manifest.path / MANIFEST}: architecture has {manifest.architecture.classes} classes "
-            f"and {len(manifest.classes)} are named; {RESTORE}"
-        )
     try:
         with torch.device("meta"):
             network = build(manifest.architecture)

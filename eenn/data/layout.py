@@ -34,9 +34,13 @@ class Layout:
         """Detect the layout of a folder.
 
         Folders are parts if all of them are named as parts, and each holds folders and no images
-        beside those. Otherwise all are classes.
+        beside those, or nothing at all. Otherwise all are classes.
         """
-        folders = {folder.name: folder for folder in visible_folders(root)}
+        folders = {
+            folder.name: folder
+            for folder in visible_folders(root)
+            if folder.name.lower() not in PART_OF or not _is_empty(folder)
+        }
         parts = {name: PART_OF[name.lower()] for name in folders if name.lower() in PART_OF}
         are_parts = len(parts) == len(folders) and all(map(_holds_classes, folders.values()))
         return cls(root, parts if are_parts else {})
@@ -81,6 +85,13 @@ class Layout:
 def visible_folders(root: Path) -> list[Path]:
     """List the folders in a folder by name, without hidden ones."""
     return [d for d in sorted(root.iterdir()) if d.is_dir() and not d.name.startswith(".")]
+
+
+def _is_empty(folder: Path) -> bool:
+    try:
+        return not any(folder.iterdir())
+    except OSError:
+        return False  # which reading it as a class reports
 
 
 def _holds_classes(folder: Path) -> bool:

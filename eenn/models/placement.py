@@ -60,9 +60,12 @@ def place_branches(
     if sorted(set(positions)) != list(positions) or not all(0 <= p < inner for p in positions):
         shown = ", ".join(map(str, positions))
         if isinstance(branches, int):
+            where = "two branches after one block"
+            if len(set(positions)) == branches:
+                where = "a branch after the last block, where the classifier is"
             raise EennError(
-                f"branches={branches} would put two branches after one block ({shown}); "
-                "use fewer, or give the positions as a list"
+                f"branches={branches} would put {where} ({shown}); use fewer, or give the "
+                "positions as a list"
             )
         raise EennError(
             f"branches=[{shown}]: positions must ascend and lie between 0 and {inner - 1}"

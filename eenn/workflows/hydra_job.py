@@ -270,7 +270,7 @@ def _claimed(
 
 @dataclass(frozen=True)
 class _Beside:
-    """What config.yaml has beside the settings; see `Job`."""
+    """The content of config.yaml beside the settings; see `Job`."""
 
     group: str | None = None
     overrides: tuple[str, ...] = ()

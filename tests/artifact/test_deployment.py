@@ -161,8 +161,8 @@ def written(tmp_path: Path, **changes: Any) -> Deployment:
 
 
 def test_a_deployment_is_for_one_artifact_and_its_branches(tmp_path: Path) -> None:
-    row = asdict(Exit(3, 8, 4, 4, 1000, 10, 512))
-    manifest = Manifest(tmp_path, {"id": "a" * 64, "exits": [row] * 3})
+    rows = [asdict(Exit(after, 8, 4, 4, 1000, 10, 512)) for after in (3, 6, 9)]
+    manifest = Manifest(tmp_path, {"id": "a" * 64, "exits": rows})
     written(tmp_path).check(manifest)
     with pytest.raises(EennError, match=r"is for artifact b{12} and .* is a{12};"):
         written(tmp_path, artifact_id="b" * 64).check(manifest)

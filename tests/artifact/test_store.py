@@ -151,10 +151,20 @@ def test_damage_has_its_own_error(damage: Any, error: type[EennError], tmp_path:
     assert str(tmp_path) in str(caught.value)
 
 
+def exits_after(*blocks: int) -> list[dict[str, int]]:
+    names = ("channels", "height", "width", "macs", "head_macs", "payload_bytes")
+    return [{"after": block, **dict.fromkeys(names, 1)} for block in blocks]
+
+
 @pytest.mark.parametrize(
     ("key", "part", "said"),
     [
         ("exits", [{"after": 3}], r"exits: .*\[0\] has no channels, head_macs, height"),
+        ("exits", exits_after(), r"exits: after is \[\]; allowed are ascending numbers from 0"),
+        ("exits", exits_after(10**9), r"exits: after is \[1000000000\]; allowed are ascending"),
+        ("exits", exits_after(-2, 3), r"exits: after is \[-2, 3\]; allowed are ascending"),
+        ("exits", exits_after(5, 5), r"exits: after is \[5, 5\]; allowed are ascending"),
+        ("classes", ["ant"], "3 classes and 1 are named"),
         ("architecture", {"classes": "3", "positions": []}, r"classes is '3'; allowed is int"),
         ("temperatures", {"per_exit": [1.0, None], "shared": 1.0}, r"per_exit\[1\] is None"),
     ],

@@ -43,7 +43,6 @@ def test_every_spelling_names_a_part(spelling: str, tmp_path: Path) -> None:
     "text",
     [
         "train/cat test/cat other/cat",  # another folder among them
-        "train/cat test",
         "train/0.jpg test/0.jpg",  # classes that are called so
         "train/cat train/0.jpg test/cat",
         "training_set/cat test_set/cat",
@@ -64,6 +63,7 @@ def test_other_folders_are_classes(text: str, tmp_path: Path) -> None:
     [
         "train/cat test/cat .cache/cat README.txt train/labels.csv train/.thumbs/0.jpg",
         "train/cat test/cat 0.jpg",
+        "train/cat test/cat val",
     ],
 )
 def test_hidden_folders_and_files_beside_parts_do_not_matter(text: str, tmp_path: Path) -> None:
@@ -75,6 +75,7 @@ def test_hidden_folders_and_files_beside_parts_do_not_matter(text: str, tmp_path
     [
         ("train/cat val/cat", r"holds train, val and not test; add it, or .*=/.*/train to have"),
         ("test/cat", "and not train; add it"),
+        ("train/cat test", "holds train and not test; add it"),
         ("validation/cat", "and not train and test; add it, or give"),
         ("train/cat test/cat val/cat valid/cat", "holds val and valid, which are one part"),
         ("train/cat Train/cat test/cat", "which are one part"),

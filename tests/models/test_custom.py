@@ -177,6 +177,11 @@ FAULTS = [
      r"gives another network when it is called again: blocks.2.layer.weight differs"),
     ("COUNT.append(1)\n    return [plain(), nn.Conv2d(4, 3 + len(COUNT), 1)], classifier(classes)",
      r"gives another network when it is called again: blocks.1.weight differs"),
+    ("first = plain()\n    first.register_buffer('noise', torch.randn(4), persistent=False)\n"
+     "    return [first], classifier(classes)",
+     r"blocks.0.noise has other values when it is called again.*make it persistent"),
+    ("return (one / 0 for one in [1]), classifier(classes)",
+     r"fails for 7 classes: ZeroDivisionError: division by zero"),
     ("return [nn.LazyConv2d(4, 3)], classifier(classes)", "has lazy modules; give them their size"),
     ("return [], classifier(classes)", "gives Sequential; allowed are a list .* \\(one at least"),
     ("return [plain(), abs], classifier(classes)",

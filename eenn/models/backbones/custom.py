@@ -44,9 +44,9 @@ def _built(name: str, function: Function, classes: int) -> nn.Sequential:
     """Call the function, and put its blocks and its classifier into one network."""
     try:
         made = function(classes)
+        given = _modules(made)
     except Exception as error:
         raise EennError(f"{CUSTOM}/{name} fails for {classes} classes: {told(error)}") from error
-    given = _modules(made)
     modules = [module for module in given if isinstance(module, nn.Module)]
     if len(modules) < max(2, len(given)):
         kinds = ", ".join(type(one).__name__ for one in given) or type(made).__name__
@@ -93,6 +93,13 @@ def _check_again(name: str, function: Function, classes: int) -> None:
             f"{CUSTOM}/{name} gives another network when it is called again: {other} differs; it "
             "has to give the same layers for the same number of classes"
         )
+    buffers = [dict(network.named_buffers()) for network in networks]
+    for key in buffers[0].keys() - first.keys():
+        if not torch.equal(buffers[0][key], buffers[1][key]):
+            raise EennError(
+                f"{CUSTOM}/{name}: {key} has other values when it is called again, and is not in "
+                "the state dict; make it persistent"
+            )
     known: dict[int, str] = {}
     for state, again in ((first, False), (second, True)):
         for key, one in state.items():

@@ -6,6 +6,7 @@ The pieces are files in `onnx/fp32` and `onnx/int8` inside the artifact, beside 
 
 import hashlib
 import json
+import re
 from dataclasses import asdict, dataclass
 from functools import cache, cached_property
 from pathlib import Path
@@ -114,6 +115,8 @@ class Graphs:
             )
         if manifest.experts and all(row.name != CLASSIFIER for row in rows):
             raise ArtifactVersion(f"{file} has no graphs of the artifact's experts; {_EXPORT}")
+        if odd := [row.file for row in rows if not _FILE.fullmatch(row.file)]:
+            raise ArtifactEdited(f"{file} names a file {odd[0]!r:.80}, not a piece; {_EXPORT}")
         if artifact_id != manifest.id:
             raise ArtifactEdited(
                 f"{file} belongs to artifact {artifact_id[:12]}, not to {manifest.id[:12]}; "
@@ -141,12 +144,12 @@ class Graphs:
                 f"{', '.join(dict.fromkeys(row.name for row in self.rows))}"
             )
         file = self.manifest.path / FOLDER / row.file
+        mend = _EXPORT_FOR_DEVICE if self.manifest.is_for_device else _EXPORT
         if not file.is_file():
-            mend = _EXPORT_FOR_DEVICE if self.manifest.is_for_device else _EXPORT
             raise ArtifactMissing(f"{file} is missing; {mend}")
         content = file.read_bytes()
         if hashlib.sha256(content).hexdigest() != row.sha256:
-            raise ArtifactEdited(f"{file} was changed after it was written; {_EXPORT}")
+            raise ArtifactEdited(f"{file} was changed after it was written; {mend}")
         return content
 
     def joined(self, pieces: Pieces, precision: str) -> bytes:
@@ -221,6 +224,8 @@ def _share_one_arena() -> None:
 
 # Errors of ONNX Runtime for a model that it cannot load.
 _REFUSED = (InvalidGraph, InvalidProtobuf, Fail, InvalidArgument, NotImplemented, RuntimeException)
+# No other directory, whoever wrote the index.
+_FILE = re.compile(rf"({'|'.join(PRECISIONS)})/\w+\.onnx", re.ASCII)
 _SCHEMA, _ARTIFACT, _PIECES = "schema_version", "artifact_id", "pieces"
 _EXPORT = "remove the folder and run `eenn-export` again"
 _EXPORT_FOR_DEVICE = (

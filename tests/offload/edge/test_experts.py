@@ -12,7 +12,12 @@ from numpy.typing import NDArray
 
 from eenn.artifact import store
 from eenn.artifact.deployment import Deployment
-from eenn.artifact.manifest import ArtifactVersion
+from eenn.artifact.manifest import (
+    ArtifactTruncated,
+    ArtifactVersion,
+    manifest_id,
+    read_manifest,
+)
 from eenn.errors import EennError
 from eenn.exits.decide import decide
 from eenn.exits.head_sets import PLAIN, HeadChoice, HeadMode
@@ -218,6 +223,20 @@ def test_a_hanging_cloud_is_waited_for_once_and_all_of_the_wait_is_counted(
 def test_no_images_have_no_answers(path: Path) -> None:
     runtime = EdgeRuntime(path, POLICY, ACTIVE, LocalCloud(path), experts=AUTO)
     assert runtime.classify(np.zeros((0, 3, 32, 32), np.float32)) == []
+
+
+@pytest.mark.parametrize("kind", ["../../../x", "a/b", "", "x y"])
+def test_a_kind_that_no_file_can_be_named_by_is_refused(
+    kind: str, path: Path, tmp_path: Path
+) -> None:
+    copy = Path(shutil.copytree(path, tmp_path / "artifact"))
+    content = json.loads((copy / "manifest.json").read_text())
+    del content["id"]
+    content["experts"]["sets"][0]["kind"] = kind
+    content["id"] = manifest_id(content)
+    (copy / "manifest.json").write_text(json.dumps(content))
+    with pytest.raises(ArtifactTruncated, match=r"kind .*allowed are names of letters"):
+        assert read_manifest(copy).experts
 
 
 def test_graphs_from_before_the_experts_are_refused(path: Path, tmp_path: Path) -> None:

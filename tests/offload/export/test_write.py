@@ -377,6 +377,20 @@ def test_damage_has_its_own_error(
     assert str(directory) in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("name", "precision"), [("../../x", "fp32"), ("block_0", "../fp32"), ("a/b", "int8"), ("", "")]
+)
+def test_an_index_cannot_name_files_elsewhere(
+    name: str, precision: str, exported: Exported, tmp_path: Path
+) -> None:
+    directory = copied(exported, tmp_path)
+    rows = json.loads((directory / "onnx" / "index.json").read_text())["pieces"]
+    edit_index(directory, pieces=[{**rows[0], "name": name, "precision": precision}, *rows[1:]])
+    with pytest.raises(ArtifactEdited, match="not a piece") as caught:
+        Graphs.read(directory)
+    assert "\n" not in str(caught.value)
+
+
 def truncated(piece: bytes) -> bytes:
     return piece[: len(piece) // 2]
 
