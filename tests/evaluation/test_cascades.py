@@ -42,7 +42,9 @@ def test_records_of_other_images_are_refused() -> None:
 
 
 def network(id: str, classes: tuple[str, ...] = ("ant", "bee"), split: str = "s") -> Any:
-    manifest = Manifest(Path(f"/runs/{id}"), {"id": id, "classes": list(classes)})
+    built = {"classes": len(classes), "positions": []}
+    content = {"id": id, "classes": list(classes), "architecture": built}
+    manifest = Manifest(Path(f"/runs/{id}"), content)
     return SimpleNamespace(manifest=manifest, split=SimpleNamespace(hash=split), folders={})
 
 
