@@ -72,9 +72,9 @@ def _layout(source: ImageSource) -> Iterator[str]:
 
 def _unlike_classes(source: ImageSource, split: Split) -> Iterator[str]:
     """Find classes that a part does not have."""
-    name_of = dict(zip(source.sample_ids, source.labels.tolist(), strict=True))
+    label_of = dict(zip(source.sample_ids, source.labels.tolist(), strict=True))
     for part in ("val", "test"):
-        here = {name_of[sample_id] for sample_id in getattr(split, part)}
+        here = {label_of[sample_id] for sample_id in getattr(split, part)}
         missing = [name for label, name in enumerate(source.classes) if label not in here]
         if missing:
             yield (

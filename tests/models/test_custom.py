@@ -157,6 +157,8 @@ FAULTS = [
      r"classifier gives \(2, 8\) for a batch of 2; allowed is \(2, 7\), a logit for each"),
     ("return [plain()], nn.Linear(4, classes)", r"classifier cannot take \(2, 4, 16, 16\)"),
     ("return [plain()], nn.Conv2d(4, classes, 16)", r"classifier gives \(2, 7, 1, 1\)"),
+    ("return [plain(), Block(lambda s, x: s.layer(x) / 0, 4)], classifier(classes)",
+     r"block 1 gives numbers that are not finite"),
     ("return [plain(), nn.ReLU(inplace=True)], classifier(classes)",
      r"block 1 changes its input in place.*inplace=False"),
     ("scale = torch.ones(4, 1, 1)\n"

@@ -127,6 +127,12 @@ def test_macs_agree_with_a_count_over_layers() -> None:
     assert row.head_macs == 1280 * 10 + 1280 * 2 * 2
 
 
+def test_a_branch_that_would_lie_behind_the_last_block_is_said_to() -> None:
+    blocks = [nn.Conv2d(3, 3, 1), nn.Conv2d(3, 3, 1), nn.Conv2d(3, 64, 5, padding=2)]
+    with pytest.raises(EennError, match=r"branches=1 would put a branch after the last block"):
+        place_branches(blocks, 1, 16)
+
+
 @pytest.mark.parametrize("backbone", ["mobilenet_v3_small", "alexnet"])
 def test_the_table_of_blocks_is_that_of_a_loop_over_the_blocks(backbone: str) -> None:
     architecture = place(5, 2, "conv", 1.0, 64, backbone)

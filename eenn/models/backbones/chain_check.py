@@ -49,7 +49,9 @@ def _passed(at: str, module: nn.Module, x: Tensor) -> Tensor:
     if not isinstance(result, Tensor) or result.dtype != torch.float32:
         kind = result.dtype if isinstance(result, Tensor) else type(result).__name__
         raise EennError(f"{at} gives {kind}; allowed is one tensor of float32")
-    if not torch.equal(x.nan_to_num(), given.nan_to_num()):
+    if not result.isfinite().all():
+        raise EennError(f"{at} gives numbers that are not finite; allowed are finite ones")
+    if not torch.equal(x, given):
         raise EennError(
             f"{at} changes its input in place, which a branch before it reads; make its first "
             "operation one that does not (inplace=False)"

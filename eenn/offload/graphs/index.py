@@ -98,7 +98,7 @@ class Graphs:
             EennError: see `read_manifest`.
         """
         manifest = read_manifest(artifact_dir)
-        file = manifest.path / FOLDER / INDEX
+        file, again = manifest.path / FOLDER / INDEX, _again(manifest)
         if not file.is_file():
             raise ArtifactMissing(
                 f"{manifest.path} has no exported graphs; run `eenn-export {manifest.path}`"
@@ -108,19 +108,18 @@ class Graphs:
             schema, artifact_id = index[_SCHEMA], from_json(str, index[_ARTIFACT])
             rows = from_json(tuple[Piece, ...], index[_PIECES] if schema == SCHEMA_VERSION else ())
         except (ValueError, KeyError, TypeError, RecursionError) as error:
-            raise ArtifactEdited(f"{file} is not a whole index; {_EXPORT}") from error
+            raise ArtifactEdited(f"{file} is not a whole index; {again}") from error
         if schema != SCHEMA_VERSION:
             raise ArtifactVersion(
-                f"{file} has schema version {schema}, this eenn reads {SCHEMA_VERSION}; {_EXPORT}"
+                f"{file} has schema version {schema}, this eenn reads {SCHEMA_VERSION}; {again}"
             )
         if manifest.experts and all(row.name != CLASSIFIER for row in rows):
-            raise ArtifactVersion(f"{file} has no graphs of the artifact's experts; {_EXPORT}")
+            raise ArtifactVersion(f"{file} has no graphs of the artifact's experts; {again}")
         if odd := [row.file for row in rows if not _FILE.fullmatch(row.file)]:
-            raise ArtifactEdited(f"{file} names a file {odd[0]!r:.80}, not a piece; {_EXPORT}")
+            raise ArtifactEdited(f"{file} names a file {odd[0]!r:.80}, not a piece; {again}")
         if artifact_id != manifest.id:
             raise ArtifactEdited(
-                f"{file} belongs to artifact {artifact_id[:12]}, not to {manifest.id[:12]}; "
-                f"{_EXPORT}"
+                f"{file} belongs to artifact {artifact_id[:12]}, not to {manifest.id[:12]}; {again}"
             )
         return cls(manifest, rows)
 
@@ -144,12 +143,14 @@ class Graphs:
                 f"{', '.join(dict.fromkeys(row.name for row in self.rows))}"
             )
         file = self.manifest.path / FOLDER / row.file
-        mend = _EXPORT_FOR_DEVICE if self.manifest.is_for_device else _EXPORT
         if not file.is_file():
+            mend = _EXPORT_FOR_DEVICE if self.manifest.is_for_device else _EXPORT
             raise ArtifactMissing(f"{file} is missing; {mend}")
         content = file.read_bytes()
         if hashlib.sha256(content).hexdigest() != row.sha256:
-            raise ArtifactEdited(f"{file} was changed after it was written; {mend}")
+            raise ArtifactEdited(
+                f"{file} was changed after it was written; {_again(self.manifest)}"
+            )
         return content
 
     def joined(self, pieces: Pieces, precision: str) -> bytes:
@@ -175,12 +176,17 @@ class Graphs:
         except _REFUSED as error:
             raise ArtifactEdited(
                 f"{self.manifest.path / FOLDER / precision}: {pieces[0]} to {pieces[-1]} are not a "
-                f"graph for ONNX Runtime; {_EXPORT}"
+                f"graph for ONNX Runtime; {_again(self.manifest)}"
             ) from error
 
     @cached_property
     def _rows(self) -> dict[tuple[str, str], Piece]:
         return {(row.name, row.precision): row for row in self.rows}
+
+
+def _again(manifest: Manifest) -> str:
+    """Say how to get whole graphs again; a copy for a device has no weights to export."""
+    return _COPY_AGAIN if manifest.is_for_device else _EXPORT
 
 
 def open_session(model: bytes, threads: int, device: str = "cpu") -> InferenceSession:
@@ -228,6 +234,10 @@ _REFUSED = (InvalidGraph, InvalidProtobuf, Fail, InvalidArgument, NotImplemented
 _FILE = re.compile(rf"({'|'.join(PRECISIONS)})/\w+\.onnx", re.ASCII)
 _SCHEMA, _ARTIFACT, _PIECES = "schema_version", "artifact_id", "pieces"
 _EXPORT = "remove the folder and run `eenn-export` again"
+_COPY_AGAIN = (
+    "write this folder again: `eenn-export ARTIFACT --deployment FILE --to FOLDER` on the machine "
+    "with the whole artifact"
+)
 _EXPORT_FOR_DEVICE = (
     "this copy holds the graphs of one deployment; for another one run `eenn-export ARTIFACT "
     "--deployment FILE --to FOLDER` on the machine with the whole artifact"

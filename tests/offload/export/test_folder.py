@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from eenn.artifact.deployment import Deployment, Upstream
 from eenn.artifact.manifest import ArtifactMissing, read_manifest
+from eenn.errors import EennError
 from eenn.exits.policies.registry import make_policy
 from eenn.models.early_exit import EarlyExitNet
 from eenn.offload.cloud.command import running
@@ -188,6 +189,17 @@ def test_a_disk_that_is_full_halfway_leaves_nothing(
     assert (code, error.count("\n")) == (1, 1)
     assert "No space left" in error
     assert list(tmp_path.iterdir()) == [chosen]
+
+
+@pytest.mark.parametrize("damaged", ["fp32/block_1.onnx", "index.json"])
+def test_a_damaged_folder_is_to_be_written_again_where_the_weights_are(
+    damaged: str, exported: Exported, chosen: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "folder"
+    export_to(exported.path, "--deployment", chosen, "--to", folder)
+    (folder / "onnx" / damaged).write_text('{"schema_version": 1, "artifact_id": "a"}')
+    with pytest.raises(EennError, match=r"write this folder again.*with the whole artifact"):
+        Graphs.read(folder).content("block_1", "fp32")
 
 
 def test_a_graph_that_was_changed_is_not_copied(

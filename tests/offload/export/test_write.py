@@ -18,12 +18,10 @@ from onnxruntime import InferenceSession
 from torch import nn
 
 from eenn.artifact import store
-from eenn.artifact.manifest import ArtifactEdited, ArtifactMissing, ArtifactVersion
 from eenn.errors import EennError
 from eenn.models.early_exit import EarlyExitNet
 from eenn.models.heads import HEADS, make_head
 from eenn.offload.export import write as export_room
-from eenn.offload.export.cutting import Cutter, Head
 from eenn.offload.export.write import export, whole_graph
 from eenn.offload.graphs.index import Graphs, open_session
 from eenn.offload.graphs.pieces import features_name, segments
@@ -32,7 +30,6 @@ from tests.offload.exported import Exported, off_their_start
 Floats = NDArray[np.float32]
 BRANCHES, BLOCKS = 3, 19
 ENDS = (0, 3, 7, 14, 19)
-FIRST = ("input_0", "block_0", "output_1")
 
 
 def run(session: InferenceSession, features: Floats, output: str = "logits") -> Floats:
@@ -76,7 +73,7 @@ def test_every_block_and_head_is_a_file_of_each_precision(exported: Exported) ->
 
 
 def test_weights_are_stored_once(exported: Exported) -> None:
-    """Far below the 2.5 times that the weights of fp32 would be in fp32 and int8 with room."""
+    """In both precisions together in less than 1.6 times the bytes of the network in fp32."""
     kept = sum(tensor.nbytes for tensor in exported.network.state_dict().values())
     stored = dict.fromkeys(("fp32", "int8"), 0)
     for row in exported.graphs.rows:
@@ -279,43 +276,6 @@ def test_a_piece_that_differs_from_pytorch_is_never_written(
     assert sorted(directory.iterdir()) == before
 
 
-def test_a_block_that_reads_more_than_the_features_before_it_is_named() -> None:
-    whole = onnx.parser.parse_model(
-        """<ir_version: 10, opset_import: ["" : 18]>
-        whole (float[n, 2] features_0) => (float[n, 2] features_1, float[n, 2] features_2) {
-            features_1 = Neg (features_0)
-            features_2 = Add (features_1, features_0)
-        }"""
-    )
-    with pytest.raises(EennError, match=r"block_1 reads features_0.*take one tensor"):
-        list(Cutter(whole, 2).pieces([]))
-
-
-def test_a_piece_measures_the_batch_on_the_features_before_it() -> None:
-    whole = onnx.parser.parse_model(
-        """<ir_version: 10, opset_import: ["" : 18]>
-        whole (float[n, 2, 3] features_0)
-            => (float[n, 6] features_1, float[n, 3] features_2, float[n, 3] logits_1)
-            <int64[1] flat = {-1}, int64[2] two = {2, 3}, int64[2] three = {-1, 3}> {
-            batch = Shape <start = 0, end = 1> (features_0)
-            shape = Concat <axis = 0> (batch, flat)
-            features_1 = Reshape (features_0, shape)
-            bigger = Concat <axis = 0> (batch, two)
-            halves = Reshape (features_1, bigger)
-            features_2 = ReduceSum <keepdims = 0> (halves, one)
-            logits_1 = Neg (features_2)
-        }"""
-    )
-    whole.graph.initializer.append(onnx.numpy_helper.from_array(np.array([1]), "one"))
-    pieces = dict(Cutter(whole, 2).pieces([Head("head_1_plain", 2, "logits_1")]))
-    content = {name: piece.SerializeToString() for name, piece in pieces.items()}
-    images = np.random.default_rng(0).standard_normal((5, 2, 3)).astype(np.float32)
-    features = images.reshape(5, 6)
-    second = b"".join(content[name] for name in ("input_1", "block_1", "output_2"))
-    found = run(open_session(second, 1), features, "features_2")
-    np.testing.assert_allclose(found, images.sum(1), rtol=1e-6)
-
-
 def test_features_that_are_all_zero_have_to_be_zero() -> None:
     """As of a network that died in training."""
     zero, one = np.zeros((1, 2), np.float32), np.ones((1, 2), np.float32)
@@ -347,92 +307,3 @@ def test_graphs_are_never_overwritten(exported: Exported) -> None:
     with pytest.raises(EennError, match="never overwritten"):
         export(exported.path, [exported.images], exported.images)
     graph(exported, 0, BRANCHES + 1)
-
-
-def edit_index(directory: Path, **changes: Any) -> None:
-    file = directory / "onnx" / "index.json"
-    file.write_text(json.dumps({**json.loads(file.read_text()), **changes}))
-
-
-@pytest.mark.parametrize(
-    ("damage", "error"),
-    [
-        (lambda d: shutil.rmtree(d / "onnx"), ArtifactMissing),
-        (lambda d: (d / "onnx" / "fp32" / "block_0.onnx").unlink(), ArtifactMissing),
-        (lambda d: (d / "onnx" / "fp32" / "block_0.onnx").write_bytes(b"onnx"), ArtifactEdited),
-        (lambda d: (d / "onnx" / "index.json").write_text("{"), ArtifactEdited),
-        (lambda d: (d / "onnx" / "index.json").write_text("[]"), ArtifactEdited),
-        (lambda d: edit_index(d, pieces=[{"name": "block_0"}]), ArtifactEdited),
-        (lambda d: edit_index(d, artifact_id="0" * 64), ArtifactEdited),
-        (lambda d: edit_index(d, schema_version=99, pieces=None), ArtifactVersion),
-    ],
-)
-def test_damage_has_its_own_error(
-    damage: Callable[[Path], None], error: type[EennError], exported: Exported, tmp_path: Path
-) -> None:
-    directory = copied(exported, tmp_path)
-    damage(directory)
-    with pytest.raises(error, match="eenn-export") as caught:
-        Graphs.read(directory).session(FIRST, "fp32", 1)
-    assert str(directory) in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    ("name", "precision"), [("../../x", "fp32"), ("block_0", "../fp32"), ("a/b", "int8"), ("", "")]
-)
-def test_an_index_cannot_name_files_elsewhere(
-    name: str, precision: str, exported: Exported, tmp_path: Path
-) -> None:
-    directory = copied(exported, tmp_path)
-    rows = json.loads((directory / "onnx" / "index.json").read_text())["pieces"]
-    edit_index(directory, pieces=[{**rows[0], "name": name, "precision": precision}, *rows[1:]])
-    with pytest.raises(ArtifactEdited, match="not a piece") as caught:
-        Graphs.read(directory)
-    assert "\n" not in str(caught.value)
-
-
-def truncated(piece: bytes) -> bytes:
-    return piece[: len(piece) // 2]
-
-
-def of_unknown_operators(piece: bytes) -> bytes:
-    return piece.replace(b"Conv", b"Kong")
-
-
-@pytest.mark.parametrize(
-    "damage", [lambda _: b"", lambda _: b"garbage", truncated, of_unknown_operators]
-)
-def test_a_piece_that_fits_its_hash_but_does_not_run_is_one_line(
-    damage: Callable[[bytes], bytes], exported: Exported, tmp_path: Path
-) -> None:
-    directory = copied(exported, tmp_path)
-    file = directory / "onnx" / "fp32" / "block_0.onnx"
-    content = damage(file.read_bytes())
-    file.write_bytes(content)
-    rows = json.loads((directory / "onnx" / "index.json").read_text())["pieces"]
-    (row,) = (row for row in rows if (row["name"], row["precision"]) == ("block_0", "fp32"))
-    row |= {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
-    edit_index(directory, pieces=rows)
-    with pytest.raises(
-        ArtifactEdited, match=r"input_0 to output_1 are not a graph for ONNX Runtime"
-    ) as caught:
-        Graphs.read(directory).session(FIRST, "fp32", 1)
-    assert "\n" not in str(caught.value)
-
-
-@pytest.mark.parametrize("index", ["[" * 100_000, '{"schema_version": [[[', "null", "5"])
-def test_an_odd_index_is_one_line(index: str, exported: Exported, tmp_path: Path) -> None:
-    directory = copied(exported, tmp_path)
-    (directory / "onnx" / "index.json").write_text(index)
-    with pytest.raises(ArtifactEdited, match="not a whole index"):
-        Graphs.read(directory)
-
-
-@pytest.mark.parametrize(("name", "precision"), [("block_99", "fp32"), ("block_0", "fp16")])
-def test_a_piece_that_is_not_there_is_named_with_those_that_are(
-    name: str, precision: str, exported: Exported
-) -> None:
-    with pytest.raises(
-        EennError, match=f"{name} in {precision} does not exist.*int8.*head_3_plain"
-    ):
-        exported.graphs.session((name,), precision, 1)
