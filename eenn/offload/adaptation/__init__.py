@@ -1,0 +1,1 @@
+"""The guard against drift: audits, detectors and refits that hold a promise when images change."""
