@@ -7,19 +7,18 @@ fitted anew to the answers of the cloud.
 """
 
 import math
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from random import Random
 
 from eenn.artifact.guard_settings import GuardSettings
 from eenn.offload.adaptation.bounds import RunningBounds
 from eenn.offload.adaptation.detectors import ALARM, RiskDetector, ShareDetector
 from eenn.offload.adaptation.refit import Evidence, Tally, boldest, images_needed, losses_allowed
+from eenn.offload.adaptation.state import GAP, OFFLOAD_ALL, GuardState, Pending, Turn
 
 BURST = 3  # images of a burst after an alarm, in images that show the risk where none is lost
 LARGEST_BURST = 4  # in bursts after an alarm
-GAP = 600  # images from a burst to the next one without an alarm; doubles with each
 WINDOW = 500  # images that show whether a bolder threshold is worth another burst
 NEWEST = 100  # images whose edge share is shown
 LOOK = 20  # images between two looks at them
@@ -27,84 +26,8 @@ WORTH = 0.08  # share of images that has to stay more
 PAYS_AFTER = 4000  # images within which the burst has to keep more images than it offloads
 SAFETY = 0.9  # of the losses that the next burst allows
 SUSPICIOUS = 0.3  # rate of audits under suspicion
-RISK_SUSPICION, SHARE_SUSPICION = ALARM**0.6, ALARM**0.8
-TOLERANCE, TOLERANCE_OF_BURST = 0.04, 0.03  # of the edge share
-
-OFFLOAD_ALL = -1  # the position of a threshold that lets no image leave
-
-TOTALS = (
-    "images",
-    "kept",
-    "audits",
-    "disagreements",
-    "dropped_audits",
-    "risk_alarms",
-    "share_alarms",
-    "bursts",
-)
-
-
-@dataclass
-class Pending:
-    """Images since the last audit, by their rate of audits: all of them, and those that left."""
-
-    images: Counter[float] = field(default_factory=Counter)
-    left: Counter[float] = field(default_factory=Counter)
-
-
-@dataclass
-class Turn:
-    """The guard's decision about an image, made before the image is seen.
-
-    Args:
-        era: number of bursts begun and ended before it.
-        offload_all: whether no branch may answer the image.
-        audit: whether the image is audited if it leaves on the edge.
-        rate: probability with which `audit` was drawn.
-        counts: whether the image counts in the tests.
-        before: the images since the last audit, once the image left and is audited.
-    """
-
-    era: int
-    offload_all: bool
-    audit: bool
-    rate: float
-    counts: bool
-    before: Pending = field(default_factory=Pending)
-
-
-@dataclass
-class GuardState:
-    """The state of a guard that outlives a process.
-
-    Args:
-        at: position of the threshold in force, or OFFLOAD_ALL.
-        reference: share of images that leave, to which the monitor compares; None if not known.
-        tolerance: of the monitor.
-        risk_values, share_values: values of the detectors.
-        risk: audits against all images; its mean is the promised risk.
-        disagreement: audits against the images that left.
-        burst: sums of the running burst; None if none is running.
-        burst_size: images of the running or the last burst; 0 before the first.
-        burst_risk: share of images that the threshold in force lost in its burst.
-        since: images since the threshold came into force.
-        gap: images until a burst without an alarm may follow the last one.
-        totals: counts since the guard began, by the names of TOTALS.
-    """
-
-    at: int
-    reference: float | None
-    tolerance: float = TOLERANCE
-    risk_values: list[float] = field(default_factory=list)
-    share_values: list[float] = field(default_factory=list)
-    risk: RunningBounds = field(default_factory=RunningBounds)
-    disagreement: RunningBounds = field(default_factory=RunningBounds)
-    burst: Tally | None = None
-    burst_size: int = 0
-    burst_risk: float = 0.0
-    since: int = 0
-    gap: int = GAP
-    totals: dict[str, int] = field(default_factory=lambda: dict.fromkeys(TOTALS, 0))
+RISK_SUSPICION, SHARE_SUSPICION = 1e3, 1e4  # values of the detectors, far below ALARM
+TOLERANCE_OF_BURST = 0.03  # of the edge share, beside two standard errors
 
 
 class Guard:
@@ -140,7 +63,8 @@ class Guard:
         self.settings, self.values, self._tell = settings, values, tell
         self._smallest = BURST * images_needed(settings.risk, settings.delta)
         self.state = state or GuardState(start, reference)
-        self.era, self.offline = 0, False
+        self.era = 0
+        self.offline = False
         self._random = Random(f"{seed} {self.state.totals['images']}")
         self._watch(self.state.risk_values, self.state.share_values)
         if self.state.reference is None and self.state.burst is None:
