@@ -146,8 +146,8 @@ class Guard:
 
     def snapshot(self) -> GuardState:
         """Return the state with the present values of the detectors."""
-        self.state.risk_values = list(self._risk.values)
-        self.state.share_values = list(self._share.values)
+        self.state.risk_values = tuple(self._risk.values)
+        self.state.share_values = tuple(self._share.values)
         return self.state
 
     @property
