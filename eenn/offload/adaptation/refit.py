@@ -89,6 +89,7 @@ class Candidates:
             )
         if not active:
             raise EennError("guard: without an active branch no image leaves; activate a branch")
+        self.knob = knob.name
         self._last, own = active[-1], float(policy.knob_value)
         # Safer values are the larger ones for some knobs, and the smaller ones for others.
         values = knob.candidates(len(active))

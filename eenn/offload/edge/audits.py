@@ -1,0 +1,135 @@
+"""Audits: images that left on the edge are sent to the cloud all the same, in the background.
+
+An audit never delays an answer: it runs in a thread of low priority, waits while an answer uses the
+link, has a connection of its own on which the cloud puts it last, and is dropped where that takes
+too long. Whether an image is audited is decided before it is seen, so dropping does not depend on
+the image.
+"""
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from queue import Empty, Full, Queue
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from eenn.offload.client.breaker import CAUSES_OF_A_WORKING_CLOUD
+from eenn.offload.edge.clouds import Rest
+from eenn.offload.edge.runtime import EdgeRuntime
+from eenn.offload.graphs.parts import Names
+from eenn.offload.protocol.errors import OffloadError
+
+Floats = NDArray[np.float32]
+
+ROOM = 8  # audits that wait; no further ones are begun
+NICENESS = 10
+FREE_LINK_S = 1.0  # an audit that does not find the link free for so long is dropped
+REPLY_S = 5.0
+EVERY_S = 5.0
+
+
+@dataclass(frozen=True)
+class Audit:
+    """An image that left on the edge.
+
+    Args:
+        features: those behind the branch at which the image left, (1, C, H, W); `heads` is the
+            image's head set, (1,).
+        photograph: the image's file, where the cloud needs it.
+        done: called with the cloud's answer; or with None, and whether the cloud could not be
+            asked.
+    """
+
+    features: Floats
+    branch: int
+    heads: Names
+    photograph: bytes
+    done: Callable[[int | None, bool], None]
+
+
+class Audits:
+    """Asks the cloud about images that left, while its block lasts; then those that wait.
+
+    Args:
+        runtime: the edge, which computes the features at the split point.
+        rest: the cloud, by a client in the background.
+        every: called every `EVERY_S` seconds, and at the end.
+    """
+
+    def __init__(self, runtime: EdgeRuntime, rest: Rest, every: Callable[[], None]) -> None:
+        self._runtime, self._rest, self._every = runtime, rest, every
+        self._waiting: Queue[Audit | None] = Queue(ROOM)
+        self._answers_asking, self._changed = 0, threading.Condition()
+        self._thread = threading.Thread(target=self._follow, name="audits", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._waiting.put(None)
+        self._thread.join()
+
+    @property
+    def has_room(self) -> bool:
+        """Tell whether another audit may be begun."""
+        return not self._waiting.full()
+
+    def begin(self, audit: Audit) -> None:
+        """Begin an audit; it is dropped where there is no room after all."""
+        try:
+            self._waiting.put_nowait(audit)
+        except Full:
+            audit.done(None, False)
+
+    @contextmanager
+    def yielding(self) -> Iterator[None]:
+        """Keep audits off the link while an answer uses it."""
+        with self._changed:
+            self._answers_asking += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._answers_asking -= 1
+                self._changed.notify()
+
+    def _follow(self) -> None:
+        with suppress(OSError):  # Linux has a niceness for every thread, other systems may not
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
+        due = time.monotonic() + EVERY_S
+        while True:
+            try:
+                audit = self._waiting.get(timeout=max(due - time.monotonic(), 0))
+            except Empty:
+                self._every()
+                due = time.monotonic() + EVERY_S
+                continue
+            if audit is None:
+                break
+            self._ask(audit)
+        self._every()
+
+    def _ask(self, audit: Audit) -> None:
+        rest, split_point = self._rest, self._runtime.split_point
+        features = audit.features
+        if rest.features is not None:
+            features = self._runtime.ahead(features, audit.branch, audit.heads)
+        with self._changed:
+            if not self._changed.wait_for(lambda: not self._answers_asking, FREE_LINK_S):
+                return audit.done(None, False)
+        deadline = time.monotonic() + REPLY_S
+        try:
+            if rest.features is not None:
+                logits = rest.features.infer(features, split_point, deadline, str(audit.heads[0]))
+            else:
+                assert rest.photographs is not None
+                logits = rest.photographs.infer_files([audit.photograph], deadline)
+        except OffloadError as error:
+            return audit.done(None, error.cause not in CAUSES_OF_A_WORKING_CLOUD)
+        return audit.done(int(logits[0].argmax()), False)

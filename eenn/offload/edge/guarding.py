@@ -1,0 +1,203 @@
+"""The guard at work on an edge: its turn for every image, its audits, and its state on disk."""
+
+import copy
+import json
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+
+from eenn.artifact.deployment import Deployment
+from eenn.artifact.manifest import Manifest
+from eenn.exits.policies.base import Policy
+from eenn.files import Json
+from eenn.offload.adaptation.guard import Guard
+from eenn.offload.adaptation.offload_all import OffloadAll
+from eenn.offload.adaptation.refit import Candidates
+from eenn.offload.adaptation.state import Turn
+from eenn.offload.adaptation.state_file import FILE, StateFile
+from eenn.offload.adaptation.status import state_of, status
+from eenn.offload.edge.audits import Audit, Audits
+from eenn.offload.edge.batch import Batch
+from eenn.offload.edge.clouds import Rest
+from eenn.offload.edge.runtime import EdgeRuntime
+
+AGREES, DIFFERS, DROPPED = "agrees", "differs", "dropped"
+
+
+@dataclass(frozen=True)
+class Guarded:
+    """The guard's decision about an image, and what came of it.
+
+    Args:
+        state, threshold: as of `status`, before the image was seen.
+        audit: the result of the image's audit: `agrees`, `differs`, `dropped`, or empty.
+        agrees: whether the last active branch's answer is the cloud's, where the cloud answered.
+        alarm: kind of the alarm that the image led to, or empty.
+    """
+
+    turn: Turn
+    policy: Policy
+    state: str
+    threshold: float | None
+    audit: str = ""
+    agrees: bool | None = None
+    alarm: str = ""
+
+
+class Guarding:
+    """Lets a guard decide about the images of a runtime. Thread-safe.
+
+    Use it in a `with` block, which keeps the state on disk.
+
+    Args:
+        audited: the cloud, by a client in the background.
+        say: called with a line for the user.
+    """
+
+    def __init__(
+        self,
+        runtime: EdgeRuntime,
+        guard: Guard,
+        candidates: Candidates,
+        audited: Rest,
+        file: StateFile,
+        say: Callable[[str], None],
+    ) -> None:
+        self._guard, self._candidates, self._file, self._say = guard, candidates, file, say
+        self._cloud_exit = runtime.branches
+        self._offload_all = OffloadAll(own=runtime.policy, last_exit=runtime.branches)
+        self._needs_photographs = audited.photographs is not None
+        self._lock, self._said = threading.Lock(), False
+        self._audits = Audits(runtime, audited, self.save)
+
+    def __enter__(self) -> "Guarding":
+        self._audits.__enter__()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._audits.__exit__(*exception)
+
+    def begin(self) -> Guarded:
+        """Decide about the next image."""
+        with self._lock:
+            guard = self._guard
+            state, threshold = state_of(guard), guard.threshold
+            turn = guard.begin(self._audits.has_room)
+            at = self._candidates.policies[guard.state.at]
+            policy = self._offload_all if turn.offload_all else at
+            return Guarded(turn, policy, state, threshold)
+
+    def asking(self) -> AbstractContextManager[None]:
+        """Return a context in which an answer uses the link."""
+        return self._audits.yielding()
+
+    def answered(self, guarded: Guarded, batch: Batch, note: Callable[[Guarded], None]) -> None:
+        """Take note of an image's answer.
+
+        Args:
+            note: called with what came of the image, once its audit, if any, has a result.
+        """
+        turn, newest = guarded.turn, batch.seen[-1]
+        with self._lock:
+            if batch.failure:
+                self._guard.failed(turn)
+            elif newest.exit == self._cloud_exit:
+                label = int(newest.prediction[0])
+                *branches, _ = batch.seen
+                self._guard.sent(turn, self._candidates.evidence(branches, label))
+                guarded = replace(guarded, agrees=bool(branches[-1].prediction[0] == label))
+            else:
+                self._guard.kept(turn)
+            alarm = self._guard.take_alarm()
+        guarded = replace(guarded, alarm=alarm)
+        if batch.failure or newest.exit == self._cloud_exit or not turn.audit:
+            return note(guarded)
+        photographs = batch.photographs() if self._needs_photographs else [b""]
+        label = int(batch.policy.answer(batch.seen).label[0])
+        done = partial(self._audited, guarded, label, note)
+        self._audits.begin(Audit(batch.features, newest.exit, batch.heads, photographs[0], done))
+        return None
+
+    def status(self) -> dict[str, Json]:
+        """Describe the guard, see `eenn.offload.adaptation.status.status`."""
+        with self._lock:
+            return status(self._guard, self._candidates.knob)
+
+    def save(self) -> None:
+        """Write the state; a full disk is reported once, and does not end the program."""
+        try:
+            with self._lock:
+                state = copy.deepcopy(self._guard.snapshot())
+            self._file.save(state)
+            self._said = False
+        except OSError as error:
+            if not self._said:
+                self._say(
+                    f"warning: {self._file.path} cannot be written ({error.strerror}); a restarted "
+                    "guard would begin from its older state"
+                )
+            self._said = True
+
+    def _audited(
+        self,
+        guarded: Guarded,
+        label: int,
+        note: Callable[[Guarded], None],
+        cloud_label: int | None,
+        offline: bool,
+    ) -> None:
+        with self._lock:
+            if cloud_label is None:
+                self._guard.dropped(offline)
+                audit = DROPPED
+            else:
+                differs = cloud_label != label
+                self._guard.audited(guarded.turn, differs)
+                audit = DIFFERS if differs else AGREES
+            alarm = guarded.alarm or self._guard.take_alarm()
+        note(replace(guarded, audit=audit, alarm=alarm))
+
+
+@contextmanager
+def open_guarding(
+    manifest: Manifest,
+    deployment: Deployment,
+    runtime: EdgeRuntime,
+    audited: Rest,
+    say: Callable[[str], None],
+) -> Iterator[Guarding]:
+    """Open the guard of a deployment, with its state beside the artifact.
+
+    Args:
+        audited: see `Guarding`.
+
+    Raises:
+        EennError: the policy cannot be refitted, or the state is damaged.
+    """
+    assert deployment.guard is not None
+    candidates = Candidates(deployment.policy, deployment.active)
+    file = StateFile(manifest.path / FILE, _guarded(deployment), len(candidates))
+    known = deployment.promise.means if deployment.promise else {}
+    reference = known["edge_probability"][0] if "edge_probability" in known else None
+    state = file.load()
+    guard = Guard(deployment.guard, candidates.values, candidates.start, reference, state, say)
+    with Guarding(runtime, guard, candidates, audited, file, say) as guarding:
+        yield guarding
+
+
+def _guarded(deployment: Deployment) -> dict[str, Json]:
+    """List the settings that a state holds for."""
+    upstream = deployment.upstream
+    return {
+        "artifact_id": deployment.artifact_id,
+        "guard": str(deployment.guard),
+        "policy": json.loads(deployment.policy.to_json()),
+        "active": [branch + 1 for branch in deployment.active],
+        "temperature": deployment.temperature,
+        "experts": str(deployment.experts),
+        "precision": deployment.precision,
+        "payload": deployment.payload,
+        "upstream": None if upstream is None else upstream.artifact_id,
+    }
