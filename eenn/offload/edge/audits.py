@@ -6,6 +6,7 @@ too long. Whether an image is audited is decided before it is seen, so dropping 
 the image.
 """
 
+import math
 import os
 import threading
 import time
@@ -31,6 +32,7 @@ NICENESS = 10
 FREE_LINK_S = 1.0  # an audit that does not find the link free for so long is dropped
 REPLY_S = 5.0
 EVERY_S = 5.0
+ENDING_S = 2.0  # for audits that wait when the program ends
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,7 @@ class Audit:
 
 
 class Audits:
-    """Asks the cloud about images that left, while its block lasts; then those that wait.
+    """Asks the cloud about images that left, while its block lasts.
 
     Args:
         runtime: the edge, which computes the features at the split point.
@@ -65,6 +67,7 @@ class Audits:
         self._runtime, self._rest, self._every = runtime, rest, every
         self._waiting: Queue[Audit | None] = Queue(ROOM)
         self._answers_asking, self._changed = 0, threading.Condition()
+        self._until = math.inf
         self._thread = threading.Thread(target=self._follow, name="audits", daemon=True)
 
     def __enter__(self) -> Self:
@@ -72,6 +75,7 @@ class Audits:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._until = time.monotonic() + ENDING_S
         self._waiting.put(None)
         self._thread.join()
 
@@ -123,7 +127,7 @@ class Audits:
         with self._changed:
             if not self._changed.wait_for(lambda: not self._answers_asking, FREE_LINK_S):
                 return audit.done(None, False)
-        deadline = time.monotonic() + REPLY_S
+        deadline = min(time.monotonic() + REPLY_S, self._until)
         try:
             if rest.features is not None:
                 logits = rest.features.infer(features, split_point, deadline, str(audit.heads[0]))

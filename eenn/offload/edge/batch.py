@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from eenn.errors import EennError
 from eenn.exits.head_sets import PLAIN
 from eenn.exits.policies.base import Bools, ExitProbs, Policy
+from eenn.files import JsonObject
 from eenn.offload.graphs.parts import Names
 
 Floats = NDArray[np.float32]
@@ -91,6 +92,10 @@ class Watcher(Protocol):
 
     def begin(self) -> Watch:
         """Begin to watch the next image, before anything of it is seen."""
+        ...
+
+    def status(self) -> JsonObject | None:
+        """Describe the guard, as of `eenn.offload.adaptation.status`; None without one."""
         ...
 
 

@@ -13,7 +13,13 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Container, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import (
+    AbstractContextManager,
+    ExitStack,
+    contextmanager,
+    nullcontext,
+    suppress,
+)
 from functools import partial
 from pathlib import Path
 
@@ -63,8 +69,15 @@ def _opened(
     manifest = read_manifest(given.artifact)
     deployment, said = deployment_of(given, manifest)
     say(said)
-    with open_rest(given, manifest, deployment, say) as rest:
-        yield deployment, _runtime(given, deployment, rest)
+    with ExitStack() as opened:
+        rest = opened.enter_context(open_rest(given, manifest, deployment, say))
+        runtime = _runtime(given, deployment, rest)
+        if deployment.guard is not None:
+            from eenn.offload.edge.watching import open_watcher
+
+            watching = open_watcher(given, manifest, deployment, runtime, say)
+            runtime.watcher = opened.enter_context(watching)
+        yield deployment, runtime
 
 
 def _classify(given: argparse.Namespace, runtime: EdgeRuntime) -> int:

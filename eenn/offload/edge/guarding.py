@@ -7,9 +7,11 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 
 from eenn.artifact.deployment import Deployment
 from eenn.artifact.manifest import Manifest
+from eenn.errors import EennError
 from eenn.exits.policies.base import Policy
 from eenn.files import Json
 from eenn.offload.adaptation.guard import Guard
@@ -166,23 +168,32 @@ def open_guarding(
     deployment: Deployment,
     runtime: EdgeRuntime,
     audited: Rest,
+    path: Path | None,
     say: Callable[[str], None],
 ) -> Iterator[Guarding]:
-    """Open the guard of a deployment, with its state beside the artifact.
+    """Open the guard of a deployment.
 
     Args:
         audited: see `Guarding`.
+        path: file of the state; None for FILE in the artifact's folder.
 
     Raises:
-        EennError: the policy cannot be refitted, or the state is damaged.
+        EennError: the policy cannot be refitted, or the state is damaged or cannot be written.
     """
     assert deployment.guard is not None
     candidates = Candidates(deployment.policy, deployment.active)
-    file = StateFile(manifest.path / FILE, _guarded(deployment), len(candidates))
+    path = path or manifest.path / FILE
+    file = StateFile(path, _guarded(deployment), len(candidates))
     known = deployment.promise.means if deployment.promise else {}
     reference = known["edge_probability"][0] if "edge_probability" in known else None
     state = file.load()
     guard = Guard(deployment.guard, candidates.values, candidates.start, reference, state, say)
+    try:
+        file.save(guard.snapshot())
+    except OSError as error:
+        raise EennError(
+            f"the guard cannot keep its state in {path}: {error.strerror}; give --guard-state FILE"
+        ) from error
     with Guarding(runtime, guard, candidates, audited, file, say) as guarding:
         yield guarding
 

@@ -1,13 +1,19 @@
 """The watcher of an edge's images: the guard decides about each, and the field log notes it."""
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+import argparse
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from functools import partial
 
+from eenn.artifact.deployment import Deployment
+from eenn.artifact.manifest import Manifest
 from eenn.exits.policies.base import Policy
+from eenn.files import JsonObject
 from eenn.offload.client.http_cloud import Exchange, HttpCloud
 from eenn.offload.edge.batch import Batch, Result
-from eenn.offload.edge.guarding import Guarded, Guarding
+from eenn.offload.edge.guarding import Guarded, Guarding, open_guarding
+from eenn.offload.edge.rests import open_in_background
+from eenn.offload.edge.runtime import EdgeRuntime
 
 # Notes an image: its result, the exchange with the cloud if there was one, and the guard's part.
 Note = Callable[[Result, Exchange | None, Guarded | None], None]
@@ -32,6 +38,10 @@ class EdgeWatcher:
         """Begin to watch the next image, before anything of it is seen."""
         return Watched(self, None if self.guarding is None else self.guarding.begin())
 
+    def status(self) -> JsonObject | None:
+        """Describe the guard; None without one."""
+        return None if self.guarding is None else self.guarding.status()
+
 
 class Watched:
     """One image of an `EdgeWatcher`; an `eenn.offload.edge.batch.Watch`."""
@@ -55,3 +65,28 @@ class Watched:
             note(None)
         else:
             self._watcher.guarding.answered(self._guarded, batch, note)
+
+
+@contextmanager
+def open_watcher(
+    given: argparse.Namespace,
+    manifest: Manifest,
+    deployment: Deployment,
+    runtime: EdgeRuntime,
+    say: Callable[[str], None],
+) -> Iterator[EdgeWatcher]:
+    """Open the guard and the field log of a deployment.
+
+    Raises:
+        EennError: see `open_guarding`.
+    """
+    guarding = None
+    with ExitStack() as opened:
+        if deployment.guard is not None:
+            audited = opened.enter_context(open_in_background(given, manifest, deployment))
+            guarding = opened.enter_context(
+                open_guarding(manifest, deployment, runtime, audited, given.guard_state, say)
+            )
+        cloud = runtime.rest.features or runtime.rest.photographs
+        client = cloud if isinstance(cloud, HttpCloud) else None
+        yield EdgeWatcher(runtime.policy, guarding, lambda *_: None, client)
