@@ -15,7 +15,7 @@ from typing import Self
 
 from eenn.errors import EennError
 from eenn.files import from_json
-from eenn.line_file import LineFile, lines_of
+from eenn.offload.adaptation.line_file import LineFile, lines_of
 
 EDGE, CLOUD = "edge", "cloud"
 AGREES, DIFFERS, DROPPED = "agrees", "differs", "dropped"

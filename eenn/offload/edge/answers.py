@@ -10,7 +10,7 @@ from typing import NamedTuple, Self
 from eenn.errors import EennError
 from eenn.exits.head_sets import PLAIN
 from eenn.files import Json, JsonObject
-from eenn.line_file import LineFile
+from eenn.offload.adaptation.line_file import LineFile
 from eenn.offload.edge.batch import Result
 
 MAX_LINE_BYTES = 2**24  # longer lines are not answers, and are not kept in memory

@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks.fuzzing import answers as fuzzing
-from eenn import line_file
 from eenn.errors import EennError
-from eenn.line_file import SYNC_S, lines_of
+from eenn.offload.adaptation import line_file
+from eenn.offload.adaptation.line_file import SYNC_S, lines_of
 from eenn.offload.edge import answers
 from eenn.offload.edge.answers import AnswerFile
 from tests.offload.simulated_clock import SimulatedClock
