@@ -16,11 +16,10 @@ from typing import Self
 from eenn.errors import EennError
 from eenn.files import from_json
 from eenn.offload.adaptation.line_file import LineFile, lines_of
+from eenn.offload.adaptation.status import STATES
 
 EDGE, CLOUD = "edge", "cloud"
 AGREES, DIFFERS, DROPPED = "agrees", "differs", "dropped"
-BURST, OFFLOADING = "burst", "offloading"
-STATES = ("watching", "suspicious", BURST, OFFLOADING, "paused")
 ALARMS = ("risk", "share")
 
 # Bounds of what is read.

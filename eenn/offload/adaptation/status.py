@@ -6,8 +6,13 @@ from eenn.files import Json
 from eenn.offload.adaptation.guard import Guard
 from eenn.offload.adaptation.state import OFFLOAD_ALL
 
-WATCHING, SUSPICIOUS, BURST = "watching", "suspicious", "burst"
-OFFLOADING, PAUSED = "offloading", "paused"
+STATES = WATCHING, SUSPICIOUS, BURST, OFFLOADING, PAUSED = (
+    "watching",
+    "suspicious",
+    "burst",
+    "offloading",
+    "paused",
+)
 
 
 def state_of(guard: Guard) -> str:

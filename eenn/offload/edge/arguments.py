@@ -207,6 +207,13 @@ def _add_answers(group: argparse._ArgumentGroup) -> None:
         metavar="FILE.jsonl",
         help="append every answer to this file; images already answered there are left out",
     )
+    group.add_argument(
+        "--log",
+        type=Path,
+        metavar="FIELD.jsonl",
+        help="append a line about every image to this field log, without its name and answer; "
+        "`evaluate.py field=FIELD.jsonl` reports on it",
+    )
 
 
 def _branches(text: str) -> tuple[int, ...]:

@@ -14,13 +14,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from queue import Empty, Full, Queue
-from typing import Self
+from typing import NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from eenn.offload.client.breaker import CAUSES_OF_A_WORKING_CLOUD
-from eenn.offload.edge.clouds import Rest
+from eenn.offload.client.http_cloud import Exchange, HttpCloud
 from eenn.offload.edge.runtime import EdgeRuntime
 from eenn.offload.graphs.parts import Names
 from eenn.offload.protocol.errors import OffloadError
@@ -43,15 +43,28 @@ class Audit:
         features: those behind the branch at which the image left, (1, C, H, W); `heads` is the
             image's head set, (1,).
         photograph: the image's file, where the cloud needs it.
-        done: called with the cloud's answer; or with None, and whether the cloud could not be
-            asked.
+        done: called with the outcome.
     """
 
     features: Floats
     branch: int
     heads: Names
     photograph: bytes
-    done: Callable[[int | None, bool], None]
+    done: "Callable[[Audited], None]"
+
+
+class Audited(NamedTuple):
+    """The outcome of an audit.
+
+    Args:
+        label: the cloud's answer; None where there is none.
+        offline: whether the cloud could not be asked.
+        exchange: the exchange with the cloud; None if it was not asked.
+    """
+
+    label: int | None
+    offline: bool = False
+    exchange: Exchange | None = None
 
 
 class Audits:
@@ -59,12 +72,20 @@ class Audits:
 
     Args:
         runtime: the edge, which computes the features at the split point.
-        rest: the cloud, by a client in the background.
+        cloud: the cloud, by a client in the background.
+        sends_photographs: whether the cloud answers from photographs.
         every: called every `EVERY_S` seconds, and at the end.
     """
 
-    def __init__(self, runtime: EdgeRuntime, rest: Rest, every: Callable[[], None]) -> None:
-        self._runtime, self._rest, self._every = runtime, rest, every
+    def __init__(
+        self,
+        runtime: EdgeRuntime,
+        cloud: HttpCloud,
+        sends_photographs: bool,
+        every: Callable[[], None],
+    ) -> None:
+        self._runtime, self._cloud, self._every = runtime, cloud, every
+        self.sends_photographs = sends_photographs
         self._waiting: Queue[Audit | None] = Queue(ROOM)
         self._answers_asking, self._changed = 0, threading.Condition()
         self._until = math.inf
@@ -89,7 +110,7 @@ class Audits:
         try:
             self._waiting.put_nowait(audit)
         except Full:
-            audit.done(None, False)
+            audit.done(Audited(None))
 
     @contextmanager
     def yielding(self) -> Iterator[None]:
@@ -120,20 +141,21 @@ class Audits:
         self._every()
 
     def _ask(self, audit: Audit) -> None:
-        rest, split_point = self._rest, self._runtime.split_point
         features = audit.features
-        if rest.features is not None:
+        if not self.sends_photographs:
             features = self._runtime.ahead(features, audit.branch, audit.heads)
         with self._changed:
             if not self._changed.wait_for(lambda: not self._answers_asking, FREE_LINK_S):
-                return audit.done(None, False)
+                return audit.done(Audited(None))
         deadline = min(time.monotonic() + REPLY_S, self._until)
+        label, offline = None, False
         try:
-            if rest.features is not None:
-                logits = rest.features.infer(features, split_point, deadline, str(audit.heads[0]))
+            if self.sends_photographs:
+                logits = self._cloud.infer_files([audit.photograph], deadline)
             else:
-                assert rest.photographs is not None
-                logits = rest.photographs.infer_files([audit.photograph], deadline)
+                split_point, heads = self._runtime.split_point, str(audit.heads[0])
+                logits = self._cloud.infer(features, split_point, deadline, heads)
+            label = int(logits[0].argmax())
         except OffloadError as error:
-            return audit.done(None, error.cause not in CAUSES_OF_A_WORKING_CLOUD)
-        return audit.done(int(logits[0].argmax()), False)
+            offline = error.cause not in CAUSES_OF_A_WORKING_CLOUD
+        return audit.done(Audited(label, offline, self._cloud.last))

@@ -14,18 +14,17 @@ from eenn.artifact.manifest import Manifest
 from eenn.errors import EennError
 from eenn.exits.policies.base import Policy
 from eenn.files import Json
+from eenn.offload.adaptation.field_log import AGREES, DIFFERS, DROPPED
 from eenn.offload.adaptation.guard import Guard
 from eenn.offload.adaptation.offload_all import OffloadAll
 from eenn.offload.adaptation.refit import Candidates
 from eenn.offload.adaptation.state import Turn
 from eenn.offload.adaptation.state_file import FILE, StateFile
 from eenn.offload.adaptation.status import state_of, status
-from eenn.offload.edge.audits import Audit, Audits
+from eenn.offload.client.http_cloud import Exchange, HttpCloud
+from eenn.offload.edge.audits import Audit, Audited, Audits
 from eenn.offload.edge.batch import Batch
-from eenn.offload.edge.clouds import Rest
 from eenn.offload.edge.runtime import EdgeRuntime
-
-AGREES, DIFFERS, DROPPED = "agrees", "differs", "dropped"
 
 
 @dataclass(frozen=True)
@@ -33,19 +32,24 @@ class Guarded:
     """The guard's decision about an image, and what came of it.
 
     Args:
-        state, threshold: as of `status`, before the image was seen.
-        audit: the result of the image's audit: `agrees`, `differs`, `dropped`, or empty.
+        knob, state, threshold: as of `status`, before the image was seen.
+        reference: share of images that is expected to leave; None if not known.
+        audit: the result of the image's audit: AGREES, DIFFERS or DROPPED; None without one.
         agrees: whether the last active branch's answer is the cloud's, where the cloud answered.
         alarm: kind of the alarm that the image led to, or empty.
+        exchange: about the audit; None without one.
     """
 
     turn: Turn
     policy: Policy
+    knob: str
     state: str
     threshold: float | None
-    audit: str = ""
+    reference: float | None
+    audit: str | None = None
     agrees: bool | None = None
     alarm: str = ""
+    exchange: Exchange | None = None
 
 
 class Guarding:
@@ -54,7 +58,7 @@ class Guarding:
     Use it in a `with` block, which keeps the state on disk.
 
     Args:
-        audited: the cloud, by a client in the background.
+        cloud, sends_photographs: see `Audits`.
         say: called with a line for the user.
     """
 
@@ -63,16 +67,16 @@ class Guarding:
         runtime: EdgeRuntime,
         guard: Guard,
         candidates: Candidates,
-        audited: Rest,
+        cloud: HttpCloud,
+        sends_photographs: bool,
         file: StateFile,
         say: Callable[[str], None],
     ) -> None:
         self._guard, self._candidates, self._file, self._say = guard, candidates, file, say
         self._cloud_exit = runtime.branches
         self._offload_all = OffloadAll(own=runtime.policy, last_exit=runtime.branches)
-        self._needs_photographs = audited.photographs is not None
         self._lock, self._said = threading.Lock(), False
-        self._audits = Audits(runtime, audited, self.save)
+        self._audits = Audits(runtime, cloud, sends_photographs, self.save)
 
     def __enter__(self) -> "Guarding":
         self._audits.__enter__()
@@ -89,7 +93,8 @@ class Guarding:
             turn = guard.begin(self._audits.has_room)
             at = self._candidates.policies[guard.state.at]
             policy = self._offload_all if turn.offload_all else at
-            return Guarded(turn, policy, state, threshold)
+            knob, reference = self._candidates.knob, guard.state.reference
+            return Guarded(turn, policy, knob, state, threshold, reference)
 
     def asking(self) -> AbstractContextManager[None]:
         """Return a context in which an answer uses the link."""
@@ -116,7 +121,7 @@ class Guarding:
         guarded = replace(guarded, alarm=alarm)
         if batch.failure or newest.exit == self._cloud_exit or not turn.audit:
             return note(guarded)
-        photographs = batch.photographs() if self._needs_photographs else [b""]
+        photographs = batch.photographs() if self._audits.sends_photographs else [b""]
         label = int(batch.policy.answer(batch.seen).label[0])
         done = partial(self._audited, guarded, label, note)
         self._audits.begin(Audit(batch.features, newest.exit, batch.heads, photographs[0], done))
@@ -147,19 +152,18 @@ class Guarding:
         guarded: Guarded,
         label: int,
         note: Callable[[Guarded], None],
-        cloud_label: int | None,
-        offline: bool,
+        audited: Audited,
     ) -> None:
         with self._lock:
-            if cloud_label is None:
-                self._guard.dropped(offline)
+            if audited.label is None:
+                self._guard.dropped(audited.offline)
                 audit = DROPPED
             else:
-                differs = cloud_label != label
+                differs = audited.label != label
                 self._guard.audited(guarded.turn, differs)
                 audit = DIFFERS if differs else AGREES
             alarm = guarded.alarm or self._guard.take_alarm()
-        note(replace(guarded, audit=audit, alarm=alarm))
+        note(replace(guarded, audit=audit, alarm=alarm, exchange=audited.exchange))
 
 
 @contextmanager
@@ -167,14 +171,14 @@ def open_guarding(
     manifest: Manifest,
     deployment: Deployment,
     runtime: EdgeRuntime,
-    audited: Rest,
+    cloud: HttpCloud,
     path: Path | None,
     say: Callable[[str], None],
 ) -> Iterator[Guarding]:
     """Open the guard of a deployment.
 
     Args:
-        audited: see `Guarding`.
+        cloud: by a client in the background.
         path: file of the state; None for FILE in the artifact's folder.
 
     Raises:
@@ -194,7 +198,8 @@ def open_guarding(
         raise EennError(
             f"the guard cannot keep its state in {path}: {error.strerror}; give --guard-state FILE"
         ) from error
-    with Guarding(runtime, guard, candidates, audited, file, say) as guarding:
+    photographs = deployment.features is None
+    with Guarding(runtime, guard, candidates, cloud, photographs, file, say) as guarding:
         yield guarding
 
 

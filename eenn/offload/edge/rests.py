@@ -53,22 +53,6 @@ def open_rest(
 
 
 @contextmanager
-def open_in_background(
-    given: argparse.Namespace, manifest: Manifest, deployment: Deployment
-) -> Iterator[Rest]:
-    """Open the cloud of a deployment for audits, by a client that the cloud serves last.
-
-    Raises:
-        EennError: see `HttpCloud`.
-    """
-    with _client(given, manifest, deployment, background=True) as cloud:
-        if deployment.features:
-            yield Rest(cloud)
-        else:
-            yield Rest(photographs=cloud)
-
-
-@contextmanager
 def _cloud(
     given: argparse.Namespace,
     manifest: Manifest,
@@ -76,7 +60,7 @@ def _cloud(
     say: Callable[[str], None],
 ) -> Iterator[Rest]:
     upstream, features = deployment.upstream, deployment.features
-    with _client(given, manifest, deployment, background=False) as cloud:
+    with open_client(given, manifest, deployment) as cloud:
         try:
             deadline = time.monotonic() + deployment.deadline_ms / 1e3
             models = cloud_models_for(manifest, deployment.experts) if features else (IMAGE_MODEL,)
@@ -91,9 +75,20 @@ def _cloud(
         )
 
 
-def _client(
-    given: argparse.Namespace, manifest: Manifest, deployment: Deployment, background: bool
+def open_client(
+    given: argparse.Namespace,
+    manifest: Manifest,
+    deployment: Deployment,
+    background: bool = False,
 ) -> "HttpCloud":
+    """Open a client of the deployment's cloud.
+
+    Args:
+        background: see `HttpCloud`.
+
+    Raises:
+        EennError: see `HttpCloud`.
+    """
     # Imported here, so that a device without a cloud starts faster.
     from eenn.offload.client.http_cloud import HttpCloud
 
