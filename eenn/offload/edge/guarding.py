@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from random import SystemRandom
 
 from eenn.artifact.deployment import Deployment
 from eenn.artifact.manifest import Manifest
@@ -191,7 +192,11 @@ def open_guarding(
     known = deployment.promise.means if deployment.promise else {}
     reference = known["edge_probability"][0] if "edge_probability" in known else None
     state = file.load()
-    guard = Guard(deployment.guard, candidates.values, candidates.start, reference, state, say)
+    guard = Guard(
+        deployment.guard, candidates.values, candidates.start, reference, state, say,
+        # Devices that draw alike would send their audits at the same time.
+        seed=SystemRandom().getrandbits(32),
+    )  # fmt: skip
     try:
         file.save(guard.snapshot())
     except OSError as error:
