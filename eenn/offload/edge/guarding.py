@@ -122,10 +122,13 @@ class Guarding:
         guarded = replace(guarded, alarm=alarm)
         if batch.failure or newest.exit == self._cloud_exit or not turn.audit:
             return note(guarded)
-        photographs = batch.photographs() if self._audits.sends_photographs else [b""]
         label = int(batch.policy.answer(batch.seen).label[0])
         done = partial(self._audited, guarded, label, note)
-        self._audits.begin(Audit(batch.features, newest.exit, batch.heads, photographs[0], done))
+        try:
+            photograph = batch.photographs()[0] if self._audits.sends_photographs else b""
+        except OSError:  # the file is gone, and the image has its answer
+            return done(Audited(None))
+        self._audits.begin(Audit(batch.features, newest.exit, batch.heads, photograph, done))
         return None
 
     def status(self) -> dict[str, Json]:
