@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import MISSING, fields, is_dataclass
+from functools import cache
 from pathlib import Path
 from types import UnionType
 from typing import TypeAlias, TypeVar, cast, get_args, get_origin, get_type_hints
@@ -93,11 +94,10 @@ def _read(kind: object, value: Json, name: str) -> object:
     if origin is UnionType:
         return None if value is None else _read(inner[0], value, name)
     if isinstance(kind, type) and is_dataclass(kind) and isinstance(value, Mapping):
-        hints, own = get_type_hints(kind), fields(kind)
-        required = {f.name for f in own if f.default is MISSING and f.default_factory is MISSING}
+        hints, required = _members(kind)
         if missing := required - value.keys():
             raise ValueError(f"{name} has no {', '.join(sorted(missing))}")
-        given = [f.name for f in own if f.name in value]
+        given = [key for key in hints if key in value]
         return kind(**{key: _read(hints[key], value[key], f"{name}.{key}") for key in given})
     if origin is dict and isinstance(value, Mapping):
         return {key: _read(inner[1], item, f"{name}.{key}") for key, item in value.items()}
@@ -110,6 +110,17 @@ def _read(kind: object, value: Json, name: str) -> object:
     if type(value) is kind or (kind is float and type(value) is int):
         return value
     raise ValueError(f"{name} is {value!r:.60}; allowed is {getattr(kind, '__name__', kind)}")
+
+
+@cache
+def _members(kind: type) -> tuple[dict[str, object], frozenset[str]]:
+    """List the types of a dataclass's fields, and those fields that have no default."""
+    hints = get_type_hints(kind)
+    own = {f.name: f.default is MISSING and f.default_factory is MISSING for f in fields(kind)}
+    return (
+        {name: hints[name] for name in own},
+        frozenset(name for name, is_required in own.items() if is_required),
+    )
 
 
 def _without_nan(value: Json) -> Json:

@@ -5,9 +5,11 @@ A fit writes the file, people may edit it, and evaluation, edge and benchmark de
 
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from eenn.artifact.guard_settings import GuardSettings
 from eenn.artifact.manifest import Manifest
 from eenn.errors import EennError, require_numbers
 from eenn.exits.decide import check_active
@@ -95,6 +97,7 @@ class Deployment:
         on_failure: reaction when the cloud fails or is late: `answer` from the branches, or
             `continue` with the rest of the network on the device if time allows.
         promise: measured results; None where nothing was measured.
+        guard: settings of the guard against drift; None without a guard.
 
     Raises:
         EennError: a value is not allowed.
@@ -112,6 +115,7 @@ class Deployment:
     deadline_ms: float = DEADLINE_MS
     on_failure: str = ANSWER
     promise: Promise | None = None
+    guard: GuardSettings | None = None
 
     def __post_init__(self) -> None:
         require_numbers(deadline_ms=self.deadline_ms)
@@ -129,6 +133,11 @@ class Deployment:
             raise EennError(
                 f"payload={self.payload} with an upstream network in the cloud; allowed is "
                 f"{PHOTOGRAPH}, as features of one network mean nothing to another"
+            )
+        if self.guard is not None and self.rest != CLOUD:
+            raise EennError(
+                f"guard with rest={self.rest}: the guard compares answers with those of a cloud; "
+                f"set rest to {CLOUD}, or leave the guard out"
             )
         if self.rest == NOBODY and not self.active:
             raise EennError(
@@ -186,6 +195,7 @@ class Deployment:
             "deadline_ms": self.deadline_ms,
             "on_failure": self.on_failure,
             "promise": None if self.promise is None else asdict(self.promise),
+            "guard": None if self.guard is None else asdict(self.guard),
         }
         write_json(path, content)
 
@@ -234,6 +244,7 @@ class _Stored:
     deadline_ms: float = DEADLINE_MS
     on_failure: str = Deployment.on_failure
     promise: Promise | None = None
+    guard: GuardSettings | None = None
 
 
 def _read(content: JsonObject) -> Deployment:
@@ -242,6 +253,9 @@ def _read(content: JsonObject) -> Deployment:
         raise ValueError(f"version is {content.get('version')!r:.20}; allowed is {VERSION}")
     if unknown := [key for key in content if key not in known]:
         raise ValueError(f"{', '.join(unknown):.80}: allowed are {', '.join(known)}")
+    guard, of_guard = content.get("guard"), GuardSettings.__dataclass_fields__
+    if isinstance(guard, Mapping) and (unknown := [key for key in guard if key not in of_guard]):
+        raise ValueError(f"guard has {', '.join(unknown):.80}: allowed are {', '.join(of_guard)}")
     stored = from_json(_Stored, content)
     return Deployment(
         artifact_id=stored.artifact_id,
@@ -256,6 +270,7 @@ def _read(content: JsonObject) -> Deployment:
         deadline_ms=stored.deadline_ms,
         on_failure=stored.on_failure,
         promise=stored.promise,
+        guard=stored.guard,
     )
 
 

@@ -65,6 +65,7 @@ class Guard:
         self.state = state or GuardState(start, reference)
         self.era = 0
         self.offline = False
+        self._alarmed = ""
         self._random = Random(f"{seed} {self.state.totals['images']}")
         self._watch(self.state.risk_values, self.state.share_values)
         if self.state.reference is None and self.state.burst is None:
@@ -144,10 +145,15 @@ class Guard:
         self.state.totals["dropped_audits"] += 1
         self.offline = self.offline or offline
 
+    def take_alarm(self) -> str:
+        """Return the kind of the alarm since the last call, risk or share; empty without one."""
+        alarm, self._alarmed = self._alarmed, ""
+        return alarm
+
     def snapshot(self) -> GuardState:
         """Return the state with the present values of the detectors."""
-        self.state.risk_values = list(self._risk.values)
-        self.state.share_values = list(self._share.values)
+        self.state.risk_values = tuple(self._risk.values)
+        self.state.share_values = tuple(self._share.values)
         return self.state
 
     @property
@@ -201,6 +207,7 @@ class Guard:
 
     def _alarm(self, kind: str, reason: str) -> None:
         self.state.totals[f"{kind}_alarms"] += 1
+        self._alarmed = kind
         self.state.gap = GAP
         self._burst(self._smallest, f"alarm: {reason}")
 

@@ -90,7 +90,7 @@ class Candidates:
             )
         if not active:
             raise EennError("guard: without an active branch no image leaves; activate a branch")
-        self._last = active[-1]
+        self.knob, self._last = knob.name, active[-1]
         # Safer values are the larger ones for some knobs, and the smaller ones for others.
         values = knob.candidates(len(active))
         self.values = sorted({*values, *_finer(*values[:2]), own}, reverse=values[0] > values[-1])

@@ -59,7 +59,7 @@ class GuardState:
         at: position of the threshold in force, or OFFLOAD_ALL.
         reference: share of images that leave, to which the monitor compares; None if not known.
         tolerance: of the monitor.
-        risk_values, share_values: values of the detectors.
+        risk_values, share_values: values of the detectors; empty before the first image.
         risk: audits against all images; its mean is the promised risk.
         disagreement: audits against the images that left.
         burst: sums of the running burst; None if none is running.
@@ -73,8 +73,8 @@ class GuardState:
     at: int
     reference: float | None
     tolerance: float = TOLERANCE
-    risk_values: list[float] = field(default_factory=list)
-    share_values: list[float] = field(default_factory=list)
+    risk_values: tuple[float, ...] = ()
+    share_values: tuple[float, ...] = ()
     risk: RunningBounds = field(default_factory=RunningBounds)
     disagreement: RunningBounds = field(default_factory=RunningBounds)
     burst: Tally | None = None

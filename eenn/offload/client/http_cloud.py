@@ -43,11 +43,13 @@ from eenn.offload.protocol.errors import (
 )
 from eenn.offload.protocol.wire import (
     ARTIFACT,
+    BACKGROUND_URGENCY,
     CROPPED,
     FEATURES,
     IMAGE,
     IMAGE_MODEL,
     LOGITS,
+    PRIORITY,
     VERSION_DIGITS,
     Parameter,
     Request,
@@ -114,9 +116,10 @@ class HttpCloud:
         token: bearer token that is sent.
         ca_file: certificates (PEM) that are trusted instead of the system's.
         timeouts: limits of connecting and of an exchange.
-        retries: largest number of further tries per request.
-        seed: seed of the random pauses.
+        retries: largest number of further tries per request; of background requests none.
         breaker: circuit breaker; None for a new one.
+        background: whether requests for inference ask for the lowest priority, so that a cloud with
+            other work refuses them (`CloudOverloaded`).
 
     Raises:
         EennError: URL, token, precision or number of retries is not allowed, or the package
@@ -134,8 +137,8 @@ class HttpCloud:
         ca_file: str | None = None,
         timeouts: Timeouts = DEFAULT_TIMEOUTS,
         retries: int = 1,
-        seed: int = 0,
         breaker: CircuitBreaker | None = None,
+        background: bool = False,
     ) -> None:
         if precision not in PAYLOADS or retries < 0:
             raise EennError(
@@ -154,8 +157,9 @@ class HttpCloud:
         self._transport = Transport(url, ca_file, timeouts)
         self._artifact_id, self._precision, self._compress = artifact_id, precision, compress
         self._authorization = {"Authorization": f"Bearer {token}"} if token else {}
-        self._retries, self._random = retries, random.Random(seed)
-        self._breaker = breaker or CircuitBreaker(seed=seed)
+        self._priority = {PRIORITY: f"u={BACKGROUND_URGENCY}"} if background else {}
+        self._retries, self._random = 0 if background else retries, random.Random()
+        self._breaker = breaker or CircuitBreaker(seed=self._random.getrandbits(32))
         self._newest = threading.local()
 
     def __enter__(self) -> Self:
@@ -249,7 +253,8 @@ class HttpCloud:
         start = time.perf_counter()
         body, headers = encode_request(request(), self._compress)
         exchange.encode_ms, encoded = _ms_since(start), time.perf_counter()
-        ask = HttpRequest("POST", f"/v2/models/{model}/infer", headers | self._authorization, body)
+        headers = headers | self._authorization | self._priority
+        ask = HttpRequest("POST", f"/v2/models/{model}/infer", headers, body)
         max_bytes = (1 + samples) * SAMPLE_BYTES
         if deadline is not None and time.monotonic() >= deadline:
             raise CloudTimeout("no time is left to ask the cloud", "deadline")

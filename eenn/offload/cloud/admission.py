@@ -26,9 +26,12 @@ from eenn.offload.cloud.sharing import Amount, NoRoom
 from eenn.offload.protocol.bounds import Bounds
 from eenn.offload.protocol.decoding import declared_bytes
 from eenn.offload.protocol.errors import BadRequest
+from eenn.offload.protocol.wire import BACKGROUND_URGENCY, PRIORITY
 
 CONTENT_TYPES = ("application/octet-stream", "application/json")
 CONTENT_ENCODINGS = ("identity", "zstd")
+# Much longer than any that says no more than urgency and `i`.
+MAX_PRIORITY_CHARACTERS = 256
 
 
 class Refused(EennError):
@@ -45,6 +48,20 @@ class Refused(EennError):
         self.status, self.cause, self.headers = status, cause, headers or {}
 
 
+def asks_for_background(headers: Headers) -> bool:
+    """Tell whether a request asks for the lowest priority, by RFC 9218.
+
+    Its header is a dictionary of RFC 8941, of which the last `u` counts. One that is malformed
+    counts as absent, and so does one that has strings, which may hide commas, or is too long.
+    """
+    said = ",".join(headers.getlist(PRIORITY))
+    if len(said) > MAX_PRIORITY_CHARACTERS:
+        return False
+    members = [_MEMBER.fullmatch(member.strip(" \t")) for member in said.split(",")]
+    urgencies = [member[2] for member in members if member and member[1] == "u"]
+    return all(members) and urgencies[-1:] == [str(BACKGROUND_URGENCY)]
+
+
 def refusal_of(error: Exception) -> Refused:
     """Convert an error to a refusal; an unexpected error is a bug and gets status 500."""
     if isinstance(error, Refused):
@@ -55,6 +72,13 @@ def refusal_of(error: Exception) -> Refused:
         if isinstance(error, kind):
             return Refused(status, cause, str(error))
     return Refused(500, "bug", "a bug in the server; see the server's log")
+
+
+def refusal_of_background(error: Exception) -> Exception:
+    """Convert an error of too little room or time to a background request's refusal."""
+    if isinstance(error, QueueFull | NoRoom | QueuedTooLong):
+        return Refused(429, "background", str(error))
+    return error
 
 
 def reply_to(refusal: Refused, headers: Headers) -> Response:
@@ -165,7 +189,7 @@ class Bodies:
                 )
 
     @asynccontextmanager
-    async def read(self, http: Request, bounds: Bounds) -> AsyncIterator[Body]:
+    async def read(self, http: Request, bounds: Bounds, is_background: bool) -> AsyncIterator[Body]:
         """Read the body; it counts, with its decompressed size, until the block ends.
 
         Raises:
@@ -177,7 +201,7 @@ class Bodies:
         """
         slow = Refused(408, "slow", "the body did not come in time")
         loop = asyncio.get_running_loop()
-        async with self._memory.share() as memory:
+        async with self._memory.share(is_background) as memory:
             memory.until(loop.time() + self._timeout_s, slow)
             chunks: list[bytes] = []
             async for chunk in http.stream():
@@ -226,6 +250,8 @@ def _length(headers: Headers) -> int | None:
     return whole_number(headers.get("content-length", ""))
 
 
+# A key, and its value and parameters, if any.
+_MEMBER = re.compile(r"([a-z*][a-z0-9_.*-]*)(?:=([!#-:<-~]+))?(?:;[ !#-:<-~]+)*")
 _REFUSALS: dict[type[Exception], tuple[int, str]] = {
     BadRequest: (400, "request"),
     UnknownModel: (404, "model"),

@@ -4,6 +4,9 @@ A request is admitted step by step, so that a refused request costs little: toke
 room are checked before its body is read, sizes before JSON is parsed, shape and type before
 conversion, pixels before images are decoded; then it gets a place in the queue. Every refusal is a
 JSON `{"error": ...}` with its status.
+
+A background request (RFC 9218, urgency 7) is admitted while no normal request for inference is
+being answered; normal ones that come later go ahead of it.
 """
 
 import asyncio
@@ -32,11 +35,13 @@ from eenn.offload.cloud.admission import (
     Bodies,
     Body,
     Refused,
+    asks_for_background,
     refusal_of,
+    refusal_of_background,
     reply_to,
     whole_number,
 )
-from eenn.offload.cloud.batching import Batcher, QueueFull
+from eenn.offload.cloud.batching import Batcher
 from eenn.offload.cloud.images import ImageDecoder
 from eenn.offload.cloud.metrics import CloudMetrics
 from eenn.offload.cloud.repository import Repository, ServedModel, model_of_artifact
@@ -122,7 +127,8 @@ class CloudService:
         self._images = ImageDecoder(settings.queue, settings.timeout_ms / 1e3, settings.slowdown)
         self._parsing, self._reporting = PriorityThreads(1, "parser"), PriorityThreads(1, "metrics")
         self._bodies = Bodies(settings.max_body_bytes, settings.read_timeout_ms / 1e3)
-        self._inside = 0
+        # Requests for inference that are being answered, and the normal ones among them.
+        self._inside = self._normal = 0
         self.is_open, self._empty = False, asyncio.Event()
         self._empty.set()
 
@@ -153,35 +159,44 @@ class CloudService:
     async def infer(self, http: HttpRequest) -> Response:
         """Answer a request for inference with the logits of its samples."""
         model, status = "unknown", 500
+        is_background = asks_for_background(http.headers)
         self._inside += 1
+        self._normal += not is_background
         self._empty.clear()
         try:
             models = self._repository.versions(**http.path_params)
             model = models[0].name
-            response = await self._infer(http, models)
+            response = await self._infer(http, models, is_background)
             status = response.status_code
         except (EennError, ClientDisconnect) as error:
-            response = await self.refuse(http, error)
+            refusal = refusal_of_background(error) if is_background else error
+            response = await self.refuse(http, refusal)
             status = response.status_code
         finally:
             self._metrics.requests.labels(model, status).inc()
+            if is_background:
+                self._metrics.background.labels(status).inc()
             self._inside -= 1
+            self._normal -= not is_background
             if not self._inside:
                 self._empty.set()
         return response
 
-    async def _infer(self, http: HttpRequest, models: Sequence[ServedModel]) -> Response:
+    async def _infer(
+        self, http: HttpRequest, models: Sequence[ServedModel], is_background: bool
+    ) -> Response:
         self._check_open()
+        if is_background and self._normal:
+            raise Refused(429, "background", "other requests are being answered; send it later")
         self._bodies.check(http.headers)
-        if self._batcher.waiting >= self._batcher.limit:
-            raise QueueFull("the queue is full")
+        self._batcher.make_room(1, is_background)
         bounds = self._bounds_of(models)
-        async with self._bodies.read(http, bounds) as body:
-            request = await self._decoded(http, body, bounds)
+        async with self._bodies.read(http, bounds, is_background) as body:
+            request = await self._decoded(http, body, bounds, is_background)
             model = model_of_artifact(models, request.parameters.get(ARTIFACT))
             tensor = model.tensor(request, self._batcher.limit)
-            features, decode_ms = await self._features(http, request, model, tensor)
-        with self._batcher.place(len(tensor)) as place:
+            features, decode_ms = await self._features(http, request, model, tensor, is_background)
+        with self._batcher.place(len(tensor), is_background) as place:
             computed = await _unless_left(http, self._batcher.submit(place, model.run, features))
         self._metrics.note_wait(computed.queue_ms)
         content, headers = encode_response(request, model.name, {LOGITS: computed.logits})
@@ -198,26 +213,37 @@ class CloudService:
             return Bounds.of_files(self.settings.max_body_bytes, self._batcher.limit)
         return Bounds.of_features(self.settings.max_body_bytes, self._batcher.limit, largest.shape)
 
-    async def _decoded(self, http: HttpRequest, body: Body, bounds: Bounds) -> Request:
+    async def _decoded(
+        self, http: HttpRequest, body: Body, bounds: Bounds, is_background: bool
+    ) -> Request:
         headers, size = http.headers, body.declared_bytes
         work = partial(decode_request, body.content, dict(headers), bounds)
         json_bytes = whole_number(headers.get(JSON_LENGTH, str(size)))
         is_little_json = json_bytes is not None and json_bytes <= INLINE_JSON_BYTES
         if is_little_json and size <= INLINE_BYTES and "content-encoding" not in headers:
             return work()
-        return await _unless_left(http, self._parsing.run(size, partial(run_and_rest, work)))
+        parsing = self._parsing.run(size, partial(run_and_rest, work), is_background)
+        return await _unless_left(http, parsing)
 
     async def _features(
-        self, http: HttpRequest, request: Request, model: ServedModel, tensor: Tensor
+        self,
+        http: HttpRequest,
+        request: Request,
+        model: ServedModel,
+        tensor: Tensor,
+        is_background: bool,
     ) -> tuple[Floats, float]:
         """Convert a tensor to the model's input; return also the milliseconds of decoding."""
         if model.preprocessing is not None:
-            decoding = self._images.decode(tensor, model.preprocessing, request.parameters)
+            decoding = self._images.decode(
+                tensor, model.preprocessing, request.parameters, is_background
+            )
             return await _unless_left(http, decoding)
         work = partial(unpack, tensor, request.parameters)
         if tensor.nbytes <= INLINE_BYTES:
             return work(), 0.0
-        return await _unless_left(http, self._parsing.run(tensor.nbytes, work)), 0.0
+        unpacking = self._parsing.run(tensor.nbytes, work, is_background)
+        return await _unless_left(http, unpacking), 0.0
 
     def _check_open(self) -> None:
         if not self.is_open:

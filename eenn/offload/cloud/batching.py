@@ -2,6 +2,7 @@
 
 One thread runs one batch after the other. A batch holds the samples that queued for the same model
 while the last batch ran; a batch does not wait to be filled, unless `batch_wait_ms` asks for it.
+Background jobs are computed while no normal job waits, and give up their room to normal ones.
 All but the models' work happens on the event loop, so no lock is needed.
 """
 
@@ -50,8 +51,8 @@ class Computed:
 class Place:
     """Room in the queue for the samples of one request; see `Batcher.place`."""
 
-    def __init__(self, batcher: "Batcher", samples: int) -> None:
-        self._batcher, self._samples = batcher, samples
+    def __init__(self, batcher: "Batcher", samples: int, is_background: bool) -> None:
+        self._batcher, self._samples, self.is_background = batcher, samples, is_background
         batcher.waiting += samples
 
     def leave(self) -> None:
@@ -97,16 +98,32 @@ class Batcher:
         self._jobs: deque[_Job] = deque()
         self._arrived = asyncio.Event()
 
-    @contextmanager
-    def place(self, samples: int) -> Iterator[Place]:
-        """Reserve room for some samples until a batch takes them or the block ends.
+    def make_room(self, samples: int, is_background: bool) -> None:
+        """Make room for a request's samples; for a normal one, background jobs are given up.
 
         Raises:
             QueueFull: the queue does not have that much room.
         """
+        given_up = [] if is_background else [job for job in self._jobs if job.place.is_background]
+        while given_up and self.waiting + samples > self.limit:
+            job = given_up.pop()
+            if not job.computed.done():
+                job.computed.set_exception(QueueFull("it gave way to a normal request"))
+            job.place.leave()
         if self.waiting + samples > self.limit:
-            raise QueueFull(f"{self.waiting} samples are waiting; at most {self.limit} may")
-        place = Place(self, samples)
+            raise QueueFull(
+                f"the queue is full: {self.waiting} samples are waiting; at most {self.limit} may"
+            )
+
+    @contextmanager
+    def place(self, samples: int, is_background: bool = False) -> Iterator[Place]:
+        """Reserve room for some samples until a batch takes them or the block ends.
+
+        Raises:
+            QueueFull: see `make_room`.
+        """
+        self.make_room(samples, is_background)
+        place = Place(self, samples, is_background)
         try:
             yield place
         finally:
@@ -117,6 +134,7 @@ class Batcher:
 
         Raises (the future):
             QueuedTooLong: see there.
+            QueueFull: a background job gave way to a normal request.
         """
         loop = asyncio.get_running_loop()
         job = _Job(model, features, place, loop.create_future(), time.perf_counter())
@@ -173,10 +191,16 @@ class Batcher:
 
     def _fitting(self) -> tuple[list[_Job], bool]:
         """Collect the oldest job and others of its model; tell whether the batch is full."""
+        waiting = [job for job in self._jobs if not job.computed.done()]
+        normal = [job for job in waiting if not job.place.is_background]
+        if not normal:
+            # A normal job that comes meanwhile should wait for one background job at most. No batch
+            # has both kinds, because its normal jobs would wait for the others' computation.
+            return waiting[:1], True
         batch: list[_Job] = []
         samples = 0
-        for job in self._jobs:
-            if job.computed.done() or (batch and job.model is not batch[0].model):
+        for job in normal:
+            if batch and job.model is not batch[0].model:
                 continue
             samples += len(job.features)
             if batch and samples > self._max_batch:

@@ -53,7 +53,11 @@ class ImageDecoder:
         self._headers = PriorityThreads(1, "headers")
 
     async def decode(
-        self, tensor: Tensor, preprocessing: Preprocessing, parameters: Mapping[str, Parameter]
+        self,
+        tensor: Tensor,
+        preprocessing: Preprocessing,
+        parameters: Mapping[str, Parameter],
+        is_background: bool,
     ) -> tuple[Floats, float]:
         """Decode files to the network's input, float32 (N, 3, H, W), and time it in ms.
 
@@ -71,16 +75,18 @@ class ImageDecoder:
             for number, file in enumerate(tensor.tolist(), 1)
         ]
         late = QueuedTooLong("no time was left to decode it")
-        async with self._places.share() as places:
+        async with self._places.share(is_background) as places:
             places.until(asyncio.get_running_loop().time() + self._timeout_s, late)
-            pixels = await self._headers.run(count, partial(_pixels, files, side))
+            work_on_headers = partial(_pixels, files, side)
+            pixels = await self._headers.run(count, work_on_headers, is_background)
             left = sum(pixels)
             places.take(count, left)
             images, decode_ms = [], 0.0
             for file, own in zip(files, pixels, strict=True):
                 turns = self._light if own <= MAX_LIGHT_PIXELS else self._heavy
                 work = partial(_decoded, file, preprocessing, is_cropped=side is None)
-                image, ms = await turns.run(left, partial(run_slowed, self._slowdown, work))
+                slowed = partial(run_slowed, self._slowdown, work)
+                image, ms = await turns.run(left, slowed, is_background)
                 images.append(image)
                 decode_ms += ms
                 left -= own

@@ -22,6 +22,9 @@ class CloudMetrics:
         self.requests = Counter(
             "eenn_requests", "Requests for inference.", ("model", "status"), registry=own
         )
+        self.background = Counter(
+            "eenn_background", "Requests of lowest priority among them.", ("status",), registry=own
+        )
         self.refused = Counter("eenn_refused", "Requests refused.", ("cause",), registry=own)
         self._batch = Histogram(
             "eenn_batch_samples", "Samples of a batch.", registry=own, buckets=SAMPLES

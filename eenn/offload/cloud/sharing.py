@@ -21,6 +21,8 @@ T = TypeVar("T")
 
 # A request gives way only if it is this many times as heavy; among equals the first one stays.
 HEAVIER = 4
+# The weight that a background request has from the start is far more than a normal one ever has.
+BACKGROUND_WEIGHT = 2**60
 
 
 class NoRoom(EennError):
@@ -30,9 +32,9 @@ class NoRoom(EennError):
 class Share:
     """The share of an amount that one request holds; see `Amount.share`."""
 
-    def __init__(self, amount: "Amount", timer: asyncio.Timeout) -> None:
+    def __init__(self, amount: "Amount", timer: asyncio.Timeout, weight: int) -> None:
         self._amount, self._timer = amount, timer
-        self.held = self.weight = 0
+        self.held, self.weight = 0, weight
         self.gives_way = False
         self.late: Exception = NoRoom(amount.said)
 
@@ -91,8 +93,8 @@ class Amount:
         self._shares: set[Share] = set()
 
     @asynccontextmanager
-    async def share(self) -> AsyncIterator[Share]:
-        """Hold a share until the block ends.
+    async def share(self, is_background: bool) -> AsyncIterator[Share]:
+        """Hold a share until the block ends; those of background requests are the first to go.
 
         Raises:
             NoRoom: the share had to give way; see also `Share.take`. At the limit of `Share.until`,
@@ -101,7 +103,7 @@ class Amount:
         share: Share | None = None
         try:
             async with asyncio.timeout(None) as timer:
-                share = Share(self, timer)
+                share = Share(self, timer, BACKGROUND_WEIGHT if is_background else 0)
                 self._shares.add(share)
                 yield share
         except TimeoutError:
@@ -128,18 +130,21 @@ class Amount:
 
 
 class PriorityThreads:
-    """Threads that do one piece of work after the other, the smallest waiting one first."""
+    """Threads that do one piece of work after the other.
+
+    The smallest waiting piece is next, and those of background requests are the last.
+    """
 
     def __init__(self, threads: int, name: str) -> None:
         self._threads, self._free = ThreadPoolExecutor(threads, name), threads
-        self._waiting: list[tuple[int, int, asyncio.Future[None]]] = []
+        self._waiting: list[tuple[bool, int, int, asyncio.Future[None]]] = []
         self._numbers = count()
 
-    async def run(self, size: int, work: Callable[[], T]) -> T:
+    async def run(self, size: int, work: Callable[[], T], is_background: bool = False) -> T:
         """Run `work` in a thread, unless the caller is cancelled before its turn."""
         loop = asyncio.get_running_loop()
         turn: asyncio.Future[None] = loop.create_future()
-        waiting = (size, next(self._numbers), turn)
+        waiting = (is_background, size, next(self._numbers), turn)
         heappush(self._waiting, waiting)
         self._begin_next()
         try:

@@ -3,22 +3,16 @@
 Exits are counted from 1 here, as users count them.
 """
 
-import fcntl
 import json
-import os
-import stat
-import time
-from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
-from typing import BinaryIO, NamedTuple, Self
+from typing import NamedTuple, Self
 
 from eenn.errors import EennError
 from eenn.exits.head_sets import PLAIN
 from eenn.files import Json, JsonObject
+from eenn.offload.adaptation.line_file import LineFile
 from eenn.offload.edge.batch import Result
 
-SYNC_S = 5.0  # seconds of answers that a power loss may cost
 MAX_LINE_BYTES = 2**24  # longer lines are not answers, and are not kept in memory
 
 
@@ -78,9 +72,8 @@ class AnswerFile:
     """Answers on disk, a JSON object per line, which a restarted process continues.
 
     The operating system has a line before the next image is begun, and the disk has it `SYNC_S`
-    seconds later, see `sync`. Bytes behind the last whole line, left by a full disk or a power
-    loss, are cut off. A line in the middle that is not an answer is left unchanged. Only one
-    process at a time may use the file.
+    seconds later, see `LineFile`. A line that was not written completely is cut off. A line in the
+    middle that is not an answer is left unchanged. Only one process at a time may use the file.
 
     `answered` are image files with an answer of this network, and `bad_lines` the numbers of lines
     without one, counted from 1.
@@ -100,25 +93,19 @@ class AnswerFile:
         self._path, self._artifact_id = path, artifact_id
         self.answered: set[str] = set()
         self.bad_lines: list[int] = []
-        self._torn_at: int | None = None
-        self._unsynced_since: float | None = None
-        self._fd = _opened(path)
+        self._file = LineFile(path, "answers")
         try:
-            self._torn_at = self._read()
-            self._cut()
+            self._read()
+            self._file.cut()
         except BaseException:
-            os.close(self._fd)
+            self._file.close()
             raise
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        try:
-            if self._unsynced_since is not None:
-                self._sync()
-        finally:
-            os.close(self._fd)
+        self._file.close()
 
     def append(self, file: str, answer: JsonObject) -> None:
         """Write the answer for an image file.
@@ -128,77 +115,44 @@ class AnswerFile:
                 content.
         """
         self.sync()
-        line = json.dumps({"file": file, "artifact_id": self._artifact_id, **answer}) + "\n"
+        line = json.dumps({"file": file, "artifact_id": self._artifact_id, **answer})
         try:
-            self._cut()
-            self._torn_at = os.fstat(self._fd).st_size
-            rest = memoryview(line.encode())
-            while rest:
-                # A disk that fills up writes a part, and reports the error only at the next write.
-                rest = rest[os.write(self._fd, rest) :]
-            self._torn_at = None
+            self._file.append(line)
         except OSError as error:
             raise EennError(
                 f"{file} has no answer yet, because {self._path} cannot be written: "
                 f"{error.strerror}"
             ) from error
-        finally:
-            with suppress(OSError):
-                self._cut()
         self.answered.add(file)
-        if self._unsynced_since is None:
-            self._unsynced_since = time.monotonic()
 
     def sync(self) -> None:
-        """Flush to disk if the oldest unflushed answer was written `SYNC_S` seconds ago or earlier.
+        """Flush answers to disk that have waited for it; see `LineFile.sync`.
 
         Raises:
             EennError: the disk reports an error.
         """
-        since = self._unsynced_since
-        if since is not None and time.monotonic() - since >= SYNC_S:
-            self._sync()
+        self._file.sync()
 
-    def _sync(self) -> None:
-        try:
-            os.fsync(self._fd)
-        except OSError as error:
-            raise EennError(f"cannot write to {self._path}: {error.strerror}") from error
-        self._unsynced_since = None
-
-    def _cut(self) -> None:
-        """Cut off a line that was not written completely."""
-        if self._torn_at is not None:
-            os.ftruncate(self._fd, self._torn_at)
-            self._torn_at = None
-
-    def _read(self) -> int:
-        """Read answered files and bad lines; return the end of the last whole line in bytes."""
-        end, others, torn = 0, dict[int, str](), b""
-        with open(self._fd, "rb", closefd=False) as file:
-            for number, line in enumerate(_lines(file), 1):
-                if not line.endswith(b"\n"):
-                    torn = line.strip(b"\0")
-                    break
-                end = file.tell()
-                row = _row(line)
-                if row is None:
-                    self.bad_lines.append(number)
-                elif row.artifact_id == self._artifact_id:
-                    self.answered.add(row.file)
-                else:
-                    others[number] = row.artifact_id
+    def _read(self) -> None:
+        """Read answered files and bad lines."""
+        others = dict[int, str]()
+        for number, line in enumerate(self._file.lines(MAX_LINE_BYTES), 1):
+            row = _row(line)
+            if row is None:
+                self.bad_lines.append(number)
+            elif row.artifact_id == self._artifact_id:
+                self.answered.add(row.file)
+            else:
+                others[number] = row.artifact_id
         if not self.answered:
-            self._check_own(others, torn)
+            self._check_own(others)
         self.bad_lines = sorted([*self.bad_lines, *others])
-        return end
 
-    def _check_own(self, others: dict[int, str], torn: bytes) -> None:
+    def _check_own(self, others: dict[int, str]) -> None:
         """Check a file without any answer of this network: only the start of an answer is allowed.
 
         Args:
             others: ids of other artifacts, by the numbers of lines.
-            torn: the bytes behind the last whole line.
         """
         if others:
             found = next(iter(others.values()))
@@ -206,6 +160,7 @@ class AnswerFile:
                 f"{self._path} holds answers of artifact {found[:12]}, not of "
                 f"{self._artifact_id[:12]}; choose another file"
             )
+        torn = self._file.torn(MAX_LINE_BYTES)
         if self.bad_lines or not (torn.startswith(_START) or _START.startswith(torn)):
             raise EennError(
                 f"{self._path}, line 1 is not an answer of eenn-edge; choose another file"
@@ -217,50 +172,6 @@ class _Row(NamedTuple):
 
     file: str
     artifact_id: str
-
-
-def _opened(path: Path) -> int:
-    """Open a file for this process alone, and make it if it does not exist.
-
-    Raises:
-        EennError: the file is a pipe or device, or another process uses it.
-        OSError: the file cannot be opened.
-    """
-    # Without O_NONBLOCK, opening a pipe would wait for its reader.
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NONBLOCK, 0o666)
-    try:
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
-            raise EennError(
-                f"{path} is a pipe or a device, which cannot be read again; allowed for answers "
-                "is a file on a disk"
-            )
-        _lock(fd, path)
-    except BaseException:
-        os.close(fd)
-        raise
-    return fd
-
-
-def _lock(fd: int, path: Path) -> None:
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise EennError(
-            f"another eenn-edge writes its answers to {path}; stop it, or choose another file"
-        ) from None
-    except OSError as error:
-        raise EennError(
-            f"{path} cannot be locked ({error.strerror}); choose a file on another disk"
-        ) from error
-
-
-def _lines(file: BinaryIO) -> Iterator[bytes]:
-    """Yield the lines of a file, and only the start of lines that are too long for an answer."""
-    while line := file.readline(MAX_LINE_BYTES):
-        rest = line
-        while len(rest) == MAX_LINE_BYTES and not rest.endswith(b"\n"):
-            rest = file.readline(MAX_LINE_BYTES)
-        yield line if rest is line else line + rest[-1:]
 
 
 def _row(line: bytes) -> _Row | None:

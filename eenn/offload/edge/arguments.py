@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import NoReturn
 
 from eenn.artifact.deployment import ANSWER, DEADLINE_MS, FILE, ON_FAILURE, PAYLOADS
+from eenn.artifact.guard_settings import GuardSettings
 from eenn.cli import printable
+from eenn.errors import EennError
 from eenn.exits.head_sets import HeadChoice
 from eenn.exits.policies.registry import POLICIES
 from eenn.exits.policies.threshold import DEFAULT
@@ -36,7 +38,10 @@ FLAGS = (
     "upstream",
     "deadline_ms",
     "on_failure",
+    "guard",
 )
+# The value of --guard that turns a deployment file's guard off.
+OFF = "off"
 
 
 def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -63,12 +68,15 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     _add_exits(parser.add_argument_group("when an image leaves"))
     _add_cloud(parser.add_argument_group("the cloud"))
     _add_computing(parser.add_argument_group("computing"))
+    _add_guard(parser.add_argument_group("when the images change"))
     _add_answers(parser.add_argument_group("answers"))
     given = parser.parse_args(arguments)
     if bool(given.images) + (given.watch is not None) + (given.serve is not None) != 1:
         parser.error("give image files, or --watch DIR, or --serve PORT")
     if given.cloud is None and (given.token_file or given.ca_file or given.payload):
         parser.error("--token-file, --ca-file and --payload need --cloud URL")
+    if given.cloud is None and given.guard not in (None, OFF):
+        parser.error("--guard needs --cloud URL, whose answers it compares with")
     if given.serve is not None and (given.json or given.output):
         parser.error("--json and --output go with images or --watch, not with --serve")
     if given.deployment is None and (Path(given.artifact) / FILE).is_file():
@@ -174,6 +182,23 @@ def _add_computing(group: argparse._ArgumentGroup) -> None:
     )
 
 
+def _add_guard(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--guard",
+        type=_guard,
+        metavar=str(GuardSettings()),
+        help="audit answers, and fit the threshold anew when images change, so that at most this "
+        f"share of the images leaves with another answer than the cloud's; or {OFF}",
+    )
+    group.add_argument(
+        "--guard-state",
+        type=Path,
+        metavar="FILE",
+        help="file of the guard's state, from which a restarted edge goes on (guard.json in the "
+        "artifact's folder)",
+    )
+
+
 def _add_answers(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--json", action="store_true", help="print a JSON object per line")
     group.add_argument(
@@ -181,6 +206,13 @@ def _add_answers(group: argparse._ArgumentGroup) -> None:
         type=Path,
         metavar="FILE.jsonl",
         help="append every answer to this file; images already answered there are left out",
+    )
+    group.add_argument(
+        "--log",
+        type=Path,
+        metavar="FIELD.jsonl",
+        help="append a line about every image to this field log, without its name and answer; "
+        "`evaluate.py field=FIELD.jsonl` reports on it",
     )
 
 
@@ -202,6 +234,13 @@ def _thresholds(text: str) -> tuple[float, ...]:
         raise argparse.ArgumentTypeError(
             f"{text}: allowed are thresholds from 0 to 1, one for every exit, such as 0.9,0.8,0.7"
         ) from None
+
+
+def _guard(text: str) -> GuardSettings | str:
+    try:
+        return OFF if text == OFF else GuardSettings.parse(text)
+    except EennError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _positive(text: str) -> float:

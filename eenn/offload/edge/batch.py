@@ -2,16 +2,19 @@
 
 import copy
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from eenn.errors import EennError
 from eenn.exits.head_sets import PLAIN
-from eenn.exits.policies.base import Bools, ExitProbs
+from eenn.exits.policies.base import Bools, ExitProbs, Policy
+from eenn.files import JsonObject
 from eenn.offload.graphs.parts import Names
 
 Floats = NDArray[np.float32]
@@ -67,18 +70,58 @@ class Result:
         return self.preprocess_ms + self.classifier_ms + sum(self.stages_ms) + self.cloud_ms
 
 
+class Watch(Protocol):
+    """The protocol of who watches one image on its way."""
+
+    @property
+    def policy(self) -> Policy:
+        """Return the policy that decides when the image leaves."""
+        ...
+
+    def asking(self) -> AbstractContextManager[None]:
+        """Return a context in which the cloud is asked about the image."""
+        ...
+
+    def answered(self, batch: "Batch") -> None:
+        """Take note of the image's answer; the batch still has all that was seen of the image."""
+        ...
+
+
+class Watcher(Protocol):
+    """The protocol of who watches every image; thread-safe."""
+
+    def begin(self) -> Watch:
+        """Begin to watch the next image, before anything of it is seen."""
+        ...
+
+    def status(self) -> JsonObject | None:
+        """Describe the guard, as of `eenn.offload.adaptation.status`; None without one."""
+        ...
+
+
 class Batch:
     """A batch of images: those still unanswered, their features, and the results so far.
 
     Args:
         heads: the head set of every image.
         files: files of the photographs, where the rest may need them.
+        preprocess_ms: from the images' files to the images.
+        policy: decides when an image leaves.
+        watch: is told of the image's answer, for a batch of one image; None where nobody watches.
     """
 
     def __init__(
-        self, images: Floats, heads: Names, classifier_ms: float, files: Sequence[File]
+        self,
+        images: Floats,
+        heads: Names,
+        classifier_ms: float,
+        files: Sequence[File],
+        preprocess_ms: float,
+        policy: Policy,
+        watch: Watch | None,
     ) -> None:
         self.left, self._files = np.arange(len(images)), files
+        self.preprocess_ms, self.policy, self.watch = preprocess_ms, policy, watch
         self.features, self.heads, self.classifier_ms = images, heads, classifier_ms
         self.seen: list[ExitProbs] = []
         self.stages_ms: list[float] = []
@@ -110,6 +153,26 @@ class Batch:
             own = copy.copy(self)
             own.keep(self.heads == name)
             yield own
+
+
+def check_images(images: Floats, size: int) -> None:
+    """Check images as an input of the network.
+
+    Args:
+        size: side of the network's input, in pixels.
+
+    Raises:
+        EennError: the images have another shape or type or are not finite.
+    """
+    if images.dtype != np.float32 or images.shape[1:] != (3, size, size):
+        raise EennError(
+            f"images of {images.dtype} {images.shape}; allowed is float32 "
+            f"(N, 3, {size}, {size}), as the preprocessing gives them"
+        )
+    if not np.isfinite(images).all():
+        raise EennError(
+            "images that are not finite; allowed are images as the preprocessing gives them"
+        )
 
 
 def _content(file: File) -> bytes:

@@ -13,9 +13,16 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Container, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import (
+    AbstractContextManager,
+    ExitStack,
+    contextmanager,
+    nullcontext,
+    suppress,
+)
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from eenn.artifact.deployment import Deployment
 from eenn.artifact.manifest import Manifest, read_manifest
@@ -27,6 +34,9 @@ from eenn.offload.edge.clouds import Rest
 from eenn.offload.edge.deploying import deployment_of
 from eenn.offload.edge.rests import open_rest
 from eenn.offload.edge.runtime import EdgeRuntime
+
+if TYPE_CHECKING:
+    from eenn.offload.adaptation.field_log import FieldLog
 
 POLL_S = 0.3
 INTERRUPTED = 130  # exit code of shells for a program that Ctrl-C ended
@@ -49,22 +59,32 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _run(given: argparse.Namespace) -> int:
-    if given.serve is not None:
-        return _serve(given)
-    with _opened(given, _tell) as (_, runtime):
-        return _classify(given, runtime)
+    with _field_log(given) as log:
+        if given.serve is not None:
+            return _serve(given, log)
+        with _opened(given, log, _tell) as (_, runtime):
+            return _classify(given, runtime)
 
 
 @contextmanager
 def _opened(
-    given: argparse.Namespace, say: Callable[[str], None]
+    given: argparse.Namespace, log: "FieldLog | None", say: Callable[[str], None]
 ) -> Iterator[tuple[Deployment, EdgeRuntime]]:
     """Read the deployment and report it; open a runtime and its rest."""
     manifest = read_manifest(given.artifact)
     deployment, said = deployment_of(given, manifest)
     say(said)
-    with open_rest(given, manifest, deployment, say) as rest:
-        yield deployment, _runtime(given, deployment, rest)
+    with ExitStack() as opened:
+        rest = opened.enter_context(open_rest(given, manifest, deployment, say))
+        runtime = _runtime(given, deployment, rest)
+        if deployment.guard is not None or log is not None:
+            # Imported here, and likewise below, so that a device that classifies one file starts
+            # faster.
+            from eenn.offload.edge.watching import open_watcher
+
+            watching = open_watcher(given, manifest, deployment, runtime, log, say)
+            runtime.watcher = opened.enter_context(watching)
+        yield deployment, runtime
 
 
 def _classify(given: argparse.Namespace, runtime: EdgeRuntime) -> int:
@@ -100,7 +120,6 @@ def _classify(given: argparse.Namespace, runtime: EdgeRuntime) -> int:
 
 def _appearing(folder: Path, answered: Container[str]) -> Iterator[list[str]]:
     """Yield new image files of a folder, poll by poll, without end."""
-    # Imported here, and likewise below, so that a device that classifies one file starts faster.
     from eenn.image_file import counted_suffixes, suffix_of
     from eenn.offload.edge.watch import NewImages
 
@@ -167,10 +186,10 @@ def _tell(message: str) -> None:
         print(printable(message), file=sys.stderr, flush=True)
 
 
-def _serve(given: argparse.Namespace) -> int:
+def _serve(given: argparse.Namespace, log: "FieldLog | None") -> int:
     from eenn.offload.edge.reload import serve_reloading
 
-    opening = partial(_opened, given)
+    opening = partial(_opened, given, log)
     with serve_reloading(given.deployment, opening, given.host, given.serve, _tell) as server:
         print(f"listening on {server.url}", flush=True)
         server.serve_forever()
@@ -189,6 +208,14 @@ def _runtime(given: argparse.Namespace, deployment: Deployment, rest: Rest) -> E
         experts=deployment.experts,
         temperature=deployment.temperature,
     )
+
+
+def _field_log(given: argparse.Namespace) -> "AbstractContextManager[FieldLog | None]":
+    if given.log is None:
+        return nullcontext()
+    from eenn.offload.adaptation.field_log import FieldLog
+
+    return FieldLog(given.log)
 
 
 def _output(path: Path | None, manifest: Manifest) -> AnswerFile | AbstractContextManager[None]:

@@ -14,7 +14,7 @@ from eenn.exits.policies.registry import find_policy, make_policy
 from eenn.exits.policies.threshold import DEFAULT
 from eenn.exits.rests import CLOUD, NOBODY
 from eenn.exits.settings import ActiveBranches
-from eenn.offload.edge.arguments import FLAGS, SETTINGS
+from eenn.offload.edge.arguments import FLAGS, OFF, SETTINGS
 from eenn.offload.edge.changes import changed_fields
 
 UPSTREAM = "upstream"  # folder of an upstream network inside a folder for a device
@@ -44,12 +44,19 @@ def deployment_of(given: argparse.Namespace, manifest: Manifest) -> tuple[Deploy
             f"--cloud with rest={deployment.rest}, which sends nothing; leave --cloud out, or give "
             f"--rest {CLOUD}"
         )
+    if deployment.guard is not None and given.cloud is None:
+        raise EennError(
+            "the deployment has a guard, which compares answers with those of a cloud; give "
+            f"--cloud URL, or --guard {OFF}"
+        )
     setting = deployment.setting
     said = (
         f"{origin}: {setting.policy_text}, fallback {deployment.policy.fallback_to}, branches "
         f"{setting.branches or 'none'}, temperature {deployment.temperature}, experts "
         f"{deployment.experts}, precision {deployment.precision}, {_rest_text(given, deployment)}"
     )
+    if deployment.guard is not None:
+        said += f", guard {deployment.guard}"
     if given.deployment is not None and deployment != base:
         said += f"; flags in place of the file's {changed_fields(base, deployment, FLAGS)}"
     return deployment, said
@@ -121,7 +128,15 @@ def _overridden(base: Deployment, given: argparse.Namespace, manifest: Manifest)
         **{field: getattr(given, field) for field in FLAGS},
         "upstream": upstream,
     }
-    return replace(base, **{key: value for key, value in changed.items() if value is not None})
+    deployment = replace(
+        base, **{key: value for key, value in changed.items() if value not in (None, OFF)}
+    )
+    if given.guard == OFF:
+        deployment = replace(deployment, guard=None)
+    # What was measured does not hold for another decision.
+    decides = ("policy", "active", "temperature", "experts", "precision", "upstream")
+    same = all(getattr(deployment, name) == getattr(base, name) for name in decides)
+    return deployment if same else replace(deployment, promise=None)
 
 
 def _policy(

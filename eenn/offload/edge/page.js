@@ -5,6 +5,7 @@ const $ = (id) => document.getElementById(id);
 // What runs here; least_confidence is null where the rule asks for something else.
 let about = null;
 let newest = 0;
+const REFRESH_MS = 2000;
 
 const percent = (share) => `${(100 * share).toFixed(1)}\u00a0%`;
 const ms = (time) => `${time.toFixed(1)}\u00a0ms`;
@@ -31,15 +32,66 @@ async function describe() {
   const cloud = about.cloud ? `exit ${about.exits} in the cloud` : "no cloud";
   $("about").textContent =
     `${branches} on this device, ${cloud}; ${about.classes} classes, ${about.precision}`;
+  describeGuard();
+}
+
+// The threshold in force; null where the rule asks for something else, or no image may leave.
+function threshold() {
+  if (about.least_confidence === null || !about.guard) return about.least_confidence;
+  return about.guard.threshold;
+}
+
+const STATES = {
+  watching: "Watching: images leave by the threshold, and some of them are audited.",
+  suspicious: "Suspicious: the images may have changed, so more of them are audited.",
+  burst: "Burst: everything is offloaded, to fit the threshold anew.",
+  offloading: "Offloading everything: no threshold was safe for the newest images.",
+  paused: "Paused: the cloud does not answer.",
+};
+
+function describeGuard() {
+  const guard = about.guard;
+  $("guard").hidden = !guard;
+  if (!guard) return;
+  const { totals } = guard;
+  const alarms = totals.risk_alarms + totals.share_alarms;
+  const rows = {
+    Promise: `at most ${percent(guard.promised_risk)} of the images leave with another answer than the cloud’s`,
+    Threshold: guard.threshold === null ? "none, everything is offloaded" : `${guard.knob} ${+guard.threshold.toFixed(4)}`,
+    "Edge share":
+      guard.edge_share === null
+        ? "–"
+        : `${percent(guard.edge_share)} of the newest images, expected ${percent(guard.expected_share)}`,
+    "Audited agreement":
+      guard.agreement === null
+        ? "no audit since the threshold was fitted"
+        : `${percent(guard.agreement)} of ${guard.audits} audits, at all times between ${percent(guard.agreement_low)} and ${percent(guard.agreement_high)}`,
+    Alarms: `${alarms}: ${totals.risk_alarms} by audits, ${totals.share_alarms} by the edge share`,
+    Images: `${totals.images}, ${totals.kept} left on the edge, ${totals.audits} audited`,
+  };
+  if (guard.burst_size !== null) rows.Burst = `${guard.burst_images} of ${guard.burst_size} images`;
+  $("guarding").textContent = STATES[guard.state];
+  $("guarding").className = guard.state;
+  $("guarded").replaceChildren(
+    ...Object.entries(rows).flatMap(([name, value]) => {
+      const [term, text] = ["dt", "dd"].map((tag) => document.createElement(tag));
+      term.textContent = name;
+      text.textContent = value;
+      return [term, text];
+    }),
+  );
 }
 
 // One row for every exit that may be asked, and a mark where an image may leave.
 function draw(answer) {
-  const marked = about.least_confidence !== null;
+  const marked = threshold() !== null;
+  const rule = about.guard && about.guard.threshold === null
+    ? "everything is offloaded"
+    : `images leave by the rule “${about.policy}”`;
   const rows = about.cloud ? [...about.active, about.exits] : about.active;
   $("threshold").textContent = marked
-    ? `Confidence of every exit; the line is the threshold, ${percent(about.least_confidence)}`
-    : `Confidence of every exit; images leave by the rule “${about.policy}”`;
+    ? `Confidence of every exit; the line is the threshold, ${percent(threshold())}`
+    : `Confidence of every exit; ${rule}`;
   $("exits").replaceChildren(
     ...rows.map((exit) => row(exit, answer, marked && exit !== about.exits)),
   );
@@ -60,7 +112,7 @@ function row(exit, answer, marked) {
   if (marked) {
     const mark = document.createElement("div");
     mark.className = "mark";
-    mark.style.left = `${100 * about.least_confidence}%`;
+    mark.style.left = `${100 * threshold()}%`;
     track.append(mark);
   }
   value.className = "value";
@@ -154,5 +206,8 @@ addEventListener("drop", (event) => {
 });
 
 describe()
-  .then(() => draw({ exits: [], confidences: [] }))
+  .then(() => {
+    draw({ exits: [], confidences: [] });
+    if (about.guard) setInterval(() => describe().catch(() => {}), REFRESH_MS);
+  })
   .catch((error) => say(error.message));

@@ -4,6 +4,7 @@ import argparse
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from eenn.artifact.deployment import CONTINUE, Deployment
 from eenn.artifact.manifest import Manifest
@@ -14,6 +15,9 @@ from eenn.offload.edge.experts import cloud_models_for
 from eenn.offload.graphs.index import Graphs
 from eenn.offload.protocol.errors import OffloadError
 from eenn.offload.protocol.wire import IMAGE_MODEL
+
+if TYPE_CHECKING:
+    from eenn.offload.client.http_cloud import HttpCloud
 
 
 @contextmanager
@@ -55,17 +59,8 @@ def _cloud(
     deployment: Deployment,
     say: Callable[[str], None],
 ) -> Iterator[Rest]:
-    # Imported here, so that a device without a cloud starts faster.
-    from eenn.offload.client.http_cloud import HttpCloud
-
     upstream, features = deployment.upstream, deployment.features
-    with HttpCloud(
-        given.cloud,
-        Graphs.read(manifest.path).id if upstream is None else upstream.artifact_id,
-        precision=features or "fp32",
-        token=given.token_file.read_text().strip() if given.token_file else None,
-        ca_file=given.ca_file,
-    ) as cloud:
+    with open_client(given, manifest, deployment) as cloud:
         try:
             deadline = time.monotonic() + deployment.deadline_ms / 1e3
             models = cloud_models_for(manifest, deployment.experts) if features else (IMAGE_MODEL,)
@@ -78,6 +73,34 @@ def _cloud(
             temperature=upstream.temperature if upstream else None,
             standby=_standby(given, manifest, deployment),
         )
+
+
+def open_client(
+    given: argparse.Namespace,
+    manifest: Manifest,
+    deployment: Deployment,
+    background: bool = False,
+) -> "HttpCloud":
+    """Open a client of the deployment's cloud.
+
+    Args:
+        background: see `HttpCloud`.
+
+    Raises:
+        EennError: see `HttpCloud`.
+    """
+    # Imported here, so that a device without a cloud starts faster.
+    from eenn.offload.client.http_cloud import HttpCloud
+
+    upstream = deployment.upstream
+    return HttpCloud(
+        given.cloud,
+        Graphs.read(manifest.path).id if upstream is None else upstream.artifact_id,
+        precision=deployment.features or "fp32",
+        token=given.token_file.read_text().strip() if given.token_file else None,
+        ca_file=given.ca_file,
+        background=background,
+    )
 
 
 def _standby(

@@ -6,7 +6,7 @@ Exits and answers equal those of `eenn.exits.decide.decide` on records of the sa
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
+from contextlib import nullcontext
 from itertools import pairwise
 from pathlib import Path
 from threading import Lock
@@ -19,7 +19,7 @@ from eenn.errors import EennError
 from eenn.exits.decide import check_active
 from eenn.exits.head_sets import PLAIN_HEADS, HeadChoice
 from eenn.exits.policies.base import Answer, Bools, ExitProbs, Policy
-from eenn.offload.edge.batch import Batch, File, Result
+from eenn.offload.edge.batch import Batch, File, Result, Watch, Watcher, check_images
 from eenn.offload.edge.clouds import Cloud, Rest, slowed_ms
 from eenn.offload.edge.experts import head_sets_for, open_head_chooser
 from eenn.offload.graphs.index import Graphs
@@ -45,7 +45,8 @@ class _Stage(NamedTuple):
 class EdgeRuntime:
     """Classifies images on this device, and asks the rest where no active branch accepts.
 
-    `failures` counts images that the cloud did not answer, by cause.
+    `failures` counts images that the cloud did not answer, by cause. Where `watcher` is set, images
+    of a batch are answered one by one, by the policies that it gives.
 
     Args:
         active: the branches to evaluate, counted from 0, ascending; with an upstream network the
@@ -96,6 +97,7 @@ class EdgeRuntime:
             )
         self.policy, self.deadline_ms = policy, deadline_ms
         self.slowdown = slowdown
+        self.watcher: Watcher | None = None
         self.failures: Counter[str] = Counter()
         self._counting = Lock()
         self._preprocessing = self.manifest.preprocessing
@@ -137,8 +139,8 @@ class EdgeRuntime:
         else:
             image = self._preprocessing(self._preprocessing.read(file))
         preprocess_ms = slowed_ms(start, self.slowdown)
-        (result,) = self._classify(image[None], deadline, [file])
-        return replace(result, preprocess_ms=preprocess_ms)
+        (result,) = self._classify(image[None], deadline, [file], preprocess_ms)
+        return result
 
     def classify(self, images: Floats, files: Sequence[File] = ()) -> list[Result]:
         """Classify a batch of preprocessed images; return results in the order of the images.
@@ -156,16 +158,7 @@ class EdgeRuntime:
             OSError: a photograph's file cannot be read again.
             OffloadError: the cloud failed, and no active branch can answer instead.
         """
-        size = self._preprocessing.input_size
-        if images.dtype != np.float32 or images.shape[1:] != (3, size, size):
-            raise EennError(
-                f"images of {images.dtype} {images.shape}; allowed is float32 "
-                f"(N, 3, {size}, {size}), as the preprocessing gives them"
-            )
-        if not np.isfinite(images).all():
-            raise EennError(
-                "images that are not finite; allowed are images as the preprocessing gives them"
-            )
+        check_images(images, self._preprocessing.input_size)
         if self.rest.photographs and len(files) != len(images):
             raise EennError(
                 f"{len(files)} files for {len(images)} images; the rest needs photographs, so give "
@@ -186,13 +179,48 @@ class EdgeRuntime:
             return None
         return time.monotonic() + self.deadline_ms / 1e3 - RESERVE_S
 
+    def ahead(self, features: Floats, branch: int, heads: Names) -> Floats:
+        """Compute the features at the split point of images that left at an earlier branch.
+
+        Args:
+            features: those behind `branch`, (N, C, H, W).
+            heads: the head set of every image.
+        """
+        for stage in self._stages:
+            if stage.branch > branch:
+                _, features = stage.part.step(features, heads)
+        return features
+
     def _classify(
-        self, images: Floats, deadline: float | None, files: Sequence[File]
+        self,
+        images: Floats,
+        deadline: float | None,
+        files: Sequence[File],
+        preprocess_ms: float = 0.0,
+    ) -> list[Result]:
+        if self.watcher is None:
+            return self._answered(images, deadline, files, preprocess_ms, None)
+        return [
+            self._answered(
+                images[image : image + 1], deadline, files[image : image + 1], preprocess_ms,
+                self.watcher.begin(),
+            )[0]
+            for image in range(len(images))
+        ]  # fmt: skip
+
+    def _answered(
+        self,
+        images: Floats,
+        deadline: float | None,
+        files: Sequence[File],
+        preprocess_ms: float,
+        watch: Watch | None,
     ) -> list[Result]:
         start = time.perf_counter()
         heads = self._heads_of(images)
         classifier_ms = slowed_ms(start, self.slowdown) if self._choose else 0.0
-        batch = Batch(images, heads, classifier_ms, files)
+        policy = self.policy if watch is None else watch.policy
+        batch = Batch(images, heads, classifier_ms, files, preprocess_ms, policy, watch)
         for stage in self._stages:
             if batch.is_settled:
                 break
@@ -201,14 +229,14 @@ class EdgeRuntime:
             accepted = self._look(batch, stage.branch, logits)
             batch.stages_ms.append(slowed_ms(start, self.slowdown))
             if accepted.any():
-                self._settle(batch, accepted, self.policy.answer(batch.seen))
+                self._settle(batch, accepted, batch.policy.answer(batch.seen))
         start = time.perf_counter()
         for own in batch.split_by_heads():
             if not self.rest.is_nobody:
                 self._pass_on(own, self.rest, deadline, start)
             if not own.is_settled:
                 everyone = np.ones(len(own.left), bool)
-                self._settle(own, everyone, self.policy.fallback(own.seen))
+                self._settle(own, everyone, own.policy.fallback(own.seen))
         return [batch.results[sample] for sample in range(len(images))]
 
     def _heads_of(self, images: Floats) -> Names:
@@ -230,7 +258,8 @@ class EdgeRuntime:
             standby_s = len(batch.left) * standby.expected_s(self.split_point)
         exit = self.branches
         try:
-            logits = self._asked(batch, rest, _given_up(deadline, standby_s))
+            with nullcontext() if batch.watch is None else batch.watch.asking():
+                logits = self._asked(batch, rest, _given_up(deadline, standby_s))
             batch.rest_on_device = rest.on_device
         except OffloadError as error:
             with self._counting:
@@ -251,7 +280,7 @@ class EdgeRuntime:
         else:
             batch.cloud_ms = slowed_ms(start)
         if accepted.any():
-            self._settle(batch, accepted, self.policy.answer(batch.seen))
+            self._settle(batch, accepted, batch.policy.answer(batch.seen))
 
     def _asked(self, batch: Batch, rest: Rest, deadline: float | None) -> Floats:
         """Get raw logits of the remaining images from the rest.
@@ -276,7 +305,7 @@ class EdgeRuntime:
         """Note an exit's probabilities, and find the remaining samples that the exit accepts."""
         temperatures = [[self._temperature(heads, exit)] for heads in batch.heads.tolist()]
         batch.seen.append(ExitProbs(exit, probabilities(logits / np.array(temperatures))))
-        return self.policy.accept(batch.seen, exit in (self.split_point - 1, self.branches))
+        return batch.policy.accept(batch.seen, exit in (self.split_point - 1, self.branches))
 
     def _temperature(self, heads: str, exit: int) -> float:
         if exit == self.branches and self.rest.temperature is not None:
@@ -302,8 +331,11 @@ class EdgeRuntime:
                 stages_ms=tuple(batch.stages_ms),
                 cloud_ms=batch.cloud_ms,
                 heads=str(batch.heads[row]),
+                preprocess_ms=batch.preprocess_ms,
                 classifier_ms=batch.classifier_ms,
             )
+        if batch.watch is not None:
+            batch.watch.answered(batch)
         batch.keep(~who)
 
 

@@ -2,6 +2,7 @@
 
     POST /classify   the bytes of an image file -> the answer, see `answers.as_json`
     GET /health      the running deployment, and counts of answers and of failures of the cloud
+    GET /metrics     counts and the guard in numbers, for Prometheus
     GET /            the page
 
 A lock lets one image at a time be decoded and classified: the stages would share the same cores
@@ -31,6 +32,7 @@ from eenn.errors import EennError
 from eenn.files import Json, JsonObject
 from eenn.offload.edge.answers import as_json, place_of
 from eenn.offload.edge.connections import IDLE_S, ConnectionServer, PatientHandler, Refused
+from eenn.offload.edge.metrics import CONTENT_TYPE, metrics
 from eenn.offload.edge.runtime import EdgeRuntime
 from eenn.offload.protocol.errors import OffloadError
 from eenn.preprocess import UnreadableImage
@@ -170,6 +172,7 @@ class EdgeServer(ConnectionServer):
             "max_body_bytes": MAX_BODY_BYTES,
             "answered": {place: self._answered[place] for place in ("edge", "cloud")},
             "failures": dict(runtime.failures),
+            "guard": None if runtime.watcher is None else runtime.watcher.status(),
         }
 
 
@@ -184,6 +187,9 @@ class _Handler(PatientHandler):
             self._reply(HTTPStatus.OK, *PAGE[path])
         elif path == "/health":
             self._reply_json(HTTPStatus.OK, self.server.health())
+        elif path == "/metrics":
+            text = metrics(self.server.health()).encode()
+            self._reply(HTTPStatus.OK, text, CONTENT_TYPE)
         elif path == "/classify":
             self.send_error(HTTPStatus.METHOD_NOT_ALLOWED, "POST the bytes of an image file here")
         else:
@@ -321,4 +327,4 @@ class _Handler(PatientHandler):
         """Log nothing: /health has the counters."""
 
 
-_PATHS = "allowed are / (the page), /health, and /classify to POST images to"
+_PATHS = "allowed are / (the page), /health, /metrics, and /classify to POST images to"

@@ -35,6 +35,9 @@ DTYPES: Mapping[str, np.dtype[np.generic]] = {
 FILES = "BYTES"  # the datatype of files, each preceded by its length
 MAX_RANK, MAX_DIMENSION = 8, 2**31 - 1
 JSON_LENGTH = "Inference-Header-Content-Length"
+# RFC 9218 (Extensible Prioritization Scheme for HTTP): the urgency `u` of a request is 0 to 7, 3 if
+# it is not given, and 7 is for background work.
+PRIORITY, BACKGROUND_URGENCY = "Priority", 7
 
 
 @dataclass(frozen=True)

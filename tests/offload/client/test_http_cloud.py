@@ -19,7 +19,13 @@ from eenn.offload.client.breaker import CircuitBreaker
 from eenn.offload.client.http_cloud import HttpCloud
 from eenn.offload.client.transport import Timeouts
 from eenn.offload.protocol.codecs import quantise
-from eenn.offload.protocol.errors import BadReply, CloudRefused, CloudTimeout, OffloadError
+from eenn.offload.protocol.errors import (
+    BadReply,
+    CloudOverloaded,
+    CloudRefused,
+    CloudTimeout,
+    OffloadError,
+)
 from tests.offload.client.flaky import (
     ARTIFACT_ID,
     CLASSES,
@@ -142,6 +148,31 @@ def test_threads_share_a_client_and_not_their_answers(server: Flaky) -> None:
     with client(server) as cloud, ThreadPoolExecutor(6) as pool:
         list(pool.map(partial(ask, cloud), range(6)))
         assert server.connections <= 6
+
+
+@pytest.mark.parametrize("background", [False, True])
+def test_background_requests_for_inference_say_so(background: bool) -> None:
+    noting = Noting()
+    with serving(noting) as server, client(server, background=background) as cloud:
+        cloud.check()
+        assert_array_equal(cloud.infer(features(), 1, None), expected(features()))
+        cloud.infer_files([b"abcdef"], None)
+    priorities = [request.headers.get("Priority") for request in noting.requests]
+    assert priorities == [None, *2 * ["u=7" if background else None]]
+
+
+def test_a_background_request_that_is_refused_is_not_sent_again() -> None:
+    breaker = CircuitBreaker(threshold=1)
+    busy = replying(b"", status="429 Too Many Requests")
+    with (
+        serving(busy) as server,
+        client(server, background=True, retries=3, breaker=breaker) as cloud,
+    ):
+        for _ in range(2):
+            with pytest.raises(CloudOverloaded):
+                cloud.infer(features(), 0, None)
+            assert cloud.last.tries == 1
+    assert breaker.state == "closed"
 
 
 @pytest.mark.parametrize(

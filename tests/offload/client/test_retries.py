@@ -75,12 +75,13 @@ def test_a_pause_that_fits_is_kept(clock: SimulatedClock) -> None:
 def test_who_was_refused_together_does_not_return_together(clock: SimulatedClock) -> None:
     busy = replying(b"", {"Retry-After": "1"}, "429 Too Many Requests")
     with serving(busy) as server:
-        for seed in range(20):
-            with asking(server.url, seed=seed) as cloud, pytest.raises(CloudOverloaded):
+        for _ in range(20):
+            with asking(server.url) as cloud, pytest.raises(CloudOverloaded):
                 cloud.infer(IMAGE, 0, clock.now + 2)
     assert len(clock.slept) == 20
     assert min(clock.slept) >= 1
-    assert max(clock.slept) - min(clock.slept) > 0.3
+    # By chance it is less once in 10^12 times.
+    assert max(clock.slept) - min(clock.slept) > 0.1
     assert max(clock.slept) < 1.6
 
 

@@ -61,6 +61,20 @@ class Gate(Event):
         self.begun = Event()
 
 
+def hold(patch: pytest.MonkeyPatch, module: Any, name: str) -> tuple[Gate, list[Any]]:
+    """Let a function wait for a gate; also the list of first arguments that it was called with."""
+    gate, called, function = Gate(), [], getattr(module, name)
+
+    def held(*given: Any, **options: Any) -> Any:
+        called.append(given[0])
+        gate.begun.set()
+        assert gate.wait(PATIENCE_S)
+        return function(*given, **options)
+
+    patch.setattr(module, name, held)
+    return gate, called
+
+
 def batcher_of(cloud: InProcess) -> Any:
     return cloud.app.state.service._batcher  # type: ignore[attr-defined]
 
@@ -78,16 +92,23 @@ def hold_models(cloud: InProcess, monkeypatch: pytest.MonkeyPatch) -> Gate:
     return gate
 
 
-async def computing(cloud: InProcess, gate: Gate) -> "asyncio.Task[Reply]":
+def asking_for_four(cloud: InProcess, headers: Mapping[str, str]) -> "asyncio.Task[Reply]":
+    """A request of four samples, with further headers."""
+    request = features_request(FOUR)
+    request["headers"] |= headers
+    return asyncio.create_task(cloud.call("POST", INFER, **request))
+
+
+async def computing(cloud: InProcess, gate: Gate, **headers: str) -> "asyncio.Task[Reply]":
     """A request of four samples that is being computed until the gate is opened."""
-    call = asyncio.create_task(cloud.call("POST", INFER, **features_request(FOUR)))
+    call = asking_for_four(cloud, headers)
     await asyncio.to_thread(gate.begun.wait, PATIENCE_S)
     return call
 
 
-async def waiting(cloud: InProcess, samples: int) -> "asyncio.Task[Reply]":
+async def waiting(cloud: InProcess, samples: int, **headers: str) -> "asyncio.Task[Reply]":
     """A request of four samples that waits, so that `samples` wait in all."""
-    call = asyncio.create_task(cloud.call("POST", INFER, **features_request(FOUR)))
+    call = asking_for_four(cloud, headers)
     await until(lambda: batcher_of(cloud).waiting >= samples)
     return call
 

@@ -53,10 +53,10 @@ class Queue:
         self.places = ExitStack()
 
     def submit(
-        self, model: Any, samples: int = 1, first: float = 0.0
+        self, model: Any, samples: int = 1, first: float = 0.0, is_background: bool = False
     ) -> "asyncio.Future[Computed]":
         features = np.arange(first, first + samples, dtype=np.float32)[:, None]
-        place = self.places.enter_context(self.batcher.place(samples))
+        place = self.places.enter_context(self.batcher.place(samples, is_background))
         return self.batcher.submit(place, model, features)
 
 
@@ -181,6 +181,93 @@ def test_the_oldest_is_never_overtaken_by_another_models_batch() -> None:
         assert log == [(1.0, 1), (2.0, 2), (1.0, 2)]
 
     at_work(test)
+
+
+JOBS = st.lists(st.tuples(st.integers(0, 1), st.integers(1, 6), st.booleans()), max_size=12)
+
+
+@given(JOBS, st.integers(1, 8))
+def test_background_jobs_come_last_and_leave_other_batches_as_they_are(
+    jobs: list[tuple[int, int, bool]], max_batch: int
+) -> None:
+    def order(jobs: list[tuple[int, int, bool]]) -> tuple[list[int], list[Any]]:
+        """The numbers of the jobs as they finish, and the batches."""
+        log: list[Any] = []
+        models = [Model(factor, log) for factor in (1.0, 10.0)]
+        finished: list[int] = []
+
+        async def test(queue: Queue) -> None:
+            futures = [await busy(queue, models[0])]
+            for number, (model, samples, is_background) in enumerate(jobs):
+                job = queue.submit(models[model], samples, 7.0 * number, is_background)
+                job.add_done_callback(lambda _, number=number: finished.append(number))
+                futures.append(job)
+            models[0].go.set()
+            await asyncio.gather(*futures)
+            for number, (model, samples, _) in enumerate(jobs):
+                expected = (7 * number + np.arange(samples)) * models[model].factor
+                assert futures[1 + number].result().logits.ravel().tolist() == expected.tolist()
+
+        at_work(test, max_batch=max_batch)
+        return finished, log
+
+    normal = [number for number, job in enumerate(jobs) if not job[2]]
+    background = [number for number, job in enumerate(jobs) if job[2]]
+    finished, log = order(jobs)
+    assert sorted(finished[: len(normal)]) == normal
+    assert finished[len(normal) :] == background
+    _, log_alone = order([jobs[number] for number in normal])
+    assert log[: len(log_alone)] == log_alone
+    assert sum(samples for _, samples in log[len(log_alone) :]) == sum(
+        jobs[number][1] for number in background
+    )
+
+
+def test_a_background_job_does_not_wait_for_company() -> None:
+    model = Model()
+
+    async def test(queue: Queue) -> None:
+        await queue.submit(model, is_background=True)
+        assert model.batches == [(1.0, 1)]
+
+    at_work(test, batch_wait_ms=1e6)
+
+
+def test_a_full_queue_gives_up_the_newest_background_jobs_for_others() -> None:
+    model = Model()
+
+    async def test(queue: Queue) -> None:
+        first = await busy(queue, model)
+        old, new = (queue.submit(model, 2, is_background=True) for _ in range(2))
+        with pytest.raises(QueueFull, match="4 samples are waiting; at most 5 may"):
+            queue.submit(model, 2, is_background=True)
+        normal = queue.submit(model, 3)
+        with pytest.raises(QueueFull, match="gave way"):
+            await new
+        assert queue.batcher.waiting == 5
+        with pytest.raises(QueueFull, match="3 samples are waiting"):
+            queue.submit(model, 3)
+        with pytest.raises(QueueFull, match="gave way"):
+            await old
+        model.go.set()
+        await asyncio.gather(first, normal)
+        assert model.batches == [(1.0, 1), (1.0, 3)]
+
+    at_work(test, limit=5)
+
+
+def test_a_background_job_that_is_being_computed_gives_nothing_up() -> None:
+    model = Model()
+
+    async def test(queue: Queue) -> None:
+        model.go.clear()
+        background = queue.submit(model, 2, is_background=True)
+        await asyncio.to_thread(model.begun.wait, PATIENCE_S)
+        normal = queue.submit(model, 2)
+        model.go.set()
+        await asyncio.gather(background, normal)
+
+    at_work(test, limit=2)
 
 
 def test_the_queue_is_bounded_and_gives_room_back() -> None:

@@ -27,6 +27,7 @@ from tests.offload.cloud.holding import (
     assert_refused,
     encoded,
     features_request,
+    hold,
     image_request,
     metrics,
     until,
@@ -43,20 +44,6 @@ PNG = encoded("PNG")  # 1600 pixels
 def cloud(exported: Exported) -> Iterator[InProcess]:
     with InProcess(make_app([exported.path], SMALL)) as cloud:
         yield cloud
-
-
-def hold(patch: pytest.MonkeyPatch, module: Any, name: str) -> tuple[Gate, list[Any]]:
-    """Let a function wait for a gate; also the list of first arguments that it was called with."""
-    gate, called, function = Gate(), [], getattr(module, name)
-
-    def held(*given: Any, **options: Any) -> Any:
-        called.append(given[0])
-        gate.begun.set()
-        assert gate.wait(PATIENCE_S)
-        return function(*given, **options)
-
-    patch.setattr(module, name, held)
-    return gate, called
 
 
 def asked(cloud: InProcess, *files: bytes, **how: Any) -> "asyncio.Task[Reply]":

@@ -13,8 +13,10 @@ from hypothesis import strategies as st
 
 from benchmarks.fuzzing import answers as fuzzing
 from eenn.errors import EennError
+from eenn.offload.adaptation import line_file
+from eenn.offload.adaptation.line_file import SYNC_S, lines_of
 from eenn.offload.edge import answers
-from eenn.offload.edge.answers import SYNC_S, AnswerFile
+from eenn.offload.edge.answers import AnswerFile
 from tests.offload.simulated_clock import SimulatedClock
 
 ARTIFACT_ID, ANSWER = "a" * 64, {"label": 1, "confidence": 0.5}
@@ -24,7 +26,7 @@ NAMES = ("one.jpg", "t\udcffwo.jpg", "thr\nee.jpg")
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> SimulatedClock:
     simulated = SimulatedClock()
-    monkeypatch.setattr(answers, "time", simulated)
+    monkeypatch.setattr(line_file, "time", simulated)
     return simulated
 
 
@@ -207,7 +209,7 @@ def test_a_line_that_is_too_long_for_memory_is_bad(
     for long, bad in ((b"x" * 200 + b"\n", [2]), (b"x" * 999 + b"\n", [2]), (b"x" * 600, [])):
         path.write_bytes(content + long)
         with path.open("rb") as stream:
-            assert max(map(len, answers._lines(stream))) <= 201
+            assert max(map(len, lines_of(stream, 200))) <= 201
         with AnswerFile(path, ARTIFACT_ID) as file:
             assert (file.answered, file.bad_lines) == ({NAMES[0]}, bad)
     assert path.read_bytes() == content

@@ -112,6 +112,7 @@ def test_health_says_what_runs_and_counts_what_failed(exported: Exported) -> Non
         "max_body_bytes": 32 * 2**20,
         "answered": {"edge": 12, "cloud": 0},
         "failures": {"read": failed},
+        "guard": None,
     }
 
 
