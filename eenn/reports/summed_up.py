@@ -83,7 +83,7 @@ def logged(total: FieldTotals) -> SummedUp:
         for name, own in vars(found).items()
     }
     counts = {"alarms": total.alarms, "bursts": total.bursts, "outages": total.outages}
-    return SummedUp({**_flat(quantities), **counts}, {"model_id": total.artifact})
+    return SummedUp({**_flat(quantities), **counts}, {"artifact": total.artifact})
 
 
 def trained(exits: Sequence[Exit], accuracy: Sequence[float]) -> dict[str, float]:
