@@ -1,8 +1,8 @@
 """Rules that the guard is compared with: alarms without a refit, online gradients, bandits.
 
-The bandits are in the spirit of SplitEE and I-SplitEE (Bajpai et al., 2023 and 2024). They play UCB1
-(Auer et al., 2002) among thresholds. The reward is the agreement of an answer with the cloud's, or
-its confidence as a proxy, less a cost of offloading.
+The bandits are in the spirit of SplitEE and I-SplitEE (Bajpai et al., 2023 and 2024). They play
+UCB1 (Auer et al., 2002) among thresholds. The reward is the agreement with the cloud's answer, or
+the confidence as a proxy, less a cost of offloading.
 """
 
 import math
