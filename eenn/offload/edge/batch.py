@@ -102,9 +102,11 @@ class Watcher(Protocol):
 class Batch:
     """A batch of images: those still unanswered, their features, and the results so far.
 
+    `images` are all of them, as they were given.
+
     Args:
         heads: the head set of every image.
-        files: files of the photographs, where the rest may need them.
+        files: files of the photographs, where the rest or the watch may need them.
         preprocess_ms: from the images' files to the images.
         policy: decides when an image leaves.
         watch: is told of the image's answer, for a batch of one image; None where nobody watches.
@@ -121,6 +123,7 @@ class Batch:
         watch: Watch | None,
     ) -> None:
         self.left, self._files = np.arange(len(images)), files
+        self.images = images
         self.preprocess_ms, self.policy, self.watch = preprocess_ms, policy, watch
         self.features, self.heads, self.classifier_ms = images, heads, classifier_ms
         self.seen: list[ExitProbs] = []

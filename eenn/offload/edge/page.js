@@ -49,6 +49,14 @@ const STATES = {
   paused: "Paused: the cloud does not answer.",
 };
 
+// The kinds of distortion that images look like, the most frequent first.
+function kinds(shares, alarms) {
+  const named = Object.entries(shares).map(
+    ([kind, share]) => `${percent(share)} ${kind === "plain" ? "undistorted or unclear" : kind.replaceAll("_", " ")}`,
+  );
+  return `${named.join(", ")}, of the images judged since the ${alarms ? "last alarm" : "start"}`;
+}
+
 function describeGuard() {
   const guard = about.guard;
   $("guard").hidden = !guard;
@@ -70,6 +78,7 @@ function describeGuard() {
     Images: `${totals.images}, ${totals.kept} left on the edge, ${totals.audits} audited`,
   };
   if (guard.burst_size !== null) rows.Burst = `${guard.burst_images} of ${guard.burst_size} images`;
+  if (guard.looks_like !== null) rows["Looks like"] = kinds(guard.looks_like, alarms);
   $("guarding").textContent = STATES[guard.state];
   $("guarding").className = guard.state;
   $("guarded").replaceChildren(
