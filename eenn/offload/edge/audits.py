@@ -155,7 +155,8 @@ class Audits:
             else:
                 split_point, heads = self._runtime.split_point, str(audit.heads[0])
                 logits = self._cloud.infer(features, split_point, deadline, heads)
-            return Audited(int(logits[0].argmax()), False, self._cloud.last)
+            (one,) = self._runtime.checked(logits, 1)
+            return Audited(int(one.argmax()), False, self._cloud.last)
         except OffloadError as error:
             offline = error.cause not in CAUSES_OF_A_WORKING_CLOUD
             return Audited(None, offline, self._cloud.last)
