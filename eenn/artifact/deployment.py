@@ -5,6 +5,7 @@ A fit writes the file, people may edit it, and evaluation, edge and benchmark de
 
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -252,6 +253,9 @@ def _read(content: JsonObject) -> Deployment:
         raise ValueError(f"version is {content.get('version')!r:.20}; allowed is {VERSION}")
     if unknown := [key for key in content if key not in known]:
         raise ValueError(f"{', '.join(unknown):.80}: allowed are {', '.join(known)}")
+    guard, of_guard = content.get("guard"), GuardSettings.__dataclass_fields__
+    if isinstance(guard, Mapping) and (unknown := [key for key in guard if key not in of_guard]):
+        raise ValueError(f"guard has {', '.join(unknown):.80}: allowed are {', '.join(of_guard)}")
     stored = from_json(_Stored, content)
     return Deployment(
         artifact_id=stored.artifact_id,

@@ -17,12 +17,13 @@ from eenn.artifact.deployment import (
     Promise,
     Upstream,
 )
+from eenn.artifact.guard_settings import GuardSettings
 from eenn.artifact.manifest import Manifest
 from eenn.errors import EennError
 from eenn.exits.head_sets import HeadChoice
 from eenn.exits.policies.base import FALLBACKS
 from eenn.exits.policies.registry import POLICIES
-from eenn.exits.rests import PHOTOGRAPH
+from eenn.exits.rests import CLOUD, PHOTOGRAPH
 from eenn.models.architecture import Exit
 from tests.exits.any_policy import any_policy
 
@@ -50,6 +51,7 @@ def deployments(draw: st.DrawFn) -> Deployment:
     active = tuple(branch for branch in range(3) if draw(st.booleans()))
     rests = ["cloud", "device", *["nobody"] * bool(active)]
     promise = Promise("validation images", n, "risk 0.03", means, 94, 12.8)
+    rest = draw(st.sampled_from(rests))
     return Deployment(
         artifact_id="a" * 64,
         policy=any_policy(name, settings),
@@ -57,12 +59,13 @@ def deployments(draw: st.DrawFn) -> Deployment:
         temperature=draw(st.sampled_from(("per_exit", "shared", "none"))),
         experts=HeadChoice.named(draw(st.sampled_from(("plain", "auto", "gaussian_blur")))),
         precision=draw(st.sampled_from(("fp32", "int8"))),
-        rest=draw(st.sampled_from(rests)),
+        rest=rest,
         payload=PHOTOGRAPH if upstream else draw(st.sampled_from(PAYLOADS)),
         upstream=upstream,
         deadline_ms=draw(st.floats(0, 1e9, exclude_min=True)),
         on_failure=draw(st.sampled_from(ON_FAILURE)),
         promise=draw(st.sampled_from((None, promise))),
+        guard=draw(st.sampled_from((None, GuardSettings(0.05, 0.2, 0)))) if rest == CLOUD else None,
     )
 
 
@@ -130,6 +133,10 @@ def content(**changes: Any) -> dict[str, Any]:
         ),
         (content(experts=["plain"]), "experts is"),
         (content(promise={"n": 3}), "promise has no"),
+        (content(guard={"risk": 0}), "risk=0: allowed is 0.001 to 0.5"),
+        (content(guard={"risks": 0.1}), "guard has risks: allowed are risk, delta, audit"),
+        (content(guard=True), "guard is True"),
+        (content(guard={}, rest="device"), "guard with rest=device"),
         (
             {key: value for key, value in content().items() if key != "active"},
             ": it has no active;",

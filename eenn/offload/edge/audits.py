@@ -10,6 +10,7 @@ import math
 import os
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -129,33 +130,37 @@ class Audits:
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
         due = time.monotonic() + EVERY_S
         while True:
-            try:
+            with suppress(Empty):
                 audit = self._waiting.get(timeout=max(due - time.monotonic(), 0))
-            except Empty:
+                if audit is None:
+                    break
+                audit.done(self._asked(audit))
+            if time.monotonic() >= due:
                 self._every()
                 due = time.monotonic() + EVERY_S
-                continue
-            if audit is None:
-                break
-            self._ask(audit)
         self._every()
 
-    def _ask(self, audit: Audit) -> None:
-        features = audit.features
-        if not self.sends_photographs:
-            features = self._runtime.ahead(features, audit.branch, audit.heads)
-        with self._changed:
-            if not self._changed.wait_for(lambda: not self._answers_asking, FREE_LINK_S):
-                return audit.done(Audited(None))
-        deadline = min(time.monotonic() + REPLY_S, self._until)
-        label, offline = None, False
+    def _asked(self, audit: Audit) -> Audited:
+        """Ask the cloud about an image."""
         try:
+            features = audit.features
+            if not self.sends_photographs:
+                features = self._runtime.ahead(features, audit.branch, audit.heads)
+            with self._changed:
+                if not self._changed.wait_for(lambda: not self._answers_asking, FREE_LINK_S):
+                    return Audited(None)
+            deadline = min(time.monotonic() + REPLY_S, self._until)
             if self.sends_photographs:
                 logits = self._cloud.infer_files([audit.photograph], deadline)
             else:
                 split_point, heads = self._runtime.split_point, str(audit.heads[0])
                 logits = self._cloud.infer(features, split_point, deadline, heads)
-            label = int(logits[0].argmax())
+            return Audited(int(logits[0].argmax()), False, self._cloud.last)
         except OffloadError as error:
             offline = error.cause not in CAUSES_OF_A_WORKING_CLOUD
-        return audit.done(Audited(label, offline, self._cloud.last))
+            return Audited(None, offline, self._cloud.last)
+        except Exception:
+            # A bug must not end the thread, which keeps the guard's state as well.
+            with suppress(OSError):
+                traceback.print_exc()
+            return Audited(None)

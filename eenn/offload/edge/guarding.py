@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from random import SystemRandom
 
 from eenn.artifact.deployment import Deployment
 from eenn.artifact.manifest import Manifest
@@ -121,10 +122,13 @@ class Guarding:
         guarded = replace(guarded, alarm=alarm)
         if batch.failure or newest.exit == self._cloud_exit or not turn.audit:
             return note(guarded)
-        photographs = batch.photographs() if self._audits.sends_photographs else [b""]
         label = int(batch.policy.answer(batch.seen).label[0])
         done = partial(self._audited, guarded, label, note)
-        self._audits.begin(Audit(batch.features, newest.exit, batch.heads, photographs[0], done))
+        try:
+            photograph = batch.photographs()[0] if self._audits.sends_photographs else b""
+        except OSError:  # the file is gone, and the image has its answer
+            return done(Audited(None))
+        self._audits.begin(Audit(batch.features, newest.exit, batch.heads, photograph, done))
         return None
 
     def status(self) -> dict[str, Json]:
@@ -191,7 +195,11 @@ def open_guarding(
     known = deployment.promise.means if deployment.promise else {}
     reference = known["edge_probability"][0] if "edge_probability" in known else None
     state = file.load()
-    guard = Guard(deployment.guard, candidates.values, candidates.start, reference, state, say)
+    guard = Guard(
+        deployment.guard, candidates.values, candidates.start, reference, state, say,
+        # Devices that draw alike would send their audits at the same time.
+        seed=SystemRandom().getrandbits(32),
+    )  # fmt: skip
     try:
         file.save(guard.snapshot())
     except OSError as error:
