@@ -45,8 +45,8 @@ def stream_figure(stream: Stream, courses: Sequence[Course], risk: float, knob: 
             newest = 100 * moving_mean(values.astype(float), window)
             # Means of fewer images would jump.
             begin = min(window, len(newest)) - 1
-            at = np.arange(begin, len(newest))
-            axis.plot(at, newest[begin:], label=course.way, **style)
+            xs = np.arange(begin, len(newest))
+            axis.plot(xs, newest[begin:], label=course.way, **style)
         if course.way != CLAIRVOYANT:
             threshold.step(np.arange(stream.images), course.thresholds, where="post", **style)
         _mark(threshold, course, COLOURS[number])

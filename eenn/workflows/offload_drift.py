@@ -37,6 +37,7 @@ from eenn.offload.bench.courses import (
 from eenn.offload.bench.edge_process import serving_edge
 from eenn.offload.bench.live_stream import feed, live_course
 from eenn.offload.bench.stream import RecordedImages
+from eenn.offload.bench.stream_photographs import check_sizes
 from eenn.records.evaluated_artifact import EvaluatedArtifact
 from eenn.reports.commands import device_command
 from eenn.reports.drift import Streamed, drift_report, segment_cells, summed_up
@@ -79,6 +80,8 @@ def run_stream(
     Raises:
         EennError: something does not fit the artifact, or the edge does not answer.
     """
+    preprocessing = artifact.manifest.preprocessing
+    check_sizes(preprocessing)
     deployment = _deployment(artifact, offloading, streaming)
     path = run.directory / DEPLOYMENT
     deployment.save(path)
@@ -93,7 +96,7 @@ def run_stream(
         open_cloud(server, [str(weights)], offloading.link) as url,
         serving_edge(weights, path, url, run.directory) as edge,
     ):
-        answered = feed(edge, stream, photos, distortions, artifact.manifest.preprocessing)
+        answered = feed(edge, stream, photos, distortions, preprocessing)
     live_s = time.monotonic() - began
     live, entries = live_course(stream, answered, run.directory / FIELD_LOG)
     courses += [live, clairvoyant_course(stream, streaming.guard.risk)]
@@ -172,8 +175,7 @@ def _fitted(
         )
     if not evaluated.largest:
         raise EennError(
-            "stream without an active branch: no image leaves on the edge; allowed is one branch or "
-            "more"
+            "stream without an active branch: no image leaves on the edge; allowed is one or more"
         )
     (chosen,) = offloading.policies
     case = evaluated.case(VALIDATION, 0)

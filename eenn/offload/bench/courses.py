@@ -1,4 +1,4 @@
-"""Courses of a stream of photographs: what became of every image, by records and live."""
+"""Courses of a stream of photographs: the fate of every image, and sums of every segment."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -73,7 +73,7 @@ class Stream:
 
 @dataclass(frozen=True)
 class Course:
-    """What became of every image of a stream; arrays are (images,).
+    """The fate of every image of a stream; arrays are (images,).
 
     Args:
         way: one of the names above.
@@ -154,7 +154,7 @@ def _recorded(
     audited: Bools | None = None,
     alarms: Sequence[tuple[int, str]] = (),
 ) -> Course:
-    """Follow images by records.
+    """Compute a course from records.
 
     Args:
         positions: of the candidate in force for each image, or OFFLOAD_ALL.

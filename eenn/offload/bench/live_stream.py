@@ -1,4 +1,4 @@
-"""A stream of photographs through a live edge and cloud, and what the edge noted about each."""
+"""A stream of photographs through a live edge, and its course by answers and field log."""
 
 from collections import defaultdict, deque
 from collections.abc import Sequence
@@ -31,7 +31,7 @@ def feed(
         distortions: of the segments.
 
     Raises:
-        EennError: the edge does not answer; see also `distorted_file`.
+        EennError: the edge does not answer.
     """
     coming = [
         (photos[image], distortion)
@@ -47,9 +47,9 @@ def feed(
 def live_course(
     stream: Stream, answers: Sequence[EdgeAnswer], log: Path
 ) -> tuple[Course, list[FieldEntry]]:
-    """Put together what the edge answered and what it noted.
+    """Put the answers of the edge and the lines of its field log together.
 
-    An image's own answer of the cloud is that of the records, also where the image was not sent.
+    The cloud's answers that others are compared with are those of the records.
 
     Returns:
         The course, and the entry of every image in the order of the stream.

@@ -17,8 +17,8 @@ def distorted_file(preprocessing: Preprocessing, photo: Photo, distortion: Disto
 
     The noise is that of the photograph's records, so the exits are those of the records too.
 
-    Raises:
-        EennError: see `exact_file`.
+    Args:
+        preprocessing: of sizes that `check_sizes` allows.
     """
     pixels = preprocessing.crop(preprocessing.read(BytesIO(photo.file)))
     return exact_file(preprocessing, distortion(pixels, photo.noise_seed))
@@ -31,19 +31,25 @@ def exact_file(preprocessing: Preprocessing, pixels: NDArray[np.uint8]) -> bytes
     an image is not resized.
 
     Args:
+        preprocessing: of sizes that `check_sizes` allows.
         pixels: uint8 (input_size, input_size, 3).
-
-    Raises:
-        EennError: the border cannot be as wide on both sides.
     """
-    border, odd = divmod(preprocessing.resize_size - preprocessing.input_size, 2)
-    if odd:
-        raise EennError(
-            f"a stream at input_size={preprocessing.input_size} of "
-            f"resize_size={preprocessing.resize_size}: allowed is an even difference, as other "
-            "photographs are cut between pixels; take an artifact of other sizes"
-        )
+    border = (preprocessing.resize_size - preprocessing.input_size) // 2
     framed = np.pad(pixels, ((border, border), (border, border), (0, 0)), mode="reflect")
     file = BytesIO()
     Image.fromarray(framed).save(file, "png", compress_level=1)
     return file.getvalue()
+
+
+def check_sizes(preprocessing: Preprocessing) -> None:
+    """Check that a crop can be the centre of an image of `resize_size`.
+
+    Raises:
+        EennError: the borders on both sides would have to differ.
+    """
+    if (preprocessing.resize_size - preprocessing.input_size) % 2:
+        raise EennError(
+            f"stream at input_size={preprocessing.input_size} and "
+            f"resize_size={preprocessing.resize_size}: allowed is an even difference, as other "
+            "photographs are cut between pixels; take an artifact of other sizes"
+        )

@@ -11,7 +11,7 @@ from eenn.data.datamodule import EvaluationImages
 from eenn.data.datasets import FolderImages, Photo
 from eenn.data.distortions import Distortion, seed_of
 from eenn.errors import EennError
-from eenn.offload.bench.stream_photographs import distorted_file, exact_file
+from eenn.offload.bench.stream_photographs import check_sizes, distorted_file, exact_file
 from eenn.preprocess import Preprocessing
 
 
@@ -23,6 +23,7 @@ def test_the_preprocessing_gives_back_every_pixel(
     input_size: int, resize_size: int, interpolation: str
 ) -> None:
     preprocessing = Preprocessing(input_size, resize_size, interpolation=interpolation)
+    check_sizes(preprocessing)
     random = np.random.default_rng(input_size)
     pixels = random.integers(256, size=(input_size, input_size, 3), dtype=np.uint8)
     file = BytesIO(exact_file(preprocessing, pixels))
@@ -44,7 +45,6 @@ def test_an_edge_sees_what_the_records_are_of(
         np.testing.assert_array_equal(seen, recorded[sample][0].numpy())
 
 
-def test_a_border_that_cannot_be_even_is_an_error() -> None:
-    preprocessing = Preprocessing(128, 147)
+def test_sizes_that_cut_between_pixels_are_an_error() -> None:
     with pytest.raises(EennError, match="resize_size=147: allowed is an even difference"):
-        exact_file(preprocessing, np.zeros((128, 128, 3), np.uint8))
+        check_sizes(Preprocessing(128, 147))
