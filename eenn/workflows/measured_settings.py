@@ -146,6 +146,7 @@ class EvaluateSettings(_Measured):
         distortion: or else `distortions`, levels by kind, with a list of `experts`.
         artifacts: of a frontier over several networks, in place of `artifact`.
         rest: of a frontier, the place of the rest; None tries device and cloud.
+        field: a field log or several, in place of everything else.
     """
 
     artifact: str | tuple[str, ...]
@@ -160,6 +161,7 @@ class EvaluateSettings(_Measured):
     fit: FitSettings
     deadline_ms: float
     batch_size: int
+    field: str | tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -178,6 +180,7 @@ class EvaluateSettings(_Measured):
                 f"experts={setting_text(self.experts)}: with distortions allowed is a list of "
                 "experts"
             )
+        self._check_field()
         self._check_deployment()
         self._check_frontier()
         for kind, levels in self.levels_of_kind.items():
@@ -188,13 +191,8 @@ class EvaluateSettings(_Measured):
         """Check that no setting is given that a deployment holds, as far as this can be told."""
         if self.deployment is None:
             return
-        held = ("active", "active_sets", "first", "thresholds", "distortions")
-        given = [
-            f"{k}={setting_text(getattr(self, k))}" for k in held if getattr(self, k) is not None
-        ]
-        if self.compare:
-            given.append(f"compare={setting_text(self.compare)}")
-        if given:
+        held = ("active", "active_sets", "first", "thresholds", "distortions", "compare")
+        if given := self._given(*held):
             raise EennError(
                 f"deployment with {' '.join(given)}: allowed is one kind of distortion, and "
                 "settings that the file does not hold; leave the others out"
@@ -209,21 +207,37 @@ class EvaluateSettings(_Measured):
         if self.rest not in (None, DEVICE, CLOUD):
             raise EennError(f"rest={self.rest}: allowed are {DEVICE}, {CLOUD} or null")
         left_out = (
-            *("upstream", "deployment", "thresholds", "distortions"),
+            *("artifact", "upstream", "deployment", "thresholds", "distortions"),
             *("active", "active_sets", "first"),
         )
-        given = [
-            f"{k}={setting_text(getattr(self, k))}"
-            for k in left_out
-            if getattr(self, k) is not None
-        ]
-        if self.artifact != LATEST:
-            given.insert(0, f"artifact={setting_text(self.artifact)}")
-        if given:
+        if given := self._given(*left_out):
             raise EennError(
                 f"artifacts with {' '.join(given)}: a frontier tries cascades, branches and "
                 "thresholds itself; leave the others out"
             )
+
+    def _check_field(self) -> None:
+        """Check that field logs are given without settings that they hold or have no use for."""
+        if self.field is None:
+            return
+        left_out = (
+            *("artifact", "artifacts", "rest", "deployment", "upstream", "images", "build"),
+            *("active", "active_sets", "first", "thresholds", "distortions", "compare"),
+        )
+        given = self._given(*left_out)
+        if self.fit.goal is not None:
+            given.append(f"fit.goal={self.fit.goal}")
+        if given:
+            raise EennError(
+                f"field with {' '.join(given)}: a field log is reported on as it is, without "
+                "networks or images; leave the others out"
+            )
+
+    def _given(self, *names: str) -> list[str]:
+        """List those of the settings that have another value than their default, as users do."""
+        found = {name: getattr(self, name) for name in names}
+        unset = (None, (), LATEST)
+        return [f"{k}={setting_text(v)}" for k, v in found.items() if v not in unset]
 
     @property
     def levels_of_kind(self) -> Mapping[str, tuple[float, ...]]:

@@ -14,7 +14,7 @@ from eenn.offload.adaptation.state import OFFLOAD_ALL
 
 @dataclass(frozen=True)
 class RecordedImages:
-    """What every candidate does with every image, as of `Evidence`: bool (images, candidates)."""
+    """The fate that every candidate gives every image, as of `Evidence`: (images, candidates)."""
 
     leaves: Bools
     differs: Bools
