@@ -26,6 +26,6 @@ def drift_live() -> str:
         f"{table(rows)}\n\nPromised: risk {100 * promised['risk']:g} %, delta "
         f"{promised['delta']:g}, {100 * promised['audit']:g} % audits. Threshold: "
         f"{run['threshold']}. Link: {run['link']}; {run['features']} features. Live: "
-        f"{run['live']}, {run['audits']} audits, {run['failures of the cloud']} failures of the "
-        f"cloud. {where(run)}"
+        f"{run['live']}; audits: {run['audits']}; failures of the cloud: "
+        f"{run['failures of the cloud']}. {where(run)}"
     )

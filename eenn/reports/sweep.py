@@ -22,7 +22,6 @@ CSV, JSON = "comparison.csv", "comparison.json"
 _NUMBERS: Mapping[str, tuple[str, float, str]] = {
     "accuracy": ("accuracy %", 100, "z.1f"),
     "same_as_last": ("as last exit %", 100, "z.1f"),
-    "risk": ("risk %", 100, "z.1f"),
     "edge_probability": ("edge %", 100, "z.1f"),
     "agreement": ("agreement %", 100, "z.1f"),
     "risk": ("risk %", 100, "z.1f"),

@@ -134,6 +134,12 @@ class _Measured:
         if len(given) > 1:
             raise EennError(f"{' '.join(given)}: allowed is one of them; leave the others out")
 
+    def _given(self, *names: str) -> list[str]:
+        """List those of the settings that have another value than their default, as users do."""
+        found = {name: getattr(self, name) for name in names}
+        unset = (None, (), LATEST)
+        return [f"{k}={setting_text(v)}" for k, v in found.items() if v not in unset]
+
 
 @whole
 @dataclass(frozen=True, kw_only=True)
@@ -233,12 +239,6 @@ class EvaluateSettings(_Measured):
                 "networks or images; leave the others out"
             )
 
-    def _given(self, *names: str) -> list[str]:
-        """List those of the settings that have another value than their default, as users do."""
-        found = {name: getattr(self, name) for name in names}
-        unset = (None, (), LATEST)
-        return [f"{k}={setting_text(v)}" for k, v in found.items() if v not in unset]
-
     @property
     def levels_of_kind(self) -> Mapping[str, tuple[float, ...]]:
         """Map kinds of distortion to their levels; `distortion` is one kind."""
@@ -315,18 +315,14 @@ class OffloadSettings(_Measured):
             return
         if not self.stream:
             raise EennError("stream=[]: allowed is a list of segments, as in experiment=drift")
-        left_out = {
-            "conventional": self.conventional,
-            "upstream": self.upstream,
-            "thresholds": self.thresholds,
-            "active_sets": self.active_sets,
-            "compare": self.compare or None,
+        given = self._given("conventional", "upstream", "thresholds", "active_sets", "compare")
+        beside = {
             "compress": self.compress or None,
             "cloud.url": self.cloud.url,
             "distortion.level": self.distortion.level if any(self.distortion.levels) else None,
             "edge.slowdown": None if self.edge.slowdown == 1 else self.edge.slowdown,
         }
-        given = [f"{k}={setting_text(v)}" for k, v in left_out.items() if v is not None]
+        given += [f"{k}={setting_text(v)}" for k, v in beside.items() if v is not None]
         if not isinstance(self.deployment, str | None):
             given.append("a list of deployments")
         if given:

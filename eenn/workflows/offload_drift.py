@@ -277,7 +277,7 @@ def _facts(
         "link": f"emulated, {link.bandwidth_mbps:g} Mbps, round trip {link.rtt_ms:g} ms",
         "features": deployment.payload,
         "experts": str(deployment.experts),
-        "audits": f"{sum(entry.audit is not None for entry in entries)}, of which "
-        f"{sum(entry.audit == DROPPED for entry in entries)} were dropped",
+        "audits": f"{sum(entry.audit is not None for entry in entries)}, "
+        f"{sum(entry.audit == DROPPED for entry in entries)} of them dropped",
         "failures of the cloud": str(sum(bool(entry.failure) for entry in entries)),
     }

@@ -328,7 +328,7 @@ WRONG = [
     ("offload_bench", "stream", [{"images": 0}], "stream: images=0: allowed is 1 or more"),
     ("offload_bench", "stream", [{"images": 9, "level": 2}], "stream: level=2 without a kind"),
     ("offload_bench", "stream", [{"images": 9, "kind": "fog"}], "fog.*gaussian_blur"),
-    ("offload_bench", "guard", {"risk": 5}, "guard: risk=5: allowed is 0.001 to 0.5"),
+    ("offload_bench", "guard", {"risk": 5}, "guard: risk=5.0: allowed is 0.001 to 0.5"),
     ("offload_bench", "guard", {"risk": 0.03}, "stream and guard: allowed are both or none"),
 ]
 
