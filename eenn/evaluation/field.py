@@ -10,7 +10,8 @@ import numpy as np
 from eenn.evaluation.field_images import FieldImages
 from eenn.exits.head_sets import PLAIN
 from eenn.exits.policies.base import Bools
-from eenn.offload.adaptation.field_log import AGREES, ALARMS, BURST, DIFFERS, DROPPED
+from eenn.offload.adaptation.field_log import AGREES, ALARMS, DIFFERS, DROPPED
+from eenn.offload.adaptation.status import BURST
 from eenn.statistics.intervals import UNKNOWN, Estimate, share
 from eenn.statistics.metrics import wilson_interval
 

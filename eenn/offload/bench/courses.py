@@ -144,6 +144,7 @@ def clairvoyant_course(stream: Stream, risk: float) -> Course:
 def guarded_course(stream: Stream, guard: Guard) -> Course:
     """Let a guard decide, whose every audit and offload is answered at once."""
     found = simulate(guard, [(own.recorded, own.order) for own in stream.segments])
+    assert found.positions is not None
     return _recorded(GUARDED, stream, found.positions, found.audited, found.alarms)
 
 

@@ -51,15 +51,15 @@ class Streamed:
         audited: those of them that were audited.
         alarms: number of the image at which each alarm came, counted from 0, and its kind: risk or
             share.
-        positions: of the candidate in force for each image, int (images,); OFFLOAD_ALL where no
-            image may leave.
+        positions: of the candidate in force for each image, int (images,), OFFLOAD_ALL where no
+            image may leave; None where another rule than the guard decides.
     """
 
     kept: Bools
     differs: Bools
     audited: Bools
     alarms: tuple[tuple[int, str], ...]
-    positions: Ints
+    positions: Ints | None = None
 
 
 def simulate(guard: Guard, segments: Sequence[tuple[RecordedImages, Ints]]) -> Streamed:
