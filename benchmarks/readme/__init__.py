@@ -13,6 +13,7 @@ from benchmarks.readme import (
     deployments,
     evaluation,
     frontier,
+    guard,
     hardening,
     offloading,
     policies,
@@ -75,6 +76,13 @@ BLOCKS: dict[str, Callable[[], str]] = {
         frontier.fitted_cascades,
         frontier.live_cascades,
         shallow.shallow,
+        guard.guard_acceptance,
+        guard.guard_stream,
+        guard.guard_others,
+        guard.guard_baselines,
+        guard.guard_live,
+        guard.guard_disturbed,
+        guard.guard_update,
     )
 } | configuration.BLOCKS
 

@@ -18,10 +18,10 @@ from eenn.offload.adaptation.field_log import (
     DIFFERS,
     DROPPED,
     EDGE,
-    STATES,
     FieldEntry,
     read_field_log,
 )
+from eenn.offload.adaptation.status import STATES
 
 Floats = NDArray[np.float64]
 

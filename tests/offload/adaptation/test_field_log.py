@@ -17,13 +17,13 @@ from eenn.offload.adaptation.field_log import (
     ALARMS,
     MAX_LINE_BYTES,
     MAX_NUMBER,
-    STATES,
     FieldEntry,
     FieldGuard,
     FieldLink,
     FieldLog,
     read_field_log,
 )
+from eenn.offload.adaptation.status import STATES
 
 ENTRY = FieldEntry(
     time=1_790_000_000.25,
