@@ -1,8 +1,8 @@
 """Rules that the guard is compared with: alarms without a refit, online gradients, bandits.
 
-The bandits are in the spirit of SplitEE and I-SplitEE (Bajpai, Trivedi, Yadav and Hanawal, 2023):
-they play UCB1 (Auer, Cesa-Bianchi and Fischer, 2002). Arms are thresholds. The reward is the agreement
-of an answer with the cloud's, or its confidence as a proxy, less a cost of offloading.
+The bandits are in the spirit of SplitEE and I-SplitEE (Bajpai et al., 2023 and 2024). They play
+UCB1 (Auer et al., 2002) among thresholds. The reward is the agreement with the cloud's answer, or
+the confidence as a proxy, less a cost of offloading.
 """
 
 import math
@@ -101,7 +101,7 @@ class Sums:
 
 
 def by_confidence(field_: Field, parts: Sequence[Part], seed: int) -> Streamed:
-    """Play UCB1 whose reward is the confidence of the answer, which needs no audits."""
+    """Run UCB1 whose reward is the confidence of the answer, which needs no audits."""
     arms, memory, course = _arms(field_), Sums(), _Course(parts, seed, rate=0.0)
     confidences = [field_.confidence_of(part.images) for part in parts]
     for images, image in course:
@@ -114,7 +114,7 @@ def by_confidence(field_: Field, parts: Sequence[Part], seed: int) -> Streamed:
 
 
 def by_agreement(field_: Field, parts: Sequence[Part], seed: int) -> Streamed:
-    """Play UCB1 whose reward is the agreement with the cloud, known of audits and offloads."""
+    """Run UCB1 whose reward is the agreement with the cloud, known of audits and offloads."""
     arms, memory, course = _arms(field_), Sums(), _Course(parts, seed)
     for images, image in course:
         arm = memory.best(course.at)

@@ -25,7 +25,7 @@ from eenn.offload.client.breaker import CAUSES_OF_A_WORKING_CLOUD
 from eenn.offload.client.http_cloud import Exchange, HttpCloud
 from eenn.offload.edge.runtime import EdgeRuntime
 from eenn.offload.graphs.parts import Names
-from eenn.offload.protocol.errors import BadReply, OffloadError
+from eenn.offload.protocol.errors import OffloadError
 
 Floats = NDArray[np.float32]
 
@@ -184,9 +184,8 @@ class Audits:
             else:
                 split_point, heads = self._runtime.split_point, str(audit.heads[0])
                 logits = self._cloud.infer(features, split_point, deadline, heads)
-            if logits.shape[1] != len(self._runtime.manifest.classes):
-                raise BadReply(f"the cloud sent logits of {logits.shape[1]} classes")
-            return Audited(int(logits[0].argmax()), False, self._cloud.last)
+            (one,) = self._runtime.checked(logits, 1)
+            return Audited(int(one.argmax()), False, self._cloud.last)
         except OffloadError as error:
             offline = error.cause not in CAUSES_OF_A_WORKING_CLOUD
             return Audited(None, offline, self._cloud.last)

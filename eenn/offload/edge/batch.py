@@ -98,6 +98,10 @@ class Watcher(Protocol):
         """Describe the guard, as of `eenn.offload.adaptation.status`; None without one."""
         ...
 
+    def save(self) -> None:
+        """Write what a guard has learnt so far to its file."""
+        ...
+
 
 class Batch:
     """A batch of images: those still unanswered, their features, and the results so far.

@@ -133,11 +133,10 @@ def _overridden(base: Deployment, given: argparse.Namespace, manifest: Manifest)
         **{field: getattr(given, field) for field in FLAGS},
         "upstream": upstream,
     }
-    deployment = replace(
-        base, **{key: value for key, value in changed.items() if value not in (None, OFF)}
-    )
+    fields = {key: value for key, value in changed.items() if value is not None}
     if given.guard == OFF:
-        deployment = replace(deployment, guard=None)
+        fields["guard"] = None
+    deployment = replace(base, **fields)
     # What was measured does not hold for another decision.
     decides = ("policy", "active", "temperature", "experts", "precision", "upstream")
     same = all(getattr(deployment, name) == getattr(base, name) for name in decides)

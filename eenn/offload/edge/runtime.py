@@ -294,10 +294,18 @@ class EdgeRuntime:
             assert rest.features is not None
             heads = str(batch.heads[0])
             logits = rest.features.infer(batch.features, self.split_point, deadline, heads)
-        if logits.shape != (len(batch.left), len(self._classes)):
+        return self.checked(logits, len(batch.left))
+
+    def checked(self, logits: Floats, images: int) -> Floats:
+        """Check the shape of a cloud's logits.
+
+        Raises:
+            BadReply: they are not (images, classes).
+        """
+        if logits.shape != (images, len(self._classes)):
             raise BadReply(
-                f"the cloud sent logits of shape {logits.shape} for {len(batch.left)} images "
-                f"and {len(self._classes)} classes"
+                f"the cloud sent logits of shape {logits.shape} for {images} images and "
+                f"{len(self._classes)} classes"
             )
         return logits
 

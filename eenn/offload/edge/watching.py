@@ -54,6 +54,11 @@ class EdgeWatcher:
         """Describe the guard; None without one."""
         return None if self._guarding is None else self._guarding.status()
 
+    def save(self) -> None:
+        """Write the guard's state, if there is a guard."""
+        if self._guarding is not None:
+            self._guarding.save()
+
     def asking(self) -> AbstractContextManager[None]:
         """Return a context in which the cloud is asked about an image."""
         return nullcontext() if self._guarding is None else self._guarding.asking()
