@@ -257,9 +257,13 @@ def alarms(images: FieldImages) -> list[Alarm]:
     for number, (image, kind) in enumerate(sorted(at.items())):
         before = threshold[: image + 1][known[: image + 1]][-1:]
         end = next((stop for _, stop in offloaded if stop > image), len(images))
-        values = (float(own[0]) if len(own) else np.nan for own in (before, threshold[end:]))
-        looks = (_kinds(images.those(slice(*edges[n : n + 2]))) for n in (number, number + 1))
-        found.append(Alarm(clock(time[image]), image + 1, kind, *values, *looks))
+        earlier, later = (
+            float(own[0]) if len(own) else np.nan for own in (before, threshold[end:])
+        )
+        looked, looks = (
+            _kinds(images.those(slice(*edges[n : n + 2]))) for n in (number, number + 1)
+        )
+        found.append(Alarm(clock(time[image]), image + 1, kind, earlier, later, looked, looks))
     return found
 
 
