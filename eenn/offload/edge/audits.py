@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from eenn.offload.client.breaker import CAUSES_OF_A_WORKING_CLOUD
 from eenn.offload.client.http_cloud import Exchange, HttpCloud
+from eenn.offload.edge.batch import check_logits
 from eenn.offload.edge.runtime import EdgeRuntime
 from eenn.offload.graphs.parts import Names
 from eenn.offload.protocol.errors import OffloadError
@@ -184,7 +185,7 @@ class Audits:
             else:
                 split_point, heads = self._runtime.split_point, str(audit.heads[0])
                 logits = self._cloud.infer(features, split_point, deadline, heads)
-            (one,) = self._runtime.checked(logits, 1)
+            (one,) = check_logits(logits, 1, len(self._runtime.manifest.classes))
             return Audited(int(one.argmax()), False, self._cloud.last)
         except OffloadError as error:
             offline = error.cause not in CAUSES_OF_A_WORKING_CLOUD

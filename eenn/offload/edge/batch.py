@@ -16,6 +16,7 @@ from eenn.exits.head_sets import PLAIN
 from eenn.exits.policies.base import Bools, ExitProbs, Policy
 from eenn.files import JsonObject
 from eenn.offload.graphs.parts import Names
+from eenn.offload.protocol.errors import BadReply
 
 Floats = NDArray[np.float32]
 File = str | PathLike[str] | BinaryIO
@@ -180,6 +181,20 @@ def check_images(images: Floats, size: int) -> None:
         raise EennError(
             "images that are not finite; allowed are images as the preprocessing gives them"
         )
+
+
+def check_logits(logits: Floats, images: int, classes: int) -> Floats:
+    """Check logits of the rest; return them, (images, classes).
+
+    Raises:
+        BadReply: the logits have another shape.
+    """
+    if logits.shape != (images, classes):
+        raise BadReply(
+            f"the cloud sent logits of shape {logits.shape} for {images} images and {classes} "
+            "classes"
+        )
+    return logits
 
 
 def _content(file: File) -> bytes:
