@@ -1,7 +1,7 @@
 """/metrics of the edge, read by the parser of Prometheus' own client."""
 
 import http.client
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
 from typing import Any
@@ -57,7 +57,9 @@ def test_names_types_and_values_are_those_of_health(in_burst: bool) -> None:
     guard = guarded(reference=None) if in_burst else guarded()
     health = {"answered": {"edge": 7, "cloud": 5}, "failures": {"read": 2, "refused": 1}}
     types, found = parsed(metrics({**health, "guard": guard}))
-    expected = {labelled("answered_total", place=p): n for p, n in health["answered"].items()}
+    expected: dict[Any, float] = {
+        labelled("answered_total", place=p): n for p, n in health["answered"].items()
+    }
     expected |= {labelled("failures_total", cause=c): n for c, n in health["failures"].items()}
     totals = dict(guard["totals"])
     for kind in ("risk", "share"):
@@ -95,7 +97,7 @@ def server(exported: Exported) -> Iterator[EdgeServer]:
 
 
 def test_they_are_served_also_as_a_head(exported: Exported, server: EdgeServer) -> None:
-    def ask(method: str) -> tuple[bytes, Mapping[str, str]]:
+    def ask(method: str) -> tuple[bytes, http.client.HTTPMessage]:
         address = urlsplit(server.url).netloc
         with closing(http.client.HTTPConnection(address, timeout=PATIENCE_S)) as connection:
             connection.request(method, "/metrics")
