@@ -46,9 +46,13 @@ def _metric(name: str, help_: str, kind: str, samples: _Samples) -> str:
     lines = [f"# HELP {full} {help_}", f"# TYPE {full} {kind}"]
     for labels, value in samples:
         if value is not None:
-            own = ",".join(f'{key}="{text}"' for key, text in labels.items())
+            own = ",".join(f'{key}="{_escaped(text)}"' for key, text in labels.items())
             lines.append(f"{full}{{{own}}} {value}" if own else f"{full} {value}")
     return "\n".join(lines) + "\n"
+
+
+def _escaped(text: str) -> str:
+    return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
 
 
 def _by(label: str, counts: Json) -> _Samples:
