@@ -82,6 +82,8 @@ ORDERS = (
 )
 OTHERS: Sequence[Stream] = (
     *(joined(*(drawn(*part) for part in order)) for order in ORDERS),
+    after_clean("blur 1", Place("gaussian_blur", 1)),
+    after_clean("blur 1.5", Place("gaussian_blur", 1.5)),
     growing_blur,
     without_class,
     few_classes,
