@@ -225,8 +225,7 @@ def _stream(
 def _guard(stream: Stream, deployment: Deployment, streaming: Streaming) -> Guard:
     """Make the guard that is simulated, which begins as the live one does."""
     candidates = stream.candidates
-    known = deployment.promise.means if deployment.promise else {}
-    reference = known["edge_probability"][0] if "edge_probability" in known else None
+    reference = deployment.promised_edge_share
     return Guard(
         streaming.guard, candidates.values, candidates.start, reference, seed=streaming.seed
     )

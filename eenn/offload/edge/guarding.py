@@ -246,8 +246,7 @@ def open_guarding(
     candidates = Candidates(deployment.policy, deployment.active)
     path = path or manifest.path / FILE
     file = StateFile(path, _guarded(deployment), len(candidates))
-    known = deployment.promise.means if deployment.promise else {}
-    reference = known["edge_probability"][0] if "edge_probability" in known else None
+    reference = deployment.promised_edge_share
     state = file.load()
     guard = Guard(
         deployment.guard, candidates.values, candidates.start, reference, state, say,
