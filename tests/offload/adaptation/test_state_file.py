@@ -105,14 +105,14 @@ def test_a_state_of_other_settings_is_not_taken(tmp_path: Path) -> None:
 )
 def test_what_is_not_a_state_is_refused_in_a_line(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "guard.json").write_bytes(content)
-    with pytest.raises(EennError, match="is not the state of a guard.*remove it") as refused:
+    with pytest.raises(EennError, match=r"is not the state of a guard.*remove it") as refused:
         file_in(tmp_path).load()
     assert str(refused.value).isprintable()
 
 
 def test_a_folder_in_place_of_the_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "guard.json").mkdir()
-    with pytest.raises(EennError, match="guard.json"):
+    with pytest.raises(EennError, match=r"guard\.json"):
         file_in(tmp_path).load()
 
 
@@ -170,8 +170,7 @@ def test_whatever_stands_in_a_file_is_refused_or_can_be_gone_on_from(
     (tmp_path / "guard.json").write_text(json.dumps(content))
     try:
         guard = guard_of(file_in(tmp_path).load())
-    except EennError as error:
-        assert str(error).isprintable()
+    except EennError:
         return
     json.dumps(status(guard, "p_tar"), allow_nan=False)
     for _ in Driver(guard, 0).run(Phase(40, 0.5, 0.5)):
