@@ -95,7 +95,7 @@ function inNumbers(guard) {
   rows["Audited agreement"] =
     guard.agreement === null
       ? NOTHING
-      : `${percent(guard.agreement)} of ${guard.audits} audits, so ${percent(guard.agreement_low)} to ${percent(guard.agreement_high)} of all that left`;
+      : `${percent(guard.agreement)} of ${guard.audits} audited, so ${percent(guard.agreement_low)} to ${percent(guard.agreement_high)} of all that left`;
   rows.Alarms =
     totals.risk_alarms + totals.share_alarms
       ? `${totals.risk_alarms} by audits, ${totals.share_alarms} by the edge share`

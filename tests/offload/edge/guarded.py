@@ -24,7 +24,7 @@ P_TAR = 0.65
 OWN = Confidence(p_tar=P_TAR)
 ALL = (0, 1, 2)
 WITHOUT_AUDITS = GuardSettings(risk=0.3, delta=0.5, audit=0)
-# So small a risk that a few disagreements are no alarm needs a rate at which all are audited.
+# All images that leave are audited, and a few disagreements are no alarm.
 ALWAYS = GuardSettings(risk=0.5, delta=0.5, audit=1)
 
 

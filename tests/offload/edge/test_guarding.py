@@ -45,12 +45,6 @@ def cloud(exported: Exported, url: str) -> Iterator[HttpCloud]:
 
 
 @pytest.fixture
-def background(exported: Exported, url: str) -> Iterator[HttpCloud]:
-    with HttpCloud(url, exported.graphs.id, background=True, **PATIENT) as cloud:
-        yield cloud
-
-
-@pytest.fixture
 def share(exported: Exported) -> float:
     """Of the files that leave on the edge."""
     return float(decided(exported, ALL, cloud=True).on_edge.mean())
