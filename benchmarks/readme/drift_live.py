@@ -1,12 +1,21 @@
 """The table of a stream of changing photographs through a live edge and cloud."""
 
-from benchmarks.readme.results import interval, run_of, where
+from benchmarks.readme.results import Content, interval, run_of, where
 from eenn.reports.tables import table
 
 
-def drift_live() -> str:
-    """Tabulate every segment of the stream by a static, a guarded and a clairvoyant threshold."""
-    run = run_of("drift_live")
+def drift_live_strict1() -> str:
+    """Tabulate the stream where every exit asks for the same confidence."""
+    return _stream(run_of("drift_live-strict1"))
+
+
+def drift_live_strict10() -> str:
+    """Tabulate the stream where inner exits may be wrong ten times less often."""
+    return _stream(run_of("drift_live-strict10"))
+
+
+def _stream(run: Content) -> str:
+    """Tabulate every segment by a static, a guarded and a clairvoyant threshold."""
     rows = [
         {
             "images": f"{row['n']:,} {row['images']}",
