@@ -150,7 +150,7 @@ def _holds(audited: np.ndarray, differs: np.ndarray, means: np.ndarray) -> bool:
 def update_us(field: Field) -> dict[str, float]:
     """Measure the microseconds of an update of the guard, the best of seven rounds."""
     guard, images = field.guard(seed=0), field.images(CLEAN)
-    evidence = Evidence(images.leaves[0], images.differs[0])
+    evidence, seen = Evidence(images.leaves[0], images.differs[0]), field.first_seen()
 
     def kept() -> None:
         guard.kept(guard.begin(can_audit=False))
@@ -158,13 +158,21 @@ def update_us(field: Field) -> dict[str, float]:
     def sent() -> None:
         guard.sent(guard.begin(), evidence)
 
+    def sent_with_evidence() -> None:
+        guard.sent(guard.begin(), field.candidates.evidence(seen, 0))
+
     def audited() -> None:
         turn = guard.begin()
         turn.audit, turn.rate = True, SETTINGS.audit
         guard.kept(turn)
         guard.audited(turn, False)
 
-    ways: dict[str, Callable[[], None]] = {"kept": kept, "sent": sent, "audited": audited}
+    ways: dict[str, Callable[[], None]] = {
+        "an image that stays": kept,
+        "an offloaded image": sent,
+        "an offloaded image with its evidence": sent_with_evidence,
+        "an audit": audited,
+    }
     return {
         name: 1e6 * min(repeat(way, number=UPDATES, repeat=7)) / UPDATES
         for name, way in ways.items()

@@ -86,6 +86,11 @@ class Field:
         decided = [decide(policy, exits, self._active) for policy in self.candidates.policies]
         return np.stack([own.confidence for own in decided], axis=1)
 
+    def first_seen(self) -> list[ExitProbs]:
+        """Give the probabilities of every active branch for the first clean image."""
+        exits = self._exits(BOTH, CLEAN)
+        return [ExitProbs(exit, exits[exit].probs[:1]) for exit in self._active]
+
     def labels(self) -> Ints:
         """Read the true classes of the images, in the order of `images`."""
         own = [self._artifact.records(split, *CLEAN).truth for split in BOTH]

@@ -104,7 +104,10 @@ def guard_update() -> str:
     """Say how long an update of the guard takes."""
     run = run_of("guard")
     parts = [f"{name} {us:.1f}" for name, us in run["update_us"].items()]
-    return f"Microseconds of an update, the best of seven rounds: {', '.join(parts)}. {where(run)}"
+    return (
+        "Microseconds of an update (allowed are 50), the best of seven rounds: "
+        f"{', '.join(parts)}. {where(run)}"
+    )
 
 
 def _part(row: Content) -> Content:
