@@ -5,7 +5,7 @@ import json
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from random import SystemRandom
@@ -271,7 +271,7 @@ def _guarded(deployment: Deployment) -> dict[str, Json]:
     upstream = deployment.upstream
     return {
         "artifact_id": deployment.artifact_id,
-        "guard": str(deployment.guard),
+        "guard": None if deployment.guard is None else asdict(deployment.guard),
         "policy": json.loads(deployment.policy.to_json()),
         "active": [branch + 1 for branch in deployment.active],
         "temperature": deployment.temperature,
