@@ -7,7 +7,17 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
-from benchmarks.guard.baselines import AUDIT, BASELINES, STEP, Sums, alarm_only, online_gradient
+from benchmarks.guard.baselines import (
+    ARMS,
+    AUDIT,
+    BASELINES,
+    STEP,
+    WINDOW,
+    Sums,
+    alarm_only,
+    by_side_observations,
+    online_gradient,
+)
 from benchmarks.guard.recorded import SETTINGS, Field, Part
 from benchmarks.guard.runs import SEEDS, clairvoyant, fixed, rows_of, static
 from eenn.exits.policies.threshold import Confidence
@@ -131,3 +141,75 @@ def test_a_rule_plays_the_same_course_again(name: str) -> None:
     assert (one.audited == other.audited).all()
     assert not (one.differs & ~one.kept).any()
     assert not (one.audited & ~one.kept).any()
+
+
+# The rules that learn from the cloud's answers, and so notice images whose answers change.
+LEARNING = [
+    name for name in BASELINES if name not in ("alarm only, 5 % audits", "UCB1, confidence")
+]
+
+
+def played(name: str, wrong: float, count: int = 6000) -> Streamed:
+    """The course of a rule over images of which a share leaves with a wrong answer."""
+    images = images_of(300, wrong)
+    order = np.random.default_rng(1).integers(300, size=count)
+    return BASELINES[name](field_of(images), [Part("part", images, order)], 0)
+
+
+@pytest.mark.parametrize("name", LEARNING)
+def test_a_rule_offloads_nearly_everything_where_nothing_agrees(name: str) -> None:
+    assert played(name, 1.0).kept[-1000:].mean() < 0.1
+
+
+@pytest.mark.parametrize("name", LEARNING)
+def test_a_rule_keeps_more_where_everything_agrees(name: str) -> None:
+    course = played(name, 0.0)
+    assert not course.differs.any()
+    assert course.kept[-1000:].mean() > played(name, 1.0).kept[-1000:].mean() + 0.3
+
+
+@pytest.mark.parametrize("name", ["online gradient, 5 % audits", "side observations, 5 % audits"])
+def test_a_rule_keeps_nearly_everything_where_everything_agrees(name: str) -> None:
+    assert played(name, 0.0).kept[-1000:].mean() > 0.9
+
+
+def test_confidences_alone_do_not_show_that_nothing_agrees() -> None:
+    images = images_of(300, 1.0)
+    field = field_of(images)
+    field.confidence_of = lambda own: np.full(own.leaves.shape, 0.9)  # type: ignore[method-assign]
+    parts = [Part("part", images, np.random.default_rng(1).integers(300, size=6000))]
+    assert BASELINES["UCB1, confidence"](field, parts, 0).differs[-1000:].mean() > 0.3
+
+
+def test_what_is_observed_weighs_as_much_as_all_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    # An image that is seen with probability a weighs 1 / a, so that no arm is favoured.
+    noted = list[float]()
+    note = Sums.note
+
+    def counted(sums: Sums, rewards: Any, weights: Any) -> None:
+        noted.append(float(weights[0]))
+        note(sums, rewards, weights)
+
+    monkeypatch.setattr(Sums, "note", counted)
+    played("side observations, 5 % audits", 0.0)
+    assert sum(noted) == pytest.approx(6000, rel=0.15)
+    assert len(noted) < 3000
+
+
+def test_a_window_changes_nothing_before_it_is_full() -> None:
+    images = images_of(WINDOW, 0.2)
+    parts = [Part("part", images, np.arange(WINDOW))]
+    every, newest = (
+        by_side_observations(own)(field_of(images), parts, 0) for own in (None, WINDOW)
+    )
+    assert (every.kept == newest.kept).all()
+
+
+def test_an_arm_is_chosen_by_its_mean_and_by_how_little_is_known() -> None:
+    sums = Sums()
+    sums.note(np.full(ARMS, 0.5), np.arange(ARMS) != 7)
+    assert sums.best(1) == 7  # of which nothing is known
+    sums.note(np.full(ARMS, 0.5), np.full(ARMS, 100.0) * (np.arange(ARMS) != 3) + 1.0)
+    assert sums.best(1000) == 3  # of equal means the one seen least
+    sums.note(np.arange(ARMS) == 5, np.full(ARMS, 1e6))
+    assert sums.best(1000) == 5
