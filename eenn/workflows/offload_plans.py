@@ -23,7 +23,6 @@ from eenn.planning.costs import Costs
 from eenn.planning.costs import macs as macs_of
 from eenn.planning.exhaustive import (
     WITHOUT_BRANCHES,
-    NoPlan,
     Plan,
     SlowerEdge,
     best,
@@ -33,6 +32,7 @@ from eenn.planning.exhaustive import (
     slower_edges,
     variants,
 )
+from eenn.planning.table import NoPlan
 from eenn.planning.times import WHOLE_PHOTOGRAPH, Route, Times
 from eenn.records.evaluated_artifact import EvaluatedArtifact
 from eenn.reports.curves import way_name
@@ -164,7 +164,7 @@ def planned(networks: Networks, offloading: Offloading, times: Times) -> Plans:
     made = PlanInputs(artifact.manifest, offloading, offered, outputs, cascade, there, goal)
     others = best_of_each(plans, enough, deadline_ms)
     slower = _slower(offloading, times, outputs, policies)
-    return Plans(plans, chosen, others, slower, made)
+    return Plans(plans.designs, chosen, others, slower, made)
 
 
 def validation_of(networks: Networks, offloading: Offloading) -> Validation:
