@@ -70,7 +70,7 @@ class Spent:
 
     @classmethod
     def stacked(cls, rows: Sequence["Spent"]) -> "Spent":
-        """Stack the costs of single designs in one array for each coefficient."""
+        """Lay out the costs of single designs as one array for each coefficient."""
         columns = [[getattr(row, field.name) for row in rows] for field in fields(cls)]
         return cls(*(np.array(column, np.float64) for column in columns))
 
