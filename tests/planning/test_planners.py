@@ -19,6 +19,7 @@ from eenn.planning.engine import Conditions, Power
 from eenn.planning.exhaustive import Plan, goal_of, plan, variants
 from eenn.planning.planners import base
 from eenn.planning.planners.base import PLANNERS, Asked, find_planner
+from eenn.planning.planners.comparison import Comparison, compared
 from eenn.planning.planners.dads import paced
 from eenn.planning.planners.edgent import deepest_in_time, right_sized
 from eenn.planning.planners.flexdnn import every_set
@@ -336,6 +337,26 @@ def test_least_energy_is_an_objective_of_neurosurgeon() -> None:
     energy = table.metric("energy_mj", asked.at, WATTS)
     rows = rows_of("neurosurgeon", table, own)
     assert energy[found.row] == pytest.approx(min(energy[row] for row in rows))
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_a_comparison_says_what_is_lost_to_the_planner_that_knows_all(seed: int) -> None:
+    table, asked = every_plan(seed)
+    rows = compared(table, asked, ["edgent", "joint", "flexdnn"])
+    assert [row.planner for row in rows] == ["edgent", "joint", "flexdnn"]
+    best = rows[1].plan
+    assert rows[1].regret == 0
+    energy = table.metric("energy_mj", asked.at, WATTS)
+    for row in rows:
+        if asked.goal.objectives[0].most:
+            assert row.regret == pytest.approx(best.accuracy - row.plan.accuracy)
+        else:
+            assert (1 + row.regret) * best.latency_ms == pytest.approx(row.plan.latency_ms)
+        place = list(table).index(row.plan)
+        assert row.energy_mj == pytest.approx(float(energy[place]))
+    unknown = Asked(asked.at, asked.goal, asked.policy, BRANCHES)
+    assert math.isnan(compared(table, unknown, ["joint"])[0].energy_mj)
+    assert Comparison(("joint",), (1.0, 2.0, 3.0)).power == Power(1.0, 2.0, 3.0)
 
 
 def test_what_cannot_be_planned_is_an_error() -> None:

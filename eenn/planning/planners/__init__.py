@@ -1,4 +1,4 @@
-"""Named planners, one file each: every file here is imported, and registers its planners."""
+"""Named planners and their comparison: every file here is imported, and registers its planners."""
 
 from importlib import import_module
 from pkgutil import iter_modules

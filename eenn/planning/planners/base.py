@@ -18,6 +18,8 @@ from eenn.planning.table import FASTEST, Goal, NoPlan, Objective, Table
 
 # Formats of features, as of `eenn.offload.protocol.codecs`.
 UNROUNDED, EIGHT_BITS = "fp32", "uint8"
+# Graphs that several publications run and no artifact has.
+HEADLESS = "stages without heads, to cut elsewhere"
 
 
 @dataclass(frozen=True)
@@ -54,9 +56,14 @@ class Choice:
 
 
 class Planner(ABC):
-    """A named planner."""
+    """A named planner.
+
+    Args:
+        lacks: graphs that the publication runs and an artifact has not, in words.
+    """
 
     name: ClassVar[str]
+    lacks: ClassVar[str] = ""
 
     @abstractmethod
     def admits(self, plan: Plan, asked: Asked) -> bool:

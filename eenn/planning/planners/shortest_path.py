@@ -11,7 +11,15 @@ import numpy as np
 from eenn.exits.rests import DEVICE
 from eenn.planning.chain import Chain, ChainExit
 from eenn.planning.exhaustive import Plan
-from eenn.planning.planners.base import UNROUNDED, Asked, Planner, is_chain, is_prefix, register
+from eenn.planning.planners.base import (
+    HEADLESS,
+    UNROUNDED,
+    Asked,
+    Planner,
+    is_chain,
+    is_prefix,
+    register,
+)
 from eenn.planning.table import FASTEST, Objective, Row, Table
 
 
@@ -40,6 +48,8 @@ def expected(
 @register("shortest_path")
 class ShortestPath(Planner):
     """Cuts a network whose branches up to the cut are all active, with the policy given."""
+
+    lacks = HEADLESS
 
     def admits(self, plan: Plan, asked: Asked) -> bool:
         active = plan.setting.active

@@ -62,6 +62,8 @@ class Spinn(Planner):
     Features are sent with 8 bits. The graphs of a network have no branches in the cloud.
     """
 
+    lacks = "branches in the cloud"
+
     def admits(self, plan: Plan, asked: Asked) -> bool:
         policy = plan.setting.policy
         one = policy is None or (
