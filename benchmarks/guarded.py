@@ -130,7 +130,7 @@ def posted(edge: Edge, photographs: Sequence[bytes], seconds: float) -> JsonObje
 
 
 def disturbed(artifact: Path, given: Sequence[str], photographs: Sequence[bytes]) -> JsonObject:
-    """Kill the cloud and start it again, then the edge."""
+    """Stop and start the cloud, then the edge, under a stream of photographs."""
     parts: dict[str, Json] = {}
     with running([artifact]) as cloud:
         port = urlsplit(cloud.url).port

@@ -58,6 +58,13 @@ def test_a_service_runs_without_privileges() -> None:
     assert len(UNITS) == 2
 
 
+def test_the_edge_keeps_a_guards_state_where_it_may_write() -> None:
+    unit = ROOT / "deploy" / "eenn-edge.service"
+    command = started(unit)
+    assert command[command.index("--guard-state") + 1] == "${STATE_DIRECTORY}/guard.json"
+    assert "StateDirectory=eenn-edge" in unit.read_text().splitlines()
+
+
 @pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="there is no systemd here")
 def test_systemd_finds_no_mistake_in_the_units() -> None:
     command = ["systemd-analyze", "verify", *map(str, UNITS)]

@@ -16,8 +16,8 @@ VERBS = frozenset(
     re.findall(
         r"\S+",
         """
-    Add Adjust Allow Answer Apply Ask Attack Augment Average Await Bin Blur Build Calibrate Call
-    Caption Carry Change Check Choose Claim Classify Clear Close Collect Combine Compare
+    Add Adjust Allow Answer Apply Ask Attack Augment Average Await Begin Bin Blur Build Calibrate
+    Call Caption Carry Change Check Choose Claim Classify Clear Close Collect Combine Compare
     Complete Compress Compute Connect Convert Copy Count Create Cut Damage Decide Decode
     Decompress Delete Derive Describe Detect Distort Divide Do Download Draw Drop Encode End
     Enter Escape Estimate Evaluate Explain Export Express Extract Fetch Fill Filter Find

@@ -29,12 +29,12 @@ class GuardSettings:
         for name in ("risk", "delta"):
             value = getattr(self, name)
             if not LEAST <= value <= 0.5:
-                raise EennError(f"guard: {name}={value:g}: allowed is {LEAST:g} to 0.5")
+                raise EennError(f"guard: {name}={value}: allowed is {LEAST:g} to 0.5")
         if not (self.audit == 0 or LEAST <= self.audit <= 1):
-            raise EennError(f"guard: audit={self.audit:g}: allowed is 0, or {LEAST:g} to 1")
+            raise EennError(f"guard: audit={self.audit}: allowed is 0, or {LEAST:g} to 1")
 
     def __str__(self) -> str:
-        return ",".join(f"{name}={value:g}" for name, value in asdict(self).items())
+        return ",".join(f"{name}={value}" for name, value in asdict(self).items())
 
     @classmethod
     def parse(cls, text: str) -> "GuardSettings":

@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, field
 
 import numpy as np
 
+from eenn.evaluation.field import FieldTotals
 from eenn.evaluation.rows import Point
 from eenn.files import Json
 from eenn.models.architecture import Exit
@@ -72,6 +73,17 @@ def measured(points: Sequence[OffloadPoint], link: Link, deployment: str) -> Sum
     }
     also = {"deployment": deployment} if deployment else {}
     return SummedUp(_flat(quantities), {**_settings(point, link), **also})
+
+
+def logged(total: FieldTotals) -> SummedUp:
+    """Sum up a field log by the totals of its newest artifact."""
+    found = total.numbers
+    quantities = {
+        name: own if isinstance(own, Estimate) else Estimate(own, np.nan, np.nan)
+        for name, own in vars(found).items()
+    }
+    counts = {"alarms": total.alarms, "bursts": total.bursts, "outages": total.outages}
+    return SummedUp({**_flat(quantities), **counts}, {"artifact": total.artifact})
 
 
 def trained(exits: Sequence[Exit], accuracy: Sequence[float]) -> dict[str, float]:

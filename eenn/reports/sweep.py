@@ -23,6 +23,8 @@ _NUMBERS: Mapping[str, tuple[str, float, str]] = {
     "accuracy": ("accuracy %", 100, "z.1f"),
     "same_as_last": ("as last exit %", 100, "z.1f"),
     "edge_probability": ("edge %", 100, "z.1f"),
+    "agreement": ("agreement %", 100, "z.1f"),
+    "risk": ("risk %", 100, "z.1f"),
     "edge_accuracy": ("edge accuracy %", 100, "z.1f"),
     "macs": ("MMACs", 1e-6, "z.1f"),
     "weight_bytes": ("MB", 1e-6, ".1f"),
@@ -35,8 +37,8 @@ _NUMBERS: Mapping[str, tuple[str, float, str]] = {
     "images_per_s": ("images/s", 1, ".0f"),
 }
 _TEXTS = (
-    "deployment", "network", "seed", "distortion", "level", "experts", "policy", "p_tar",
-    "thresholds", "active", "n",
+    "deployment", "artifact", "network", "seed", "distortion", "level", "experts", "policy",
+    "p_tar", "thresholds", "active", "n",
 )  # fmt: skip
 # They are what jobs are compared by, also where they are equal.
 _ALWAYS = ("accuracy %", "edge %", "MMACs")
@@ -140,7 +142,7 @@ def _rank(column: str) -> tuple[int, int]:
 
 def _printed(point: JsonObject) -> dict[str, str]:
     """Print a point: texts unchanged, numbers formatted, the accuracy with its interval."""
-    if point and "accuracy" not in point:
+    if point and not point.keys() & {"accuracy", "edge_probability"}:
         return {key: str(value) for key, value in point.items()}
     cells = {}
     for key in _TEXTS:

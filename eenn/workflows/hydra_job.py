@@ -71,8 +71,8 @@ class CompareRuns(Callback):
         composed = [f"{key}={value}" for key, value in params.items()]
         parsed = OverridesParser.create().parse_overrides([*composed, *hydra.overrides.task])
         varied = dict.fromkeys(one.key_or_group for one in parsed if one.is_sweep_override())
-        several = any(one.key_or_group == "artifacts" for one in parsed)
-        if config.get("artifact") == LATEST and "artifact" not in varied and not several:
+        without = any(one.key_or_group in ("artifacts", "field") for one in parsed)
+        if config.get("artifact") == LATEST and "artifact" not in varied and not without:
             # Otherwise a training that ends amid the sweep would part it in two.
             with flag_override(config, "readonly", False):
                 hydra.overrides.task.append(

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from eenn.artifact.deployment import Deployment
+from eenn.artifact.manifest import Manifest
 from eenn.errors import EennError
 from eenn.evaluation.cascades import check_upstream
 from eenn.evaluation.evaluated import Evaluation
@@ -29,10 +30,12 @@ from eenn.run_directory import find_artifact
 from eenn.workflows.evaluate import run_evaluation
 from eenn.workflows.evaluate_deployments import run_deployments, subjects_of, upstream_of
 from eenn.workflows.evaluate_experts import run_expert_evaluation
+from eenn.workflows.evaluate_field import run_field
 from eenn.workflows.evaluate_frontier import run_frontier
 from eenn.workflows.images import image_line, title_of
 from eenn.workflows.measured_settings import EvaluateSettings, OffloadSettings, several
 from eenn.workflows.offload import run_offloading
+from eenn.workflows.offload_drift import Streaming, run_stream
 from eenn.workflows.offload_plans import Networks
 from eenn.workflows.run import Job, Run
 from eenn.workflows.tracking import tracked_if_it_fails
@@ -42,8 +45,11 @@ PolicySettings = Callable[[str], Mapping[str, object]]
 
 
 def evaluate_job(job: Job[EvaluateSettings], policy_settings: PolicySettings) -> None:
-    """Evaluate the job's artifacts, at the levels of one kind of distortion or of several."""
+    """Evaluate the job's artifacts under one kind of distortion or several, or its field logs."""
     settings = job.settings
+    if settings.field is not None:
+        _read_field(job, several(settings.field))
+        return
     evaluation = evaluation_of(settings, policy_settings)
     asked = settings.artifacts or several(settings.artifact)
     paths = (*asked, *filter(None, [settings.upstream]))
@@ -53,6 +59,20 @@ def evaluate_job(job: Job[EvaluateSettings], policy_settings: PolicySettings) ->
     _begin(job, artifacts)
     with tracked_if_it_fails(run):
         _evaluate(run, settings, artifacts, upstream, evaluation)
+
+
+def _read_field(job: Job[EvaluateSettings], paths: Sequence[str]) -> None:
+    """Report on field logs.
+
+    Raises:
+        EennError: no file, or a file twice.
+    """
+    if not paths or len(set(paths)) < len(paths):
+        raise EennError("field: allowed are a file or a list of different ones")
+    run = _described(job, "evaluate", "none", ", ".join(paths), [])
+    _begin(job, [])
+    with tracked_if_it_fails(run):
+        run_field(run, [*map(Path, paths)])
 
 
 def _evaluate(
@@ -92,11 +112,17 @@ def offload_job(job: Job[OffloadSettings], policy_settings: PolicySettings) -> N
     offloading = offloading_of(settings, policy_settings)
     networks = _networks(settings)
     beside: list[Offloading] = []
-    if settings.deployment is not None:
+    if settings.deployment is not None and settings.stream is None:
         offloading, *beside = _deployed(several(settings.deployment), networks, offloading)
     run = run_of(job, "offload", [networks.artifact], networks.every)
     _begin(job, [networks.artifact])
     with tracked_if_it_fails(run):
+        if settings.stream is not None and settings.guard is not None:
+            file = settings.deployment
+            deployment = Path(file) if isinstance(file, str) else None
+            streaming = Streaming(settings.stream, settings.guard, settings.seed, deployment)
+            run_stream(run, networks.artifact, server, offloading, streaming)
+            return
         run_offloading(run, networks, server, offloading, beside)
 
 
@@ -267,7 +293,18 @@ def run_of(
     """
     titles = dict.fromkeys(map(title_of, artifacts))
     seeds = dict.fromkeys(str(artifact.split.seed) for artifact in artifacts)
-    origin = provenance(", ".join(seeds), ", ".join(titles), f"{processor()}, 1 thread")
+    models = {each.manifest.id: each.manifest for each in asked}
+    return _described(job, kind, ", ".join(seeds), ", ".join(titles), [*models.values()])
+
+
+def _described(
+    job: Job[EvaluateSettings] | Job[OffloadSettings],
+    kind: Literal["evaluate", "offload"],
+    seed: str,
+    data: str,
+    models: Sequence[Manifest],
+) -> Run:
+    origin = provenance(seed, data, f"{processor()}, 1 thread")
     return Run(
         job.directory,
         job.settings.name,
@@ -275,7 +312,7 @@ def run_of(
         job.settings.logger.get("project"),
         job.recorded,
         {**origin, "overrides": list(job.overrides)},
-        list({each.manifest.id: each.manifest for each in asked}.values()),
+        models,
     )
 
 

@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, TypeVar
 
+from eenn.artifact.guard_settings import GuardSettings
 from eenn.cli import setting_text
-from eenn.data.distortions import Distortion
+from eenn.data.distortions import DISTORTIONS, Distortion
 from eenn.errors import EennError
 from eenn.exits.rests import CLOUD, DEVICE
 from eenn.planning.costs import Link
@@ -34,6 +35,34 @@ class DistortionSettings:
     def levels(self) -> tuple[float, ...]:
         """List the levels, also where it is one."""
         return several(self.level)
+
+
+@dataclass(frozen=True)
+class SegmentSettings:
+    """A part of a stream: photographs with one kind of distortion at one level.
+
+    Args:
+        images: number of photographs.
+        kind: of the distortion; None for none.
+    """
+
+    images: int
+    kind: str | None = None
+    level: float = 0
+
+    def __post_init__(self) -> None:
+        if self.images < 1:
+            raise EennError(f"stream: images={self.images}: allowed is 1 or more")
+        if self.kind is None and self.level:
+            raise EennError(
+                f"stream: level={self.level:g} without a kind: give one of {', '.join(DISTORTIONS)}"
+            )
+        assert self.distortion  # which checks kind and level
+
+    @property
+    def distortion(self) -> Distortion:
+        """Return the distortion, at level 0 where there is none."""
+        return Distortion(self.kind or next(iter(DISTORTIONS)), self.level)
 
 
 @dataclass(frozen=True)
@@ -105,6 +134,12 @@ class _Measured:
         if len(given) > 1:
             raise EennError(f"{' '.join(given)}: allowed is one of them; leave the others out")
 
+    def _given(self, *names: str) -> list[str]:
+        """List those of the settings that have another value than their default, as users do."""
+        found = {name: getattr(self, name) for name in names}
+        unset = (None, (), LATEST)
+        return [f"{k}={setting_text(v)}" for k, v in found.items() if v not in unset]
+
 
 @whole
 @dataclass(frozen=True, kw_only=True)
@@ -117,6 +152,7 @@ class EvaluateSettings(_Measured):
         distortion: or else `distortions`, levels by kind, with a list of `experts`.
         artifacts: of a frontier over several networks, in place of `artifact`.
         rest: of a frontier, the place of the rest; None tries device and cloud.
+        field: a field log or several, in place of everything else.
     """
 
     artifact: str | tuple[str, ...]
@@ -131,6 +167,7 @@ class EvaluateSettings(_Measured):
     fit: FitSettings
     deadline_ms: float
     batch_size: int
+    field: str | tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -149,6 +186,7 @@ class EvaluateSettings(_Measured):
                 f"experts={setting_text(self.experts)}: with distortions allowed is a list of "
                 "experts"
             )
+        self._check_field()
         self._check_deployment()
         self._check_frontier()
         for kind, levels in self.levels_of_kind.items():
@@ -159,13 +197,8 @@ class EvaluateSettings(_Measured):
         """Check that no setting is given that a deployment holds, as far as this can be told."""
         if self.deployment is None:
             return
-        held = ("active", "active_sets", "first", "thresholds", "distortions")
-        given = [
-            f"{k}={setting_text(getattr(self, k))}" for k in held if getattr(self, k) is not None
-        ]
-        if self.compare:
-            given.append(f"compare={setting_text(self.compare)}")
-        if given:
+        held = ("active", "active_sets", "first", "thresholds", "distortions", "compare")
+        if given := self._given(*held):
             raise EennError(
                 f"deployment with {' '.join(given)}: allowed is one kind of distortion, and "
                 "settings that the file does not hold; leave the others out"
@@ -180,20 +213,30 @@ class EvaluateSettings(_Measured):
         if self.rest not in (None, DEVICE, CLOUD):
             raise EennError(f"rest={self.rest}: allowed are {DEVICE}, {CLOUD} or null")
         left_out = (
-            *("upstream", "deployment", "thresholds", "distortions"),
+            *("artifact", "upstream", "deployment", "thresholds", "distortions"),
             *("active", "active_sets", "first"),
         )
-        given = [
-            f"{k}={setting_text(getattr(self, k))}"
-            for k in left_out
-            if getattr(self, k) is not None
-        ]
-        if self.artifact != LATEST:
-            given.insert(0, f"artifact={setting_text(self.artifact)}")
-        if given:
+        if given := self._given(*left_out):
             raise EennError(
                 f"artifacts with {' '.join(given)}: a frontier tries cascades, branches and "
                 "thresholds itself; leave the others out"
+            )
+
+    def _check_field(self) -> None:
+        """Check that field logs are given without settings that they hold or have no use for."""
+        if self.field is None:
+            return
+        left_out = (
+            *("artifact", "artifacts", "rest", "deployment", "upstream", "images", "build"),
+            *("active", "active_sets", "first", "thresholds", "distortions", "compare"),
+        )
+        given = self._given(*left_out)
+        if self.fit.goal is not None:
+            given.append(f"fit.goal={self.fit.goal}")
+        if given:
+            raise EennError(
+                f"field with {' '.join(given)}: a field log is reported on as it is, without "
+                "networks or images; leave the others out"
             )
 
     @property
@@ -241,10 +284,16 @@ class OffloadSettings(_Measured):
     Args:
         deployment: a file, or several to be compared, in place of policy, branches and all else
             that it holds.
+        stream: photographs that go through a guarded edge in this order, in place of all else that
+            is measured.
+        seed: of the photographs of the stream.
     """
 
     artifact: str
     deployment: str | tuple[str, ...] | None
+    guard: GuardSettings | None
+    stream: tuple[SegmentSettings, ...] | None
+    seed: int
     conventional: str | None
     upstream: str | None
     resume: str | None
@@ -258,6 +307,32 @@ class OffloadSettings(_Measured):
     edge: EdgeSettings
     cloud: CloudSettings
     plan: PlanSettings
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if (self.stream is None) is not (self.guard is None):
+            raise EennError(
+                "stream and guard: allowed are both or none of them; experiment=drift has both"
+            )
+        if self.stream is None:
+            return
+        if not self.stream:
+            raise EennError("stream=[]: allowed is a list of segments, as in experiment=drift")
+        given = self._given("conventional", "upstream", "thresholds", "active_sets", "compare")
+        beside = {
+            "compress": self.compress or None,
+            "cloud.url": self.cloud.url,
+            "distortion.level": self.distortion.level if any(self.distortion.levels) else None,
+            "edge.slowdown": None if self.edge.slowdown == 1 else self.edge.slowdown,
+        }
+        given += [f"{k}={setting_text(v)}" for k, v in beside.items() if v is not None]
+        if not isinstance(self.deployment, str | None):
+            given.append("a list of deployments")
+        if given:
+            raise EennError(
+                f"stream with {' '.join(given)}: a stream goes through one edge and a cloud that "
+                "the benchmark starts; leave the others out"
+            )
 
 
 def several(value: T | tuple[T, ...]) -> tuple[T, ...]:

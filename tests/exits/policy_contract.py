@@ -1,5 +1,6 @@
 """The contract of every exit policy, by its name: for tests of the policies, and of new ones."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import fields
 
@@ -13,7 +14,7 @@ from eenn.exits.policies.registry import POLICIES, make_policy, policy_from_json
 from tests.exits.any_policy import any_policy
 
 # Settings of all policies; each takes its own of them.
-GIVEN: Mapping[str, object] = {"p_tar": 0.7, "agree": 2, "weights": (0.3, 0.5), "low": 0.1}
+GIVEN: Mapping[str, object] = {"p_tar": 0.7, "agree": 2, "weights": (0.3, 0.5), "low": 0.4}
 
 
 def outputs(seed: int, samples: int = 60) -> Outputs:
@@ -30,6 +31,7 @@ def check_policy(name: str, seed: int = 0, settings: Mapping[str, object] = GIVE
     exits = outputs(seed).exits
     _comes_back_from_its_text(policy, exits)
     _decides_for_one_image_as_for_many(policy, exits)
+    _lets_no_image_stay_or_leave_later_where_it_is_bolder(policy, exits)
     _names_its_settings_where_one_is_misspelt(name)
 
 
@@ -50,6 +52,29 @@ def _decides_for_one_image_as_for_many(policy: Policy, exits: list[ExitProbs]) -
         one = decide(policy, alone, (0, 1))
         assert (one.taken[0], one.label[0]) == (many.taken[image], many.label[image])
         assert one.confidence[0] == pytest.approx(many.confidence[image])
+
+
+def _lets_no_image_stay_or_leave_later_where_it_is_bolder(
+    policy: Policy, exits: list[ExitProbs]
+) -> None:
+    """A fit tests candidates in this order, and the guard looks for the first that accepts.
+
+    At every exit a bolder candidate accepts what a safer one does, with the same answer.
+    """
+    if policy.knob is None:
+        return
+    settings = json.loads(policy.to_json())
+    del settings["name"]
+    for active in ((0,), (1,), (0, 1)):
+        values = policy.knob.candidates(len(active))
+        few = [*values[:: max(len(values) // 8, 1)], values[-1]]
+        candidates = [policy.of({**settings, policy.knob.name: value}) for value in few]
+        for end in range(1, len(active) + 1):
+            seen, last = [exits[exit] for exit in active[:end]], end == len(active)
+            accepted = np.stack([own.accept(seen, last) for own in candidates])
+            assert not (accepted[:-1] & ~accepted[1:]).any()
+            answers = np.stack([own.answer(seen)[:2] for own in candidates])
+            np.testing.assert_array_equal(answers[:-1], answers[1:])
 
 
 def _names_its_settings_where_one_is_misspelt(name: str) -> None:

@@ -50,4 +50,4 @@ class RunningBounds:
         price = math.log(2 * len(VALUES) / delta)
         above = min((x * self.events + price) / -math.expm1(-x) for x in VALUES)
         below = max((x * self.events - price) / math.expm1(x) for x in VALUES)
-        return max(below / self.weight, 0.0), min(above / self.weight, 1.0)
+        return min(max(below / self.weight, 0.0), 1.0), min(above / self.weight, 1.0)

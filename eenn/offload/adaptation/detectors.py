@@ -106,8 +106,7 @@ class ShareDetector:
         values = values or [0.0] * 2 * half
         self._sides = Detector(values[:half]), Detector(values[half:])
         self._p0 = tuple(
-            min(max(share + tolerance, 1 - LARGEST), 2 * LARGEST - 1)
-            for share in (reference, 1 - reference)
+            max(share + tolerance, 1 - LARGEST) for share in (reference, 1 - reference)
         )
         self._p1 = tuple([min(p0 + shift, LARGEST) for shift in SHARE_SHIFTS] for p0 in self._p0)
 
@@ -127,4 +126,6 @@ class ShareDetector:
         for side, event, p0, p1 in zip(
             self._sides, (leaves, not leaves), self._p0, self._p1, strict=True
         ):
-            side.see(event, p0, p1)
+            # A share that may be anything up to 1 is never too large.
+            if p0 < LARGEST:
+                side.see(event, p0, p1)

@@ -17,12 +17,13 @@ from eenn.errors import EennError
 from eenn.exits.policies.base import Bools, ExitProbs, Policy
 
 HALVINGS = 6
+ROUNDING = 1e-9  # of a tail, relative; a p-value of just delta passes
 
 Counts = NDArray[np.int64]
 
 
 class Evidence(NamedTuple):
-    """What every candidate would have done with an image that the cloud answered.
+    """The fate that every candidate would have given an image that the cloud answered.
 
     Args:
         leaves: whether the image leaves on the edge, bool (candidates,).
@@ -80,17 +81,16 @@ class Candidates:
     """
 
     def __init__(self, policy: Policy, active: Sequence[int]) -> None:
-        knob = policy.knob
-        if knob is None or isinstance(policy.knob_value, tuple):
+        knob, own = policy.knob, policy.knob_value
+        if knob is None or isinstance(own, tuple):
+            given = "no knob" if knob is None else f"a list as {knob.name}"
             raise EennError(
-                f"guard: policy {policy.name} {'has no knob' if knob is None else knob.name} that "
-                "can be refitted; allowed are policies with one threshold for all exits, see "
-                "docs/deployment.md"
+                f"guard: policy {policy.name} with {given}: allowed are policies with one "
+                "threshold for all exits, which can be refitted; see docs/deployment.md"
             )
         if not active:
             raise EennError("guard: without an active branch no image leaves; activate a branch")
-        self.knob = knob.name
-        self._last, own = active[-1], float(policy.knob_value)
+        self.knob, self._last = knob.name, active[-1]
         # Safer values are the larger ones for some knobs, and the smaller ones for others.
         values = knob.candidates(len(active))
         self.values = sorted({*values, *_finer(*values[:2]), own}, reverse=values[0] > values[-1])
@@ -153,7 +153,7 @@ def binomial_tail(count: int, n: int, share: float) -> float:
 def losses_allowed(n: int, risk: float, delta: float) -> int:
     """Count the losses with which `n` images still show a risk of at most `risk`; -1 for none."""
     allowed = -1
-    while binomial_tail(allowed + 1, n, risk) <= delta:
+    while binomial_tail(allowed + 1, n, risk) <= delta * (1 + ROUNDING):
         allowed += 1
     return allowed
 

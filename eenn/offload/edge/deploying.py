@@ -49,6 +49,11 @@ def deployment_of(given: argparse.Namespace, manifest: Manifest) -> tuple[Deploy
             "the deployment has a guard, which compares answers with those of a cloud; give "
             f"--cloud URL, or --guard {OFF}"
         )
+    if given.keep_audits is not None and not (deployment.guard and deployment.guard.audit):
+        raise EennError(
+            "--keep-audits keeps photographs of audits, and there are none; give --guard with "
+            "audit above 0, or leave --keep-audits out"
+        )
     setting = deployment.setting
     said = (
         f"{origin}: {setting.policy_text}, fallback {deployment.policy.fallback_to}, branches "
@@ -128,11 +133,10 @@ def _overridden(base: Deployment, given: argparse.Namespace, manifest: Manifest)
         **{field: getattr(given, field) for field in FLAGS},
         "upstream": upstream,
     }
-    deployment = replace(
-        base, **{key: value for key, value in changed.items() if value not in (None, OFF)}
-    )
+    fields = {key: value for key, value in changed.items() if value is not None}
     if given.guard == OFF:
-        deployment = replace(deployment, guard=None)
+        fields["guard"] = None
+    deployment = replace(base, **fields)
     # What was measured does not hold for another decision.
     decides = ("policy", "active", "temperature", "experts", "precision", "upstream")
     same = all(getattr(deployment, name) == getattr(base, name) for name in decides)

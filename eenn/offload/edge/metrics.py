@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping
 
 from eenn.files import Json, JsonObject
+from eenn.offload.adaptation.status import STATES
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -35,8 +36,8 @@ def _of_guard(guard: JsonObject) -> Iterator[str]:
     yield _metric("guard_alarms", "Alarms.", "counter", alarms)
     for name, help_ in _GAUGES.items():
         yield _metric(f"guard_{name}", help_, "gauge", [({}, guard[name])])
-    states = [({"state": str(guard["state"])}, 1)]
-    yield _metric("guard_state", "1 for what the guard does.", "gauge", states)
+    states = [({"state": state}, int(state == guard["state"])) for state in STATES]
+    yield _metric("guard_state", "1 for what the guard does, 0 for the rest.", "gauge", states)
 
 
 def _metric(name: str, help_: str, kind: str, samples: _Samples) -> str:
@@ -45,9 +46,13 @@ def _metric(name: str, help_: str, kind: str, samples: _Samples) -> str:
     lines = [f"# HELP {full} {help_}", f"# TYPE {full} {kind}"]
     for labels, value in samples:
         if value is not None:
-            own = ",".join(f'{key}="{text}"' for key, text in labels.items())
+            own = ",".join(f'{key}="{_escaped(text)}"' for key, text in labels.items())
             lines.append(f"{full}{{{own}}} {value}" if own else f"{full} {value}")
     return "\n".join(lines) + "\n"
+
+
+def _escaped(text: str) -> str:
+    return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
 
 
 def _by(label: str, counts: Json) -> _Samples:

@@ -6,6 +6,8 @@ const $ = (id) => document.getElementById(id);
 let about = null;
 let newest = 0;
 const REFRESH_MS = 2000;
+const NOTHING = "–";
+const NO_PHOTO = { exits: [], confidences: [] };
 
 const percent = (share) => `${(100 * share).toFixed(1)}\u00a0%`;
 const ms = (time) => `${time.toFixed(1)}\u00a0ms`;
@@ -41,45 +43,68 @@ function threshold() {
   return about.guard.threshold;
 }
 
+// What the guard does; the second part where it audits.
 const STATES = {
-  watching: "Watching: images leave by the threshold, and some of them are audited.",
-  suspicious: "Suspicious: the images may have changed, so more of them are audited.",
-  burst: "Burst: everything is offloaded, to fit the threshold anew.",
-  offloading: "Offloading everything: no threshold was safe for the newest images.",
-  paused: "Paused: the cloud does not answer.",
+  watching: ["Watching: images leave by the threshold", ", and some of them are audited"],
+  suspicious: ["Suspicious: the images may have changed", ", so more of them are audited"],
+  burst: ["Burst: everything is offloaded, to fit the threshold anew", ""],
+  offloading: ["Offloading everything: no threshold was safe for the newest images", ""],
+  paused: ["Paused: the cloud does not answer", ""],
 };
+
+// The kinds of distortion that images look like, the most frequent first.
+function kinds(shares, alarms) {
+  const named = Object.entries(shares).map(
+    ([kind, share]) => `${percent(share)} ${kind === "plain" ? "undistorted or unclear" : kind.replaceAll("_", " ")}`,
+  );
+  return `${named.join(", ")}, of the images judged since the ${alarms ? "last alarm" : "start"}`;
+}
 
 function describeGuard() {
   const guard = about.guard;
   $("guard").hidden = !guard;
   if (!guard) return;
-  const { totals } = guard;
-  const alarms = totals.risk_alarms + totals.share_alarms;
-  const rows = {
-    Promise: `at most ${percent(guard.promised_risk)} of the images leave with another answer than the cloud’s`,
-    Threshold: guard.threshold === null ? "none, everything is offloaded" : `${guard.knob} ${+guard.threshold.toFixed(4)}`,
-    "Edge share":
-      guard.edge_share === null
-        ? "–"
-        : `${percent(guard.edge_share)} of the newest images, expected ${percent(guard.expected_share)}`,
-    "Audited agreement":
-      guard.agreement === null
-        ? "no audit since the threshold was fitted"
-        : `${percent(guard.agreement)} of ${guard.audits} audits, at all times between ${percent(guard.agreement_low)} and ${percent(guard.agreement_high)}`,
-    Alarms: `${alarms}: ${totals.risk_alarms} by audits, ${totals.share_alarms} by the edge share`,
-    Images: `${totals.images}, ${totals.kept} left on the edge, ${totals.audits} audited`,
-  };
-  if (guard.burst_size !== null) rows.Burst = `${guard.burst_images} of ${guard.burst_size} images`;
-  $("guarding").textContent = STATES[guard.state];
+  const [does, audits] = STATES[guard.state];
+  // Set only when it changes, because screen readers read it out then.
+  const said = `${does}${guard.audit ? audits : ""}.`;
+  if ($("guarding").textContent !== said) $("guarding").textContent = said;
   $("guarding").className = guard.state;
   $("guarded").replaceChildren(
-    ...Object.entries(rows).flatMap(([name, value]) => {
+    ...Object.entries(inNumbers(guard)).flatMap(([name, value]) => {
       const [term, text] = ["dt", "dd"].map((tag) => document.createElement(tag));
       term.textContent = name;
       text.textContent = value;
       return [term, text];
     }),
   );
+}
+
+function inNumbers(guard) {
+  const { totals } = guard;
+  const rows = {
+    Promise: `at most ${percent(guard.promised_risk)} of the images leave with another answer than the cloud’s`,
+    Threshold: guard.threshold === null ? "none, everything is offloaded" : `${guard.knob} ${+guard.threshold.toFixed(4)}`,
+  };
+  const burst = guard.burst_size !== null;
+  if (burst) rows.Burst = `${guard.burst_images} of ${guard.burst_size} images`;
+  const expected = guard.expected_share === null ? "" : `, expected ${percent(guard.expected_share)}`;
+  rows["Edge share"] =
+    guard.edge_share === null
+      ? NOTHING
+      : `${percent(guard.edge_share)} of the ${burst ? "images before the burst" : "newest images"}${expected}`;
+  rows["Audited agreement"] =
+    guard.agreement === null
+      ? NOTHING
+      : `${percent(guard.agreement)} of ${guard.audits} audited, so ${percent(guard.agreement_low)} to ${percent(guard.agreement_high)} of all that left`;
+  rows.Alarms =
+    totals.risk_alarms + totals.share_alarms
+      ? `${totals.risk_alarms} by audits, ${totals.share_alarms} by the edge share`
+      : "none";
+  if (guard.looks_like !== null) {
+    rows["Looks like"] = kinds(guard.looks_like, totals.risk_alarms + totals.share_alarms);
+  }
+  rows["Images in all"] = `${totals.images}, of which ${totals.kept} left on the edge and ${totals.audits} were audited`;
+  return rows;
 }
 
 // One row for every exit that may be asked, and a mark where an image may leave.
@@ -117,10 +142,10 @@ function row(exit, answer, marked) {
   }
   value.className = "value";
   const failed = answer.degraded && exit === about.exits;
-  value.textContent = failed ? "failed" : seen < 0 ? "–" : percent(answer.confidences[seen]);
+  value.textContent = failed ? "failed" : seen < 0 ? NOTHING : percent(answer.confidences[seen]);
   fill.style.width = seen < 0 ? "0" : `${100 * answer.confidences[seen]}%`;
   item.className = seen < 0 ? "unseen" : left ? "left" : "";
-  const spoken = value.textContent === "–" ? "not asked" : value.textContent;
+  const spoken = value.textContent === NOTHING ? "not asked" : value.textContent;
   item.setAttribute("aria-label", `${name.textContent}: ${spoken}${left ? ", left here" : ""}`);
   item.append(name, track, value);
   return item;
@@ -162,7 +187,7 @@ async function classify(file) {
   $("place").textContent = $("times").textContent = "\u00a0";
   try {
     if (!about) await describe();
-    draw({ exits: [], confidences: [] });
+    draw(NO_PHOTO);
     if (file.size > about.max_body_bytes) {
       const [size, allowed] = [file.size, about.max_body_bytes].map((n) => (n / 2 ** 20).toFixed(0));
       throw new Error(`Not classified: the file has ${size} MiB, allowed are ${allowed} MiB`);
@@ -205,9 +230,15 @@ addEventListener("drop", (event) => {
   else say("Not classified: drop the file of a photo");
 });
 
+async function refresh() {
+  await describe();
+  // An answer stays beside the threshold that it was given by.
+  if (!newest) draw(NO_PHOTO);
+}
+
 describe()
   .then(() => {
-    draw({ exits: [], confidences: [] });
-    if (about.guard) setInterval(() => describe().catch(() => {}), REFRESH_MS);
+    draw(NO_PHOTO);
+    if (about.guard) setInterval(() => refresh().catch(() => {}), REFRESH_MS);
   })
   .catch((error) => say(error.message));

@@ -95,11 +95,17 @@ class _Reloading:
                 self._refuse(f"{type(error).__name__}: {error}; a bug")
 
     def _take(self, opening: Opening) -> None:
-        said: list[str] = []
+        said, taken = list[str](), False
+
+        def say(line: str) -> None:
+            """Collect lines of the opening; later ones are the running deployment's."""
+            (self._say if taken else said.append)(line)
+
+        self._server.save()  # the new deployment's guard goes on from there
         with ExitStack() as opened:
-            deployment, runtime = opened.enter_context(opening(said.append))
+            deployment, runtime = opened.enter_context(opening(say))
             self._server.use(runtime, _shown(deployment))
-            before, now = self._held.pop_all(), opened.pop_all()
+            before, now, taken = self._held.pop_all(), opened.pop_all(), True
         self._held.push(now)
         self._summary = _in_words(deployment)
         before.close()

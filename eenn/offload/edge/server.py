@@ -144,6 +144,12 @@ class EdgeServer(ConnectionServer):
             runtime.failures.update(self._served.runtime.failures)
             self._served = _Served(runtime, settings)
 
+    def save(self) -> None:
+        """Write what the runtime's guard has learnt so far, if it has a guard."""
+        watcher = self._served.runtime.watcher
+        if watcher is not None:
+            watcher.save()
+
     def classify(self, image: BytesIO) -> dict[str, Json]:
         """Classify an image file, in one thread at a time.
 

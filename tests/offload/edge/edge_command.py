@@ -26,7 +26,29 @@ from tests.offload.patience import PATIENCE_S
 
 P_TAR = 0.65
 NO_HURRY = ("--deadline-ms", str(1e3 * PATIENCE_S))
+# Packages that the base package of eenn does not install.
+ABSENT = (
+    "torch", "torchvision", "scipy", "safetensors", "filelock", "hydra", "omegaconf", "matplotlib",
+    "pytorch_lightning", "wandb", "onnx", "tabulate", "tqdm", "yaml", "zstandard", "starlette",
+    "uvicorn", "prometheus_client",
+)  # fmt: skip
 MODULE = (sys.executable, "-m", "eenn.offload.edge.command")
+
+
+def run_bare(*arguments: object, first: str = "") -> subprocess.CompletedProcess[str]:
+    """`eenn-edge` where only the base package is installed.
+
+    Args:
+        first: a program to run before it.
+    """
+    program = f"""
+import sys
+sys.modules.update(dict.fromkeys({ABSENT!r}))
+from eenn.offload.edge import audits, command, server, watch, watching
+{first}
+command.main({[str(argument) for argument in arguments]!r})
+"""
+    return subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
 
 
 @contextmanager

@@ -1,7 +1,5 @@
 """eenn-edge as its users run it: files, and a cloud that may fail."""
 
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +17,7 @@ from tests.offload.edge.edge_command import (
     free_port,
     outputs_of,
     parsed,
+    run_bare,
 )
 from tests.offload.edge.first_line import after_first_line
 from tests.offload.exported import CLASSES, Exported
@@ -236,19 +235,8 @@ def test_with_no_branch_and_no_cloud_each_image_is_an_error_and_not_the_end(
 
 
 def test_a_device_needs_only_what_the_base_package_installs(exported: Exported) -> None:
-    absent = (
-        "torch torchvision scipy safetensors filelock hydra omegaconf matplotlib pytorch_lightning "
-        "wandb onnx tabulate tqdm yaml zstandard starlette uvicorn prometheus_client"
-    )
     cloud = f"http://127.0.0.1:{free_port()}"
-    image = str(exported.files[0])
-    given = ["--artifact", str(exported.path), "--cloud", cloud, "--p-tar", "1", *NO_HURRY, image]
-    program = f"""
-import sys
-sys.modules.update(dict.fromkeys({absent.split()!r}))
-from eenn.offload.edge import command, server, watch
-command.main({given!r})
-"""
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    given = ("--artifact", exported.path, "--cloud", cloud, "--p-tar", 1, *NO_HURRY)
+    done = run_bare(*given, exported.files[0])
     assert done.returncode == 0, done.stderr
     assert ", degraded: refused" in done.stdout

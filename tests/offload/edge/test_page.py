@@ -2,59 +2,30 @@
 
 import io
 import re
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from PIL import Image
-from playwright.sync_api import Browser, Page, Route, expect
+from playwright.sync_api import Page, Route, expect
 
 from eenn.offload.edge.batch import Result
 from eenn.offload.edge.clouds import LocalCloud
 from eenn.offload.edge.runtime import EdgeRuntime
-from tests.offload.edge.edge_service import P_TAR, Failing, runtime_of, serving
+from tests.offload.edge.edge_service import P_TAR, Failing, runtime_of
+from tests.offload.edge.opened_page import CONTRAST, SCHEMES
 from tests.offload.exported import Exported
 
-pytest_plugins = ["tests.reports.browser"]
+pytest_plugins = ["tests.reports.browser", "tests.offload.edge.opened_page"]
 pytestmark = pytest.mark.slow
-SCHEMES = ("light", "dark")
 NOT_ASKED = "\u2013"
 
 
 @pytest.fixture
 def runtime(exported: Exported) -> EdgeRuntime:
     return runtime_of(exported, LocalCloud(exported.path))
-
-
-@pytest.fixture
-def open_edge(browser: Browser) -> Iterator[Callable[..., Page]]:
-    """A function that serves a runtime and opens its page, which may ask nobody but the server."""
-    urls, requests, errors = [], [], []
-
-    def open_(runtime: EdgeRuntime, **settings: Any) -> Page:
-        url = opened.enter_context(serving(runtime)).url
-        context = opened.enter_context(
-            browser.new_context(viewport={"width": 1100, "height": 720}, **settings)
-        )
-        urls.append(url)
-        context.on("request", lambda request: requests.append(request.url))
-        context.on("weberror", lambda error: errors.append(str(error.error)))
-        context.on("console", lambda message: errors.append(message.text))
-        page = context.new_page()
-        page.goto(url)
-        expect(page.get_by_role("listitem").first).to_be_visible()
-        return page
-
-    with ExitStack() as opened:
-        yield open_
-    allowed = (*(f"{url}/" for url in urls), "blob:", "data:")
-    # The browser itself notes replies that are errors; the page shows those to its user.
-    noted = ("status of 400", "net::ERR_FAILED")
-    assert [url for url in requests if not url.startswith(allowed)] == []
-    assert [error for error in errors if not any(note in error for note in noted)] == []
 
 
 def first(exported: Exported, runtime: EdgeRuntime, wanted: Callable[[Result], bool]) -> Path:
@@ -296,24 +267,6 @@ def test_the_keyboard_picks_a_photo(
     assert chosen.json_value() == [True]
     page.set_input_files("#file", exported.files[0])
     expect(page.get_by_role("status")).to_contain_text("at exit")
-
-
-CONTRAST = """element => {
-    const numbers = (colour) => colour.match(/[0-9.]+/g).map(Number);
-    const light = (colour) => {
-        const [r, g, b] = numbers(colour).map((value) => {
-            const share = value / 255;
-            return share <= 0.04045 ? share / 12.92 : ((share + 0.055) / 1.055) ** 2.4;
-        });
-        return 0.2126 * r + 0.7152 * g + 0.0722 * b;
-    };
-    const back = (node) => getComputedStyle(node).backgroundColor;
-    let ground = element;
-    while (numbers(back(ground))[3] === 0) ground = ground.parentElement;
-    const both = [getComputedStyle(element).color, back(ground)];
-    const [dark, bright] = both.map(light).sort((a, b) => a - b);
-    return (bright + 0.05) / (dark + 0.05);
-}"""
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)

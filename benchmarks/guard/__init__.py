@@ -1,0 +1,1 @@
+"""Measures the guard by simulation, on recorded images of a real network."""
