@@ -41,6 +41,7 @@ QUIET = {
     "agreement_high": 1.0,
     "burst_images": None,
     "burst_size": None,
+    "looks_like": None,
     "totals": dict.fromkeys(TOTALS, 0),
 }
 BUSY = QUIET | {
