@@ -203,7 +203,8 @@ class Guarding:
         audited: Audited,
     ) -> None:
         with self._lock:
-            self._lost = self._lost + 1 if audited.label is None else 0
+            if not audited.offline:
+                self._lost = self._lost + 1 if audited.label is None else 0
             if self._lost == BLIND:
                 self._say(
                     f"guard: the newest {BLIND} audits have no result, so that only the share of "

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from eenn.exits.policies.base import Bools, Floats
-from eenn.exits.policies.threshold import Confidence
+from eenn.exits.policies.threshold import DEFAULT
 from eenn.planning.chain import Chain, ChainExit
 from eenn.planning.exhaustive import Plan
 from eenn.planning.planners.base import EIGHT_BITS, Asked, Planner, is_chain, is_prefix, register
@@ -67,6 +67,6 @@ class Spinn(Planner):
     def admits(self, plan: Plan, asked: Asked) -> bool:
         policy = plan.setting.policy
         one = policy is None or (
-            isinstance(policy, Confidence) and np.isfinite(policy.least_confidence)
+            policy.name == DEFAULT and np.isfinite(policy.least_confidence)
         )
         return one and is_prefix(plan.setting.active) and is_chain(plan, EIGHT_BITS)
