@@ -22,10 +22,19 @@ IMAGE_SUFFIXES = frozenset(
         *(".pbm", ".pgm", ".ppm", ".pnm"),
     ]
 )
-_BEGINNINGS = re.compile(
-    rb"\xff\xd8\xff|\x89PNG\r\n\x1a\n|GIF8[79]a|II[*+]\0|MM\0\*|RIFF....WEBP|BM.{4}\0{4}|P[1-6]\s",
-    re.DOTALL,
-)
+# First bytes of the formats, by the suffix of their files.
+_BEGINNINGS = {
+    suffix: re.compile(pattern, re.DOTALL)
+    for suffix, pattern in {
+        ".jpg": rb"\xff\xd8\xff",
+        ".png": rb"\x89PNG\r\n\x1a\n",
+        ".gif": rb"GIF8[79]a",
+        ".tif": rb"II[*+]\0|MM\0\*",
+        ".webp": rb"RIFF....WEBP",
+        ".bmp": rb"BM.{4}\0{4}",
+        ".pnm": rb"P[1-6]\s",
+    }.items()
+}
 
 MAX_SIDE = 65_535  # the limit of JPEG; decoders keep a pointer for every row
 MAX_PARTS = 2**16  # segments, chunks or entries of one file
@@ -62,12 +71,17 @@ def looks_like_image(path: str | os.PathLike[str]) -> bool:
     if is_called_so or not stat.S_ISREG(mode):
         return stat.S_ISREG(mode)  # a pipe would be waited for
     with open(path, "rb") as file:
-        return _BEGINNINGS.match(file.read(16)) is not None
+        return suffix_for(file.read(16)) != ""
 
 
 def suffix_of(path: str | os.PathLike[str]) -> str:
     """Return a file's suffix in lower case, with its dot."""
     return os.path.splitext(path)[1].lower()
+
+
+def suffix_for(content: bytes) -> str:
+    """Choose a suffix for a picture by its first bytes, 16 at least; empty if they are unknown."""
+    return next((own for own, begins in _BEGINNINGS.items() if begins.match(content)), "")
 
 
 def counted_suffixes(paths: Iterable[str | os.PathLike[str]]) -> str:

@@ -33,6 +33,9 @@ LAST_CHECKPOINT, FINISHED, MEASURED = RESUMABLE = (
     Path("measured.jsonl"),
 )
 
+# The lines of a live edge about a stream, which cannot be resumed.
+FIELD_LOG = "field.jsonl"
+
 MAX_CONFIG_BYTES, MAX_BRACKETS = 256 * 1024, 1000  # a training's has 2 kB and a few brackets
 MAX_SWEEP_BYTES = 16 * 1024 * 1024  # that of a thousand jobs has 100 kB
 MAX_SHOWN = 5  # settings that an error names
@@ -131,6 +134,11 @@ def run_directory(
             )
         return str(unfinished[-1])
     if not (Path(resume) / progress).exists():
+        if (Path(resume) / FIELD_LOG).exists():
+            raise EennError(
+                f"resume={resume}: a stream cannot go on in its middle, as edge and guard have "
+                "ended; start it again"
+            )
         way = resume_hint(Path(resume)) or (
             "allowed are latest, the directory of a run that finished an epoch, an expert or a "
             "measurement, or the directory of a sweep with its sweep.json"

@@ -30,7 +30,11 @@ class Place(NamedTuple):
     level: float = 0.0
 
 
-CLEAN, BLUR, NOISE = Place(), Place("gaussian_blur", 2.0), Place("gaussian_noise", 20.0)
+PLACES = CLEAN, BLUR, NOISE = (
+    Place(),
+    Place("gaussian_blur", 2.0),
+    Place("gaussian_noise", 20.0),
+)
 
 
 class Part(NamedTuple):
@@ -71,11 +75,21 @@ class Field:
     def _images(self, place: Place) -> RecordedImages:
         return RecordedImages.of(self._exits(BOTH, place), self._active, self.candidates)
 
-    def confidence(self, splits: Sequence[str], place: Place) -> Floats:
-        """Compute the confidence of the answer by every candidate, (images, candidates)."""
-        exits = self._exits(splits, place)
+    def confidence_of(self, images: RecordedImages) -> Floats:
+        """Compute the confidence of the answer by every candidate, (images, candidates).
+
+        Args:
+            images: what `images` gave for one place.
+        """
+        (place,) = (own for own in PLACES if self.images(own) is images)
+        exits = self._exits(BOTH, place)
         decided = [decide(policy, exits, self._active) for policy in self.candidates.policies]
         return np.stack([own.confidence for own in decided], axis=1)
+
+    def first_seen(self) -> list[ExitProbs]:
+        """Give the probabilities of every active branch for the first clean image."""
+        exits = self._exits(BOTH, CLEAN)
+        return [ExitProbs(exit, exits[exit].probs[:1]) for exit in self._active]
 
     def labels(self) -> Ints:
         """Read the true classes of the images, in the order of `images`."""

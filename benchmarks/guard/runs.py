@@ -75,7 +75,7 @@ def static(field: Field, parts: Sequence[Part], _seed: int) -> Streamed:
 
 
 def clairvoyant(field: Field, parts: Sequence[Part], _seed: int) -> Streamed:
-    """Know the boldest threshold that keeps the promise on the images of each part."""
+    """Choose the boldest threshold that keeps the promise on the images of each part."""
     return fixed(parts, [part.images.clairvoyant(field.risk) for part in parts])
 
 

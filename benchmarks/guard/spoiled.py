@@ -14,11 +14,11 @@ GREY = 90.0
 
 def light(pixels: Pixels, factor: float, _generator: np.random.Generator) -> Pixels:
     """Multiply uint8 (H, W, 3) with a factor, and clip what is brighter than white."""
-    return np.rint(pixels * np.float32(factor)).clip(0, 255).astype(np.uint8)
+    return np.asarray(np.rint(pixels * np.float32(factor)).clip(0, 255), np.uint8)
 
 
 def dirty_lens(pixels: Pixels, radius: float, _generator: np.random.Generator) -> Pixels:
-    """Cover a disc with grey, softly at its border, at the same place of every image.
+    """Hide a disc behind grey, softly at its border, at the same place of every image.
 
     Args:
         radius: of the disc, as a share of the image's height.
@@ -27,7 +27,7 @@ def dirty_lens(pixels: Pixels, radius: float, _generator: np.random.Generator) -
     down, right = np.ogrid[:height, :width]
     far = np.hypot(down - PLACE[0] * height, right - PLACE[1] * width) / (radius * height)
     cover = ((1 - far) / SOFT).clip(0, 1)[:, :, None]
-    return np.rint(pixels * (1 - cover) + GREY * cover).astype(np.uint8)
+    return np.asarray(np.rint(pixels * (1 - cover) + GREY * cover), np.uint8)
 
 
 def register() -> None:

@@ -11,8 +11,10 @@ from benchmarks.readme import (
     backbones,
     configuration,
     deployments,
+    drift_live,
     evaluation,
     frontier,
+    guard,
     hardening,
     offloading,
     policies,
@@ -75,6 +77,15 @@ BLOCKS: dict[str, Callable[[], str]] = {
         frontier.fitted_cascades,
         frontier.live_cascades,
         shallow.shallow,
+        guard.guard_acceptance,
+        guard.guard_stream,
+        guard.guard_others,
+        guard.guard_baselines,
+        drift_live.drift_live_strict1,
+        drift_live.drift_live_strict10,
+        guard.guard_live,
+        guard.guard_disturbed,
+        guard.guard_update,
     )
 } | configuration.BLOCKS
 

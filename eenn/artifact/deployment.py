@@ -155,6 +155,12 @@ class Deployment:
         """Return the format of features sent to the cloud; None where photographs are sent."""
         return self.payload if self.payload in FEATURES else None
 
+    @property
+    def promised_edge_share(self) -> float | None:
+        """Return the promised share of images answered on the edge; None if it was not measured."""
+        means = self.promise.means if self.promise else {}
+        return means["edge_probability"][0] if "edge_probability" in means else None
+
     def check(self, manifest: Manifest) -> None:
         """Check that the deployment fits an artifact.
 

@@ -10,7 +10,8 @@ import numpy as np
 from eenn.evaluation.field_images import FieldImages
 from eenn.exits.head_sets import PLAIN
 from eenn.exits.policies.base import Bools
-from eenn.offload.adaptation.field_log import AGREES, ALARMS, BURST, DIFFERS, DROPPED
+from eenn.offload.adaptation.field_log import AGREES, ALARMS, DIFFERS, DROPPED
+from eenn.offload.adaptation.status import BURST
 from eenn.statistics.intervals import UNKNOWN, Estimate, share
 from eenn.statistics.metrics import wilson_interval
 
@@ -129,6 +130,8 @@ class Alarm:
         image: its number, from 1.
         before, after: thresholds before the alarm and after the burst that followed; NaN if none
             is known.
+        looked_like: shares of the head sets that the images since the alarm before look like;
+            `looks_like` of those until the next one; empty where none was judged.
     """
 
     time: str
@@ -136,6 +139,8 @@ class Alarm:
     kind: str
     before: float
     after: float
+    looked_like: str
+    looks_like: str
 
 
 @dataclass(frozen=True)
@@ -248,17 +253,27 @@ def alarms(images: FieldImages) -> list[Alarm]:
     offloaded = _merged(~known)
     at = {int(n): kind for kind in ALARMS for n in np.flatnonzero(images.alarmed(kind))}
     found = []
-    for image, kind in sorted(at.items()):
+    edges = [0, *sorted(at), len(images)]
+    for number, (image, kind) in enumerate(sorted(at.items())):
         before = threshold[: image + 1][known[: image + 1]][-1:]
         end = next((stop for _, stop in offloaded if stop > image), len(images))
-        values = (float(own[0]) if len(own) else np.nan for own in (before, threshold[end:]))
-        found.append(Alarm(clock(time[image]), image + 1, kind, *values))
+        earlier, later = (
+            float(own[0]) if len(own) else np.nan for own in (before, threshold[end:])
+        )
+        looked, looks = (
+            _kinds(images.those(slice(*edges[n : n + 2]))) for n in (number, number + 1)
+        )
+        found.append(Alarm(clock(time[image]), image + 1, kind, earlier, later, looked, looks))
     return found
 
 
 def periods(images: FieldImages, state: str) -> list[tuple[int, int]]:
     """Find the periods of the guard in a state, as numbers of first and last images, from 1."""
     return [(start + 1, stop) for start, stop in _merged(images.in_state(state))]
+
+
+def _kinds(images: FieldImages) -> str:
+    return ", ".join(f"{100 * own:.0f} % {name}" for name, own in images.looks_like().items())
 
 
 def _groups(images: FieldImages, members: dict[str, Bools]) -> list[Group]:

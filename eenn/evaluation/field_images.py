@@ -18,10 +18,10 @@ from eenn.offload.adaptation.field_log import (
     DIFFERS,
     DROPPED,
     EDGE,
-    STATES,
     FieldEntry,
     read_field_log,
 )
+from eenn.offload.adaptation.status import STATES
 
 Floats = NDArray[np.float64]
 
@@ -40,6 +40,7 @@ _ROW = np.dtype(
         *((name, "f8") for name in ("time", "latency_ms", "sent_bytes")),
         *((name, "f8") for name in ("threshold", "rate", "reference")),
         *((name, "i2") for name in ("artifact", "exit", "heads", "failure")),
+        ("looks_like", "i2"),
         ("on_edge", "?"),
         *((name, "i1") for name in ("audit", "agrees", "state", "alarm")),
     ]
@@ -53,12 +54,14 @@ class FieldImages:
     Args:
         rows: the images, see the properties.
         heads, failures: names of head sets and of causes of failures, to which the rows refer.
+        kinds: names of head sets that images look like; the first is that of images not judged.
     """
 
     artifact_id: str
     rows: NDArray[np.void]
     heads: Sequence[str]
     failures: Sequence[str]
+    kinds: Sequence[str]
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -112,6 +115,13 @@ class FieldImages:
         for code in np.unique(self.rows["heads"]).tolist():
             yield self.heads[code], self.those(self.rows["heads"] == code)
 
+    def looks_like(self) -> dict[str, float]:
+        """Compute the share of each head set in the images that were judged, the largest first."""
+        judged = self.rows["looks_like"][self.rows["looks_like"] != 0]
+        codes, counts = np.unique(judged, return_counts=True)
+        order = np.argsort(-counts, kind="stable")
+        return {self.kinds[codes[n]]: float(counts[n] / len(judged)) for n in order}
+
     def causes(self) -> list[str]:
         """Name the causes of failures, the most frequent first."""
         codes, counts = np.unique(self.rows["failure"][self.failed], return_counts=True)
@@ -152,7 +162,13 @@ def read_field_logs(paths: Sequence[Path]) -> FieldLogs:
     rows = rows[np.argsort(rows["time"], kind="stable")]
     names = {name: [*codes] for name, codes in coded.names.items()}
     found = [
-        FieldImages(artifact_id, rows[rows["artifact"] == code], names["heads"], names["failure"])
+        FieldImages(
+            artifact_id,
+            rows[rows["artifact"] == code],
+            names["heads"],
+            names["failure"],
+            names["looks_like"],
+        )
         for code, artifact_id in enumerate(names["artifact"])
     ]
     found.sort(key=lambda own: float(own.rows["time"][0]))
@@ -169,7 +185,12 @@ class _Coded:
 
     def __init__(self) -> None:
         self.damaged, self._images = 0, 0
-        self.names: dict[str, dict[str, int]] = {"artifact": {}, "heads": {}, "failure": {"": 0}}
+        self.names: dict[str, dict[str, int]] = {
+            "artifact": {},
+            "heads": {},
+            "failure": {"": 0},
+            "looks_like": {"": 0},
+        }
 
     def rows(self, entries: Iterable[FieldEntry | None]) -> Iterator[tuple[Any, ...]]:
         """Yield rows.
@@ -197,6 +218,7 @@ class _Coded:
             entry.exit,
             self._code("heads", entry.heads, MAX_NAMES),
             self._code("failure", entry.failure, MAX_NAMES),
+            self._code("looks_like", entry.looks_like or "", MAX_NAMES),
             entry.place == EDGE,
             _AUDITS.index(entry.audit),
             _AGREES.index(entry.agrees),

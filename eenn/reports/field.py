@@ -27,6 +27,7 @@ Printed = dict[str, str]
 MOST_ROWS = 200  # of a table on the page
 # Numbers that say nothing about images of one place or exit.
 SETTLED = ("edge %", "risk %", "failures %")
+LOOKED_LIKE, LOOKS_LIKE = "images before look like", "images after look like"
 
 
 def field_report(title: str, facts: Mapping[str, str], artifacts: Sequence[FieldImages]) -> Report:
@@ -186,16 +187,21 @@ def _bin_row(part: FieldBin) -> Printed:
 
 
 def _alarm_rows(images: FieldImages) -> list[Printed]:
-    return [
+    found = alarms(images)
+    rows = [
         {
             "time": alarm.time,
             "image": str(alarm.image),
             "alarm": alarm.kind,
             "threshold before": number(alarm.before, ".3g"),
             "after the burst": number(alarm.after, ".3g"),
+            LOOKED_LIKE: alarm.looked_like,
+            LOOKS_LIKE: alarm.looks_like,
         }
-        for alarm in alarms(images)
+        for alarm in found
     ]
+    judged = any(alarm.looked_like or alarm.looks_like for alarm in found)
+    return rows if judged else without(rows, (LOOKED_LIKE, LOOKS_LIKE))
 
 
 def _outage_rows(images: FieldImages) -> list[Printed]:
@@ -237,7 +243,9 @@ EXITS_TEXT = "The exit at which an image stopped, counted from 1."
 HEADS_TEXT = "The heads that answered: the plain ones, or those for a kind of distortion."
 ALARMS_TEXT = (
     "An alarm of the risk: audits disagree more often than promised. An alarm of the share: the "
-    "share of images that leaves is not the expected one, so the images changed."
+    "share of images that leaves is not the expected one, so the images changed. "
+    "Where the guard asked the distortion classifier about images, the table has the head sets "
+    "that suit the images from one alarm to the next."
 )
 OUTAGES_TEXT = (
     "From the first to the last failure between two answers of the cloud, the longest first; all "

@@ -10,7 +10,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from eenn.evaluation.field import DAY_S, FieldBin, alarms, bins, clock, periods
 from eenn.evaluation.field_images import FieldImages, Floats
-from eenn.offload.adaptation.field_log import BURST, OFFLOADING
+from eenn.offload.adaptation.status import BURST, OFFLOADING
 from eenn.reports.canvas import COLOURS, finish
 from eenn.statistics.intervals import Estimate
 
@@ -152,7 +152,7 @@ def _draw_threshold(axis: Axes, threshold: Floats) -> None:
 
 
 def _mark(axis: Axes, images: FieldImages) -> None:
-    """Shade bursts and periods without a safe threshold, and draw a line at every alarm."""
+    """Mark bursts and periods without a safe threshold, and draw a line at every alarm."""
     for state, shade, name in (
         (BURST, "0.55", "burst of the guard"),
         (OFFLOADING, "0.8", "no safe threshold"),

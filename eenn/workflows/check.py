@@ -54,7 +54,7 @@ def checked(kind: type[T], given: Mapping[str, Json], at: str = "") -> T:
     path, hint = _found(kind, mistakes[0][1])
     value: Any = given
     for part in path:
-        if part not in value:
+        if isinstance(value, Mapping) and part not in value:
             raise EennError(f"{_key(at, path)} is missing; {_allowed(hint)}")
         value = value[part]
     key = _key(at, path)
@@ -114,24 +114,40 @@ def keys_of(kind: object) -> list[str]:
     return [each.name for each in fields(_named(kind))]
 
 
-def _found(kind: Any, place: Sequence[int | str]) -> tuple[list[str], Any]:
+def _found(kind: Any, place: Sequence[int | str]) -> tuple[list[int | str], Any]:
     """Find the key at the place of a mistake, and the type that belongs there."""
-    hint, path = kind, list[str]()
+    hint, path = kind, list[int | str]()
     for part in place:
         named = _named(hint)
         if is_dataclass(named) and part in keys_of(named):
             hint = get_type_hints(named, include_extras=True)[str(part)]
         elif get_origin(named) is Mapping:
             hint = get_args(named)[1]
+        elif _holds_settings(named):
+            hint = get_args(named)[0]
         else:
             break
-        path.append(str(part))
+        path.append(part)
     return path, hint
 
 
 def _named(hint: Any) -> Any:
-    """Find the dataclass or mapping in a type that may be null instead."""
-    return next((a for a in get_args(hint) if is_dataclass(a) or get_origin(a) is Mapping), hint)
+    """Find the dataclass, the mapping or the list of settings in a type that may be null."""
+    if _holds_settings(hint):
+        return hint
+    return next(
+        (
+            own
+            for own in get_args(hint)
+            if is_dataclass(own) or get_origin(own) is Mapping or _holds_settings(own)
+        ),
+        hint,
+    )
+
+
+def _holds_settings(hint: Any) -> bool:
+    """Tell whether a type is that of a list of settings by name."""
+    return get_origin(hint) is tuple and is_dataclass(get_args(hint)[0])
 
 
 def _key(at: str, path: Sequence[int | str]) -> str:

@@ -33,13 +33,15 @@ def run_field(run: Run, paths: Sequence[Path]) -> None:
     }
     report = field_report(f"Field: {run.name}", facts, logs.artifacts)
     points: list[Json] = [flat(total) for total in totals]
+    rows = total_rows(logs.artifacts)
     summary: dict[str, Json] = {
         "points": points,
+        "table": rows,
         "field": [str(path) for path in paths],
         "damaged_lines": logs.damaged,
     }
     parts = [
-        table(total_rows(logs.artifacts)),
+        table(rows),
         f"damaged lines, left out: {logs.damaged}" if logs.damaged else "",
         "of the settings only name, field and logger are read",
     ]

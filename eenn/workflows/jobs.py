@@ -33,6 +33,7 @@ from eenn.workflows.evaluate_frontier import run_frontier
 from eenn.workflows.images import image_line, title_of
 from eenn.workflows.measured_settings import EvaluateSettings, OffloadSettings, several
 from eenn.workflows.offload import run_offloading
+from eenn.workflows.offload_drift import Streaming, run_stream
 from eenn.workflows.offload_plans import Networks
 from eenn.workflows.run import Job, Run
 from eenn.workflows.tracking import tracked_if_it_fails
@@ -109,11 +110,17 @@ def offload_job(job: Job[OffloadSettings], policy_settings: PolicySettings) -> N
     offloading = offloading_of(settings, policy_settings)
     networks = _networks(settings)
     beside: list[Offloading] = []
-    if settings.deployment is not None:
+    if settings.deployment is not None and settings.stream is None:
         offloading, *beside = _deployed(several(settings.deployment), networks, offloading)
     run = run_of(job, "offload", [networks.artifact], networks.every)
     _begin(job, [networks.artifact])
     with tracked_if_it_fails(run):
+        if settings.stream is not None and settings.guard is not None:
+            file = settings.deployment
+            deployment = Path(file) if isinstance(file, str) else None
+            streaming = Streaming(settings.stream, settings.guard, settings.seed, deployment)
+            run_stream(run, networks.artifact, server, offloading, streaming)
+            return
         run_offloading(run, networks, server, offloading, beside)
 
 

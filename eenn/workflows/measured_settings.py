@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, TypeVar
 
+from eenn.artifact.guard_settings import GuardSettings
 from eenn.cli import setting_text
-from eenn.data.distortions import Distortion
+from eenn.data.distortions import DISTORTIONS, Distortion
 from eenn.errors import EennError
 from eenn.exits.rests import CLOUD, DEVICE
 from eenn.planning.costs import Link
@@ -34,6 +35,34 @@ class DistortionSettings:
     def levels(self) -> tuple[float, ...]:
         """List the levels, also where it is one."""
         return several(self.level)
+
+
+@dataclass(frozen=True)
+class SegmentSettings:
+    """A part of a stream: photographs with one kind of distortion at one level.
+
+    Args:
+        images: number of photographs.
+        kind: of the distortion; None for none.
+    """
+
+    images: int
+    kind: str | None = None
+    level: float = 0
+
+    def __post_init__(self) -> None:
+        if self.images < 1:
+            raise EennError(f"stream: images={self.images}: allowed is 1 or more")
+        if self.kind is None and self.level:
+            raise EennError(
+                f"stream: level={self.level:g} without a kind: give one of {', '.join(DISTORTIONS)}"
+            )
+        assert self.distortion  # which checks kind and level
+
+    @property
+    def distortion(self) -> Distortion:
+        """Return the distortion, at level 0 where there is none."""
+        return Distortion(self.kind or next(iter(DISTORTIONS)), self.level)
 
 
 @dataclass(frozen=True)
@@ -104,6 +133,12 @@ class _Measured:
         given = [f"{k}={setting_text(v)}" for k, v in chosen.items() if v is not None]
         if len(given) > 1:
             raise EennError(f"{' '.join(given)}: allowed is one of them; leave the others out")
+
+    def _given(self, *names: str) -> list[str]:
+        """List those of the settings that have another value than their default, as users do."""
+        found = {name: getattr(self, name) for name in names}
+        unset = (None, (), LATEST)
+        return [f"{k}={setting_text(v)}" for k, v in found.items() if v not in unset]
 
 
 @whole
@@ -204,12 +239,6 @@ class EvaluateSettings(_Measured):
                 "networks or images; leave the others out"
             )
 
-    def _given(self, *names: str) -> list[str]:
-        """List those of the settings that have another value than their default, as users do."""
-        found = {name: getattr(self, name) for name in names}
-        unset = (None, (), LATEST)
-        return [f"{k}={setting_text(v)}" for k, v in found.items() if v not in unset]
-
     @property
     def levels_of_kind(self) -> Mapping[str, tuple[float, ...]]:
         """Map kinds of distortion to their levels; `distortion` is one kind."""
@@ -252,10 +281,16 @@ class OffloadSettings(_Measured):
     Args:
         deployment: a file, or several to be compared, in place of policy, branches and all else
             that it holds.
+        stream: photographs that go through a guarded edge in this order, in place of all else that
+            is measured.
+        seed: of the photographs of the stream.
     """
 
     artifact: str
     deployment: str | tuple[str, ...] | None
+    guard: GuardSettings | None
+    stream: tuple[SegmentSettings, ...] | None
+    seed: int
     conventional: str | None
     upstream: str | None
     resume: str | None
@@ -269,6 +304,32 @@ class OffloadSettings(_Measured):
     edge: EdgeSettings
     cloud: CloudSettings
     plan: PlanSettings
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if (self.stream is None) is not (self.guard is None):
+            raise EennError(
+                "stream and guard: allowed are both or none of them; experiment=drift has both"
+            )
+        if self.stream is None:
+            return
+        if not self.stream:
+            raise EennError("stream=[]: allowed is a list of segments, as in experiment=drift")
+        given = self._given("conventional", "upstream", "thresholds", "active_sets", "compare")
+        beside = {
+            "compress": self.compress or None,
+            "cloud.url": self.cloud.url,
+            "distortion.level": self.distortion.level if any(self.distortion.levels) else None,
+            "edge.slowdown": None if self.edge.slowdown == 1 else self.edge.slowdown,
+        }
+        given += [f"{k}={setting_text(v)}" for k, v in beside.items() if v is not None]
+        if not isinstance(self.deployment, str | None):
+            given.append("a list of deployments")
+        if given:
+            raise EennError(
+                f"stream with {' '.join(given)}: a stream goes through one edge and a cloud that "
+                "the benchmark starts; leave the others out"
+            )
 
 
 def several(value: T | tuple[T, ...]) -> tuple[T, ...]:

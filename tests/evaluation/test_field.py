@@ -26,6 +26,7 @@ from eenn.evaluation.field import (
     places,
 )
 from eenn.evaluation.field_images import FieldImages, read_field_logs
+from eenn.reports.field import field_report
 from tests.evaluation.logged import FIRST, SECOND, START_S, drawn_entries, write_log
 
 COUNT = 3000
@@ -213,6 +214,26 @@ def test_an_alarm_amid_the_first_images_of_its_burst_has_them_too(tmp_path: Path
     (alarm,) = alarms(images)
     assert (alarm.image, alarm.before, alarm.after) == (104, 0.8, 0.9)
     assert periods(images, "burst") == [(100, 200)]
+
+
+def test_an_alarm_says_what_images_looked_like_before_and_after_it(tmp_path: Path) -> None:
+    entries = drawn_entries(400, seed=3)
+    for number, entry in enumerate(entries):
+        assert entry.guard
+        alarm = {100: "risk", 300: "share"}.get(number, "")
+        kind = None
+        if number % 2 and number < 300:
+            kind = "plain" if number < 100 or number % 5 == 0 else "gaussian_blur"
+        guard = replace(entry.guard, alarm=alarm)
+        entries[number] = replace(entry, time=START_S + number, guard=guard, looks_like=kind)
+    write_log(tmp_path / "field.jsonl", entries)
+    (images,) = read_field_logs([tmp_path / "field.jsonl"]).artifacts
+    first, second = alarms(images)
+    assert (first.looked_like, second.looks_like) == ("100 % plain", "")
+    assert first.looks_like == second.looked_like == "80 % gaussian_blur, 20 % plain"
+    sections = field_report("field", {}, [images]).closing
+    (table,) = (section for section in sections if section.title == "Alarms")
+    assert [row["images after look like"] for row in table.rows] == [first.looks_like, ""]
 
 
 def test_a_log_that_ends_in_a_burst_has_no_threshold_after_it(tmp_path: Path) -> None:

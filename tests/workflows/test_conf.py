@@ -35,7 +35,7 @@ GROUPS = {
 EXPERIMENTS = {
     "train": ("caltech101", "caltech101_128", "caltech101_160", "caltech101_96", "caltech256"),
     "evaluate": ("blur_committee", "distortion_experts", "edge_analysis"),
-    "offload_bench": ("offload_blur", "offload_experts", "offload_times"),
+    "offload_bench": ("drift", "offload_blur", "offload_experts", "offload_times"),
 }
 
 
@@ -321,6 +321,15 @@ WRONG = [
     ("offload_bench", "compress", 1, "compress=1: allowed is true or false"),
     ("offload_bench", "edge.slowdown", "slow", "edge.slowdown=slow: allowed is a number"),
     ("offload_bench", "plan.min_accuracy", "all", "plan.min_accuracy=all: allowed is a number or"),
+    ("offload_bench", "stream", 4, "stream=4: allowed is a list of settings by name or null"),
+    ("offload_bench", "stream", [], "stream and guard: allowed are both or none of them"),
+    ("offload_bench", "stream", [{"images": "a"}], "stream.0.images=a: allowed is a whole number"),
+    ("offload_bench", "stream", [{"level": 2}], "stream.0.images is missing; allowed is a whole"),
+    ("offload_bench", "stream", [{"images": 0}], "stream: images=0: allowed is 1 or more"),
+    ("offload_bench", "stream", [{"images": 9, "level": 2}], "stream: level=2 without a kind"),
+    ("offload_bench", "stream", [{"images": 9, "kind": "fog"}], "fog.*gaussian_blur"),
+    ("offload_bench", "guard", {"risk": 5}, "guard: risk=5.0: allowed is 0.001 to 0.5"),
+    ("offload_bench", "guard", {"risk": 0.03}, "stream and guard: allowed are both or none"),
 ]
 
 
@@ -370,6 +379,12 @@ def test_a_key_that_nothing_reads_is_one_line(
         ("evaluate", "experiment=offload_blur", "is not a setting here; allowed are .*p_tar"),
         ("evaluate", "experiment=caltech101", "data"),
         ("offload_bench", "experiment=distortion_experts", "distortions is not a setting here"),
+        (
+            "offload_bench",
+            "stream=[{images: 4, sigma: 2}]",
+            "stream.0.sigma .* images, kind, level",
+        ),
+        ("offload_bench", "guard={share: 2}", "guard.share .* allowed are risk, delta, audit"),
         ("train_experts", "branches=3", "branches is not a setting here"),
         ("train_experts", "data.batch_size=8", "data is not a setting here"),
         ("train_experts", "trainer=ddp", "experts train on one device"),
@@ -380,6 +395,17 @@ def test_the_command_line_and_files_are_held_to_the_same(
 ) -> None:
     line = error_of(capsys, script, override)
     assert re.search(said, line), line
+
+
+@pytest.mark.parametrize(
+    "given",
+    ["conventional=A", "compare=[committee]", "distortion.level=2", "cloud.url=U", "upstream=A"],
+)
+def test_a_stream_takes_nothing_that_it_does_not_use(
+    given: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = error_of(capsys, "offload_bench", "experiment=drift", given)
+    assert f"stream with {given.split('=')[0]}" in line
 
 
 OLD = [

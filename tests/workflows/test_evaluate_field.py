@@ -1,4 +1,4 @@
-"""evaluate.py field=... as its users run it: a report without artifact or images, sweeps, mistakes."""
+"""evaluate.py field=... as users run it: reports without artifact or images, sweeps, mistakes."""
 
 import csv
 import json

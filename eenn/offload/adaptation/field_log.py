@@ -83,6 +83,8 @@ class FieldEntry:
         agrees: of an image that the cloud answered, whether the last active branch gave the same
             answer; None of others.
         guard: None without a guard.
+        looks_like: the head set that the distortion classifier finds for the image, where the guard
+            asked it in the background; else None.
     """
 
     time: float
@@ -100,6 +102,7 @@ class FieldEntry:
     audit: str | None = None
     agrees: bool | None = None
     guard: FieldGuard | None = None
+    looks_like: str | None = None
 
     def to_json(self) -> str:
         """Write the entry as a line without its end.
@@ -136,7 +139,7 @@ class FieldEntry:
         link, guard = self.link, self.guard
         numbers = [self.latency_ms, self.cloud_ms]
         shares = [*self.confidences]
-        names = [self.artifact_id, self.heads, self.failure]
+        names = [self.artifact_id, self.heads, self.failure, self.looks_like or ""]
         if link is not None:
             numbers += [link.sent_bytes, link.received_bytes, link.wait_ms, link.server_ms or 0]
         if guard is not None:

@@ -138,23 +138,31 @@ def _opened(path: Path, content: str) -> int:
                 f"{path} is a pipe or a device, which cannot be read again; allowed for {content} "
                 "is a file on a disk"
             )
-        _lock(fd, path, content)
+        lock(fd, path, content)
     except BaseException:
         os.close(fd)
         raise
     return fd
 
 
-def _lock(fd: int, path: Path, content: str) -> None:
+def lock(fd: int, path: Path, content: str) -> None:
+    """Reserve an open file or folder for this process alone, until it is closed.
+
+    Args:
+        content: see `LineFile`.
+
+    Raises:
+        EennError: another process has it, or the file system has no locks.
+    """
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         raise EennError(
-            f"another eenn-edge writes its {content} to {path}; stop it, or choose another file"
+            f"another eenn-edge writes its {content} to {path}; stop it, or choose another place"
         ) from None
     except OSError as error:
         raise EennError(
-            f"{path} cannot be locked ({error.strerror}); choose a file on another disk"
+            f"{path} cannot be locked ({error.strerror}); choose a place on another disk"
         ) from error
 
 

@@ -9,6 +9,7 @@ from eenn.exits.decide import decide
 from eenn.exits.policies.base import Bools, ExitProbs, Ints
 from eenn.offload.adaptation.guard import Guard
 from eenn.offload.adaptation.refit import Candidates, Evidence
+from eenn.offload.adaptation.state import OFFLOAD_ALL
 
 
 @dataclass(frozen=True)
@@ -50,12 +51,15 @@ class Streamed:
         audited: those of them that were audited.
         alarms: number of the image at which each alarm came, counted from 0, and its kind: risk or
             share.
+        positions: of the candidate in force for each image, int (images,), OFFLOAD_ALL where no
+            image may leave; None where another rule than the guard decides.
     """
 
     kept: Bools
     differs: Bools
     audited: Bools
     alarms: tuple[tuple[int, str], ...]
+    positions: Ints | None = None
 
 
 def simulate(guard: Guard, segments: Sequence[tuple[RecordedImages, Ints]]) -> Streamed:
@@ -66,10 +70,13 @@ def simulate(guard: Guard, segments: Sequence[tuple[RecordedImages, Ints]]) -> S
     """
     total = sum(len(order) for _, order in segments)
     kept, differs, audited = (np.zeros(total, bool) for _ in range(3))
+    positions = np.full(total, OFFLOAD_ALL)
     alarms: list[tuple[int, str]] = []
     for at, (images, image) in enumerate(_in_order(segments)):
         before = dict(guard.state.totals)
         turn, position = guard.begin(), guard.state.at
+        if not turn.offload_all:
+            positions[at] = position
         if not turn.offload_all and images.leaves[image, position]:
             kept[at], differs[at] = True, images.differs[image, position]
             audited[at] = turn.audit
@@ -81,7 +88,7 @@ def simulate(guard: Guard, segments: Sequence[tuple[RecordedImages, Ints]]) -> S
         for kind in ("risk", "share"):
             if guard.state.totals[f"{kind}_alarms"] > before[f"{kind}_alarms"]:
                 alarms.append((at, kind))
-    return Streamed(kept, differs, audited, tuple(alarms))
+    return Streamed(kept, differs, audited, tuple(alarms), positions)
 
 
 def _in_order(

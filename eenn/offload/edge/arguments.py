@@ -1,6 +1,7 @@
 """The arguments of the command `eenn-edge`."""
 
 import argparse
+import re
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -77,6 +78,8 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         parser.error("--token-file, --ca-file and --payload need --cloud URL")
     if given.cloud is None and given.guard not in (None, OFF):
         parser.error("--guard needs --cloud URL, whose answers it compares with")
+    if given.keep_at_most is not None and given.keep_audits is None:
+        parser.error("--keep-at-most needs --keep-audits DIR, whose files it bounds")
     if given.serve is not None and (given.json or given.output):
         parser.error("--json and --output go with images or --watch, not with --serve")
     if given.deployment is None and (Path(given.artifact) / FILE).is_file():
@@ -197,6 +200,20 @@ def _add_guard(group: argparse._ArgumentGroup) -> None:
         help="file of the guard's state, from which a restarted edge goes on (guard.json in the "
         "artifact's folder)",
     )
+    group.add_argument(
+        "--keep-audits",
+        type=Path,
+        metavar="DIR",
+        help="keep the photographs of audits, metadata included, in DIR/differs/CLASS and "
+        "DIR/agrees/CLASS by the cloud's answer, as hard cases for the next training",
+    )
+    group.add_argument(
+        "--keep-at-most",
+        type=_size,
+        metavar="SIZE",
+        help="bound for all photographs kept, such as 2GB or 64MiB, above which the oldest go; "
+        "those that agree first (500MB)",
+    )
 
 
 def _add_answers(group: argparse._ArgumentGroup) -> None:
@@ -241,6 +258,17 @@ def _guard(text: str) -> GuardSettings | str:
         return OFF if text == OFF else GuardSettings.parse(text)
     except EennError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _size(text: str) -> int:
+    """Parse a size such as 500MB or 1.5GiB; return bytes, 1 or more."""
+    read = re.fullmatch(r"(\d{1,9}(?:\.\d{1,9})?) ?([kKMGT])(i?)B", text, re.ASCII)
+    size = 0.0
+    if read:
+        size = float(read[1]) * (1024 if read[3] else 1000) ** (1 + "KMGT".index(read[2].upper()))
+    if size < 1:
+        raise argparse.ArgumentTypeError(f"{text}: allowed are sizes such as 500MB, 2GB or 64MiB")
+    return int(size)
 
 
 def _positive(text: str) -> float:

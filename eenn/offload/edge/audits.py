@@ -14,6 +14,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from queue import Empty, Full, Queue
 from typing import NamedTuple, Self
 
@@ -22,6 +23,7 @@ from numpy.typing import NDArray
 
 from eenn.offload.client.breaker import CAUSES_OF_A_WORKING_CLOUD
 from eenn.offload.client.http_cloud import Exchange, HttpCloud
+from eenn.offload.edge.batch import check_logits
 from eenn.offload.edge.runtime import EdgeRuntime
 from eenn.offload.graphs.parts import Names
 from eenn.offload.protocol.errors import OffloadError
@@ -87,7 +89,7 @@ class Audits:
     ) -> None:
         self._runtime, self._cloud, self._every = runtime, cloud, every
         self.sends_photographs = sends_photographs
-        self._waiting: Queue[Audit | None] = Queue(ROOM)
+        self._waiting: Queue[Callable[[], None] | None] = Queue(ROOM)
         self._answers_asking, self._changed = 0, threading.Condition()
         self._until = math.inf
         self._thread = threading.Thread(target=self._follow, name="audits", daemon=True)
@@ -108,10 +110,16 @@ class Audits:
 
     def begin(self, audit: Audit) -> None:
         """Begin an audit; it is dropped where there is no room after all."""
-        try:
-            self._waiting.put_nowait(audit)
-        except Full:
+        if not self._put(partial(self._ask, audit)):
             audit.done(Audited(None))
+
+    def do_if_idle(self, work: Callable[[], None]) -> bool:
+        """Do other work in the thread of audits, unless some waits there already.
+
+        Returns:
+            Whether the work will be done.
+        """
+        return self._waiting.empty() and self._put(work)
 
     @contextmanager
     def yielding(self) -> Iterator[None]:
@@ -131,14 +139,36 @@ class Audits:
         due = time.monotonic() + EVERY_S
         while True:
             with suppress(Empty):
-                audit = self._waiting.get(timeout=max(due - time.monotonic(), 0))
-                if audit is None:
+                work = self._waiting.get(timeout=max(due - time.monotonic(), 0))
+                if work is None:
                     break
-                audit.done(self._asked(audit))
+                self._do(work)
             if time.monotonic() >= due:
                 self._every()
                 due = time.monotonic() + EVERY_S
         self._every()
+
+    def _put(self, work: Callable[[], None]) -> bool:
+        try:
+            self._waiting.put_nowait(work)
+        except Full:
+            return False
+        return True
+
+    def _do(self, work: Callable[[], None]) -> None:
+        try:
+            work()
+        except Exception:
+            # A bug must not end the thread, which keeps the guard's state as well.
+            with suppress(OSError):
+                traceback.print_exc()
+
+    def _ask(self, audit: Audit) -> None:
+        audited = Audited(None)
+        try:
+            audited = self._asked(audit)
+        finally:
+            audit.done(audited)
 
     def _asked(self, audit: Audit) -> Audited:
         """Ask the cloud about an image."""
@@ -155,13 +185,8 @@ class Audits:
             else:
                 split_point, heads = self._runtime.split_point, str(audit.heads[0])
                 logits = self._cloud.infer(features, split_point, deadline, heads)
-            (one,) = self._runtime.checked(logits, 1)
+            (one,) = check_logits(logits, 1, len(self._runtime.manifest.classes))
             return Audited(int(one.argmax()), False, self._cloud.last)
         except OffloadError as error:
             offline = error.cause not in CAUSES_OF_A_WORKING_CLOUD
             return Audited(None, offline, self._cloud.last)
-        except Exception:
-            # A bug must not end the thread, which keeps the guard's state as well.
-            with suppress(OSError):
-                traceback.print_exc()
-            return Audited(None)

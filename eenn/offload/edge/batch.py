@@ -16,6 +16,7 @@ from eenn.exits.head_sets import PLAIN
 from eenn.exits.policies.base import Bools, ExitProbs, Policy
 from eenn.files import JsonObject
 from eenn.offload.graphs.parts import Names
+from eenn.offload.protocol.errors import BadReply
 
 Floats = NDArray[np.float32]
 File = str | PathLike[str] | BinaryIO
@@ -106,9 +107,11 @@ class Watcher(Protocol):
 class Batch:
     """A batch of images: those still unanswered, their features, and the results so far.
 
+    `images` are all of them, as they were given.
+
     Args:
         heads: the head set of every image.
-        files: files of the photographs, where the rest may need them.
+        files: files of the photographs, where the rest or the watch may need them.
         preprocess_ms: from the images' files to the images.
         policy: decides when an image leaves.
         watch: is told of the image's answer, for a batch of one image; None where nobody watches.
@@ -125,6 +128,7 @@ class Batch:
         watch: Watch | None,
     ) -> None:
         self.left, self._files = np.arange(len(images)), files
+        self.images = images
         self.preprocess_ms, self.policy, self.watch = preprocess_ms, policy, watch
         self.features, self.heads, self.classifier_ms = images, heads, classifier_ms
         self.seen: list[ExitProbs] = []
@@ -177,6 +181,20 @@ def check_images(images: Floats, size: int) -> None:
         raise EennError(
             "images that are not finite; allowed are images as the preprocessing gives them"
         )
+
+
+def check_logits(logits: Floats, images: int, classes: int) -> Floats:
+    """Check logits of the rest; return them, (images, classes).
+
+    Raises:
+        BadReply: the logits have another shape.
+    """
+    if logits.shape != (images, classes):
+        raise BadReply(
+            f"the cloud sent logits of shape {logits.shape} for {images} images and {classes} "
+            "classes"
+        )
+    return logits
 
 
 def _content(file: File) -> bytes:

@@ -37,6 +37,8 @@ from eenn.offload.edge.runtime import EdgeRuntime
 
 if TYPE_CHECKING:
     from eenn.offload.adaptation.field_log import FieldLog
+    from eenn.offload.edge.kept_audits import KeptAudits
+    from eenn.offload.edge.reload import Opening
 
 POLL_S = 0.3
 INTERRUPTED = 130  # exit code of shells for a program that Ctrl-C ended
@@ -59,16 +61,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _run(given: argparse.Namespace) -> int:
-    with _field_log(given) as log:
+    with _field_log(given) as log, _kept_audits(given) as kept:
+        opening = partial(_opened, given, log, kept)
         if given.serve is not None:
-            return _serve(given, log)
-        with _opened(given, log, _tell) as (_, runtime):
+            return _serve(given, opening)
+        with opening(_tell) as (_, runtime):
             return _classify(given, runtime)
 
 
 @contextmanager
 def _opened(
-    given: argparse.Namespace, log: "FieldLog | None", say: Callable[[str], None]
+    given: argparse.Namespace,
+    log: "FieldLog | None",
+    kept: "KeptAudits | None",
+    say: Callable[[str], None],
 ) -> Iterator[tuple[Deployment, EdgeRuntime]]:
     """Read the deployment and report it; open a runtime and its rest."""
     manifest = read_manifest(given.artifact)
@@ -82,7 +88,7 @@ def _opened(
             # faster.
             from eenn.offload.edge.watching import open_watcher
 
-            watching = open_watcher(given, manifest, deployment, runtime, log, say)
+            watching = open_watcher(given, manifest, deployment, runtime, log, kept, say)
             runtime.watcher = opened.enter_context(watching)
         yield deployment, runtime
 
@@ -186,10 +192,9 @@ def _tell(message: str) -> None:
         print(printable(message), file=sys.stderr, flush=True)
 
 
-def _serve(given: argparse.Namespace, log: "FieldLog | None") -> int:
+def _serve(given: argparse.Namespace, opening: "Opening") -> int:
     from eenn.offload.edge.reload import serve_reloading
 
-    opening = partial(_opened, given, log)
     with serve_reloading(given.deployment, opening, given.host, given.serve, _tell) as server:
         print(f"listening on {server.url}", flush=True)
         server.serve_forever()
@@ -216,6 +221,14 @@ def _field_log(given: argparse.Namespace) -> "AbstractContextManager[FieldLog | 
     from eenn.offload.adaptation.field_log import FieldLog
 
     return FieldLog(given.log)
+
+
+def _kept_audits(given: argparse.Namespace) -> "AbstractContextManager[KeptAudits | None]":
+    if given.keep_audits is None:
+        return nullcontext()
+    from eenn.offload.edge.kept_audits import MOST_BYTES, KeptAudits
+
+    return KeptAudits(given.keep_audits, given.keep_at_most or MOST_BYTES, _tell)
 
 
 def _output(path: Path | None, manifest: Manifest) -> AnswerFile | AbstractContextManager[None]:

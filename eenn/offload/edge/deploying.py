@@ -49,6 +49,11 @@ def deployment_of(given: argparse.Namespace, manifest: Manifest) -> tuple[Deploy
             "the deployment has a guard, which compares answers with those of a cloud; give "
             f"--cloud URL, or --guard {OFF}"
         )
+    if given.keep_audits is not None and not (deployment.guard and deployment.guard.audit):
+        raise EennError(
+            "--keep-audits keeps photographs of audits, and there are none; give --guard with "
+            "audit above 0, or leave --keep-audits out"
+        )
     setting = deployment.setting
     said = (
         f"{origin}: {setting.policy_text}, fallback {deployment.policy.fallback_to}, branches "

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
+from eenn.artifact.deployment import Deployment
 from eenn.artifact.manifest import Manifest
 from eenn.errors import EennError
 from eenn.exits.head_sets import CLASSIFIER, HeadChoice, HeadMode, Ints, choose_head_sets
@@ -40,6 +41,12 @@ def cloud_models_for(manifest: Manifest, experts: HeadChoice) -> tuple[str, ...]
         EennError: see `head_sets_for`.
     """
     return tuple(model_name(0, heads) for heads in head_sets_for(manifest, experts))
+
+
+def judges_kinds(manifest: Manifest, deployment: Deployment) -> bool:
+    """Tell whether a guard judges which experts its images look like, as plain heads answer."""
+    is_plain = deployment.experts.mode is HeadMode.PLAIN
+    return deployment.guard is not None and is_plain and bool(manifest.experts)
 
 
 def open_head_chooser(graphs: Graphs, threads: int) -> Callable[[Floats], Ints]:

@@ -9,6 +9,10 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from random import SystemRandom
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
 
 from eenn.artifact.deployment import Deployment
 from eenn.artifact.manifest import Manifest
@@ -21,11 +25,15 @@ from eenn.offload.adaptation.offload_all import OffloadAll
 from eenn.offload.adaptation.refit import Candidates
 from eenn.offload.adaptation.state import Turn
 from eenn.offload.adaptation.state_file import FILE, StateFile
-from eenn.offload.adaptation.status import state_of, status
+from eenn.offload.adaptation.status import BURST, state_of, status
 from eenn.offload.client.http_cloud import Exchange, HttpCloud
 from eenn.offload.edge.audits import Audit, Audited, Audits
 from eenn.offload.edge.batch import Batch
+from eenn.offload.edge.kept_audits import KeptAudits
+from eenn.offload.edge.kinds import Kinds, open_kinds
 from eenn.offload.edge.runtime import EdgeRuntime
+
+Floats = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -39,6 +47,8 @@ class Guarded:
         agrees: whether the last active branch's answer is the cloud's, where the cloud answered.
         alarm: kind of the alarm that the image led to, or empty.
         exchange: about the audit; None without one.
+        looks_like: the head set that the distortion classifier finds for the image; None where it
+            was not asked.
     """
 
     turn: Turn
@@ -51,6 +61,15 @@ class Guarded:
     agrees: bool | None = None
     alarm: str = ""
     exchange: Exchange | None = None
+    looks_like: str | None = None
+
+
+class _Left(NamedTuple):
+    """An image that left on the edge: the edge's answer, the image, (1, 3, H, W), and its file."""
+
+    label: int
+    image: Floats
+    photograph: bytes
 
 
 class Guarding:
@@ -61,6 +80,8 @@ class Guarding:
     Args:
         cloud, sends_photographs: see `Audits`.
         say: called with a line for the user.
+        kept: where photographs of audits are kept; None where they are not.
+        kinds: judges images of audits and bursts; None where nobody does.
     """
 
     def __init__(
@@ -72,7 +93,10 @@ class Guarding:
         sends_photographs: bool,
         file: StateFile,
         say: Callable[[str], None],
+        kept: KeptAudits | None = None,
+        kinds: Kinds | None = None,
     ) -> None:
+        self._kept, self._kinds, self._classes = kept, kinds, runtime.manifest.classes
         self._guard, self._candidates, self._file, self._say = guard, candidates, file, say
         self._cloud_exit = runtime.branches
         self._offload_all = OffloadAll(own=runtime.policy, last_exit=runtime.branches)
@@ -118,23 +142,32 @@ class Guarding:
                 guarded = replace(guarded, agrees=bool(branches[-1].prediction[0] == label))
             else:
                 self._guard.kept(turn)
-            alarm = self._guard.take_alarm()
+            alarm = self._take_alarm()
         guarded = replace(guarded, alarm=alarm)
         if batch.failure or newest.exit == self._cloud_exit or not turn.audit:
-            return note(guarded)
+            judging = partial(self._judged, guarded, batch.images, note)
+            is_judged = self._kinds is not None and guarded.state == BURST
+            if not (is_judged and self._audits.do_if_idle(judging)):
+                note(guarded)
+            return None
         label = int(batch.policy.answer(batch.seen).label[0])
-        done = partial(self._audited, guarded, label, note)
+        needs_photograph = self._audits.sends_photographs or self._kept is not None
         try:
-            photograph = batch.photographs()[0] if self._audits.sends_photographs else b""
+            photograph = batch.photographs()[0] if needs_photograph else b""
         except OSError:  # the file is gone, and the image has its answer
-            return done(Audited(None))
+            return self._audited(guarded, _Left(label, batch.images, b""), note, Audited(None))
+        done = partial(self._audited, guarded, _Left(label, batch.images, photograph), note)
         self._audits.begin(Audit(batch.features, newest.exit, batch.heads, photograph, done))
         return None
 
     def status(self) -> dict[str, Json]:
-        """Describe the guard, see `eenn.offload.adaptation.status.status`."""
+        """Describe the guard, see `eenn.offload.adaptation.status.status`.
+
+        `looks_like` has the shares of head sets that suit the images judged since the last alarm.
+        """
         with self._lock:
-            return status(self._guard, self._candidates.knob)
+            found = status(self._guard, self._candidates.knob)
+        return {**found, "looks_like": None if self._kinds is None else self._kinds.shares()}
 
     def save(self) -> None:
         """Write the state; a full disk is reported once, and does not end the program."""
@@ -154,7 +187,7 @@ class Guarding:
     def _audited(
         self,
         guarded: Guarded,
-        label: int,
+        left: _Left,
         note: Callable[[Guarded], None],
         audited: Audited,
     ) -> None:
@@ -163,11 +196,27 @@ class Guarding:
                 self._guard.dropped(audited.offline)
                 audit = DROPPED
             else:
-                differs = audited.label != label
+                differs = audited.label != left.label
                 self._guard.audited(guarded.turn, differs)
                 audit = DIFFERS if differs else AGREES
-            alarm = guarded.alarm or self._guard.take_alarm()
-        note(replace(guarded, audit=audit, alarm=alarm, exchange=audited.exchange))
+            alarm = guarded.alarm or self._take_alarm()
+        guarded = replace(guarded, audit=audit, alarm=alarm, exchange=audited.exchange)
+        if audited.label is None:
+            return note(guarded)
+        if self._kept is not None:
+            self._kept.keep(left.photograph, audit, self._classes[audited.label])
+        return self._judged(guarded, left.image, note)
+
+    def _judged(self, guarded: Guarded, image: Floats, note: Callable[[Guarded], None]) -> None:
+        """Note an image, with the kind that it looks like."""
+        kind = None if self._kinds is None else self._kinds.judge(image)
+        note(replace(guarded, looks_like=kind))
+
+    def _take_alarm(self) -> str:
+        alarm = self._guard.take_alarm()
+        if alarm and self._kinds is not None:
+            self._kinds.restart()
+        return alarm
 
 
 @contextmanager
@@ -178,22 +227,26 @@ def open_guarding(
     cloud: HttpCloud,
     path: Path | None,
     say: Callable[[str], None],
+    kept: KeptAudits | None = None,
 ) -> Iterator[Guarding]:
     """Open the guard of a deployment.
 
     Args:
         cloud: by a client in the background.
         path: file of the state; None for FILE in the artifact's folder.
+        kept: see `Guarding`.
 
     Raises:
-        EennError: the policy cannot be refitted, or the state is damaged or cannot be written.
+        EennError: the policy cannot be refitted, the state is damaged or cannot be written, or a
+            class cannot name a folder of kept audits; see also `open_kinds`.
     """
     assert deployment.guard is not None
+    if kept is not None:
+        kept.check_classes(manifest.classes)
     candidates = Candidates(deployment.policy, deployment.active)
     path = path or manifest.path / FILE
     file = StateFile(path, _guarded(deployment), len(candidates))
-    known = deployment.promise.means if deployment.promise else {}
-    reference = known["edge_probability"][0] if "edge_probability" in known else None
+    reference = deployment.promised_edge_share
     state = file.load()
     guard = Guard(
         deployment.guard, candidates.values, candidates.start, reference, state, say,
@@ -206,8 +259,10 @@ def open_guarding(
         raise EennError(
             f"the guard cannot keep its state in {path}: {error.strerror}; give --guard-state FILE"
         ) from error
-    photographs = deployment.features is None
-    with Guarding(runtime, guard, candidates, cloud, photographs, file, say) as guarding:
+    kinds, photographs = open_kinds(manifest, deployment, say), deployment.features is None
+    with Guarding(
+        runtime, guard, candidates, cloud, photographs, file, say, kept, kinds
+    ) as guarding:
         yield guarding
 
 

@@ -8,7 +8,7 @@ from eenn.artifact.manifest import Manifest
 from eenn.errors import EennError
 from eenn.exits.head_sets import CLASSIFIER
 from eenn.exits.rests import CLOUD, DEVICE
-from eenn.offload.edge.experts import head_sets_for
+from eenn.offload.edge.experts import head_sets_for, judges_kinds
 from eenn.offload.graphs.index import PRECISIONS
 from eenn.offload.graphs.pieces import alone, steps
 
@@ -32,7 +32,7 @@ def needed_pieces(manifest: Manifest, deployment: Deployment) -> Needed:
         for start, stop in pairwise(ends)
         for piece in _part(manifest, start, stop, head_sets, precision)
     ]
-    if deployment.experts.asks_classifier:
+    if deployment.experts.asks_classifier or judges_kinds(manifest, deployment):
         needed.append((CLASSIFIER, "fp32"))
     if _has_own_rest(deployment):
         needed += _part(manifest, ends[-1], len(manifest.exits), manifest.head_sets, precision)

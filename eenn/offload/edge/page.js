@@ -52,6 +52,14 @@ const STATES = {
   paused: ["Paused: the cloud does not answer", ""],
 };
 
+// The kinds of distortion that images look like, the most frequent first.
+function kinds(shares, alarms) {
+  const named = Object.entries(shares).map(
+    ([kind, share]) => `${percent(share)} ${kind === "plain" ? "undistorted or unclear" : kind.replaceAll("_", " ")}`,
+  );
+  return `${named.join(", ")}, of the images judged since the ${alarms ? "last alarm" : "start"}`;
+}
+
 function describeGuard() {
   const guard = about.guard;
   $("guard").hidden = !guard;
@@ -92,6 +100,9 @@ function inNumbers(guard) {
     totals.risk_alarms + totals.share_alarms
       ? `${totals.risk_alarms} by audits, ${totals.share_alarms} by the edge share`
       : "none";
+  if (guard.looks_like !== null) {
+    rows["Looks like"] = kinds(guard.looks_like, totals.risk_alarms + totals.share_alarms);
+  }
   rows["Images in all"] = `${totals.images}, of which ${totals.kept} left on the edge and ${totals.audits} were audited`;
   return rows;
 }

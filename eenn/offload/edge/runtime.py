@@ -19,12 +19,12 @@ from eenn.errors import EennError
 from eenn.exits.decide import check_active
 from eenn.exits.head_sets import PLAIN_HEADS, HeadChoice
 from eenn.exits.policies.base import Answer, Bools, ExitProbs, Policy
-from eenn.offload.edge.batch import Batch, File, Result, Watch, Watcher, check_images
+from eenn.offload.edge.batch import Batch, File, Result, Watch, Watcher, check_images, check_logits
 from eenn.offload.edge.clouds import Cloud, Rest, slowed_ms
 from eenn.offload.edge.experts import head_sets_for, open_head_chooser
 from eenn.offload.graphs.index import Graphs
 from eenn.offload.graphs.parts import Names, Part, open_heads
-from eenn.offload.protocol.errors import BadReply, OffloadError
+from eenn.offload.protocol.errors import OffloadError
 from eenn.statistics.calibration import probabilities
 
 Floats = NDArray[np.float32]
@@ -294,20 +294,7 @@ class EdgeRuntime:
             assert rest.features is not None
             heads = str(batch.heads[0])
             logits = rest.features.infer(batch.features, self.split_point, deadline, heads)
-        return self.checked(logits, len(batch.left))
-
-    def checked(self, logits: Floats, images: int) -> Floats:
-        """Check the shape of a cloud's logits.
-
-        Raises:
-            BadReply: they are not (images, classes).
-        """
-        if logits.shape != (images, len(self._classes)):
-            raise BadReply(
-                f"the cloud sent logits of shape {logits.shape} for {images} images and "
-                f"{len(self._classes)} classes"
-            )
-        return logits
+        return check_logits(logits, len(batch.left), len(self._classes))
 
     def _look(self, batch: Batch, exit: int, logits: Floats) -> Bools:
         """Note an exit's probabilities, and find the remaining samples that the exit accepts."""

@@ -16,6 +16,7 @@ from eenn.offload.client.http_cloud import Exchange, HttpCloud
 from eenn.offload.edge.answers import place_of
 from eenn.offload.edge.batch import Batch, Result
 from eenn.offload.edge.guarding import Guarded, Guarding, open_guarding
+from eenn.offload.edge.kept_audits import KeptAudits
 from eenn.offload.edge.rests import open_client
 from eenn.offload.edge.runtime import EdgeRuntime
 
@@ -106,6 +107,7 @@ class EdgeWatcher:
             audit=None if guarded is None else guarded.audit,
             agrees=None if guarded is None else guarded.agrees,
             guard=guard,
+            looks_like=None if guarded is None else guarded.looks_like,
         )
         self._log.append(entry)
 
@@ -135,6 +137,7 @@ def open_watcher(
     deployment: Deployment,
     runtime: EdgeRuntime,
     log: FieldLog | None,
+    kept: KeptAudits | None,
     say: Callable[[str], None],
 ) -> Iterator[EdgeWatcher]:
     """Open the guard of a deployment, if it has one, and the watcher of its runtime.
@@ -147,7 +150,7 @@ def open_watcher(
         if deployment.guard is not None:
             client = opened.enter_context(open_client(given, manifest, deployment, background=True))
             guarding = opened.enter_context(
-                open_guarding(manifest, deployment, runtime, client, given.guard_state, say)
+                open_guarding(manifest, deployment, runtime, client, given.guard_state, say, kept)
             )
         cloud = runtime.rest.features or runtime.rest.photographs
         own = cloud if isinstance(cloud, HttpCloud) else None

@@ -17,13 +17,13 @@ from eenn.offload.adaptation.field_log import (
     ALARMS,
     MAX_LINE_BYTES,
     MAX_NUMBER,
-    STATES,
     FieldEntry,
     FieldGuard,
     FieldLink,
     FieldLog,
     read_field_log,
 )
+from eenn.offload.adaptation.status import STATES
 
 ENTRY = FieldEntry(
     time=1_790_000_000.25,
@@ -75,6 +75,7 @@ def entries(draw: st.DrawFn) -> FieldEntry:
         draw(st.sampled_from((None, "agrees", "differs", "dropped"))),
         draw(st.sampled_from((None, True, False))),
         draw(st.none() | GUARDS),
+        draw(st.none() | NAMES),
     )
 
 
@@ -130,6 +131,7 @@ def test_a_line_is_what_the_documentation_says() -> None:
             "rate": 0.02,
             "reference": None,
         },
+        "looks_like": None,
     }
 
 
@@ -247,6 +249,8 @@ def line_with(**changed: object) -> bytes:
         line_with(exits=[1, 10**30]),
         line_with(heads="x" * 129),
         line_with(failure="\x1b[2J"),
+        line_with(looks_like="a\nb"),
+        line_with(looks_like=1),
         line_with(link={"sent_bytes": -1, "received_bytes": 0, "wait_ms": 0, "server_ms": 0}),
         line_with(link={"sent_bytes": MAX_NUMBER * 2, "received_bytes": 0}),
         line_with(guard={"knob": "p_tar"}),
@@ -286,3 +290,9 @@ def test_a_log_to_read_is_a_file_within_the_bound(
         monkeypatch.setattr(field_log, "MAX_LOG_BYTES", 100)
     with pytest.raises(EennError, match="allowed is a field log on a disk of up to"):
         list(read_field_log(path))
+
+
+def test_a_line_from_before_kinds_were_judged_is_read() -> None:
+    content = json.loads(ENTRY.to_json())
+    del content["looks_like"]
+    assert FieldEntry.read(json.dumps(content).encode()) == ENTRY

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from eenn.artifact import store
 from eenn.artifact.deployment import Deployment
+from eenn.artifact.guard_settings import GuardSettings
 from eenn.artifact.manifest import (
     ArtifactTruncated,
     ArtifactVersion,
@@ -31,6 +32,7 @@ from eenn.offload.edge.answers import as_json, as_line
 from eenn.offload.edge.batch import Result
 from eenn.offload.edge.clouds import LocalCloud
 from eenn.offload.edge.command import main as edge_main
+from eenn.offload.edge.needed import needed_pieces
 from eenn.offload.edge.runtime import RESERVE_S, EdgeRuntime
 from eenn.offload.export.write import export
 from eenn.offload.graphs.index import Graphs
@@ -39,6 +41,7 @@ from eenn.offload.protocol.wire import model_name
 from eenn.statistics.calibration import probabilities
 from tests.artifact.expert_artifact import KINDS, save_with_random_experts
 from tests.offload.device_folder import assert_answers_as_the_whole, files_of
+from tests.offload.edge.guarded_edge import guarded_edge
 from tests.offload.exported import Exported
 from tests.offload.patience import PATIENT
 from tests.offload.simulated_clock import SimulatedClock
@@ -337,3 +340,61 @@ def test_a_folder_for_a_device_has_the_heads_that_answer_there(
     names = {Path(name).stem for name in files_of(tmp_path / "folder")}
     assert ("classifier" in names) == (experts == "auto")
     assert ("head_3_gaussian_noise" in names) == (experts == "auto")
+
+
+def test_a_guard_judges_audits_and_bursts_which_experts_they_look_like(
+    path: Path, exported: Exported, chosen: list[int], tmp_path: Path
+) -> None:
+    with guarded_edge(path, tmp_path, edge_share=0.01) as edge:
+        answered = edge.classify(exported.files)
+        status = edge.status()
+    for own, (result, entry) in zip(chosen, answered, strict=True):
+        assert entry.heads == result.heads == PLAIN
+        if entry.audit in ("agrees", "differs") or (entry.guard and entry.guard.state == "burst"):
+            assert entry.looks_like == SETS[own]
+        else:
+            assert entry.looks_like is None
+    assert {entry.audit is None for _, entry in answered if entry.looks_like} == {True, False}
+    alarms = [n for n, (_, entry) in enumerate(answered) if entry.guard and entry.guard.alarm]
+    since = [entry.looks_like for _, entry in answered[alarms[-1] :] if entry.looks_like]
+    assert status["looks_like"] == {kind: since.count(kind) / len(since) for kind in {*since}}
+
+
+def test_a_guard_of_an_artifact_without_experts_judges_nothing(
+    exported: Exported, tmp_path: Path
+) -> None:
+    with guarded_edge(exported.path, tmp_path) as edge:
+        answered = edge.classify(exported.files[:10])
+        assert edge.status()["looks_like"] is None
+    assert {entry.looks_like for _, entry in answered} == {None}
+
+
+def test_a_folder_without_the_classifier_serves_a_guard_without_judging(
+    path: Path, exported: Exported, tmp_path: Path
+) -> None:
+    copy = Path(shutil.copytree(path, tmp_path / "artifact"))
+    (copy / "onnx" / "fp32" / "classifier.onnx").unlink()
+    with guarded_edge(copy, tmp_path) as edge:
+        answered = edge.classify(exported.files[:10])
+        assert edge.status()["looks_like"] is None
+        (warning,) = (line for line in edge.said if "warning" in line)
+    assert "cannot judge which experts" in warning
+    assert "classifier.onnx is missing" in warning
+    assert {entry.looks_like for _, entry in answered} == {None}
+
+
+@pytest.mark.parametrize("guard", [None, GuardSettings()])
+@pytest.mark.parametrize("experts", [PLAIN, "gaussian_blur", "auto"])
+def test_a_guarded_device_with_plain_heads_gets_the_classifier(
+    experts: str, guard: GuardSettings | None, path: Path
+) -> None:
+    manifest = read_manifest(path)
+    deployment = Deployment(
+        artifact_id=manifest.id,
+        policy=POLICY,
+        active=ACTIVE,
+        experts=HeadChoice.named(experts),
+        guard=guard,
+    )
+    has_classifier = ("classifier", "fp32") in needed_pieces(manifest, deployment)
+    assert has_classifier == (experts == "auto" or (experts == PLAIN and guard is not None))
