@@ -33,7 +33,7 @@ from eenn.files import Json, JsonObject, write_json
 from eenn.offload.bench.benchmark import Offloading, Server, open_cloud
 from eenn.offload.bench.contender_setup import RestTargets, policy_contenders
 from eenn.offload.bench.contenders import EdgeContender, Outcome
-from eenn.offload.bench.deployments import deployment_of
+from eenn.offload.bench.deployments import deployed_offloading, deployment_of
 from eenn.offload.bench.measuring import Meter, times_of
 from eenn.offload.client.http_cloud import HttpCloud
 from eenn.offload.graphs.index import Graphs
@@ -42,7 +42,7 @@ from eenn.planning.costs import Link
 from eenn.planning.exhaustive import WITHOUT_BRANCHES, Plan, decisions_of
 from eenn.planning.times import WHOLE_PHOTOGRAPH, Route
 from eenn.provenance import processor, provenance
-from eenn.workflows.jobs import deployed_offloading, exported
+from eenn.workflows.jobs import exported
 from eenn.workflows.offload_plans import Networks, Plans, planned, validation_of
 
 SLOWDOWNS = (1.0, 5.0, 10.0, 30.0)

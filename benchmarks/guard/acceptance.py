@@ -57,7 +57,7 @@ def figures_of(field: Field, rows: Sequence[PartRow]) -> list[Figure]:
     return [
         *(Figure(f"risk in {part}", 1.2 * SETTINGS.risk, guard[part].risk) for part in parts),
         Figure("images until the blur is detected", 150, guard[blur].median_images),
-        Figure("the same by 5 % audits alone", 600, alone.median_images),
+        Figure("the same by 5 % audits and suspicion alone", 600, alone.median_images),
         Figure("risk alarms in 100,000 clean images, fitted threshold", 1, low),
         Figure("the same, boldest threshold within the promise", 1, high),
         Figure("alarms of the share in 100,000 clean images", 1, share),

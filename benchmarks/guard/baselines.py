@@ -1,8 +1,9 @@
 """Rules that the guard is compared with: alarms without a refit, online gradients, bandits.
 
 The bandits are in the spirit of SplitEE and I-SplitEE (Bajpai et al., 2023 and 2024). They play
-UCB1 (Auer et al., 2002) among thresholds. The reward is the agreement with the cloud's answer, or
-the confidence as a proxy, less a cost of offloading.
+UCB1 (Auer et al., 2002) among thresholds, with the smaller bonus of SplitEE. The reward is the
+agreement with the cloud's answer, or the confidence as a proxy, less a cost of offloading, on which
+their figures depend.
 """
 
 import math
@@ -199,9 +200,9 @@ def _only(arm: int, value: float) -> Floats:
 BASELINES: dict[str, Rule] = {
     "alarm only, 5 % audits": alarm_only,
     "online gradient, 5 % audits": online_gradient,
-    "bursts by audits alone, 5 %": bursts_by_audits,
+    "bursts by audits and suspicion, 5 %": bursts_by_audits,
     "UCB1, confidence": by_confidence,
     "UCB1, agreement, 5 % audits": by_agreement,
     "side observations, 5 % audits": by_side_observations(None),
-    f"side observations, newest {WINDOW}": by_side_observations(WINDOW),
+    f"side observations, newest {WINDOW} known": by_side_observations(WINDOW),
 }

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import pairwise
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,7 @@ from eenn.files import write_file
 from eenn.models.architecture import Exit
 
 Floats = NDArray[np.float64]
+N = TypeVar("N", float, Floats)
 
 
 @dataclass(frozen=True)
@@ -111,7 +113,11 @@ class Link:
 
     def latency_ms(self, payload_bytes: float) -> float:
         """Compute the milliseconds of a request of that size and a reply of a few bytes."""
-        return self.rtt_ms + payload_bytes * 8e-3 / self.bandwidth_mbps
+        return self.rtt_ms + self.transfer_ms(payload_bytes)
+
+    def transfer_ms(self, payload_bytes: N) -> N:
+        """Compute the milliseconds that bytes occupy the link."""
+        return payload_bytes * 8e-3 / self.bandwidth_mbps
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,8 @@ running every choice.
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import chain, combinations
 
@@ -19,7 +20,9 @@ from eenn.exits.policies.threshold import baseline_rule
 from eenn.exits.rests import CLOUD, DEVICE, NOBODY, PHOTOGRAPH
 from eenn.exits.settings import Setting
 from eenn.planning.costs import Costs, split_point
-from eenn.planning.times import Route, Times
+from eenn.planning.engine import Conditions
+from eenn.planning.table import FASTEST, Goal, Limit, NoPlan, Objective, Row, Table, first_choice
+from eenn.planning.times import Route, Times, reached
 
 MAX_SLOWDOWN = 100.0
 # Factors by which inner exits are stricter than the last active branch.
@@ -28,10 +31,6 @@ STRICT = (1.0, 3.0, 10.0)
 
 # The policy without active branches: the last exit always answers.
 WITHOUT_BRANCHES = baseline_rule(1.0)
-
-
-class NoPlan(EennError):
-    """An error raised when no plan keeps the bounds."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +83,7 @@ def plan(
     outputs: Outputs,
     policies: Sequence[Policy],
     cascade: Outputs | None = None,
-) -> list[Plan]:
+) -> Table[Plan]:
     """Plan for every set of active branches, every policy, and every route of the rest.
 
     The network is cut after the last active branch. Accuracies do not account for rounded features.
@@ -96,19 +95,19 @@ def plan(
         policies: policies to choose from; those that do not fit the network are left out.
         cascade: the same outputs with one more exit, that of the upstream network in `times`.
     """
-    plans: list[Plan] = []
+    rows: list[Row[Plan]] = []
     own = replace(weight_bytes, upstream=None)
     for policy, active in _choices(policies, len(outputs.exits) - 1):
         cut = active[-1] + 1 if active else 0
-        plans += _priced(times, own, outputs, policy, active, times.routes(cut))
+        rows += _priced(times, own, outputs, policy, active, times.routes(cut))
     if cascade is not None:
         exits = len(cascade.exits) - 1
         for policy, active in _choices(policies, exits):
             routes = [Route(CLOUD, PHOTOGRAPH, upstream=True)]
             if active:
                 routes.append(Route(DEVICE, upstream=True))
-            plans += _priced(times, weight_bytes, cascade, policy, active, routes)
-    return plans
+            rows += _priced(times, weight_bytes, cascade, policy, active, routes)
+    return Table.of(rows)
 
 
 def decisions_of(
@@ -118,37 +117,51 @@ def decisions_of(
     return decide(policy, outputs.exits, active, cloud=route.rest != NOBODY)
 
 
-def best(plans: Sequence[Plan], min_accuracy: float = 0.0, deadline_ms: float = math.inf) -> Plan:
-    """Choose the best of the plans that are accurate enough.
+def goal_of(min_accuracy: float = 0.0, deadline_ms: float = math.inf) -> Goal:
+    """Set out a planner's goal: accurate enough, within the deadline, and then the best.
 
-    With a deadline that is the most accurate plan within the deadline, without one the fastest.
+    With a deadline that is the most accurate plan, without one the fastest.
+    """
+    accurate = Objective("accuracy", most=True)
+    limits = (Limit("accuracy", least=min_accuracy), Limit("latency_ms", most=deadline_ms))
+    in_order = (accurate, FASTEST) if math.isfinite(deadline_ms) else (FASTEST, accurate)
+    return Goal(in_order, limits)
+
+
+def best(plans: Collection[Plan], min_accuracy: float = 0.0, deadline_ms: float = math.inf) -> Plan:
+    """Choose the best of the plans by `goal_of`.
 
     Raises:
         NoPlan: no plan keeps the bounds.
     """
-    within = [
-        plan for plan in plans if plan.accuracy >= min_accuracy and plan.latency_ms <= deadline_ms
-    ]
-    if not within:
+    every = list(plans)
+    columns = {
+        "latency_ms": np.array([plan.latency_ms for plan in every]),
+        "accuracy": np.array([plan.accuracy for plan in every]),
+        "sent_bytes": np.array([plan.sent_bytes for plan in every]),
+        "cut": np.array([float(plan.split_point) for plan in every]),
+    }
+    row = first_choice(columns.__getitem__, goal_of(min_accuracy, deadline_ms))
+    if row is None:
         raise NoPlan(
             f"no plan reaches an accuracy of {min_accuracy:.4g} within {deadline_ms:g} ms; the "
             f"most accurate reaches {max(plan.accuracy for plan in plans):.4g}, the fastest takes "
             f"{min(plan.latency_ms for plan in plans):.3g} ms"
         )
-    if math.isfinite(deadline_ms):
-        return max(within, key=lambda plan: (plan.accuracy, -plan.latency_ms))
-    return min(within, key=lambda plan: (plan.latency_ms, -plan.accuracy))
+    return every[row]
 
 
 def best_of_each(
-    plans: Sequence[Plan], min_accuracy: float = 0.0, deadline_ms: float = math.inf
+    plans: Iterable[Plan], min_accuracy: float = 0.0, deadline_ms: float = math.inf
 ) -> list[Plan]:
     """Choose the best plan within the bounds for each route; the fastest comes first."""
     kinds: dict[Route, list[Plan]] = {}
     for plan in plans:
-        if plan.accuracy >= min_accuracy and plan.latency_ms <= deadline_ms:
-            kinds.setdefault(plan.route, []).append(plan)
-    found = [best(alike, min_accuracy, deadline_ms) for alike in kinds.values()]
+        kinds.setdefault(plan.route, []).append(plan)
+    found = []
+    for alike in kinds.values():
+        with suppress(NoPlan):
+            found.append(best(alike, min_accuracy, deadline_ms))
     return sorted(found, key=lambda plan: plan.latency_ms)
 
 
@@ -159,15 +172,15 @@ def slower_edges(times: Times, ways: Mapping[str, tuple[Decisions, Route]]) -> l
         times: of the edge without slowdown.
         ways: decisions and route of each way to answer, by name.
     """
-    rows = []
-    for slowdown in np.geomspace(1, MAX_SLOWDOWN, 41).tolist():
-        own = times.with_edge(slowdown)
-        latency_ms = {
-            name: float(own.answer_ms(decisions, route).mean())
-            for name, (decisions, route) in ways.items()
-        }
-        rows += [SlowerEdge(slowdown, name, ms) for name, ms in latency_ms.items()]
-    return rows
+    means = {
+        name: times.way(decisions.active, route).spent(reached(decisions).mean(axis=0))
+        for name, (decisions, route) in ways.items()
+    }
+    return [
+        SlowerEdge(slowdown, name, float(spent.latency_ms(Conditions(times.link, slowdown))))
+        for slowdown in np.geomspace(1, MAX_SLOWDOWN, 41).tolist()
+        for name, spent in means.items()
+    ]
 
 
 def _choices(policies: Sequence[Policy], exits: int) -> Iterator[tuple[Policy, tuple[int, ...]]]:
@@ -186,7 +199,7 @@ def _priced(
     policy: Policy,
     active: tuple[int, ...],
     routes: Sequence[Route],
-) -> Iterator[Plan]:
+) -> Iterator[Row[Plan]]:
     setting = Setting(policy if active else None, active)
     by_rest: dict[bool, tuple[Decisions, float]] = {}
     for route in routes:
@@ -195,17 +208,20 @@ def _priced(
             decisions = decisions_of(outputs, policy, active, route)
             by_rest[alone] = decisions, float((decisions.label == outputs.labels).mean())
         decisions, accuracy = by_rest[alone]
-        stays = route.rest != CLOUD
-        yield Plan(
+        spent = times.way(active, route).spent(reached(decisions).mean(axis=0))
+        leaving = np.bincount(decisions.taken, minlength=len(outputs.exits)) / len(outputs.labels)
+        cut = split_point(decisions)
+        design = Plan(
             setting=setting,
-            split_point=split_point(decisions),
+            split_point=cut,
             route=route,
-            latency_ms=float(times.answer_ms(decisions, route).mean()),
+            latency_ms=float(spent.latency_ms(times.conditions)),
             accuracy=accuracy,
-            edge_probability=1.0 if stays else float(decisions.on_edge.mean()),
-            sent_bytes=float(times.sent_bytes(decisions, route).mean()),
+            edge_probability=1.0 - float(spent.away),
+            sent_bytes=float(spent.sent_bytes),
             edge_weight_bytes=weight_bytes.held(active, route.rest == DEVICE),
         )
+        yield Row(design, cut, spent, tuple(leaving.tolist()), accuracy)
 
 
 def _fits(policy: Policy, branches: int) -> bool:

@@ -2,7 +2,7 @@
 answer."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -11,6 +11,7 @@ from eenn.exits.decide import Decisions
 from eenn.exits.policies.base import Bools, Floats
 from eenn.exits.rests import CLOUD, DEVICE, NOBODY, PHOTOGRAPH
 from eenn.planning.costs import Link, split_point
+from eenn.planning.engine import Conditions, Spent, Way
 
 
 @dataclass(frozen=True)
@@ -91,20 +92,29 @@ class Times:
 
     def answer_ms(self, decisions: Decisions, route: Route) -> Floats:
         """Predict the milliseconds until each sample has its answer, (samples,)."""
-        spent = 0.0 if self._starts_elsewhere(decisions, route) else self._before_ms
-        until, at = np.zeros(int(decisions.taken.max(initial=0)) + 1), 0
-        for exit in decisions.active:
-            spent += self._step_ms(at, exit + 1)
-            until[exit : exit + 1], at = spent, exit + 1
-        away_ms = spent + self._away_ms(at, route)
-        return np.where(self._left(decisions), away_ms, until[decisions.taken])
+        return self._spent(decisions, route).latency_ms(self.conditions)
 
     def sent_bytes(self, decisions: Decisions, route: Route) -> Floats:
         """Predict the bytes that are sent for each sample, (samples,)."""
-        sent = 0.0
-        if route.rest == CLOUD:
-            sent = self._request(split_point(decisions), route).sent_bytes
-        return np.where(self._left(decisions), sent, 0.0)
+        return self._spent(decisions, route).sent_bytes
+
+    @property
+    def conditions(self) -> Conditions:
+        """Return the conditions under which the parts were measured."""
+        return Conditions(self.link)
+
+    def way(self, active: Sequence[int], route: Route) -> Way:
+        """Set out the steps of an image that no active branch accepts."""
+        steps = [0.0 if self._starts_elsewhere(active, route) else self._before_ms]
+        at = 0
+        for exit in active:
+            steps[-1] += self._step_ms(at, exit + 1)
+            steps.append(0.0)
+            at = exit + 1
+        if route.rest != CLOUD:
+            return Way((*steps[:-1], steps[-1] + self._rest_ms(at, route)))
+        request = self._request(at, route)
+        return Way(tuple(steps), (request.cloud_ms,), request.sent_bytes, request.codec_ms)
 
     def request_ms(self, request: RequestCost) -> float:
         """Predict the milliseconds from a request to its reply, the link included."""
@@ -159,24 +169,22 @@ class Times:
     def _before_ms(self) -> float:
         return self.preprocess_ms + self.classifier_ms
 
-    def _starts_elsewhere(self, decisions: Decisions, route: Route) -> bool:
-        """Tell whether the device computes nothing of this network."""
-        return not decisions.active and (route.payload == PHOTOGRAPH or route.upstream)
+    def _spent(self, decisions: Decisions, route: Route) -> Spent:
+        return self.way(decisions.active, route).spent(reached(decisions))
 
-    def _left(self, decisions: Decisions) -> Bools:
-        """Find the samples that no active branch answered, bool (samples,)."""
-        return ~np.isin(decisions.taken, decisions.active)
+    def _starts_elsewhere(self, active: Sequence[int], route: Route) -> bool:
+        """Tell whether the device computes nothing of this network."""
+        return not active and (route.payload == PHOTOGRAPH or route.upstream)
 
     def _step_ms(self, start: int, stop: int) -> float:
         """Find the milliseconds of a stage; one that ends at the last exit counts as the rest."""
         is_last = stop == len(self.rest_ms)
         return self.rest_ms[start] if is_last else self.stage_ms[start, stop]
 
-    def _away_ms(self, cut: int, route: Route) -> float:
+    def _rest_ms(self, cut: int, route: Route) -> float:
+        """Find the milliseconds of the rest on the device."""
         if route.rest == NOBODY:
             return 0.0
-        if route.rest == CLOUD:
-            return self.request_ms(self._request(cut, route))
         if route.upstream:
             assert self.upstream is not None
             return self.upstream.device_ms
@@ -187,6 +195,16 @@ class Times:
             assert self.upstream is not None
             return self.upstream.request
         return self.requests[0 if route.payload == PHOTOGRAPH else cut, route.payload]
+
+
+def reached(decisions: Decisions) -> Bools:
+    """Tell which samples begin the step to each active branch, and the rest behind them.
+
+    Returns:
+        bool (samples, active branches + 1).
+    """
+    first = np.array([*decisions.active, split_point(decisions)])
+    return np.asarray(decisions.taken[:, None] >= first)
 
 
 @dataclass(frozen=True)

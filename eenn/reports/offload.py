@@ -12,12 +12,14 @@ from eenn.offload.bench.contenders import Request
 from eenn.offload.bench.deployments import PLANS
 from eenn.offload.bench.rows import Measured, Prediction
 from eenn.planning.exhaustive import Plan, SlowerEdge
+from eenn.planning.planners.comparison import Compared
 from eenn.planning.times import MeasuredPart, RequestCost, Times
 from eenn.reports.curves import against_knob, against_level, against_slowdown, way_name
 from eenn.reports.figures import BARS, Drawn
 from eenn.reports.headline import headline_point
 from eenn.reports.opening import change, tile
 from eenn.reports.page import Section
+from eenn.reports.planners import COMPARED_TEXT, compared_rows
 from eenn.reports.report import Report, table_section
 from eenn.reports.tables import Cell, flat, number, raw, setting_columns, varying, with_bounds
 from eenn.statistics.intervals import Estimate
@@ -75,6 +77,7 @@ class Offloaded:
         slower: latency against the edge's slowdown.
         times: of the measured parts, of the edge without its slowdown.
         slowdown: of the edge in this run.
+        compared: plans of named planners; `live`, their measurements by planner.
     """
 
     points: Sequence[OffloadPoint]
@@ -85,6 +88,8 @@ class Offloaded:
     slower: Sequence[SlowerEdge]
     times: Times
     slowdown: float
+    compared: Sequence[Compared]
+    live: Mapping[str, Measured]
 
 
 def offload_report(
@@ -106,6 +111,9 @@ def offload_report(
         table_section("Photographs or features", PAYLOADS_TEXT, payload_rows(results.times)),
         table_section("Measured parts", PARTS_TEXT, [_part(part) for part in parts]),
     ]
+    if results.compared:
+        rows = compared_rows(results.compared, results.live)
+        tables.insert(1, table_section("Named planners", COMPARED_TEXT, rows))
     differing = [request_cells(request) for request in results.differing]
     if differing:
         rows = [raw(row) for row in differing]

@@ -14,12 +14,14 @@ from eenn.evaluation.fitting import Goal
 from eenn.evaluation.grid import Service
 from eenn.exits.head_sets import HeadChoice
 from eenn.exits.policies.base import KnobValue
-from eenn.exits.settings import ActiveBranches, Swept, swept, swept_once
+from eenn.exits.settings import ActiveBranches, Swept, swept
 from eenn.files import Json
 from eenn.models.architecture import branches_text
 from eenn.offload.bench.benchmark import Offloading, Server
+from eenn.offload.bench.deployments import deployed_offloading
 from eenn.offload.export.report import export_artifact
 from eenn.offload.graphs.index import FOLDER
+from eenn.planning.planners.comparison import Comparison
 from eenn.programs import TRAIN
 from eenn.provenance import processor, provenance
 from eenn.records.evaluated_artifact import EvaluatedArtifact, open_artifact
@@ -222,34 +224,6 @@ def evaluation_of(settings: EvaluateSettings, policy_settings: PolicySettings) -
     )
 
 
-def deployed_offloading(offloading: Offloading, deployment: Deployment) -> Offloading:
-    """Replace a benchmark's settings by those that a deployment holds."""
-    return replace(
-        offloading,
-        policies=[swept_once(deployment.policy)],
-        p_tars=_p_tars_of(deployment, offloading.p_tars),
-        active=_active_of(deployment),
-        temperature=deployment.temperature,
-        experts=deployment.experts,
-        precision=deployment.precision,
-        payload=deployment.payload,
-        deadline_ms=deployment.deadline_ms,
-        rest=deployment.rest,
-        upstream=deployment.upstream.temperature if deployment.upstream else None,
-        on_failure=deployment.on_failure,
-    )
-
-
-def _p_tars_of(deployment: Deployment, otherwise: Sequence[KnobValue]) -> Sequence[KnobValue]:
-    """Return the thresholds of the baselines beside a deployment: its own if it has some."""
-    setting = deployment.setting
-    return [setting.value] if setting.knob == "p_tar" else otherwise
-
-
-def _active_of(deployment: Deployment) -> ActiveBranches:
-    return ActiveBranches(active=[branch + 1 for branch in deployment.active])
-
-
 def offloading_of(settings: OffloadSettings, policy_settings: PolicySettings) -> Offloading:
     """Set out an offloading benchmark."""
     return Offloading(
@@ -271,6 +245,9 @@ def offloading_of(settings: OffloadSettings, policy_settings: PolicySettings) ->
         deadline_ms=settings.deadline_ms,
         min_accuracy=settings.plan.min_accuracy,
         plan_deadline_ms=settings.plan.deadline_ms,
+        comparison=Comparison(
+            several(settings.plan.compare), settings.plan.watts, settings.plan.frames_per_s
+        ),
     )
 
 

@@ -267,10 +267,13 @@ class CloudSettings:
 
 @dataclass(frozen=True)
 class PlanSettings:
-    """The limits that the best plan has to keep."""
+    """The limits that the best plan has to keep, and the planners that it is compared with."""
 
     min_accuracy: float | None
     deadline_ms: float | None
+    compare: str | tuple[str, ...]
+    watts: tuple[float, ...] | None
+    frames_per_s: float | None
 
 
 @whole

@@ -23,16 +23,19 @@ from eenn.planning.costs import Costs
 from eenn.planning.costs import macs as macs_of
 from eenn.planning.exhaustive import (
     WITHOUT_BRANCHES,
-    NoPlan,
     Plan,
     SlowerEdge,
     best,
     best_of_each,
     decisions_of,
+    goal_of,
     plan,
     slower_edges,
     variants,
 )
+from eenn.planning.planners.base import Asked
+from eenn.planning.planners.comparison import Compared, compared
+from eenn.planning.table import NoPlan
 from eenn.planning.times import WHOLE_PHOTOGRAPH, Route, Times
 from eenn.records.evaluated_artifact import EvaluatedArtifact
 from eenn.reports.curves import way_name
@@ -76,6 +79,7 @@ class Plans:
         best: the best plan, or why there is none.
         others: the best for every rest and payload.
         made: the inputs of the plans.
+        compared: the plans of the named planners that the benchmark compares.
     """
 
     every: Sequence[Plan]
@@ -83,6 +87,7 @@ class Plans:
     others: Sequence[Plan]
     slower: Sequence[SlowerEdge]
     made: PlanInputs
+    compared: Sequence[Compared]
 
 
 def points_of(
@@ -164,7 +169,13 @@ def planned(networks: Networks, offloading: Offloading, times: Times) -> Plans:
     made = PlanInputs(artifact.manifest, offloading, offered, outputs, cascade, there, goal)
     others = best_of_each(plans, enough, deadline_ms)
     slower = _slower(offloading, times, outputs, policies)
-    return Plans(plans, chosen, others, slower, made)
+    comparison = offloading.comparison
+    asked = Asked(
+        offered.conditions, goal_of(enough, deadline_ms), policies[0], artifact.branches,
+        comparison.frames_per_s, comparison.power,
+    )  # fmt: skip
+    by_planner = compared(plans, asked, comparison.planners)
+    return Plans(plans.designs, chosen, others, slower, made, by_planner)
 
 
 def validation_of(networks: Networks, offloading: Offloading) -> Validation:

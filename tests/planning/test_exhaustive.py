@@ -19,7 +19,6 @@ from eenn.exits.settings import Setting
 from eenn.offload.bench.measuring import fit_link
 from eenn.planning.costs import Costs, Link
 from eenn.planning.exhaustive import (
-    NoPlan,
     Plan,
     best,
     best_of_each,
@@ -27,6 +26,7 @@ from eenn.planning.exhaustive import (
     slower_edges,
     variants,
 )
+from eenn.planning.table import NoPlan
 from eenn.planning.times import RequestCost, Route, Times, UpstreamTimes
 
 BRANCHES, SAMPLES, CLASSES = 3, 40, 4

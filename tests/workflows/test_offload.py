@@ -33,6 +33,7 @@ EDGE_ONLY = Baseline.EDGE_ONLY.value
 EARLY_ON_EDGE = Baseline.EARLY_ON_EDGE.value
 LIMIT, BRANCHES = 12, 3
 LAN = Link(bandwidth_mbps=1000, rtt_ms=0.5)  # conf/link/lan.yaml
+COMPARED = ("joint", "neurosurgeon", "dads", "shortest_path", "edgent", "spinn", "flexdnn")
 Rows = list[dict[str, str]]
 
 
@@ -83,6 +84,8 @@ def done(place: Path) -> Path:
         "conventional=outputs/train/plain/1",
         "upstream=outputs/train/plain/1",
         "plan.min_accuracy=0.0001",  # every rest and payload has a plan
+        f"plan.compare=[{','.join(COMPARED)}]",
+        "plan.watts=[2.5,1.2,0.5]",
         "logger=wandb",
     )
 
@@ -202,6 +205,33 @@ def test_the_report_and_the_plan_are_there(done: Path, summary: dict[str, Any]) 
     assert not (done / "measured.jsonl").exists()
     assert summary["best_plan"]["latency_ms"] > 0
     assert summary["measured_link"].keys() == {"bandwidth_mbps", "rtt_ms"}
+
+
+def test_plans_of_named_planners_are_predicted_and_run_live(
+    done: Path, summary: dict[str, Any]
+) -> None:
+    rows = {row["planner"]: row for row in summary["compared"]}
+    assert tuple(rows) == COMPARED
+    for name in ("latency_ms", "accuracy", "sent_bytes", "active"):
+        assert rows["joint"][name] == summary["best_plan"][name]
+    for name, row in rows.items():
+        assert row["keeps_limits"]
+        assert row["regret"] == pytest.approx(row["latency_ms"] / rows["joint"]["latency_ms"] - 1)
+        assert row["regret"] >= 0
+        assert row["measured_ms"] > 0
+        assert row["degraded"] == 0
+        assert (row["lacks"] == "") is (name in ("joint", "flexdnn"))
+        if row["rest"] != "cloud":
+            assert row["sent_bytes"] == row["measured_bytes"] == 0
+        if not row["sent_bytes"]:
+            assert row["energy_mj"] == pytest.approx(2.5 * row["latency_ms"])
+        else:
+            assert 0 < row["energy_mj"] < 2.5 * row["latency_ms"]
+    assert rows["neurosurgeon"]["active"] == rows["dads"]["active"] == ""
+    page = (done / "report.html").read_text()
+    assert "Named planners" in page
+    assert "modelled mJ" in page
+    assert "stages without heads" in page
 
 
 def test_wandb_is_told_of_the_cheapest_point_that_keeps_the_accuracy(
@@ -336,7 +366,7 @@ def test_experts_answer_as_the_records_say(
 def test_an_interrupted_run_goes_on_without_measuring_anything_twice(
     place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    given = ("p_tar=0.5", "first=3", "logger=csv", "link=lan")
+    given = ("p_tar=0.5", "first=3", "logger=csv", "link=lan", "plan.compare=[dads,spinn]")
     answer, kept = EdgeContender.answer, 30
 
     def interrupted(self: EdgeContender, *arguments: Any) -> Outcome:
@@ -366,7 +396,9 @@ def test_an_interrupted_run_goes_on_without_measuring_anything_twice(
     for measured in map(json.loads, before):
         assert (measured["place"]["image"], measured["outcome"]["edge_ms"]) in found
     assert len(requests) == 5 * LIMIT
-    points = json.loads((directory / "summary.json").read_text())["points"]
+    summary = json.loads((directory / "summary.json").read_text())
+    points = summary["points"]
+    assert [row["planner"] for row in summary["compared"]] == ["dads", "spinn"]
     assert [row["differing"] for row in points if row["policy"] == "confidence"] == [0]
 
 
@@ -387,6 +419,10 @@ def test_an_interrupted_run_goes_on_without_measuring_anything_twice(
         (["cloud.url=http://127.0.0.1:9"], "127.0.0.1:9"),
         (["limit=0"], "limit=0: allowed is 1 or more"),
         (["p_tar=[2]"], "p_tar"),
+        (["plan.compare=[joint,magic]"], "planner magic: allowed are"),
+        (["plan.compare=[joint,joint]"], "plan.compare=joint, joint: name each planner once"),
+        (["plan.watts=[2.5]"], "plan.watts=2.5: allowed are three numbers"),
+        (["plan.frames_per_s=0"], "plan.frames_per_s=0: allowed is a number above 0"),
     ],
 )
 def test_mistakes_are_one_line(

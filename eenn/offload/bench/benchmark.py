@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 from eenn.artifact.deployment import ANSWER, PAYLOADS
@@ -15,6 +15,7 @@ from eenn.offload.bench.link import EmulatedLink
 from eenn.offload.cloud.command import running
 from eenn.offload.protocol.codecs import PAYLOADS as FEATURES
 from eenn.planning.costs import Link
+from eenn.planning.planners.comparison import Comparison
 from eenn.planning.times import Route
 
 UPLOADS = ("file", "crop")
@@ -71,6 +72,7 @@ class Offloading:
         label: the deployment file of these settings, where several are compared.
         min_accuracy, plan_deadline_ms: bounds of the best plan, see `planning.exhaustive.best`;
             None for one percentage point below the last exit's accuracy, and for no deadline.
+        comparison: named planners, whose plans are measured as well.
 
     Raises:
         EennError: a setting has a value that is not allowed.
@@ -98,6 +100,7 @@ class Offloading:
     upstream: float | None = None
     on_failure: str = ANSWER
     label: str = ""
+    comparison: Comparison = field(default_factory=Comparison)
 
     def __post_init__(self) -> None:
         for name, value, allowed in (

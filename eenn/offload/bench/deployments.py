@@ -1,13 +1,17 @@
-"""Conversion of plans to deployments, whose promise is measured on the images of the planning."""
+"""Conversion of plans to deployments, and of deployments to settings of a benchmark.
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+The promise of a deployment is measured on the images of the planning.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from eenn.artifact.deployment import DEADLINE_MS, FILE, Deployment, Promise, Upstream
 from eenn.artifact.manifest import Manifest
-from eenn.exits.policies.base import Outputs
+from eenn.exits.policies.base import KnobValue, Outputs
 from eenn.exits.rests import CLOUD
+from eenn.exits.settings import ActiveBranches, swept_once
 from eenn.offload.bench.benchmark import Offloading
 from eenn.offload.protocol.codecs import PAYLOADS as FEATURES
 from eenn.planning.exhaustive import WITHOUT_BRANCHES, Plan, decisions_of
@@ -101,3 +105,31 @@ def write_deployments(
     for name, deployment in found.items():
         deployment.save(directory / name)
     return found
+
+
+def deployed_offloading(offloading: Offloading, deployment: Deployment) -> Offloading:
+    """Replace a benchmark's settings by those that a deployment holds."""
+    return replace(
+        offloading,
+        policies=[swept_once(deployment.policy)],
+        p_tars=_p_tars_of(deployment, offloading.p_tars),
+        active=_active_of(deployment),
+        temperature=deployment.temperature,
+        experts=deployment.experts,
+        precision=deployment.precision,
+        payload=deployment.payload,
+        deadline_ms=deployment.deadline_ms,
+        rest=deployment.rest,
+        upstream=deployment.upstream.temperature if deployment.upstream else None,
+        on_failure=deployment.on_failure,
+    )
+
+
+def _p_tars_of(deployment: Deployment, otherwise: Sequence[KnobValue]) -> Sequence[KnobValue]:
+    """Return the thresholds of the baselines beside a deployment: its own if it has some."""
+    setting = deployment.setting
+    return [setting.value] if setting.knob == "p_tar" else otherwise
+
+
+def _active_of(deployment: Deployment) -> ActiveBranches:
+    return ActiveBranches(active=[branch + 1 for branch in deployment.active])

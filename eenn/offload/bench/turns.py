@@ -19,6 +19,7 @@ def measure(
     distortion: Distortion,
     kept: KeptMeasurements,
     check_cloud: Callable[[], None],
+    first: int = 0,
 ) -> Iterator[list[tuple[Contender, Request]]]:
     """Answer every photograph by every contender at one distortion; yield the rows block by block.
 
@@ -27,11 +28,12 @@ def measure(
     Args:
         check_cloud: called when the cloud did not answer, before the outcome is kept; raises if the
             cloud cannot be asked at all.
+        first: number of the first contender among the kept measurements.
     """
     level = float(distortion.level)
 
     def place(contender: Contender, photo: Photo) -> MeasurementKey:
-        return MeasurementKey(contenders.index(contender), level, photo.sample_id)
+        return MeasurementKey(first + contenders.index(contender), level, photo.sample_id)
 
     def answer(contender: Contender, photo: Photo) -> Outcome:
         outcome = contender.answer(photo, distortion)

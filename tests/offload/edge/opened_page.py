@@ -1,4 +1,4 @@
-"""The edge's page in a browser, and the contrast of its text; `pytest_plugins` brings it in."""
+"""The edge's page in a browser; `pytest_plugins` brings it in."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -9,24 +9,6 @@ from playwright.sync_api import Browser, Page, expect
 
 from eenn.offload.edge.runtime import EdgeRuntime
 from tests.offload.edge.edge_service import serving
-
-SCHEMES = ("light", "dark")
-CONTRAST = """element => {
-    const numbers = (colour) => colour.match(/[0-9.]+/g).map(Number);
-    const light = (colour) => {
-        const [r, g, b] = numbers(colour).map((value) => {
-            const share = value / 255;
-            return share <= 0.04045 ? share / 12.92 : ((share + 0.055) / 1.055) ** 2.4;
-        });
-        return 0.2126 * r + 0.7152 * g + 0.0722 * b;
-    };
-    const back = (node) => getComputedStyle(node).backgroundColor;
-    let ground = element;
-    while (numbers(back(ground))[3] === 0) ground = ground.parentElement;
-    const both = [getComputedStyle(element).color, back(ground)];
-    const [dark, bright] = both.map(light).sort((a, b) => a - b);
-    return (bright + 0.05) / (dark + 0.05);
-}"""
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from eenn.offload.adaptation.status import STATES
 from eenn.offload.edge.batch import Batch
 from eenn.offload.edge.clouds import LocalCloud
 from tests.offload.edge.edge_service import P_TAR, runtime_of
-from tests.offload.edge.opened_page import CONTRAST, SCHEMES
+from tests.offload.edge.page_looks import CONTRAST, SCHEMES
 from tests.offload.exported import Exported
 
 pytest_plugins = ["tests.reports.browser", "tests.offload.edge.opened_page"]

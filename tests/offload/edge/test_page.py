@@ -15,7 +15,7 @@ from eenn.offload.edge.batch import Result
 from eenn.offload.edge.clouds import LocalCloud
 from eenn.offload.edge.runtime import EdgeRuntime
 from tests.offload.edge.edge_service import P_TAR, Failing, runtime_of
-from tests.offload.edge.opened_page import CONTRAST, SCHEMES
+from tests.offload.edge.page_looks import CONTRAST, SCHEMES
 from tests.offload.exported import Exported
 
 pytest_plugins = ["tests.reports.browser", "tests.offload.edge.opened_page"]

@@ -47,5 +47,7 @@ def test_a_folder_with_a_guard_audits_where_only_the_base_package_is_installed(
     left = [answer["place"] for answer in answers].count("edge")
     assert left > 0
     assert state["totals"]["images"] == 3 + IMAGES
-    assert state["totals"]["kept"] == state["totals"]["audits"] == left
-    assert state["totals"]["dropped_audits"] == 0
+    assert state["totals"]["kept"] == left
+    # The cloud may refuse audits while it has answers to give, but none may end in a bug.
+    assert state["totals"]["audits"] + state["totals"]["dropped_audits"] == left
+    assert "Traceback" not in watched.stderr

@@ -1,0 +1,1 @@
+"""Named planners on problems with known answers."""

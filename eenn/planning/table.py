@@ -1,0 +1,257 @@
+"""Tables of designs, each with its coefficients, and the choice of a design under any conditions.
+
+Objectives follow each other: each keeps the designs that are as good as its best one up to a share
+that may be given up, as in the scheduler of SPINN (Laskaridis et al., 2020). NumPy only.
+"""
+
+import math
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import zip_longest
+from typing import Any, Generic, TypeVar
+
+import numpy as np
+
+from eenn.errors import EennError
+from eenn.exits.policies.base import Bools, Floats, Ints
+from eenn.planning.engine import Conditions, Power, Spent
+
+D = TypeVar("D")
+
+# Values that differ less, relative to the larger of 1 and the best one, are equal.
+EQUAL = 1e-9
+DOMINATED = 1e-12
+
+
+class NoPlan(EennError):
+    """An error raised when no plan keeps the bounds."""
+
+
+@dataclass(frozen=True)
+class Objective:
+    """A quantity that a design should have little of, or much.
+
+    Args:
+        metric: see `METRICS`.
+        most: whether more is better.
+        give_up: the share of the best value that may be given up for the objectives behind.
+    """
+
+    metric: str
+    most: bool = False
+    give_up: float = 0.0
+
+
+@dataclass(frozen=True)
+class Limit:
+    """Bounds that a design has to keep."""
+
+    metric: str
+    least: float = -math.inf
+    most: float = math.inf
+
+
+@dataclass(frozen=True)
+class Goal:
+    """The limits of a choice, and its objectives in the order of their importance."""
+
+    objectives: tuple[Objective, ...]
+    limits: tuple[Limit, ...] = ()
+
+    def __str__(self) -> str:
+        bounds = [
+            f"{limit.metric} {sign} {bound:g}"
+            for limit in self.limits
+            for sign, bound in ((">=", limit.least), ("<=", limit.most))
+            if math.isfinite(bound)
+        ]
+        return ", ".join(bounds) or "no limits"
+
+
+FASTEST = Objective("latency_ms")
+# Of designs that a goal cannot tell apart.
+TIES = (FASTEST, Objective("sent_bytes"), Objective("cut"))
+
+
+def equally_good(metric: Callable[[str], Floats], goal: Goal) -> Ints:
+    """Find the rows that keep the limits and that no objective tells apart, ascending.
+
+    Args:
+        metric: gives the values of all rows by the metric's name.
+    """
+    rows: Ints | None = None
+    for limit in goal.limits:
+        values = metric(limit.metric)
+        slack = [EQUAL * max(1.0, abs(b)) for b in (limit.least, limit.most) if math.isfinite(b)]
+        room = max(slack, default=0.0)
+        kept = np.flatnonzero((values >= limit.least - room) & (values <= limit.most + room))
+        rows = kept if rows is None else np.intersect1d(rows, kept, assume_unique=True)
+    for objective in goal.objectives:
+        values = metric(objective.metric)
+        values = values if rows is None else values[rows]
+        if not len(values):
+            break
+        values = -values if objective.most else values
+        best = values.min()
+        given_up = objective.give_up * abs(best) if objective.give_up else 0.0
+        kept = np.flatnonzero(values <= best + given_up + EQUAL * max(1.0, abs(best)))
+        rows = kept if rows is None else rows[kept]
+    return np.arange(0) if rows is None else rows
+
+
+def first_choice(metric: Callable[[str], Floats], goal: Goal) -> int | None:
+    """Choose one row: of equally good ones by `TIES`, then the first; None if none keeps the
+    limits."""
+    rows = equally_good(metric, replace(goal, objectives=(*goal.objectives, *TIES)))
+    return int(rows[0]) if len(rows) else None
+
+
+@dataclass(frozen=True)
+class Row(Generic[D]):
+    """One design with its coefficients.
+
+    Args:
+        cut: number of blocks or segments on the device.
+        leaving: share of images that stop at each exit.
+        accuracy: NaN where no labels are known.
+    """
+
+    design: D
+    cut: int
+    spent: Spent
+    leaving: tuple[float, ...] = ()
+    accuracy: float = math.nan
+
+
+@dataclass(frozen=True)
+class Table(Collection[D]):
+    """Designs and the means of their costs over images; one row each in every column.
+
+    Args:
+        leaving: (designs, exits).
+    """
+
+    designs: tuple[D, ...]
+    spent: Spent
+    accuracy: Floats
+    leaving: Floats
+    cuts: Ints
+
+    @classmethod
+    def of(cls, rows: Iterable[Row[D]]) -> "Table[D]":
+        """Lay out rows as a table; nobody leaves at exits that a row does not have."""
+        every = list(rows)
+        by_exit = list(zip_longest(*(row.leaving for row in every), fillvalue=0.0))
+        return cls(
+            designs=tuple(row.design for row in every),
+            spent=Spent.stacked([row.spent for row in every]),
+            accuracy=np.array([row.accuracy for row in every], np.float64),
+            leaving=np.array(by_exit, np.float64).reshape(-1, len(every)).T,
+            cuts=np.array([row.cut for row in every], np.int64),
+        )
+
+    def __len__(self) -> int:
+        return len(self.designs)
+
+    def __iter__(self) -> Iterator[D]:
+        return iter(self.designs)
+
+    def __contains__(self, design: object) -> bool:
+        return design in self.designs
+
+    def at(self, rows: Sequence[int] | Ints) -> "Table[D]":
+        """Select some rows, in the order given."""
+        chosen = np.asarray(rows, np.int64)
+        return Table(
+            tuple(self.designs[row] for row in chosen.tolist()),
+            self.spent.at(chosen),
+            self.accuracy[chosen],
+            self.leaving[chosen],
+            self.cuts[chosen],
+        )
+
+    def only(self, admits: Callable[[D], bool]) -> "Table[D]":
+        """Select the designs that a test admits."""
+        return self.at([row for row, design in enumerate(self.designs) if admits(design)])
+
+    def metric(self, name: str, at: Conditions, power: Power | None = None) -> Floats:
+        """Compute a metric of every design.
+
+        Raises:
+            EennError: the metric does not exist, or it is the energy and the power is not known.
+        """
+        if name not in METRICS:
+            raise EennError(f"metric {name}: allowed are {', '.join(METRICS)}")
+        if name == ENERGY:
+            if power is None:
+                raise EennError(f"{ENERGY} needs the device's watts; give them, or leave it out")
+            return self.spent.energy_mj(at, power)
+        return _COMPUTED[name](self, at)
+
+    def equally_good(self, at: Conditions, goal: Goal, power: Power | None = None) -> Ints:
+        """Find the designs that keep the limits and that no objective tells apart, ascending.
+
+        Raises:
+            EennError: see `metric`.
+        """
+        return equally_good(self._metrics(at, power), goal)
+
+    def choose(self, at: Conditions, goal: Goal, power: Power | None = None) -> int:
+        """Choose a design: of equally good ones the fastest, with fewest bytes, cut first.
+
+        Returns:
+            Its row.
+
+        Raises:
+            NoPlan: no design keeps the limits.
+            EennError: see `metric`.
+        """
+        row = first_choice(self._metrics(at, power), goal)
+        if row is None:
+            raise NoPlan(f"none of {len(self)} designs keeps {goal}; widen the limits")
+        return row
+
+    def pruned(self) -> "Table[D]":
+        """Drop designs that another one beats or equals in every coefficient and in accuracy.
+
+        Whatever the conditions are, the best value of a goal stays in the table, if the goal asks
+        for little time, energy and bytes, and for much accuracy and share on the device.
+        """
+        spent = self.spent
+        coefficients = (spent.device_ms, spent.cloud_ms, spent.away, spent.sent_bytes)
+        columns = np.stack([*coefficients, spent.codec_ms, -np.nan_to_num(self.accuracy)], axis=1)
+        # A design comes behind all that dominate it.
+        left = np.lexsort((self.cuts, *columns.T[::-1]))
+        kept: list[int] = []
+        while len(left):
+            first = columns[left[0]]
+            kept.append(int(left[0]))
+            left = left[1:]
+            dominated: Bools = (first <= columns[left] + DOMINATED).all(axis=1)
+            left = left[~dominated]
+        return self.at(sorted(kept))
+
+    def _metrics(self, at: Conditions, power: Power | None) -> Callable[[str], Floats]:
+        computed: dict[str, Floats] = {}
+
+        def metric(name: str) -> Floats:
+            if name not in computed:
+                computed[name] = self.metric(name, at, power)
+            return computed[name]
+
+        return metric
+
+
+ENERGY = "energy_mj"
+_COMPUTED: dict[str, Callable[[Table[Any], Conditions], Floats]] = {
+    "latency_ms": lambda table, at: table.spent.latency_ms(at),
+    "device_ms": lambda table, at: table.spent.on_device_ms(at),
+    # The cloud's own cost, however busy it is.
+    "cloud_ms": lambda table, _: table.spent.cloud_ms,
+    "slowest_ms": lambda table, at: table.spent.slowest_ms(at),
+    "sent_bytes": lambda table, _: table.spent.sent_bytes,
+    "accuracy": lambda table, _: table.accuracy,
+    "device_share": lambda table, _: 1 - table.spent.away,
+    "cut": lambda table, _: np.asarray(table.cuts, np.float64),
+}
+METRICS = (*_COMPUTED, ENERGY)
