@@ -134,6 +134,9 @@ class Deployment:
                 f"payload={self.payload} with an upstream network in the cloud; allowed is "
                 f"{PHOTOGRAPH}, as features of one network mean nothing to another"
             )
+        share = self.promised_edge_share
+        if share is not None and not 0 <= share <= 1:
+            raise EennError(f"promise: edge_probability={share:g}: allowed is a share, 0 to 1")
         if self.guard is not None and self.rest != CLOUD:
             raise EennError(
                 f"guard with rest={self.rest}: the guard compares answers with those of a cloud; "

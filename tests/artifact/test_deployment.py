@@ -136,6 +136,19 @@ def content(**changes: Any) -> dict[str, Any]:
         (content(guard={"risk": 0}), "risk=0: allowed is 0.001 to 0.5"),
         (content(guard={"risks": 0.1}), "guard has risks: allowed are risk, delta, audit"),
         (content(guard=True), "guard is True"),
+        (
+            content(
+                promise={
+                    "images": "i",
+                    "n": 1,
+                    "goal": "g",
+                    "bandwidth_mbps": 1,
+                    "rtt_ms": 1,
+                    "means": {"edge_probability": [1.7, 0, 1]},
+                }
+            ),
+            "edge_probability=1.7: allowed is a share",
+        ),
         (content(guard={}, rest="device"), "guard with rest=device"),
         (
             {key: value for key, value in content().items() if key != "active"},

@@ -81,6 +81,16 @@ class RiskDetector(Detector):
         """Count images in a row that were not audited, at a rate above 0."""
         self.see_none(images, *self._probabilities(rate))
 
+    def quiet(self, rate: float) -> float:
+        """Compute the mean that the detector tends to while no audit disagrees.
+
+        Args:
+            rate: of audits, above 0.
+        """
+        p0, p1 = self._probabilities(rate)
+        ratios = [(1 - own) / (1 - p0) for own in p1]
+        return sum(ratio / (1 - ratio) for ratio in ratios) / len(ratios)
+
     def _probabilities(self, rate: float) -> tuple[float, list[float]]:
         p0 = self._risk * rate
         return p0, [min(ratio * p0, LARGEST) for ratio in RISK_RATIOS]

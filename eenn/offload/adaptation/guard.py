@@ -27,6 +27,7 @@ PAYS_AFTER = 4000  # images within which the burst has to keep more images than 
 SAFETY = 0.9  # of the losses that the next burst allows
 SUSPICIOUS = 0.3  # rate of audits under suspicion
 RISK_SUSPICION, SHARE_SUSPICION = 1e3, 1e4  # values of the detectors, far below ALARM
+QUIET_TIMES = 3  # or so many times the value that no disagreement leads to
 TOLERANCE_OF_BURST = 0.03  # of the edge share, beside two standard errors
 
 
@@ -130,7 +131,8 @@ class Guard:
             if rate:
                 self._risk.count_others(images, rate)
         self._risk.count_audit(disagrees, turn.rate)
-        if self._risk.mean >= ALARM:
+        # With rare audits the detector can grow that far without any disagreement.
+        if disagrees and self._risk.mean >= ALARM:
             found = state.disagreement
             self._alarm("risk", f"{found.events} of {found.audits} audited answers differ")
 
@@ -171,7 +173,7 @@ class Guard:
     @property
     def suspects(self) -> bool:
         """Tell whether a change is suspected, so that audits are frequent."""
-        return self._risk.mean > RISK_SUSPICION or self._share.mean > SHARE_SUSPICION
+        return self._risk.mean > self._suspicious or self._share.mean > SHARE_SUSPICION
 
     def _is_current(self, turn: Turn) -> bool:
         return turn.counts and turn.era == self.era
@@ -257,6 +259,9 @@ class Guard:
         """Make the detectors, the pending audits and the window as before the first image."""
         state = self.state
         self._risk = RiskDetector(self.settings.risk, risk_values)
+        audit = self.settings.audit
+        quiet = self._risk.quiet(audit) if audit else 0.0
+        self._suspicious = max(RISK_SUSPICION, QUIET_TIMES * quiet)
         self._share = ShareDetector(state.reference or 0.0, state.tolerance, share_values)
         self._pending = Pending()
         self._newest = Tally.empty(len(self.values))

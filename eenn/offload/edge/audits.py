@@ -2,8 +2,7 @@
 
 An audit never delays an answer: it runs in a thread of low priority, waits while an answer uses the
 link, has a connection of its own on which the cloud puts it last, and is dropped where that takes
-too long. Whether an image is audited is decided before it is seen, so dropping does not depend on
-the image.
+too long. Whether an image is audited is decided before it is seen.
 """
 
 import math
@@ -100,8 +99,10 @@ class Audits:
 
     def __exit__(self, *_: object) -> None:
         self._until = time.monotonic() + ENDING_S
-        self._waiting.put(None)
-        self._thread.join()
+        while self._thread.is_alive():
+            with suppress(Full):
+                self._waiting.put(None, timeout=ENDING_S)
+                self._thread.join()
 
     @property
     def has_room(self) -> bool:
@@ -144,9 +145,9 @@ class Audits:
                     break
                 self._do(work)
             if time.monotonic() >= due:
-                self._every()
+                self._do(self._every)
                 due = time.monotonic() + EVERY_S
-        self._every()
+        self._do(self._every)
 
     def _put(self, work: Callable[[], None]) -> bool:
         try:

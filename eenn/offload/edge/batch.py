@@ -95,6 +95,10 @@ class Watcher(Protocol):
         """Begin to watch the next image, before anything of it is seen."""
         ...
 
+    def retire(self) -> None:
+        """Write nothing any more, because another watcher goes on from what was written."""
+        ...
+
     def status(self) -> JsonObject | None:
         """Describe the guard, as of `eenn.offload.adaptation.status`; None without one."""
         ...

@@ -35,6 +35,8 @@ from eenn.offload.edge.runtime import EdgeRuntime
 
 Floats = NDArray[np.float32]
 
+BLIND = 20  # audits in a row without a result, of which a line tells
+
 
 @dataclass(frozen=True)
 class Guarded:
@@ -100,7 +102,8 @@ class Guarding:
         self._guard, self._candidates, self._file, self._say = guard, candidates, file, say
         self._cloud_exit = runtime.branches
         self._offload_all = OffloadAll(own=runtime.policy, last_exit=runtime.branches)
-        self._lock, self._said = threading.Lock(), False
+        self._lock, self._saving = threading.Lock(), threading.Lock()
+        self._said, self._retired, self._lost = False, False, 0
         self._audits = Audits(runtime, cloud, sends_photographs, self.save)
 
     def __enter__(self) -> "Guarding":
@@ -169,12 +172,20 @@ class Guarding:
             found = status(self._guard, self._candidates.knob)
         return {**found, "looks_like": None if self._kinds is None else self._kinds.shares()}
 
+    def retire(self) -> None:
+        """Write the state no more, because another guard goes on from it."""
+        with self._saving:
+            self._retired = True
+
     def save(self) -> None:
         """Write the state; a full disk is reported once, and does not end the program."""
         try:
-            with self._lock:
-                state = copy.deepcopy(self._guard.snapshot())
-            self._file.save(state)
+            with self._saving:
+                if self._retired:
+                    return
+                with self._lock:
+                    state = copy.deepcopy(self._guard.snapshot())
+                self._file.save(state)
             self._said = False
         except OSError as error:
             if not self._said:
@@ -192,6 +203,12 @@ class Guarding:
         audited: Audited,
     ) -> None:
         with self._lock:
+            self._lost = self._lost + 1 if audited.label is None else 0
+            if self._lost == BLIND:
+                self._say(
+                    f"guard: the newest {BLIND} audits have no result, so that only the share of "
+                    "images that leave is watched"
+                )
             if audited.label is None:
                 self._guard.dropped(audited.offline)
                 audit = DROPPED
@@ -248,6 +265,8 @@ def open_guarding(
     file = StateFile(path, _guarded(deployment), len(candidates))
     reference = deployment.promised_edge_share
     state = file.load()
+    if state is not None:
+        say(f"guard: goes on from {path}, after {state.totals['images']} images")
     guard = Guard(
         deployment.guard, candidates.values, candidates.start, reference, state, say,
         # Devices that draw alike would send their audits at the same time.

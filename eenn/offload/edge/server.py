@@ -142,7 +142,9 @@ class EdgeServer(ConnectionServer):
         """
         with self._lock:
             runtime.failures.update(self._served.runtime.failures)
-            self._served = _Served(runtime, settings)
+            before, self._served = self._served.runtime.watcher, _Served(runtime, settings)
+        if before is not None:
+            before.retire()
 
     def save(self) -> None:
         """Write what the runtime's guard has learnt so far, if it has a guard."""

@@ -50,6 +50,11 @@ class EdgeWatcher:
         guarded = self._guarding.begin()
         return _Watched(self, guarded.policy, guarded)
 
+    def retire(self) -> None:
+        """Write the guard's state no more, because another guard goes on from it."""
+        if self._guarding is not None:
+            self._guarding.retire()
+
     def status(self) -> JsonObject | None:
         """Describe the guard; None without one."""
         return None if self._guarding is None else self._guarding.status()

@@ -213,3 +213,12 @@ def test_a_detector_goes_on_from_its_values(events: list[bool], at: int) -> None
                 part = made(part.values)
             count(part, event)
         assert part.values == whole.values
+
+
+@given(risk=st.floats(0.001, 0.5), rate=st.floats(0.001, 1))
+def test_without_an_event_the_risk_detector_tends_to_its_quiet_value(
+    risk: float, rate: float
+) -> None:
+    detector = RiskDetector(risk)
+    detector.count_others(10**9, rate)
+    assert detector.mean == pytest.approx(detector.quiet(rate), rel=1e-6)

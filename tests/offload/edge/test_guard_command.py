@@ -57,7 +57,8 @@ def test_the_first_line_names_the_guard_and_a_restarted_edge_goes_on(
     code, lines, errors = edge(*given, *exported.files[4:])
     assert places(lines)[:2] == ["cloud"] * 2
     assert "edge" in places(lines)
-    (fitted,) = errors.splitlines()[1:]
+    went_on, fitted = errors.splitlines()[1:]
+    assert went_on == f"guard: goes on from {state}, after 4 images"
     assert "threshold" in fitted
     assert json.loads(state.read_text())["totals"]["images"] == len(exported.files)
 
@@ -165,7 +166,7 @@ def test_a_full_disk_is_told_once_and_the_answers_go_on(
     code, lines, errors = edge(*given, *exported.files)
     assert (code, len(lines)) == (0, len(exported.files))
     assert errors.count("warning:") == errors.count("No space left on device") == 1
-    assert len(tries) > 2
+    assert len(tries) >= 2
     assert json.loads(state.read_text())["totals"]["images"] == 0
 
 
