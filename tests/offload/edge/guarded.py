@@ -78,18 +78,27 @@ def guarded(
     state: Path,
     cloud: Cloud | PhotographCloud,
     audits: Any = None,
+    path: Path | None = None,
 ) -> Iterator[Edge]:
     """An edge with a guard.
 
     Args:
         cloud: of answers.
         audits: the cloud of audits; None for the same.
+        path: of the artifact, if another than the session's.
     """
     photographs = deployment.features is None
-    rest = Rest(photographs=cloud) if photographs else Rest(cloud)  # type: ignore[arg-type]
-    runtime = EdgeRuntime(exported.path, deployment.policy, deployment.active, rest)
+    temperature = deployment.upstream.temperature if deployment.upstream else None
+    given: Any = (
+        {"photographs": cloud, "temperature": temperature} if photographs else {"features": cloud}
+    )
+    rest = Rest(**given)
+    runtime = EdgeRuntime(
+        path or exported.path, deployment.policy, deployment.active, rest,
+        experts=deployment.experts,
+    )  # fmt: skip
     said: list[str] = []
-    manifest, asked = exported.graphs.manifest, audits or cloud
+    manifest, asked = runtime.manifest, audits or cloud
     with open_guarding(manifest, deployment, runtime, asked, state, said.append) as guarding:
         runtime.watcher = EdgeWatcher(deployment.policy, guarding, None, manifest.id, None)
         yield Edge(runtime, guarding, said)

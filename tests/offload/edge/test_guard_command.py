@@ -70,7 +70,7 @@ def test_a_deployments_guard_may_be_turned_off(
     code, _, errors = edge(*given)
     assert code == 1
     assert "give --cloud URL, or --guard off" in errors
-    for cloud in ((), ("--cloud", url)):
+    for cloud in ((), ("--cloud", url), ("--rest", "nobody"), ("--rest", "device")):
         code, lines, errors = edge("--guard", "off", *cloud, *given)
         assert (code, len(lines)) == (0, 1)
         now, _, before = errors.splitlines()[0].partition("in place of the file's")

@@ -136,6 +136,12 @@ def test_what_the_guard_does_is_said_in_words_and_numbers(
         watcher.told = BUSY | {"state": state}
         page.evaluate("refresh()")
         expect(page.locator("#guarding")).to_have_text(words)
+    watcher.told = BUSY | {"looks_like": {"gaussian_blur": 0.75, "plain": 0.25}}
+    page.evaluate("refresh()")
+    assert rows(page)["Looks like"] == (
+        "75.0 % gaussian blur, 25.0 % undistorted or unclear, of the images judged since the last "
+        "alarm"
+    )
     watcher.told = QUIET | {"audit": 0, "edge_share": 0.9, "expected_share": None}
     page.evaluate("refresh()")
     expect(page.locator("#guarding")).to_have_text("Watching: images leave by the threshold.")
