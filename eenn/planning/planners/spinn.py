@@ -66,7 +66,5 @@ class Spinn(Planner):
 
     def admits(self, plan: Plan, asked: Asked) -> bool:
         policy = plan.setting.policy
-        one = policy is None or (
-            policy.name == DEFAULT and np.isfinite(policy.least_confidence)
-        )
+        one = policy is None or (policy.name == DEFAULT and np.isfinite(policy.least_confidence))
         return one and is_prefix(plan.setting.active) and is_chain(plan, EIGHT_BITS)
