@@ -1,20 +1,19 @@
 """The figures that the guard has to reach, measured on recorded images."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from timeit import repeat
 
 import numpy as np
 
-from benchmarks.guard.recorded import BLUR, CLEAN, NOISE, SETTINGS, Field, Part
+from benchmarks.guard.baselines import bursts_by_audits
+from benchmarks.guard.recorded import BLUR, CLEAN, NOISE, SETTINGS, Field
 from benchmarks.guard.runs import PartRow, rows_of
 from benchmarks.guard.streams import after_clean
 from eenn.offload.adaptation.bounds import RunningBounds
 from eenn.offload.adaptation.detectors import ALARM, RiskDetector, ShareDetector
-from eenn.offload.adaptation.guard import Guard
 from eenn.offload.adaptation.refit import Evidence
-from eenn.offload.adaptation.state import TOLERANCE, GuardState
-from eenn.offload.bench.stream import Streamed, simulate
+from eenn.offload.adaptation.state import TOLERANCE
 
 MORE_AUDITS = 0.05
 CLEAN_IMAGES = 600_000
@@ -52,7 +51,7 @@ def figures_of(field: Field, rows: Sequence[PartRow]) -> list[Figure]:
     guard = {part: by["guard", part] for part in parts}
     kept = {part: guard[part].edge / by["clairvoyant", part].edge for part in parts}
     clean, blur, _, again = parts
-    (_, alone) = rows_of("audits alone", audits_alone, field, after_clean("blur 2", BLUR))
+    (_, alone) = rows_of("audits alone", bursts_by_audits, field, after_clean("blur 2", BLUR))
     low, high, share = false_alarms(field)
     return [
         *(Figure(f"risk in {part}", 1.2 * SETTINGS.risk, guard[part].risk) for part in parts),
@@ -68,15 +67,6 @@ def figures_of(field: Field, rows: Sequence[PartRow]) -> list[Figure]:
         ),
         Figure("coverage of the interval", 1 - DELTA, coverage(field), True),
     ]
-
-
-def audits_alone(field: Field, parts: Sequence[Part], seed: int) -> Streamed:
-    """Let a guard meet the stream that has 5 % audits and no monitor of the edge share."""
-    settings = replace(SETTINGS, audit=MORE_AUDITS)
-    # With such a tolerance no share is another one.
-    state = GuardState(field.start, float(field.shares[field.start]), tolerance=1.0)
-    guard = Guard(settings, field.candidates.values, field.start, None, state, seed=seed)
-    return simulate(guard, [(part.images, part.order) for part in parts])
 
 
 def false_alarms(field: Field) -> tuple[float, float, float]:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeGuard, TypeVar
 
 from benchmarks.planners.graph import TIMED, Layers
 from benchmarks.planners.later import replanned, split_by_bandit, three_tiers
@@ -48,16 +48,23 @@ def same(what: str, mine: object, known: object, close: float = CLOSE) -> None:
         for key in known:
             same(f"{what} {key}", mine[key], known[key], close)
         return
-    are_lists = isinstance(known, list | tuple) and isinstance(mine, list | tuple)
-    if are_lists and len(mine) == len(known):  # type: ignore[arg-type]
-        for one, other in zip(mine, known, strict=True):  # type: ignore[call-overload]
-            same(what, one, other, close)
-        return
-    numbers = all(isinstance(x, int | float) and not isinstance(x, bool) for x in (mine, known))
-    if numbers and math.isclose(mine, known, rel_tol=close, abs_tol=CLOSE):  # type: ignore[arg-type]
+    if isinstance(known, list | tuple) and isinstance(mine, list | tuple):
+        if len(mine) == len(known):
+            for one, other in zip(mine, known, strict=True):
+                same(what, one, other, close)
+            return
+    elif (
+        _is_number(mine)
+        and _is_number(known)
+        and math.isclose(mine, known, rel_tol=close, abs_tol=CLOSE)
+    ):
         return
     if type(mine) is not type(known) or mine != known:
         raise Differs(f"{what}: {mine}, known is {known}")
+
+
+def _is_number(value: object) -> TypeGuard[float]:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def one_of(what: str, mine: Iterable[object], known: Sequence[object]) -> None:

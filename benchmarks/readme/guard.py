@@ -43,6 +43,7 @@ def guard_others() -> str:
                 "images": guard["part"],
                 "risk %, static": f"{100 * static['risk']:.1f}",
                 "with the guard": f"{100 * guard['risk']:.1f}",
+                "worst seed": f"{100 * guard['largest_risk']:.1f}",
                 "edge %, static": f"{100 * static['edge']:.0f}",
                 "guard": f"{100 * guard['edge']:.0f}",
                 "detected": _detected(guard, run["seeds"]),

@@ -13,14 +13,13 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 
 from eenn.errors import EennError
-from eenn.exits.policies.base import Bools, Floats, Ints
+from eenn.exits.policies.base import Floats, Ints
 from eenn.planning.engine import Conditions, Power, Spent
 
 D = TypeVar("D")
 
 # Values that differ less, relative to the larger of 1 and the best one, are equal.
 EQUAL = 1e-9
-DOMINATED = 1e-12
 
 
 class NoPlan(EennError):
@@ -210,26 +209,6 @@ class Table(Collection[D]):
         if row is None:
             raise NoPlan(f"none of {len(self)} designs keeps {goal}; widen the limits")
         return row
-
-    def pruned(self) -> "Table[D]":
-        """Drop designs that another one beats or equals in every coefficient and in accuracy.
-
-        Whatever the conditions are, the best value of a goal stays in the table, if the goal asks
-        for little time, energy and bytes, and for much accuracy and share on the device.
-        """
-        spent = self.spent
-        coefficients = (spent.device_ms, spent.cloud_ms, spent.away, spent.sent_bytes)
-        columns = np.stack([*coefficients, spent.codec_ms, -np.nan_to_num(self.accuracy)], axis=1)
-        # A design comes behind all that dominate it.
-        left = np.lexsort((self.cuts, *columns.T[::-1]))
-        kept: list[int] = []
-        while len(left):
-            first = columns[left[0]]
-            kept.append(int(left[0]))
-            left = left[1:]
-            dominated: Bools = (first <= columns[left] + DOMINATED).all(axis=1)
-            left = left[~dominated]
-        return self.at(sorted(kept))
 
     def _metrics(self, at: Conditions, power: Power | None) -> Callable[[str], Floats]:
         computed: dict[str, Floats] = {}

@@ -109,38 +109,6 @@ def test_choices_are_those_of_plain_loops_on_a_thousand_tables() -> None:
     assert chosen > 500
 
 
-def test_pruning_drops_dominated_designs_only_and_no_choice_is_worse_for_it() -> None:
-    generator = np.random.default_rng(4)
-    for _ in range(200):
-        table = drawn(generator, 20)
-        kept = table.pruned()
-        own = table.spent
-        columns = np.stack(
-            [own.device_ms, own.cloud_ms, own.away, own.sent_bytes, own.codec_ms, -table.accuracy]
-        ).T
-        for row in range(len(table)):
-            rivals = [
-                columns[k] for k in range(20) if k != row and (columns[k] <= columns[row]).all()
-            ]
-            beaten = any((rival < columns[row]).any() for rival in rivals)
-            assert not (beaten and row in kept)
-            assert row in kept or rivals
-        distinct = {tuple(columns[row]) for row in kept}
-        assert len(distinct) == len(kept)
-        at, goal = drawn_conditions(generator), drawn_goal(generator)
-        goal = Goal(goal.objectives[:1], goal.limits)
-        name = goal.objectives[0].metric
-        try:
-            best = table.metric(name, at, POWER)[table.choose(at, goal, POWER)]
-        except NoPlan:
-            with pytest.raises(NoPlan):
-                kept.choose(at, goal, POWER)
-            continue
-        give_up = goal.objectives[0].give_up
-        if not give_up:
-            assert kept.metric(name, at, POWER)[kept.choose(at, goal, POWER)] == pytest.approx(best)
-
-
 @settings(max_examples=50)
 @given(st.integers(0, 2**20), st.booleans())
 def test_means_of_samples_are_the_costs_of_shares(seed: int, sends: bool) -> None:

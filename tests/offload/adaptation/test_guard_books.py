@@ -328,3 +328,19 @@ def test_a_refit_is_the_boldest_candidate_of_the_images_of_its_burst(
             assert (own.state.reference, own.state.burst_risk) == expected
             return
     assert own.state.burst is not None
+
+
+def test_rare_audits_that_all_agree_lead_to_no_suspicion_and_no_alarm() -> None:
+    """The values of the detector grow far beyond the usual limit there, by their very length."""
+    watched = guard(GuardSettings(risk=0.001, delta=0.3, audit=0.02))
+    for number in range(20_000):
+        turn = watched.begin()
+        if number % 5 < 3:
+            watched.kept(turn)
+            if turn.audit:
+                watched.audited(turn, False)
+        else:
+            watched.sent(turn, evidence(CANDIDATES))
+        assert not watched.suspects
+    assert max(watched.snapshot().risk_values) > 3 * RISK_SUSPICION
+    assert watched.state.totals["risk_alarms"] == 0

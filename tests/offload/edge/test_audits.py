@@ -16,6 +16,7 @@ from eenn.offload.cloud.command import running
 from eenn.offload.edge import audits
 from eenn.offload.edge.audits import ROOM
 from eenn.offload.edge.clouds import LocalCloud
+from eenn.offload.edge.guarding import BLIND
 from eenn.offload.protocol.errors import CloudOverloaded, CloudUnreachable, OffloadError
 from tests.offload.client.flaky import black_hole, serving
 from tests.offload.edge.edge_command import decided, outputs_of
@@ -184,6 +185,18 @@ def test_a_dropped_audit_pauses_the_tests_only_where_the_cloud_is_gone(
         edge.answers([exported.files[leaving[1]]])
         wait_until(lambda: edge.totals["dropped_audits"] == 2)
     assert ("a bug" in capsys.readouterr().err) == (not isinstance(error, OffloadError))
+
+
+def test_audits_that_a_busy_cloud_keeps_refusing_are_told_once(
+    exported: Exported, here: LocalCloud, leaving: list[int], tmp_path: Path
+) -> None:
+    deployment = deployment_of(exported, ALWAYS, share=0.5)
+    with guarded(exported, deployment, tmp_path / "guard.json", here, raising(BUSY)) as edge:
+        for dropped in range(1, BLIND + 3):
+            edge.answers([exported.files[leaving[0]]])
+            wait_until(lambda dropped=dropped: edge.totals["dropped_audits"] == dropped)
+            assert len(edge.said) == (dropped >= BLIND)
+        assert f"the newest {BLIND} audits have no result" in edge.said[0]
 
 
 def test_an_outage_is_not_an_alarm_and_the_tests_go_on_after_it(

@@ -1,6 +1,7 @@
 """A guard on the edge: what it changes of the answers, and what its audits may cost."""
 
 from collections.abc import Iterator
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from eenn.offload.cloud.command import running
 from eenn.offload.edge.answers import as_json
 from eenn.offload.edge.watching import EdgeWatcher
 from tests.offload.edge.edge_command import decided, outputs_of
-from tests.offload.edge.edge_service import runtime_of
+from tests.offload.edge.edge_service import runtime_of, serving
 from tests.offload.edge.guarded import (
     ALL,
     OWN,
@@ -131,3 +132,17 @@ def burst_labels(exported: Exported, own: Policy) -> list[int]:
 def assert_same(answers: list[dict[str, Any]], made: Decisions, images: slice) -> None:
     assert [answer["exit"] - 1 for answer in answers] == made.taken[images].tolist()
     assert [answer["label"] for answer in answers] == made.label[images].tolist()
+
+
+def test_a_replaced_guard_writes_its_state_no_more(
+    exported: Exported, cloud: HttpCloud, tmp_path: Path
+) -> None:
+    state = tmp_path / "guard.json"
+    deployment = deployment_of(exported, WITHOUT_AUDITS, share=0.5)
+    with guarded(exported, deployment, state, cloud) as edge, serving(edge.runtime) as server:
+        server.classify(BytesIO(exported.files[0].read_bytes()))
+        server.save()
+        state.write_text("of the new guard")
+        server.classify(BytesIO(exported.files[1].read_bytes()))
+        server.use(runtime_of(exported, cloud), {})
+    assert state.read_text() == "of the new guard"
