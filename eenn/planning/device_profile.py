@@ -1,0 +1,105 @@
+"""The profile of a device: milliseconds of every part of a network that the device may run."""
+
+import json
+import math
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from eenn.errors import EennError
+from eenn.files import from_json, write_json
+
+VERSION = 1
+MAX_BYTES = 2**20
+CPU, GPU = "cpu", "gpu"
+KINDS = (CPU, GPU)
+
+
+@dataclass(frozen=True)
+class Packing:
+    """The cost of a request for one image on the device's side.
+
+    Args:
+        sent_bytes: size of the request, HTTP included.
+        codec_ms: time to pack the request, unpack the reply and decide.
+    """
+
+    sent_bytes: float
+    codec_ms: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeviceProfile:
+    """The medians of measured times of one image on a device, in milliseconds.
+
+    A cut counts the blocks before it, so 0 is the image and a stage `0-3` runs blocks 1 to 3.
+
+    Args:
+        artifact_id: of the network that was measured.
+        device: the hardware, in words.
+        kind: cpu or gpu.
+        precision: of the graphs.
+        input_size: side of the network's input, in pixels.
+        threads: of every graph.
+        date: of the measurement.
+        repeats: number of measurements of each part.
+        preprocess_ms: from a photograph's file to the network's input.
+        classifier_ms: of the distortion classifier; 0 where it does not run.
+        blocks: of single blocks, by their number from `1` up.
+        stages: of blocks in one graph without a head, from a cut to a later one: `0-3`.
+        exits: from a cut to the decision of an exit, counted from 1: `3-2` is exit 2 after cut 3.
+        requests: by cut and format of features: `3-uint8`.
+
+    Raises:
+        EennError: a time is not a positive number, or the kind does not exist.
+    """
+
+    artifact_id: str
+    device: str
+    kind: str
+    precision: str
+    input_size: int
+    threads: int
+    date: str
+    repeats: int
+    preprocess_ms: float
+    classifier_ms: float = 0.0
+    blocks: dict[str, float] = field(default_factory=dict)
+    stages: dict[str, float] = field(default_factory=dict)
+    exits: dict[str, float] = field(default_factory=dict)
+    requests: dict[str, Packing] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise EennError(f"kind={self.kind:.80}: allowed are {', '.join(KINDS)}")
+        packing = [n for own in self.requests.values() for n in (own.sent_bytes, own.codec_ms)]
+        parts = [*self.blocks.values(), *self.stages.values(), *self.exits.values(), *packing]
+        if any(not 0 <= part < math.inf for part in (self.preprocess_ms, *parts)):
+            raise EennError("times of a profile: allowed are numbers from 0 up; measure again")
+
+    def save(self, path: Path) -> None:
+        """Write the profile as readable JSON."""
+        write_json(path, {"version": VERSION, **asdict(self)})
+
+    @classmethod
+    def load(cls, path: Path) -> "DeviceProfile":
+        """Read a profile from a file.
+
+        Raises:
+            EennError: the file is not a profile of a device.
+        """
+        try:
+            if path.stat().st_size > MAX_BYTES:
+                raise ValueError(f"it has more than {MAX_BYTES} bytes")
+            content = json.loads(path.read_bytes())
+            if not isinstance(content, dict) or content.get("version") != VERSION:
+                raise ValueError(f"allowed is an object of version {VERSION}")
+            return from_json(cls, content)
+        except (ValueError, RecursionError, EennError) as error:
+            raise EennError(
+                f"{path} is not the profile of a device: {error}; write one with `eenn-edge "
+                "--profile`"
+            ) from error
+        except OSError as error:
+            raise EennError(
+                f"{path}: {error.strerror}; give a file of `eenn-edge --profile`"
+            ) from error
