@@ -85,12 +85,15 @@ class Deployment:
     Args:
         artifact_id: of the artifact that the deployment is for.
         active: the branches that the device evaluates, counted from 0, ascending; the network is
-            cut after the last of them. With `upstream` the artifact's last exit counts as a branch.
+            cut after the last of them, or after `cut`. With `upstream` the artifact's last exit
+            counts as a branch.
         temperature: `per_exit`, `shared` or `none`.
         precision: of the device's graphs.
         rest: where images that no active branch accepts are answered: in the `cloud`, on this
             `device`, or by `nobody`, which leaves the answer to the last active branch.
         payload: the content sent to the cloud: features in a format, or the `photograph`'s file.
+        cut: number of blocks on the device where it computes on behind the last active branch
+            before it sends features; None where it does not.
         upstream: a network that starts from the photograph in place of the artifact's own rest (a
             cascade).
         deadline_ms: time limit for an answer.
@@ -111,6 +114,7 @@ class Deployment:
     precision: str = "fp32"
     rest: str = CLOUD
     payload: str = "fp32"
+    cut: int | None = None
     upstream: Upstream | None = None
     deadline_ms: float = DEADLINE_MS
     on_failure: str = ANSWER
@@ -133,6 +137,12 @@ class Deployment:
             raise EennError(
                 f"payload={self.payload} with an upstream network in the cloud; allowed is "
                 f"{PHOTOGRAPH}, as features of one network mean nothing to another"
+            )
+        if self.cut is not None and (self.rest != CLOUD or self.features is None):
+            raise EennError(
+                f"cut={self.cut} with rest={self.rest} and payload={self.payload}: a cut is where "
+                f"features are sent to a cloud; set rest to {CLOUD} and payload to one of "
+                f"{', '.join(FEATURES)}, or leave the cut out"
             )
         share = self.promised_edge_share
         if share is not None and not 0 <= share <= 1:
@@ -200,6 +210,7 @@ class Deployment:
             "precision": self.precision,
             "rest": self.rest,
             "payload": self.payload,
+            "cut": self.cut,
             "upstream": None if self.upstream is None else asdict(self.upstream),
             "deadline_ms": self.deadline_ms,
             "on_failure": self.on_failure,
@@ -249,6 +260,7 @@ class _Stored:
     precision: str = Deployment.precision
     rest: str = Deployment.rest
     payload: str = Deployment.payload
+    cut: int | None = None
     upstream: Upstream | None = None
     deadline_ms: float = DEADLINE_MS
     on_failure: str = Deployment.on_failure
@@ -275,6 +287,7 @@ def _read(content: JsonObject) -> Deployment:
         precision=stored.precision,
         rest=stored.rest,
         payload=stored.payload,
+        cut=stored.cut,
         upstream=stored.upstream,
         deadline_ms=stored.deadline_ms,
         on_failure=stored.on_failure,

@@ -23,6 +23,7 @@ from eenn.offload.bench.turns import BLOCK, measure
 from eenn.offload.client.http_cloud import HttpCloud
 from eenn.offload.edge.experts import cloud_models_for
 from eenn.offload.graphs.index import Graphs
+from eenn.offload.graphs.pieces import borders
 from eenn.offload.protocol.codecs import PAYLOADS as FEATURES
 from eenn.offload.protocol.errors import CloudOverloaded, OffloadError
 from eenn.planning.times import Times
@@ -87,7 +88,8 @@ def measure_live(
                     # Between the ways' turns, so that other load on the machine affects the parts
                     # as it affects the ways.
                     passages += kept.passages(number, partial(meter.passages, turn))
-        times = times_of(passages, offloading.slowdown)
+        at = borders(networks.artifact.manifest)
+        times = times_of(passages, offloading.slowdown, at)
         plans = planned(networks, offloading, times)
         cloud_only = found[ways[0], float(offloading.levels[0])]
         compared = _compared(plans, clients, kept, photos, len(ways))

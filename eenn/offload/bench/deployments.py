@@ -76,6 +76,7 @@ def deployment_of(plan: Plan, made: PlanInputs) -> Deployment:
         precision=offloading.precision,
         rest=route.rest,
         payload=route.payload or FEATURES[0],
+        cut=route.cut,
         upstream=upstream,
         deadline_ms=offloading.deadline_ms or DEADLINE_MS,
         promise=Promise(
@@ -92,14 +93,14 @@ def deployment_of(plan: Plan, made: PlanInputs) -> Deployment:
 def write_deployments(
     directory: Path, best: Plan | None, others: Iterable[Plan], made: PlanInputs
 ) -> dict[str, Deployment]:
-    """Write the deployments of the best plan, and of the best plan of every route.
+    """Write the deployments of the best plan, and of the best plan of every rest and payload.
 
     Returns:
         The deployments by path relative to `directory`; the best one comes first.
     """
     found = {} if best is None else {FILE: deployment_of(best, made)}
     for plan in others:
-        found[f"{PLANS}/{plan.route}.json"] = deployment_of(plan, made)
+        found[f"{PLANS}/{replace(plan.route, cut=None)}.json"] = deployment_of(plan, made)
     if found:
         (directory / PLANS).mkdir(exist_ok=True)
     for name, deployment in found.items():
@@ -118,6 +119,7 @@ def deployed_offloading(offloading: Offloading, deployment: Deployment) -> Offlo
         experts=deployment.experts,
         precision=deployment.precision,
         payload=deployment.payload,
+        cut=deployment.cut,
         deadline_ms=deployment.deadline_ms,
         rest=deployment.rest,
         upstream=deployment.upstream.temperature if deployment.upstream else None,

@@ -13,13 +13,14 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import cycle, pairwise, product
 from pathlib import Path
 from statistics import fmean, median
 from typing import Generic, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from eenn.data.datasets import Photo
 from eenn.errors import EennError
@@ -31,12 +32,16 @@ from eenn.offload.client.http_cloud import Exchange, HttpCloud
 from eenn.offload.edge.clouds import LocalCloud, Rest
 from eenn.offload.edge.runtime import EdgeRuntime
 from eenn.offload.graphs.index import Graphs
+from eenn.offload.graphs.pieces import borders
 from eenn.offload.protocol.errors import OffloadError
 from eenn.planning.costs import Link
-from eenn.planning.times import RequestCost, Times, UpstreamTimes
+from eenn.planning.times import RequestCost, Times, UpstreamTimes, border
 from eenn.statistics.calibration import probabilities
 
 K = TypeVar("K", int, str, tuple[int, int])
+Floats = NDArray[np.float32]
+# The exits that decide, counted from 1, and the cut further back, if any.
+Way = tuple[tuple[int, ...], int | None]
 
 # The largest bandwidth that is fitted, also where times do not grow with bytes.
 MAX_MBPS = 1e5
@@ -50,12 +55,14 @@ class Passage:
 
     Args:
         image: the photograph's sample id.
-        ends: split points behind which a branch decided.
+        ends: exits that decided, counted from 1.
         payload: content sent to the cloud, see `Route`; empty where the device computed the rest.
         upstream: whether the upstream network answered, not the chain's own.
         stages_ms: time of every stage, its decision included.
         rest_ms: time from the last stage to the last exit's decision.
         sent_bytes, server_ms, wait_ms: see `Exchange`; 0 where nothing was sent.
+        cut: number of blocks on the device where it computed on behind the last of `ends`, in one
+            more stage; None where it did not.
     """
 
     image: str
@@ -69,11 +76,7 @@ class Passage:
     sent_bytes: int
     server_ms: float
     wait_ms: float
-
-    @property
-    def cut(self) -> int:
-        """Return the split point that the rest starts from."""
-        return self.ends[-1] if self.ends else 0
+    cut: int | None = None
 
 
 @dataclass(frozen=True)
@@ -84,6 +87,16 @@ class _NeverLeaving(ByConfidence):
 
     def accept(self, seen: Sequence[ExitProbs], last: bool) -> Bools:
         return super().accept(seen, last) & False
+
+
+class _Skipped:
+    """A rest that computes nothing, where what is measured comes before it."""
+
+    def __init__(self, classes: int) -> None:
+        self._classes = classes
+
+    def infer(self, features: Floats, *_: object) -> Floats:
+        return np.zeros((len(features), self._classes), np.float32)
 
 
 class Meter:
@@ -110,19 +123,28 @@ class Meter:
         check_cloud: Callable[[], None],
     ) -> None:
         path, branches = graphs.manifest.path, len(graphs.manifest.exits) - 1
-        self._branches, self._clouds, self._check_cloud = branches, clouds, check_cloud
+        self._clouds, self._check_cloud = clouds, check_cloud
+        self._skipped = Rest(_Skipped(len(graphs.manifest.classes)))
         self._device = Rest(LocalCloud(path, precision, slowdown=slowdown))
         # Every stage is the last one of a chain, behind all stages that can come before it.
         chains = [
             (*range(1, start + 1), stop) for stop in range(1, branches + 1) for start in range(stop)
         ]
-        self._chains = {
-            ends: EdgeRuntime(
-                path, _NeverLeaving(), [end - 1 for end in ends], self._device, precision,
-                slowdown=slowdown, experts=experts,
+        firsts = [tuple(range(1, exits + 1)) for exits in range(branches + 1)]
+        at = borders(graphs.manifest)
+        further = [(ends, cut) for ends in firsts for cut in graphs.cuts_behind(at[len(ends)])]
+        self._chains: dict[Way, EdgeRuntime] = {
+            (ends, cut): EdgeRuntime(
+                path, _NeverLeaving(), [end - 1 for end in ends], replace(self._skipped, cut=cut),
+                precision, slowdown=slowdown, experts=experts,
             )
-            for ends in [(), *chains]
+            for ends, cut in [((), None), *((ends, None) for ends in chains), *further]
         }  # fmt: skip
+        # One way to every cut, by as many branches as there are before it.
+        self._ways_to: dict[int, Way] = {
+            at[len(ends)] if cut is None else cut: (ends, cut)
+            for ends, cut in [*further, *((ends, None) for ends in firsts)]
+        }
         self._upstream: tuple[EdgeRuntime, HttpCloud] | None = None
         if upstream is not None:
             there, cloud = upstream
@@ -139,28 +161,28 @@ class Meter:
         # Every photograph is measured at least once, because their preprocessing times differ.
         row, turn = max(ROW, -(-len(photos) // len(self._chains))), cycle(photos)
         found: list[Passage | None] = []
-        for ends, runtime in self._chains.items():
-            self._through(photos[0], runtime, ends, "", self._device)  # finds caches cold
+        for way, runtime in self._chains.items():
+            rest = self._device if way[1] is None else self._skipped
+            self._through(photos[0], runtime, way, "", rest)  # finds caches cold
             for _ in range(row):
-                found.append(self._through(next(turn), runtime, ends, "", self._device))
-        for cut in range(self._branches + 1):
-            ends = tuple(range(1, cut + 1))
+                found.append(self._through(next(turn), runtime, way, "", rest))
+        for way in self._ways_to.values():
             for payload, own in self._clouds.items():
-                rest = Rest(own)
-                found.append(self._through(next(turn), self._chains[ends], ends, payload, rest))
+                runtime = self._chains[way]
+                found.append(self._through(next(turn), runtime, way, payload, Rest(own)))
         cloud = next(iter(self._clouds.values()))
         found += self._photographs(photos, cloud, upstream=False)
         if self._upstream is not None:
             whole, cloud = self._upstream
             found += self._photographs(photos, cloud, upstream=True)
-            found += [self._through(photo, whole, (), "", None) for photo in photos]
+            found += [self._through(photo, whole, ((), None), "", None) for photo in photos]
         return [passage for passage in found if passage is not None]
 
     def _through(
         self,
         photo: Photo,
         runtime: EdgeRuntime,
-        ends: tuple[int, ...],
+        way: Way,
         payload: str,
         rest: Rest | None,
     ) -> Passage | None:
@@ -181,9 +203,9 @@ class Meter:
             return None
         asked = self._clouds[payload].last if payload else Exchange()
         return Passage(
-            photo.sample_id, ends, payload, rest is None,
+            photo.sample_id, way[0], payload, rest is None,
             result.preprocess_ms, result.classifier_ms, result.stages_ms, result.cloud_ms,
-            asked.sent_bytes, _server_ms(asked), asked.wait_ms,
+            asked.sent_bytes, _server_ms(asked), asked.wait_ms, way[1],
         )  # fmt: skip
 
     def _photographs(
@@ -207,7 +229,7 @@ class Meter:
             )  # fmt: skip
 
 
-def times_of(passages: Sequence[Passage], slowdown: float) -> Times:
+def times_of(passages: Sequence[Passage], slowdown: float, borders: tuple[int, ...] = ()) -> Times:
     """Summarise measurements as the times of parts, in milliseconds.
 
     Every part of the edge counts with its median, so that one late sample does not distort a stage.
@@ -216,6 +238,7 @@ def times_of(passages: Sequence[Passage], slowdown: float) -> Times:
 
     Args:
         slowdown: of the edge while it was measured; the returned times are without it.
+        borders: see `Times`.
 
     Raises:
         EennError: the cloud never answered one of the requests.
@@ -225,15 +248,17 @@ def times_of(passages: Sequence[Passage], slowdown: float) -> Times:
     chained = [passage for passage in own if not passage.payload]
     preprocess = _Samples((passage.image, passage.preprocess_ms) for passage in chained)
     stages = _Samples(
-        (step, ms)
+        ((border(borders, start), exit), ms)
         for passage in chained
-        for step, ms in zip(pairwise((0, *passage.ends)), passage.stages_ms, strict=True)
+        for (start, exit), ms in zip(pairwise((0, *passage.ends)), passage.stages_ms, strict=False)
     )
-    rests = _Samples((passage.cut, passage.rest_ms) for passage in chained)
-    asked: dict[tuple[int, str], list[Passage]] = defaultdict(list)
-    for passage in own:
-        if passage.payload:
-            asked[passage.cut, passage.payload].append(passage)
+    further = _Samples(
+        ((_behind(passage, borders), passage.cut), passage.stages_ms[-1])
+        for passage in chained
+        if passage.cut is not None
+    )
+    rests = _Samples((_behind(own, borders), own.rest_ms) for own in chained if own.cut is None)
+    asked = _asked(own, borders)
     payloads = {payload for _, payload in asked if payload != PHOTOGRAPH}
     upstream_asked = [passage for passage in there if passage.payload]
     missing = {(0, PHOTOGRAPH), *product(rests.medians, payloads)} - set(asked)
@@ -242,7 +267,7 @@ def times_of(passages: Sequence[Passage], slowdown: float) -> Times:
             "the cloud never answered some of the requests that measure its parts; check the "
             "cloud and start a new run"
         )
-    parts = (preprocess, stages, rests)
+    parts = (preprocess, stages, further, rests)
     late = sum(part.total for part in parts) / sum(part.expected for part in parts)
     upstream = None
     if there:
@@ -256,8 +281,27 @@ def times_of(passages: Sequence[Passage], slowdown: float) -> Times:
         requests={place: _request(alike) for place, alike in sorted(asked.items())},
         link=_link([*asked.values(), *filter(None, [upstream_asked])]),
         upstream=upstream,
+        further_ms=further.medians,
+        borders=borders,
     )
     return edge.with_edge(late / slowdown)
+
+
+def _behind(passage: Passage, borders: tuple[int, ...]) -> int:
+    """Find the cut behind the last exit that decided."""
+    return border(borders, passage.ends[-1] if passage.ends else 0)
+
+
+def _asked(
+    passages: Sequence[Passage], borders: tuple[int, ...]
+) -> dict[tuple[int, str], list[Passage]]:
+    """Collect the passages that asked the cloud by cut and payload."""
+    asked: dict[tuple[int, str], list[Passage]] = defaultdict(list)
+    for passage in passages:
+        if passage.payload:
+            cut = _behind(passage, borders) if passage.cut is None else passage.cut
+            asked[cut, passage.payload].append(passage)
+    return asked
 
 
 class _Samples(Generic[K]):

@@ -36,6 +36,7 @@ FLAGS = (
     "precision",
     "rest",
     "payload",
+    "cut",
     "upstream",
     "deadline_ms",
     "on_failure",
@@ -74,8 +75,9 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     given = parser.parse_args(arguments)
     if bool(given.images) + (given.watch is not None) + (given.serve is not None) != 1:
         parser.error("give image files, or --watch DIR, or --serve PORT")
-    if given.cloud is None and (given.token_file or given.ca_file or given.payload):
-        parser.error("--token-file, --ca-file and --payload need --cloud URL")
+    for_cloud = (given.token_file, given.ca_file, given.payload, given.cut)
+    if given.cloud is None and any(value is not None for value in for_cloud):
+        parser.error("--token-file, --ca-file, --payload and --cut need --cloud URL")
     if given.cloud is None and given.guard not in (None, OFF):
         parser.error("--guard needs --cloud URL, whose answers it compares with")
     if given.keep_at_most is not None and given.keep_audits is None:
@@ -158,6 +160,12 @@ def _add_cloud(group: argparse._ArgumentGroup) -> None:
         "--payload",
         choices=PAYLOADS,
         help="content sent to the cloud: features in a format, or the photograph's file (fp32)",
+    )
+    group.add_argument(
+        "--cut",
+        type=_blocks,
+        metavar="N",
+        help="blocks that run here before features are sent (those up to the last active branch)",
     )
     group.add_argument(
         "--upstream",
@@ -275,6 +283,12 @@ def _positive(text: str) -> float:
     if not text.replace(".", "", 1).isdecimal() or not float(text) > 0:
         raise argparse.ArgumentTypeError(f"{text}: allowed is a number above 0")
     return float(text)
+
+
+def _blocks(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text}: allowed is a number of blocks")
+    return int(text)
 
 
 def _whole(text: str) -> int:

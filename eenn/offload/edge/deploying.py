@@ -99,8 +99,9 @@ def _rest_text(given: argparse.Namespace, deployment: Deployment) -> str:
         return f"rest {deployment.rest}{network}"
     if given.cloud is None:
         return "no --cloud, so the last active branch answers"
+    at = "" if deployment.cut is None else f" after block {deployment.cut}"
     return (
-        f"rest {CLOUD}{network}, payload {deployment.payload}, deadline "
+        f"rest {CLOUD}{network}, payload {deployment.payload}{at}, deadline "
         f"{deployment.deadline_ms:g} ms, on failure {deployment.on_failure}"
     )
 
@@ -136,6 +137,9 @@ def _overridden(base: Deployment, given: argparse.Namespace, manifest: Manifest)
     fields = {key: value for key, value in changed.items() if value is not None}
     if given.guard == OFF:
         fields["guard"] = None
+    # A file's cut is for its branches and payload.
+    if given.cut is None and {"active", "rest", "payload", "upstream"} & fields.keys():
+        fields["cut"] = None
     deployment = replace(base, **fields)
     # What was measured does not hold for another decision.
     decides = ("policy", "active", "temperature", "experts", "precision", "upstream")

@@ -7,10 +7,8 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import nullcontext
-from itertools import pairwise
 from pathlib import Path
 from threading import Lock
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,8 +20,10 @@ from eenn.exits.policies.base import Answer, Bools, ExitProbs, Policy
 from eenn.offload.edge.batch import Batch, File, Result, Watch, Watcher, check_images, check_logits
 from eenn.offload.edge.clouds import Cloud, Rest, slowed_ms
 from eenn.offload.edge.experts import head_sets_for, open_head_chooser
+from eenn.offload.edge.stages import open_further, open_stages
 from eenn.offload.graphs.index import Graphs
-from eenn.offload.graphs.parts import Names, Part, open_heads
+from eenn.offload.graphs.parts import Names
+from eenn.offload.graphs.pieces import cut_of
 from eenn.offload.protocol.errors import OffloadError
 from eenn.statistics.calibration import probabilities
 
@@ -33,13 +33,6 @@ Floats = NDArray[np.float32]
 RESERVE_S = 0.005
 # The cloud is given up this many times the standby's expected time before the deadline.
 STANDBY_MARGIN = 1.5
-
-
-class _Stage(NamedTuple):
-    """The segments up to an active branch, and the branch's heads."""
-
-    branch: int
-    part: Part
 
 
 class EdgeRuntime:
@@ -63,8 +56,8 @@ class EdgeRuntime:
         temperature: see `Temperatures.chosen`.
 
     Raises:
-        EennError: branches, policy or experts do not fit the network; there is neither a branch nor
-            a rest to answer; the precision does not exist; see also `Graphs.read` and
+        EennError: branches, policy, rest or experts do not fit the network; there is neither a
+            branch nor a rest to answer; the precision does not exist; see also `Graphs.read` and
             `Graphs.session`.
     """
 
@@ -106,22 +99,9 @@ class EdgeRuntime:
             for heads in self._head_sets
         }
         self._classes = self.manifest.classes
-        ends = [branch + 1 for branch in self.active]
-        self.split_point = ends[-1] if ends else 0
-        self._stages = [
-            _Stage(
-                stop - 1,
-                Part(
-                    graphs,
-                    start,
-                    stop,
-                    open_heads(graphs, stop, self._head_sets, threads),
-                    precision,
-                    threads,
-                ),
-            )
-            for start, stop in pairwise([0, *ends])
-        ]
+        self.cut = cut_of(self.manifest, self.active, self.rest.cut)
+        self._stages = open_stages(graphs, self.active, self._head_sets, precision, threads)
+        self._further = open_further(graphs, self.active, self.cut, precision, threads)
         self._choose = open_head_chooser(graphs, threads) if experts.asks_classifier else None
 
     def classify_file(self, file: File) -> Result:
@@ -180,7 +160,7 @@ class EdgeRuntime:
         return time.monotonic() + self.deadline_ms / 1e3 - RESERVE_S
 
     def ahead(self, features: Floats, branch: int, heads: Names) -> Floats:
-        """Compute the features at the split point of images that left at an earlier branch.
+        """Compute the features at the cut of images that left at an earlier branch.
 
         Args:
             features: those behind `branch`, (N, C, H, W).
@@ -189,7 +169,7 @@ class EdgeRuntime:
         for stage in self._stages:
             if stage.branch > branch:
                 _, features = stage.part.step(features, heads)
-        return features
+        return features if self._further is None else self._further.features(features)
 
     def _classify(
         self,
@@ -231,6 +211,10 @@ class EdgeRuntime:
             if accepted.any():
                 self._settle(batch, accepted, batch.policy.answer(batch.seen))
         start = time.perf_counter()
+        if self._further is not None and self.rest.features is not None and not batch.is_settled:
+            batch.features = self._further.features(batch.features)
+            batch.stages_ms.append(slowed_ms(start, self.slowdown))
+            start = time.perf_counter()
         for own in batch.split_by_heads():
             if not self.rest.is_nobody:
                 self._pass_on(own, self.rest, deadline, start)
@@ -252,10 +236,10 @@ class EdgeRuntime:
             start: seconds of `time.perf_counter()` since which the images wait for the rest.
         """
         # Behind the artifact's last exit a standby has nothing to compute.
-        standby = rest.standby if self.split_point < len(self.manifest.exits) else None
+        standby = rest.standby if len(self.manifest.exits) - 1 not in self.active else None
         standby_s = 0.0
         if standby is not None:
-            standby_s = len(batch.left) * standby.expected_s(self.split_point)
+            standby_s = len(batch.left) * standby.expected_s(self.cut)
         exit = self.branches
         try:
             with nullcontext() if batch.watch is None else batch.watch.asking():
@@ -273,7 +257,7 @@ class EdgeRuntime:
             start, batch.rest_on_device = time.perf_counter(), True
             exit = len(self.manifest.exits) - 1
             heads = str(batch.heads[0])
-            logits = standby.infer(batch.features, self.split_point, None, heads)
+            logits = standby.infer(batch.features, self.cut, None, heads)
         accepted = self._look(batch, exit, logits)
         if batch.rest_on_device:
             batch.stages_ms = [*batch.stages_ms, slowed_ms(start)]
@@ -293,14 +277,14 @@ class EdgeRuntime:
         else:
             assert rest.features is not None
             heads = str(batch.heads[0])
-            logits = rest.features.infer(batch.features, self.split_point, deadline, heads)
+            logits = rest.features.infer(batch.features, self.cut, deadline, heads)
         return check_logits(logits, len(batch.left), len(self._classes))
 
     def _look(self, batch: Batch, exit: int, logits: Floats) -> Bools:
         """Note an exit's probabilities, and find the remaining samples that the exit accepts."""
         temperatures = [[self._temperature(heads, exit)] for heads in batch.heads.tolist()]
         batch.seen.append(ExitProbs(exit, probabilities(logits / np.array(temperatures))))
-        return batch.policy.accept(batch.seen, exit in (self.split_point - 1, self.branches))
+        return batch.policy.accept(batch.seen, exit in (*self.active[-1:], self.branches))
 
     def _temperature(self, heads: str, exit: int) -> float:
         if exit == self.branches and self.rest.temperature is not None:
