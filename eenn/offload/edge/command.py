@@ -195,7 +195,9 @@ def _tell(message: str) -> None:
 def _serve(given: argparse.Namespace, opening: "Opening") -> int:
     from eenn.offload.edge.reload import serve_reloading
 
-    with serve_reloading(given.deployment, opening, given.host, given.serve, _tell) as server:
+    with serve_reloading(
+        given.deployment or given.plans, opening, given.host, given.serve, _tell
+    ) as server:
         print(f"listening on {server.url}", flush=True)
         server.serve_forever()
     return 0
