@@ -7,10 +7,10 @@ For each link of conf/link and each slowdown of the edge the parts are measured,
 under an accuracy limit (by default one point below the last exit's on validation), and it runs live
 beside the best plan of every other kind that keeps the limit, beside cloud only and the whole
 network on the device where these keep it, and beside the plans of named planners. The ways take
-turns on the same photographs of the validation split, after a warm-up. Of every way the median at each exit counts, weighted by the
-number of validation images that stop there, so that neither a late sample nor the luck of few
-photographs decides; an exit that none of the photographs stopped at counts as predicted. Writes
-results/planned.json.
+turns on the same photographs of the validation split, after a warm-up. Of every way the median at
+each exit counts, weighted by the number of validation images that stop there, so that neither a
+late sample nor the luck of few photographs decides; an exit that none of the photographs stopped at
+counts as predicted. Writes results/planned.json.
 """
 
 import argparse
