@@ -210,6 +210,14 @@ def test_cells_are_counted_by_whether_their_best_arm_changes() -> None:
     assert counts == [(2, 1, 1, 1), (0, 0, 1, 0)]
 
 
+def test_in_noise_more_reward_is_less_accuracy_as_the_page_says() -> None:
+    noisy = [row for row in run_of("bandits")["shown"]["rows"] if row["part"] == "noise 20"]
+    static, *others = noisy
+    most = max(others, key=lambda row: float(row["reward"]))
+    assert most["reward"] > static["reward"]
+    assert most["accuracy"] == min(row["accuracy"] for row in noisy)
+
+
 def test_what_the_page_says_of_bandits_is_what_was_measured() -> None:
     rows: dict[tuple[float, str], Any] = {
         (row["mu"], row["rule"]): row for row in run_of("bandits")["summary"]
@@ -218,6 +226,7 @@ def test_what_the_page_says_of_bandits_is_what_was_measured() -> None:
     for name in ("SplitEE", "I-SplitEE"):
         assert rows[1.0, f"{name}, {fresh}"]["found"] == rows[1.0, f"{name}, {fresh}"]["changed"]
         assert rows[1.0, f"{name}, frozen after 500"]["found"] == 0
+        assert rows[1.0, f"{name}, frozen after 500"]["within"] > rows[1.0, name]["within"]
         assert rows[1.0, name]["found"] < rows[1.0, name]["changed"]
         assert rows[0.1, name]["within"] < 0.5 * rows[0.1, name]["cells"]
-    assert rows[1.0, "I-SplitEE"]["within"] > rows[1.0, "SplitEE"]["within"]
+    assert rows[1.0, "I-SplitEE"]["within"] > 15 > 10 > rows[1.0, "SplitEE"]["within"]
