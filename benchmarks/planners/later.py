@@ -17,7 +17,7 @@ Problem = Mapping[str, Any]
 
 
 def split_by_bandit(problem: Problem) -> dict[str, Any]:
-    """Play a split for every sample, without and with what earlier exits tell on the way."""
+    """Choose a split for every sample, without and with the rewards of earlier splits."""
     mu = problem["mu"]
     cost = mu * np.array(problem["layer_cost"])
     confidence = np.array(problem["confidence"])
