@@ -1,10 +1,16 @@
 """Times of the parts of a device and its cloud from the profiles of both, for a link in between."""
 
+from itertools import product
+
+import numpy as np
+
 from eenn.errors import EennError
 from eenn.exits.rests import PHOTOGRAPH
+from eenn.offload.protocol.codecs import CODECS
 from eenn.planning.costs import Link
 from eenn.planning.device_profile import DeviceProfile
 from eenn.planning.times import RequestCost, Times
+from eenn.planning.work import EXITS, STAGES, numbers_of
 
 
 def profiled_times(
@@ -30,8 +36,8 @@ def profiled_times(
             f"{cloud.artifact_id:.12}; measure both with the same artifact"
         )
     last, starts = len(borders) - 1, borders[:-1]
-    exits = {_pair(key): ms for key, ms in device.exits.items()}
-    stages = {_pair(key): ms for key, ms in device.stages.items()}
+    exits = {_pair(EXITS, key): ms for key, ms in device.exits.items()}
+    stages = {_pair(STAGES, key): ms for key, ms in device.stages.items()}
     missing = [f"{start}-{last}" for start in starts if (start, last) not in exits]
     missing += [
         f"{borders[a]}-{b}"
@@ -46,20 +52,23 @@ def profiled_times(
         )
     requests = {}
     for key, packing in device.requests.items():
-        cut, payload = key.split("-", 1)
-        cloud_ms = _rest_ms(cloud, int(cut), last)
-        requests[int(cut), payload] = RequestCost(packing.sent_bytes, cloud_ms, packing.codec_ms)
-    if requests:
-        smallest = min(requests.values(), key=lambda request: request.sent_bytes)
-        # A file is packed as it is; what a request has around its content is the same for all.
-        image = requests[0, "uint8"]
-        around = image.sent_bytes - 3 * device.input_size**2
-        requests[0, PHOTOGRAPH] = RequestCost(
-            photograph_bytes + around,
-            cloud.preprocess_ms + _rest_ms(cloud, 0, last),
-            smallest.codec_ms,
-        )
-    cuts = {cut for cut, _ in requests}
+        place, _, payload = key.partition("-")
+        if not (place.isdecimal() and payload in CODECS):
+            raise EennError(
+                f"{key:.80} in a profile: allowed are keys such as 3-uint8; measure again"
+            )
+        cloud_ms = _rest_ms(cloud, int(place), last)
+        requests[int(place), payload] = RequestCost(packing.sent_bytes, cloud_ms, packing.codec_ms)
+    image = next((payload for cut, payload in requests if cut == 0), None)
+    if image is not None:
+        # A file is packed as it is, like the smallest features, and a request has the same around
+        # any content.
+        pixels_bytes = 3 * device.input_size**2 * np.dtype(CODECS[image].sent_as).itemsize
+        around = requests[0, image].sent_bytes - pixels_bytes
+        cloud_ms = cloud.preprocess_ms + _rest_ms(cloud, 0, last)
+        least_ms = min(request.codec_ms for request in requests.values())
+        requests[0, PHOTOGRAPH] = RequestCost(photograph_bytes + around, cloud_ms, least_ms)
+    further = set(product(starts, {cut for cut, _ in requests}))
     return Times(
         preprocess_ms=device.preprocess_ms,
         classifier_ms=device.classifier_ms,
@@ -67,9 +76,7 @@ def profiled_times(
         rest_ms={start: ms for (start, exit), ms in exits.items() if exit == last},
         requests=requests,
         link=link,
-        further_ms={
-            (start, cut): ms for (start, cut), ms in stages.items() if start in starts and cut in cuts
-        },
+        further_ms={cuts: ms for cuts, ms in stages.items() if cuts in further},
         borders=borders,
     )
 
@@ -83,18 +90,20 @@ def _rest_ms(cloud: DeviceProfile, cut: int, last: int) -> float:
     ms = cloud.exits.get(f"{cut}-{last}")
     if ms is None:
         raise EennError(
-            f"the cloud's profile has no exit {cut}-{last}; measure again with `eenn-edge --profile`"
+            f"the cloud's profile has no exit {cut}-{last}; measure again with `eenn-edge "
+            "--profile`"
         )
     return ms
 
 
-def _pair(key: str) -> tuple[int, int]:
+def _pair(group: str, key: str) -> tuple[int, int]:
     """Read a key such as `3-15`.
 
     Raises:
         EennError: the key is something else.
     """
-    first, _, second = key.partition("-")
-    if not (first.isdecimal() and second.isdecimal()):
+    numbers = numbers_of((group, key))
+    if numbers is None:
         raise EennError(f"{key:.80} in a profile: allowed are keys such as 3-15; measure again")
-    return int(first), int(second)
+    first, second = numbers
+    return first, second

@@ -17,6 +17,7 @@ from eenn.exits.policies.base import Floats, Ints
 from eenn.planning.engine import Conditions, Power, Spent
 
 D = TypeVar("D")
+E = TypeVar("E")
 
 # Values that differ less, relative to the larger of 1 and the best one, are equal.
 EQUAL = 1e-9
@@ -189,6 +190,12 @@ class Table(Collection[D]):
         """Select the designs that a test admits."""
         return self.at([row for row, design in enumerate(self.designs) if admits(design)])
 
+    def of_designs(self, designs: Sequence[E]) -> "Table[E]":
+        """Give the same costs to other designs, one for each row."""
+        return Table(
+            tuple(designs), self.spent, self.accuracy, self.leaving, self.cuts, self.to_exit_ms
+        )
+
     def metric(self, name: str, at: Conditions, power: Power | None = None) -> Floats:
         """Compute a metric of every design.
 
@@ -304,7 +311,9 @@ def _image_ms(table: Table[Any], at: Conditions) -> Floats:
 
 # Coefficients that differ less are equal.
 DOMINATED = 1e-12
-ENERGY, P95, LATE = "energy_mj", "p95_ms", "late_share"
+ACCURACY, ENERGY, P95, LATE = "accuracy", "energy_mj", "p95_ms", "late_share"
+# Metrics of which more is better.
+WANTED = (ACCURACY, "device_share")
 _COMPUTED: dict[str, Callable[[Table[Any], Conditions], Floats]] = {
     "latency_ms": lambda table, at: table.spent.latency_ms(at),
     "device_ms": lambda table, at: table.spent.on_device_ms(at),
@@ -312,7 +321,7 @@ _COMPUTED: dict[str, Callable[[Table[Any], Conditions], Floats]] = {
     "cloud_ms": lambda table, _: table.spent.cloud_ms,
     "slowest_ms": lambda table, at: table.spent.slowest_ms(at),
     "sent_bytes": lambda table, _: table.spent.sent_bytes,
-    "accuracy": lambda table, _: table.accuracy,
+    ACCURACY: lambda table, _: table.accuracy,
     "device_share": lambda table, _: 1 - table.spent.away,
     "cut": lambda table, _: np.asarray(table.cuts, np.float64),
     P95: _p95_ms,
