@@ -20,6 +20,7 @@ from eenn.exits.head_sets import PLAIN_HEADS
 from eenn.exits.policies.base import Ints, Outputs, Policy, Validation
 from eenn.exits.policies.registry import POLICIES, find_policy, make_policy
 from eenn.exits.policies.threshold import DEFAULT
+from eenn.exits.rests import CLOUD
 from eenn.files import from_json, new_directory
 from eenn.offload.bench.deployments import PlanInputs, deployment_of, write_deployments
 from eenn.offload.edge.plans import FILE as PLANS
@@ -55,6 +56,7 @@ if TYPE_CHECKING:
     from eenn.records.evaluated_artifact import EvaluatedArtifact
 
 LINKS = CONF / "link"
+SLOWDOWNS = (1.0, 10.0)
 # One percentage point below the last exit, where no accuracy is asked for.
 GIVEN_UP = 0.01
 
@@ -215,28 +217,27 @@ def _rows(every: Table[Plan], found: _Found, at: Conditions) -> list[dict[str, s
 
 
 def _by_link(plans: Plans) -> list[dict[str, str]]:
-    """Print the plan that the device takes on every link of conf/link."""
-    rows = []
-    for file in sorted(LINKS.glob("*.yaml")):
-        at = replace(plans.at, link=_named_link(file))
-        try:
-            row = plans.choose(at)
-        except NoPlan:
-            rows.append({"link": file.stem, "plan": "none"})
-            continue
-        own = plans.table.designs[row]
-        ms = plans.table.metric(FASTEST.metric, at)[row]
-        cut = "" if own.rest != "cloud" else f", {own.payload}"
-        rows.append(
-            {
-                "link": f"{file.stem}, {at.link}",
-                "plan": str(row + 1),
-                "active": own.setting.branches or "none",
-                "rest": f"{own.rest}{cut}",
-                "ms": f"{ms:.1f}",
-            }
-        )
-    return rows
+    """Print the plans that the device takes on every link of conf/link, slower ones included."""
+    return [
+        {
+            "link": f"{file.stem}, {link}",
+            **{f"{slower:g} x as slow": _taken(plans, link, slower) for slower in SLOWDOWNS},
+        }
+        for file, link in ((file, _named_link(file)) for file in sorted(LINKS.glob("*.yaml")))
+    ]
+
+
+def _taken(plans: Plans, link: Link, slowdown: float) -> str:
+    """Print the plan that a device takes, and the milliseconds that it expects."""
+    at = replace(plans.at, link=link, slowdown=slowdown)
+    try:
+        row = plans.choose(at)
+    except NoPlan:
+        return "none"
+    own = plans.table.designs[row]
+    sent = f", {own.payload}" if own.rest == CLOUD else ""
+    ms = plans.table.metric(FASTEST.metric, at)[row]
+    return f"{row + 1}: {own.setting.branches or 'none'}; {own.rest}{sent}; {ms:.1f} ms"
 
 
 def _link(text: str) -> Link:
