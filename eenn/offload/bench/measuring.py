@@ -13,7 +13,8 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import partial
 from itertools import cycle, pairwise, product
 from pathlib import Path
 from statistics import fmean, median
@@ -25,14 +26,13 @@ from numpy.typing import NDArray
 from eenn.data.datasets import Photo
 from eenn.errors import EennError
 from eenn.exits.head_sets import HeadChoice
-from eenn.exits.policies.base import Bools, ExitProbs
-from eenn.exits.policies.threshold import ByConfidence
 from eenn.exits.rests import PHOTOGRAPH
 from eenn.offload.client.http_cloud import Exchange, HttpCloud
+from eenn.offload.edge.batch import File, Result
+from eenn.offload.edge.chains import Chains, NeverLeaving, Way
 from eenn.offload.edge.clouds import LocalCloud, Rest
 from eenn.offload.edge.runtime import EdgeRuntime
 from eenn.offload.graphs.index import Graphs
-from eenn.offload.graphs.pieces import borders
 from eenn.offload.protocol.errors import OffloadError
 from eenn.planning.costs import Link
 from eenn.planning.times import RequestCost, Times, UpstreamTimes, border
@@ -40,8 +40,6 @@ from eenn.statistics.calibration import probabilities
 
 K = TypeVar("K", int, str, tuple[int, int])
 Floats = NDArray[np.float32]
-# The exits that decide, counted from 1, and the cut further back, if any.
-Way = tuple[tuple[int, ...], int | None]
 
 # The largest bandwidth that is fitted, also where times do not grow with bytes.
 MAX_MBPS = 1e5
@@ -79,26 +77,6 @@ class Passage:
     cut: int | None = None
 
 
-@dataclass(frozen=True)
-class _NeverLeaving(ByConfidence):
-    """A policy that decides like a device, but accepts no image."""
-
-    p_tar: float | tuple[float, ...] = 1.0
-
-    def accept(self, seen: Sequence[ExitProbs], last: bool) -> Bools:
-        return super().accept(seen, last) & False
-
-
-class _Skipped:
-    """A rest that computes nothing, where what is measured comes before it."""
-
-    def __init__(self, classes: int) -> None:
-        self._classes = classes
-
-    def infer(self, features: Floats, *_: object) -> Floats:
-        return np.zeros((len(features), self._classes), np.float32)
-
-
 class Meter:
     """Measures the parts of a device and its cloud.
 
@@ -122,34 +100,13 @@ class Meter:
         upstream: tuple[Path, HttpCloud] | None,
         check_cloud: Callable[[], None],
     ) -> None:
-        path, branches = graphs.manifest.path, len(graphs.manifest.exits) - 1
         self._clouds, self._check_cloud = clouds, check_cloud
-        self._skipped = Rest(_Skipped(len(graphs.manifest.classes)))
-        self._device = Rest(LocalCloud(path, precision, slowdown=slowdown))
-        # Every stage is the last one of a chain, behind all stages that can come before it.
-        chains = [
-            (*range(1, start + 1), stop) for stop in range(1, branches + 1) for start in range(stop)
-        ]
-        firsts = [tuple(range(1, exits + 1)) for exits in range(branches + 1)]
-        at = borders(graphs.manifest)
-        further = [(ends, cut) for ends in firsts for cut in graphs.cuts_behind(at[len(ends)])]
-        self._chains: dict[Way, EdgeRuntime] = {
-            (ends, cut): EdgeRuntime(
-                path, _NeverLeaving(), [end - 1 for end in ends], replace(self._skipped, cut=cut),
-                precision, slowdown=slowdown, experts=experts,
-            )
-            for ends, cut in [((), None), *((ends, None) for ends in chains), *further]
-        }  # fmt: skip
-        # One way to every cut, by as many branches as there are before it.
-        self._ways_to: dict[int, Way] = {
-            at[len(ends)] if cut is None else cut: (ends, cut)
-            for ends, cut in [*further, *((ends, None) for ends in firsts)]
-        }
+        self._chains = Chains(graphs, precision, experts, slowdown=slowdown)
         self._upstream: tuple[EdgeRuntime, HttpCloud] | None = None
         if upstream is not None:
             there, cloud = upstream
             rest = Rest(LocalCloud(there, precision, slowdown=slowdown))
-            whole = EdgeRuntime(there, _NeverLeaving(), (), rest, precision, slowdown=slowdown)
+            whole = EdgeRuntime(there, NeverLeaving(), (), rest, precision, slowdown=slowdown)
             self._upstream = whole, cloud
 
     def passages(self, photos: Sequence[Photo]) -> list[Passage]:
@@ -159,42 +116,44 @@ class Meter:
             OffloadError: the cloud cannot be asked.
         """
         # Every photograph is measured at least once, because their preprocessing times differ.
-        row, turn = max(ROW, -(-len(photos) // len(self._chains))), cycle(photos)
+        chains, turn = self._chains, cycle(photos)
+        row = max(ROW, -(-len(photos) // len(chains.ways)))
         found: list[Passage | None] = []
-        for way, runtime in self._chains.items():
-            rest = self._device if way[1] is None else self._skipped
-            self._through(photos[0], runtime, way, "", rest)  # finds caches cold
+        for way in chains.ways:
+            rest = chains.device if way.cut is None else chains.skipped
+            run = partial(chains.run, way, rest=rest)
+            self._through(photos[0], run, way)  # finds caches cold
             for _ in range(row):
-                found.append(self._through(next(turn), runtime, way, "", rest))
-        for way in self._ways_to.values():
+                found.append(self._through(next(turn), run, way))
+        for way in chains.ways_to.values():
             for payload, own in self._clouds.items():
-                runtime = self._chains[way]
-                found.append(self._through(next(turn), runtime, way, payload, Rest(own)))
+                run = partial(chains.run, way, rest=Rest(own))
+                found.append(self._through(next(turn), run, way, payload))
         cloud = next(iter(self._clouds.values()))
         found += self._photographs(photos, cloud, upstream=False)
         if self._upstream is not None:
             whole, cloud = self._upstream
             found += self._photographs(photos, cloud, upstream=True)
-            found += [self._through(photo, whole, ((), None), "", None) for photo in photos]
+            found += [
+                self._through(photo, whole.classify_file, Way(), upstream=True) for photo in photos
+            ]
         return [passage for passage in found if passage is not None]
 
     def _through(
         self,
         photo: Photo,
-        runtime: EdgeRuntime,
+        run: Callable[[File], Result],
         way: Way,
-        payload: str,
-        rest: Rest | None,
+        payload: str = "",
+        upstream: bool = False,
     ) -> Passage | None:
         """Send a photograph through a chain; return None if the cloud did not answer.
 
         Args:
-            rest: replaces the runtime's rest; None keeps it.
+            run: sends a file through the chain.
         """
-        if rest is not None:
-            runtime.rest = rest
         try:
-            result = runtime.classify_file(io.BytesIO(photo.file))
+            result = run(io.BytesIO(photo.file))
         except OffloadError:
             self._check_cloud()
             return None
@@ -203,9 +162,9 @@ class Meter:
             return None
         asked = self._clouds[payload].last if payload else Exchange()
         return Passage(
-            photo.sample_id, way[0], payload, rest is None,
+            photo.sample_id, way.ends, payload, upstream,
             result.preprocess_ms, result.classifier_ms, result.stages_ms, result.cloud_ms,
-            asked.sent_bytes, _server_ms(asked), asked.wait_ms, way[1],
+            asked.sent_bytes, _server_ms(asked), asked.wait_ms, way.cut,
         )  # fmt: skip
 
     def _photographs(
