@@ -55,11 +55,11 @@ def plans(exported: Exported) -> Plans:
                 policy=make_policy("confidence", {"p_tar": p_tar}), active=active,
                 deadline_ms=1e3 * PATIENCE_S, **way,
             )  # fmt: skip
-            leaving = tuple(generator.dirichlet(np.ones(4)).tolist())
-            away = leaving[-1] * (deployment.rest == CLOUD)
-            # A device that only sends computes nothing, so it is best where devices are slow.
+            # A device that only sends computes nothing, and all images are away.
             computing = bool(active) or deployment.rest != CLOUD
-            costs = (computing * generator.uniform(5, 90), *(away * generator.uniform(1, 99, 3)))
+            leaving = tuple(generator.dirichlet(np.ones(4)).tolist()) if computing else (0, 0, 0, 1)
+            away = leaving[-1] * (deployment.rest == CLOUD)
+            costs = (computing * generator.uniform(100, 200), *(away * generator.uniform(1, 99, 3)))
             device, cloud, sent, codec = map(np.float64, costs)
             spent = Spent(device, cloud, np.float64(away), sent, codec)
             to_exits = tuple(np.sort(generator.uniform(0, 90, 4)).tolist())
@@ -126,8 +126,8 @@ def test_the_best_row_under_the_conditions_is_followed(
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     given = ("--artifact", exported.path, "--plans", file, "--cloud", server.url, "--json")
-    at = Conditions(Link(1e4, 0.5), 50.0, 0.5, 300.0, (0.0, 4.0))
-    flags = ("--link", "10000,0.5", "--slowdown", 50, "--cloud-load", 0.5)
+    at = Conditions(Link(0.05, 900.0), 3.0, 7.0, 300.0, (0.0, 4.0))
+    flags = ("--link", "0.05,900", "--slowdown", 3, "--cloud-load", 7)
     _, said = run(capsys, *given, *flags, exported.files[0])
     assert f"plan {plans.choose(at) + 1} of" in said
     _, said = run(capsys, *given, exported.files[0])
