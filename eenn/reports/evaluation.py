@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from matplotlib.figure import Figure
 
+from eenn.evaluation.branch_search import Saving
 from eenn.evaluation.fitting import Fitted
 from eenn.evaluation.grid import Service
 from eenn.evaluation.rows import ExitTaken, Point, Results
@@ -23,6 +24,7 @@ from eenn.reports.curves import (
     tradeoff_figure,
     way_name,
 )
+from eenn.reports.differences import SAVINGS_TEXT, saving_lines, saving_rows
 from eenn.reports.figures import BARS, Drawn
 from eenn.reports.opening import (
     Answer,
@@ -108,6 +110,7 @@ def evaluation_report(
     facts: Mapping[str, str],
     drawing: Drawing,
     fitted: Sequence[Fitted],
+    savings: Sequence[Saving],
     unlabelled: Unlabelled,
     reliability: Sequence[Drawn],
     answer: Answer,
@@ -115,6 +118,7 @@ def evaluation_report(
     """Put together the report of an evaluation.
 
     Args:
+        savings: of searches for active branches.
         reliability: the diagrams of every network and level.
         answer: the answer that opens the page.
     """
@@ -123,6 +127,7 @@ def evaluation_report(
     if fitted:
         rows = [raw(fitted_cells(each)) for each in fitted]
         tables.insert(0, table_section("Fitted thresholds", THRESHOLDS_TEXT, rows))
+        tables.insert(1, table_section("Branches switched off", SAVINGS_TEXT, saving_rows(savings)))
     tables.append(table_section("Classes", CLASSES_TEXT, class_rows(answer.classes)))
     tables += [
         table_section("Stops by exit", EXITS_TEXT, taken_rows(results.exits)),
@@ -137,6 +142,7 @@ def evaluation_report(
     ]
     notes = [facts[name] for name in NOTES if name in facts]
     notes += _at_strongest(results.points, answer.point, drawing.distortion)
+    notes += saving_lines(savings, drawing.distortion)
     notes += drift_note(unlabelled.drift, drawing.distortion)
     return Report(
         title,
@@ -147,6 +153,7 @@ def evaluation_report(
             "quality": [flat(row) for row in results.exit_metrics],
             "tradeoff": [{**flat(row), "setting": row.setting.number} for row in results.tradeoff],
             "classes": [flat(row) for row in answer.classes],
+            "savings": [flat(row) for row in savings],
             **unlabelled_tables(unlabelled),
         },
         [],

@@ -7,8 +7,9 @@ from dataclasses import asdict, replace
 from eenn.artifact.deployment import FILE as DEPLOYMENT
 from eenn.artifact.deployment import Deployment, Upstream
 from eenn.evaluation.classes import classes_of
-from eenn.evaluation.evaluated import Computed, Evaluated, Evaluation, evaluate, named_artifacts
+from eenn.evaluation.evaluated import Computed, Evaluated, Evaluation, evaluate
 from eenn.evaluation.fitting import Fitted
+from eenn.evaluation.names import named_artifacts
 from eenn.evaluation.promises import best_of, deployment_of
 from eenn.evaluation.rows import Network, Point
 from eenn.evaluation.unlabelled import unlabelled
@@ -19,6 +20,7 @@ from eenn.files import Json
 from eenn.records.evaluated_artifact import EvaluatedArtifact
 from eenn.records.records import FOLDER
 from eenn.reports.commands import device_command, evaluate_command, fit_settings
+from eenn.reports.differences import saving_lines
 from eenn.reports.evaluation import Drawing, evaluation_report, reliability, unlabelled_tables
 from eenn.reports.figures import Drawn, reliability_figure
 from eenn.reports.opening import Answer, correctness_of, summary_point, why_chosen
@@ -66,6 +68,7 @@ def run_evaluation(
         },
         drawing,
         fitted,
+        computed.savings,
         seen,
         list(reliabilities(drawn, evaluation)),
         answer,
@@ -79,6 +82,7 @@ def run_evaluation(
         "table": rows,
         "thresholds": [fitted_cells(each) for each in fitted],
         "not_fitted": unmet,
+        "savings": [flat(row) for row in computed.savings],
         "verdicts": (said := [*verdicts(seen.drift, evaluation.distortion), *seen.left_out]),
         **unlabelled_tables(seen),
         "distortion": evaluation.distortion,
@@ -88,6 +92,7 @@ def run_evaluation(
     }
     shown = table(row for row in rows if row.get("level", "0") in ends or len(ends) == 1)
     parts = [shown, "\n".join(said), image_notes(images)]
+    parts.append("\n".join(saving_lines(computed.savings, evaluation.distortion)))
     if fitted:
         parts.append(_deployed(run, named, evaluation, fitted))
     shown = "\n\n".join(filter(None, parts))
