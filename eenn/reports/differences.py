@@ -38,26 +38,28 @@ def saving_rows(rows: Sequence[Saving]) -> list[dict[str, str]]:
 
 def saving_lines(rows: Sequence[Saving], distortion: str) -> list[str]:
     """Say in a line each which branches are switched off, and what that changes."""
+    several = len({row.network for row in rows}) > 1
     said = []
     for row in rows:
         changed = row.difference
-        where = [f"{row.network.network}, seed {row.network.seed}", words(row.setting.policy_text)]
+        where = [f"{row.network.network}, seed {row.network.seed}"] if several else []
         where += [distorted(distortion, changed.level)] if changed.level else []
+        where += [words(row.setting.policy_text)]
         if not row.off:
             said.append(f"{', '.join(where)}: no set of branches is better than all of them")
             continue
-        known = np.isfinite(changed.accuracy.value)
-        parts = [f"accuracy {signed(changed.accuracy, 100, 2)} points"] if known else []
-        parts += [
-            f"MMACs {signed(changed.macs, 1e-6, 2)}",
-            f"latency {signed(changed.latency_ms, 1, 2)} ms",
-            f"on the edge {signed(changed.edge_probability, 100, 2)} points",
-        ]
         off = f"branch{'es' * (' ' in row.off)} {row.off}"
+        accuracy = f"accuracy by {signed(changed.accuracy, 100, 2)} points"
+        parts = [
+            *([accuracy] if np.isfinite(changed.accuracy.value) else []),
+            f"MMACs by {signed(changed.macs, 1e-6, 2)}",
+            f"latency by {signed(changed.latency_ms, 1, 2)} ms",
+            f"the share on the edge by {signed(changed.edge_probability, 100, 2)} points",
+        ]
         said.append(
             f"{', '.join(where)}: the search switches off {off}, and keeps "
-            f"{row.setting.branches or 'none'}; against all branches, on {changed.n} images: "
-            f"{', '.join(parts)}"
+            f"{row.setting.branches or 'none'}; against all branches, on {changed.n} images, this "
+            f"changes {', '.join(parts)}"
         )
     return said
 

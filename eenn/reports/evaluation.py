@@ -123,13 +123,10 @@ def evaluation_report(
         answer: the answer that opens the page.
     """
     results, drift = drawing.results, drift_section(unlabelled, drawing.distortion)
-    tables = [table_section("Settings", POINTS_TEXT, point_rows(results.points))]
-    if fitted:
-        rows = [raw(fitted_cells(each)) for each in fitted]
-        tables.insert(0, table_section("Fitted thresholds", THRESHOLDS_TEXT, rows))
-        tables.insert(1, table_section("Branches switched off", SAVINGS_TEXT, saving_rows(savings)))
-    tables.append(table_section("Classes", CLASSES_TEXT, class_rows(answer.classes)))
-    tables += [
+    tables = [
+        *_fit_sections(fitted, savings),
+        table_section("Settings", POINTS_TEXT, point_rows(results.points)),
+        table_section("Classes", CLASSES_TEXT, class_rows(answer.classes)),
         table_section("Stops by exit", EXITS_TEXT, taken_rows(results.exits)),
         drift,
         table_section(
@@ -167,6 +164,16 @@ def evaluation_report(
         if drawing.networks
         else None,
     )
+
+
+def _fit_sections(fitted: Sequence[Fitted], savings: Sequence[Saving]) -> list[Section]:
+    if not fitted:
+        return []
+    rows = [raw(fitted_cells(each)) for each in fitted]
+    return [
+        table_section("Fitted thresholds", THRESHOLDS_TEXT, rows),
+        table_section("Branches switched off", SAVINGS_TEXT, saving_rows(savings)),
+    ]
 
 
 def _at_strongest(points: Sequence[Point], point: Point, distortion: str) -> list[str]:

@@ -57,15 +57,12 @@ def run_evaluation(
         evaluation.distortion,
         evaluation.service,
     )
-    asked = [*artifacts, *filter(None, [evaluation.upstream])]
-    images = image_facts(asked, evaluation.split)
+    images = image_facts([*artifacts, *filter(None, [evaluation.upstream])], evaluation.split)
+    not_fitted = {"not fitted": " | ".join(unmet)} if unmet else {}
     answer = _answer(run, named, evaluation, computed)
     report = evaluation_report(
         f"Evaluation: {run.name}",
-        {
-            **facts(artifacts, evaluation, images),
-            **({"not fitted": " | ".join(unmet)} if unmet else {}),
-        },
+        facts(artifacts, evaluation, images) | not_fitted,
         drawing,
         fitted,
         computed.savings,
@@ -92,8 +89,8 @@ def run_evaluation(
     }
     shown = table(row for row in rows if row.get("level", "0") in ends or len(ends) == 1)
     parts = [shown, "\n".join(said), image_notes(images)]
-    parts.append("\n".join(saving_lines(computed.savings, evaluation.distortion)))
     if fitted:
+        parts += saving_lines(computed.savings, evaluation.distortion)
         parts.append(_deployed(run, named, evaluation, fitted))
     shown = "\n\n".join(filter(None, parts))
     summed_up = evaluated(answer.point, evaluation.link)
