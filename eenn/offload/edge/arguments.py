@@ -44,6 +44,7 @@ FLAGS = (
 )
 # The value of --guard that turns a deployment file's guard off.
 OFF = "off"
+MOST_IN_FLIGHT = 16
 
 
 def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -84,6 +85,8 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         parser.error("--keep-at-most needs --keep-audits DIR, whose files it bounds")
     if given.serve is not None and (given.json or given.output):
         parser.error("--json and --output go with images or --watch, not with --serve")
+    if given.serve is not None and given.in_flight > 1:
+        parser.error("--in-flight goes with images or --watch; of --serve the clients decide it")
     if given.deployment is None and (Path(given.artifact) / FILE).is_file():
         given.deployment = Path(given.artifact) / FILE
     return given
@@ -191,6 +194,14 @@ def _add_computing(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--threads", type=_whole, default=1, help="threads of each stage (%(default)s)"
     )
+    group.add_argument(
+        "--in-flight",
+        type=_in_flight,
+        default=1,
+        metavar="N",
+        help=f"images under way at once, 1 to {MOST_IN_FLIGHT}: while the cloud is asked about "
+        "some, the next one is computed here; answers keep the order of the files (%(default)s)",
+    )
 
 
 def _add_guard(group: argparse._ArgumentGroup) -> None:
@@ -288,6 +299,14 @@ def _positive(text: str) -> float:
 def _blocks(text: str) -> int:
     if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"{text}: allowed is a number of blocks")
+    return int(text)
+
+
+def _in_flight(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= MOST_IN_FLIGHT:
+        raise argparse.ArgumentTypeError(
+            f"{text}: allowed is a whole number from 1 to {MOST_IN_FLIGHT}"
+        )
     return int(text)
 
 

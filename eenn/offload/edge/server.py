@@ -6,9 +6,9 @@
     GET /            the page
 
 One image at a time is decoded and computed: the stages would share the same cores anyway, and the
-memory for large photographs does not add up. While the cloud is asked about it, the next images have
-their turns. The number of completely received images without an answer is limited. The server needs
-nothing but the standard library.
+memory for large photographs does not add up. While the cloud is asked about some images, the next
+one is computed. The number of completely received images without an answer is limited. The server
+needs nothing but the standard library.
 """
 
 import ipaddress

@@ -89,18 +89,19 @@ def test_a_full_disk_below_the_output_is_one_clear_line(exported: Exported) -> N
     assert after_first_line(said) == "error: cannot print the answers: No space left on device\n"
 
 
+@pytest.mark.parametrize("in_flight", [1, 2])
 def test_a_bug_at_one_image_is_told_and_the_others_answered(
-    exported: Exported, edge: Any, monkeypatch: pytest.MonkeyPatch
+    in_flight: int, exported: Exported, edge: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    classify = EdgeRuntime.classify_file
+    begin = EdgeRuntime.begin
 
     def failing(self: EdgeRuntime, file: str) -> Any:
         if file == str(exported.files[0]):
             raise MemoryError("no\nmore")
-        return classify(self, file)
+        return begin(self, file)
 
-    monkeypatch.setattr(EdgeRuntime, "classify_file", failing)
-    code, lines, errors = edge("--json", *exported.files[:2])
+    monkeypatch.setattr(EdgeRuntime, "begin", failing)
+    code, lines, errors = edge("--json", "--in-flight", in_flight, *exported.files[:2])
     assert code == 1
     assert [answer["file"] for answer in parsed(lines)] == [str(exported.files[1])]
     said = after_first_line(errors)

@@ -1,0 +1,84 @@
+"""Image files in flight: while the cloud is asked about some, the next ones are computed here."""
+
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future
+from threading import Lock, Thread
+from typing import NamedTuple, Self
+
+from eenn.offload.edge.batch import Result
+from eenn.offload.edge.runtime import EdgeRuntime
+
+ENDING_S = 2.0  # for images under way when the program ends
+
+
+class Flying(NamedTuple):
+    """An image file, and its result once it is there."""
+
+    file: str
+    result: Future[Result]
+
+
+class Flight:
+    """Answers image files by a runtime, in order; use it in a `with` block.
+
+    When the block ends early, images whose turn has not come are not begun, and those under way are
+    left alone after `ENDING_S` seconds.
+
+    Args:
+        at_once: number of images that are under way at once; one image is computed at a time.
+    """
+
+    def __init__(self, runtime: EdgeRuntime, at_once: int) -> None:
+        self._runtime, self._at_once = runtime, at_once
+        self._turn, self._has_ended = Lock(), False
+        self._waiting = deque[Flying]()
+        self._threads = deque[Thread](maxlen=at_once)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._has_ended = True
+        until = time.monotonic() + ENDING_S
+        for thread in self._threads:
+            thread.join(max(until - time.monotonic(), 0))
+
+    def answers(self, files: Iterable[str]) -> Iterator[Flying]:
+        """Yield every file in order; its result may still be on the way.
+
+        Files are begun in order, the next one when the file that was yielded has been taken.
+        """
+        flying = deque[Flying]()
+        for file in files:
+            flying.append(Flying(file, Future()))
+            self._waiting.append(flying[-1])
+            self._send()
+            if len(flying) == self._at_once:
+                yield flying.popleft()
+        yield from flying
+
+    def _send(self) -> None:
+        if self._at_once == 1:
+            return self._answer_next()
+        # A thread that a broken disk or cloud holds must not keep the program from its end.
+        self._threads.append(Thread(target=self._answer_next, daemon=True))
+        self._threads[-1].start()
+        return None
+
+    def _answer_next(self) -> None:
+        """Answer the first file that waits, once the files before it have been computed."""
+        with self._turn:
+            if self._has_ended:
+                return None
+            image = self._waiting.popleft()
+            try:
+                batch = self._runtime.begin(image.file)
+            except Exception as error:
+                return image.result.set_exception(error)
+        try:
+            (result,) = self._runtime.finish(batch)
+        except Exception as error:
+            return image.result.set_exception(error)
+        return image.result.set_result(result)
