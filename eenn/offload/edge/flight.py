@@ -10,7 +10,7 @@ from typing import NamedTuple, Self
 from eenn.offload.edge.batch import Result
 from eenn.offload.edge.runtime import EdgeRuntime
 
-ENDING_S = 2.0  # for images under way when the program ends
+ENDING_S = 1.0  # for images under way when the program ends
 
 
 class Flying(NamedTuple):
