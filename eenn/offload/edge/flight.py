@@ -3,13 +3,14 @@
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from threading import Lock, Thread
 from typing import NamedTuple, Self
 
 from eenn.offload.edge.batch import Result
 from eenn.offload.edge.runtime import EdgeRuntime
 
+MOST_HELD = 256  # images begun, those answered before an earlier one included
 ENDING_S = 1.0  # for images under way when the program ends
 
 
@@ -34,7 +35,7 @@ class Flight:
         self._runtime, self._at_once = runtime, at_once
         self._turn, self._has_ended = Lock(), False
         self._waiting = deque[Flying]()
-        self._threads = deque[Thread](maxlen=at_once)
+        self._threads = list[Thread]()
 
     def __enter__(self) -> Self:
         return self
@@ -46,28 +47,35 @@ class Flight:
             thread.join(max(until - time.monotonic(), 0))
 
     def answers(self, files: Iterable[str]) -> Iterator[Flying]:
-        """Yield every file in order; its result may still be on the way.
+        """Yield every file in order, as soon as its result is there, the last ones even before.
 
-        Files are begun in order, the next one when the file that was yielded has been taken.
+        Files are begun in order, the next one as soon as fewer than `at_once` are under way.
         """
         flying = deque[Flying]()
         for file in files:
             flying.append(Flying(file, Future()))
             self._waiting.append(flying[-1])
             self._send()
-            if len(flying) == self._at_once:
-                yield flying.popleft()
+            while flying:
+                if flying[0].result.done():
+                    yield flying.popleft()
+                    continue
+                away = [image.result for image in flying if not image.result.done()]
+                if len(away) < self._at_once and len(flying) < MOST_HELD:
+                    break
+                wait(away, return_when=FIRST_COMPLETED)
         yield from flying
 
     def _send(self) -> None:
+        """Answer the next file, beside others in a thread of its own."""
         if self._at_once == 1:
-            return self._answer_next()
+            return self._answer()
         # A thread that a broken disk or cloud holds must not keep the program from its end.
-        self._threads.append(Thread(target=self._answer_next, daemon=True))
-        self._threads[-1].start()
-        return None
+        thread = Thread(target=self._answer, daemon=True)
+        self._threads = [*(own for own in self._threads if own.is_alive()), thread]
+        return thread.start()
 
-    def _answer_next(self) -> None:
+    def _answer(self) -> None:
         """Answer the first file that waits, once the files before it have been computed."""
         with self._turn:
             if self._has_ended:

@@ -32,8 +32,8 @@ from eenn.offload.edge.answers import as_json, as_line
 from eenn.offload.edge.batch import Result
 from eenn.offload.edge.clouds import LocalCloud
 from eenn.offload.edge.command import main as edge_main
-from eenn.offload.edge.needed import needed_pieces
 from eenn.offload.edge.deadlines import RESERVE_S
+from eenn.offload.edge.needed import needed_pieces
 from eenn.offload.edge.runtime import EdgeRuntime
 from eenn.offload.export.write import export
 from eenn.offload.graphs.index import Graphs

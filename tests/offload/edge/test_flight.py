@@ -19,11 +19,12 @@ from eenn.offload.edge.clouds import LocalCloud, Rest
 from eenn.offload.edge.deadlines import RESERVE_S, turn_in_time
 from eenn.offload.edge.flight import Flight
 from eenn.offload.edge.runtime import EdgeRuntime
+from eenn.offload.protocol.wire import Cut
 from eenn.preprocess import Preprocessing
 from tests.offload.edge.edge_service import Failing, Floats, runtime_of
 from tests.offload.edge.guarded import without_times
 from tests.offload.exported import CLASSES, Exported
-from tests.offload.patience import PATIENCE_S
+from tests.offload.patience import PATIENCE_S, wait_until
 from tests.offload.simulated_clock import SimulatedClock
 
 
@@ -75,9 +76,9 @@ class Scripted:
                 assert self._changed.wait_for(lambda: self._next is None, PATIENCE_S)
 
     def _is_full(self) -> bool:
-        over, images = self.finished | self._broken, range(len(self._ranks))
-        first = next((number for number in images if number not in over), len(images))
-        return self.away == set(images[first : first + self._in_flight]) - over
+        over = self.finished | self._broken
+        left = [number for number in range(len(self._ranks)) if number not in over]
+        return self.away == set(left[: self._in_flight])
 
 
 @given(data=st.data(), in_flight=st.integers(1, 5), images=st.integers(1, 9))
@@ -98,9 +99,7 @@ def test_answers_keep_the_order_whatever_the_order_in_which_the_cloud_answers(
     kinds = ["broken" if n in broken else "lost" if n in lost else "answer" for n in range(images)]
     assert said == [(str(number), f"{kind} {number}") for number, kind in enumerate(kinds)]
     assert scripted.begun == list(range(images))
-    assert scripted.most_away <= in_flight
-    if not broken:
-        assert scripted.most_away == min(in_flight, images)
+    assert scripted.most_away == min(in_flight, images - len(broken))
 
 
 class Away:
@@ -112,7 +111,7 @@ class Away:
         self.allowed = [Event() for _ in images]
 
     def infer(
-        self, features: Floats, split_point: int, deadline: float | None, heads: str = "plain"
+        self, features: Floats, cut: Cut, deadline: float | None, heads: str = "plain"
     ) -> Floats:
         found = [np.array_equal(own, features[0]) for own in self._images].index(True)
         self.asked[found].set()
@@ -121,29 +120,58 @@ class Away:
 
 
 def test_the_next_images_are_begun_while_one_is_away(exported: Exported) -> None:
-    cloud = Away(exported.images)
+    cloud, found = Away(exported.images), list[tuple[str, int]]()
     runtime = runtime_of(exported, cloud, active=())
-    files = [str(file) for file in exported.files[:5]]
-    with Flight(runtime, 3) as flight:
-        answers = flight.answers(files)
-        first = next(answers)
-        for asked in cloud.asked[:3]:
-            assert asked.wait(PATIENCE_S)
-        # All three are away at once; the fourth waits until the first has been taken.
-        assert not cloud.asked[3].is_set()
-        cloud.allowed[2].set()
-        cloud.allowed[1].set()
-        assert not first.result.done()
-        cloud.allowed[0].set()
-        assert first.result.result(PATIENCE_S).label == 0
-        second = next(answers)
-        assert cloud.asked[3].wait(PATIENCE_S)
-        assert second.result.result(PATIENCE_S).label == 1
-        for allowed in cloud.allowed:
-            allowed.set()
-        rest = [(file, result.result(PATIENCE_S).label) for file, result in answers]
-    assert [first.file, second.file, *(file for file, _ in rest)] == files
-    assert [label for _, label in rest] == [2, 3, 4]
+    files = [str(file) for file in exported.files[:6]]
+
+    def collect() -> None:
+        with Flight(runtime, 3) as flight:
+            for file, result in flight.answers(files):
+                found.append((file, result.result(PATIENCE_S).label))
+
+    collecting = Thread(target=collect)
+    collecting.start()
+    for asked in cloud.asked[:3]:
+        assert asked.wait(PATIENCE_S)
+    # Three are away at once; the fourth is begun when one of them is answered, whichever it is.
+    assert not cloud.asked[3].is_set()
+    cloud.allowed[1].set()
+    assert cloud.asked[3].wait(PATIENCE_S)
+    assert not cloud.asked[4].is_set()
+    cloud.allowed[2].set()
+    assert cloud.asked[4].wait(PATIENCE_S)
+    assert not found
+    cloud.allowed[0].set()
+    wait_until(lambda: len(found) == 3)
+    assert cloud.asked[5].wait(PATIENCE_S)
+    for allowed in cloud.allowed:
+        allowed.set()
+    collecting.join(PATIENCE_S)
+    assert found == [(file, number % len(CLASSES)) for number, file in enumerate(files)]
+
+
+def test_so_many_answers_are_held_for_an_earlier_one_and_no_more(
+    exported: Exported, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(flight_module, "MOST_HELD", 4)
+    cloud = Away(exported.images)
+    for allowed in cloud.allowed[1:]:
+        allowed.set()
+    runtime = runtime_of(exported, cloud, active=())
+    found = list[str]()
+
+    def collect() -> None:
+        with Flight(runtime, 2) as flight:
+            found.extend(file for file, _ in flight.answers(map(str, exported.files[:6])))
+
+    collecting = Thread(target=collect)
+    collecting.start()
+    assert cloud.asked[3].wait(PATIENCE_S)
+    collecting.join(0.05)
+    assert not cloud.asked[4].is_set()
+    cloud.allowed[0].set()
+    collecting.join(PATIENCE_S)
+    assert found == [str(file) for file in exported.files[:6]]
 
 
 @pytest.mark.parametrize("in_flight", [2, 16])
@@ -265,10 +293,10 @@ def test_images_without_a_turn_are_not_begun_once_the_flight_has_ended(
 
     before = set(threading.enumerate())
     with Flight(cast(EdgeRuntime, Stuck()), 3) as flight:
-        next(flight.answers(["a", "b", "c", "d"]))
+        next(flight.answers(["a", "b"]))
         assert reading.wait(PATIENCE_S)
     left = set(threading.enumerate()) - before
-    assert len(left) == 3
+    assert len(left) == 2
     assert all(thread.daemon for thread in left)
     released.set()
     assert over.wait(PATIENCE_S)
