@@ -20,10 +20,14 @@ from tests.offload.edge.first_line import after_first_line
 from tests.offload.exported import Exported
 
 
-def test_images_that_are_interrupted_are_not_a_success(exported: Exported, tmp_path: Path) -> None:
+@pytest.mark.parametrize("in_flight", [1, 2])
+def test_images_that_are_interrupted_are_not_a_success(
+    in_flight: int, exported: Exported, tmp_path: Path
+) -> None:
     pipe = tmp_path / "endless.jpg"
     os.mkfifo(pipe)
-    with process(exported, exported.files[0], pipe) as stopped:
+    given = (exported.files[0], pipe, exported.files[1])
+    with process(exported, "--in-flight", in_flight, *given) as stopped:
         assert stopped.stdout
         assert str(exported.files[0]) in stopped.stdout.readline()
         stopped.send_signal(signal.SIGINT)
