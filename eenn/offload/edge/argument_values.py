@@ -12,6 +12,7 @@ from eenn.planning.costs import Link
 
 # The value of --guard that turns a deployment file's guard off.
 OFF = "off"
+MOST_IN_FLIGHT = 16
 
 
 def branches_of(text: str) -> tuple[int, ...]:
@@ -77,4 +78,12 @@ def blocks_of(text: str) -> int:
 def whole_of(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text}: allowed is a whole number, 1 or more")
+    return int(text)
+
+
+def in_flight_of(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= MOST_IN_FLIGHT:
+        raise argparse.ArgumentTypeError(
+            f"{text}: allowed is a whole number from 1 to {MOST_IN_FLIGHT}"
+        )
     return int(text)

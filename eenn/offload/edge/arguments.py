@@ -14,10 +14,12 @@ from eenn.exits.policies.registry import POLICIES
 from eenn.exits.policies.threshold import DEFAULT
 from eenn.exits.rests import CLOUD, RESTS
 from eenn.offload.edge.argument_values import (
+    MOST_IN_FLIGHT,
     OFF,
     blocks_of,
     branches_of,
     guard_of,
+    in_flight_of,
     link_of,
     positive_of,
     size_of,
@@ -93,19 +95,25 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         parser.error("--keep-at-most needs --keep-audits DIR, whose files it bounds")
     if given.serve is not None and (given.json or given.output):
         parser.error("--json and --output go with images or --watch, not with --serve")
-    conditions = (given.plan, given.link, given.slowdown, given.cloud_load)
+    if given.serve is not None and given.in_flight > 1:
+        parser.error("--in-flight goes with images or --watch; of --serve the clients decide it")
+    _find_files(parser, given)
+    return given
+
+
+def _find_files(parser: argparse.ArgumentParser, given: argparse.Namespace) -> None:
+    """Take the deployment or the plans of the artifact's folder where no file is given."""
+    conditions = (given.link, given.slowdown, given.cloud_load)
     if given.plans is not None and given.deployment is not None:
         parser.error("--plans and --deployment: give one of them")
-    for_deployment = given.deployment is not None or (Path(given.artifact) / FILE).is_file()
-    if given.plans is None and not for_deployment and (Path(given.artifact) / PLANS).is_file():
-        given.plans = Path(given.artifact) / PLANS
-    if given.plans is None and any(own is not None for own in conditions):
+    if given.plans is None and given.deployment is None:
+        deployment, plans = (Path(given.artifact) / name for name in (FILE, PLANS))
+        given.deployment = deployment if deployment.is_file() else None
+        given.plans = plans if given.deployment is None and plans.is_file() else None
+    if given.plans is None and any(own is not None for own in (given.plan, *conditions)):
         parser.error("--plan, --link, --slowdown and --cloud-load need --plans FILE")
-    if given.plan is not None and any(own is not None for own in conditions[1:]):
+    if given.plan is not None and any(own is not None for own in conditions):
         parser.error("--plan N with --link, --slowdown or --cloud-load, which choose a plan")
-    if given.plans is None and given.deployment is None and for_deployment:
-        given.deployment = Path(given.artifact) / FILE
-    return given
 
 
 class _Parser(argparse.ArgumentParser):
@@ -240,6 +248,14 @@ def _add_computing(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--precision", choices=PRECISIONS, help="precision of the graphs (fp32)")
     group.add_argument(
         "--threads", type=whole_of, default=1, help="threads of each stage (%(default)s)"
+    )
+    group.add_argument(
+        "--in-flight",
+        type=in_flight_of,
+        default=1,
+        metavar="N",
+        help=f"images under way at once, 1 to {MOST_IN_FLIGHT}: while the cloud is asked about "
+        "some, the next one is computed here; answers keep the order of the files (%(default)s)",
     )
 
 
