@@ -8,7 +8,6 @@ from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
-import torch
 from numpy.typing import NDArray
 
 from eenn.artifact.deployment import Deployment
@@ -16,13 +15,11 @@ from eenn.exits.policies.registry import make_policy
 from eenn.offload.client.http_cloud import HttpCloud
 from eenn.offload.cloud.command import running
 from eenn.offload.edge import command, profiling
-from eenn.offload.export.write import export
 from eenn.offload.protocol.codecs import PAYLOADS
 from eenn.offload.protocol.errors import CloudTimeout
 from eenn.offload.protocol.wire import Cut
 from eenn.planning.device_profile import DeviceProfile
 from eenn.provenance import processor
-from tests.artifact.expert_artifact import save_with_random_experts
 from tests.offload.device_folder import export_to
 from tests.offload.edge.edge_command import run_bare
 from tests.offload.exported import Exported
@@ -172,20 +169,6 @@ def test_requests_are_as_long_as_a_cloud_gets_them(
                 other_host = len(urlsplit(server.url).netloc) - len(host)
                 expected = cloud.last.sent_bytes - other_host
             assert profile.requests[key].sent_bytes == expected
-
-
-def test_experts_are_chosen_by_the_classifier(
-    profiled: Profiling, exported: Exported, tmp_path: Path
-) -> None:
-    path, file = tmp_path / "experts", tmp_path / "profile.json"
-    save_with_random_experts(path, exported.path, torch.from_numpy(exported.images))
-    export(path, np.split(exported.images[:32], 4), exported.images)
-    code, lines, errors = profiled("--artifact", path, "--profile", file, "--experts", "auto")
-    assert (code, errors) == (0, "")
-    profile = DeviceProfile.load(file)
-    assert_measures_every_part(profile, exported)
-    assert profile.classifier_ms > 0
-    assert lines[2].startswith("distortion classifier")
 
 
 def test_a_file_is_never_overwritten(profiled: Profiling, tmp_path: Path) -> None:
