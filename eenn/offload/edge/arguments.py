@@ -54,13 +54,17 @@ FLAGS = (
     "on_failure",
     "guard",
 )
+PROFILE = Path("profile.json")
+# Arguments that go with --profile.
+_PROFILED = ("artifact", "images", "profile", "precision", "threads", "experts")
 
 
 def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Parse the command line; a mistake ends the program with a line about it."""
     parser = _Parser(
         prog="eenn-edge",
-        usage="eenn-edge --artifact DIR [options] (IMAGE ... | --watch DIR | --serve PORT)",
+        usage="eenn-edge --artifact DIR [options] (IMAGE ... | --watch DIR | --serve PORT | "
+        "--profile [FILE.json] [IMAGE ...])",
         description="Classify images on this device, and ask the cloud about those that no branch "
         "is sure of. Without a cloud the last active branch answers.",
     )
@@ -84,8 +88,10 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     _add_guard(parser.add_argument_group("when the images change"))
     _add_answers(parser.add_argument_group("answers"))
     given = parser.parse_args(arguments)
+    if given.profile is not None:
+        return _checked_profile(parser, given)
     if bool(given.images) + (given.watch is not None) + (given.serve is not None) != 1:
-        parser.error("give image files, or --watch DIR, or --serve PORT")
+        parser.error("give image files, or --watch DIR, or --serve PORT, or --profile")
     for_cloud = (given.token_file, given.ca_file, given.payload, given.cut)
     if given.cloud is None and any(value is not None for value in for_cloud):
         parser.error("--token-file, --ca-file, --payload and --cut need --cloud URL")
@@ -114,6 +120,20 @@ def _find_files(parser: argparse.ArgumentParser, given: argparse.Namespace) -> N
         parser.error("--plan, --link, --slowdown and --cloud-load need --plans FILE")
     if given.plan is not None and any(own is not None for own in conditions):
         parser.error("--plan N with --link, --slowdown or --cloud-load, which choose a plan")
+
+
+def _checked_profile(parser: "_Parser", given: argparse.Namespace) -> argparse.Namespace:
+    """Check what stands beside --profile; a file that is not JSON is the first image."""
+    if given.profile.suffix != PROFILE.suffix:
+        given.images.insert(0, str(given.profile))
+        given.profile = PROFILE
+    for name, value in vars(given).items():
+        if name not in _PROFILED and value != parser.get_default(name):
+            parser.error(
+                f"{_flag(name)} does not go with --profile, which measures this device alone; "
+                "allowed are image files, --precision, --threads and --experts"
+            )
+    return given
 
 
 class _Parser(argparse.ArgumentParser):
@@ -165,12 +185,21 @@ def _add_sources(group: argparse._ArgumentGroup) -> None:
         help="serve HTTP: POST /classify, GET /health, and a page",
     )
     group.add_argument("--host", default="127.0.0.1", help="address to serve at (%(default)s)")
+    group.add_argument(
+        "--profile",
+        type=Path,
+        nargs="?",
+        const=PROFILE,
+        metavar="FILE.json",
+        help="measure every part of the network on this device, on the image files if there are "
+        f"any, and write the times to a new file ({PROFILE})",
+    )
 
 
 def _add_exits(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--policy", choices=POLICIES, help=f"exit policy ({DEFAULT})")
     for name, default in SETTINGS.items():
-        flag = f"--{name.removesuffix('_to').replace('_', '-')}"
+        flag = _flag(name)
         text = f"setting of policies that have it ({default})"
         if isinstance(default, bool):
             group.add_argument(
@@ -305,3 +334,8 @@ def _add_answers(group: argparse._ArgumentGroup) -> None:
         help="append a line about every image to this field log, without its name and answer; "
         "`evaluate.py field=FIELD.jsonl` reports on it",
     )
+
+
+def _flag(name: str) -> str:
+    """Name the flag of an argument."""
+    return f"--{name.removesuffix('_to').replace('_', '-')}"

@@ -1,8 +1,9 @@
-"""The command `eenn-edge`: classifies image files, a watched folder, or images posted over HTTP.
+"""The command `eenn-edge`: classifies images of files, a folder or HTTP, or measures the device.
 
 eenn-edge --artifact DIR photo.jpg
 eenn-edge --artifact DIR --cloud https://host:8000 --token-file F --watch DIR --output FILE
 eenn-edge --artifact DIR --serve 8080
+eenn-edge --artifact DIR --profile
 """
 
 import argparse
@@ -28,6 +29,7 @@ from eenn.artifact.deployment import Deployment
 from eenn.artifact.manifest import Manifest, read_manifest
 from eenn.cli import one_line_errors, printable
 from eenn.errors import EennError
+from eenn.exits.head_sets import PLAIN_HEADS
 from eenn.offload.edge.answers import AnswerFile, as_json, as_line
 from eenn.offload.edge.arguments import parse_arguments
 from eenn.offload.edge.clouds import Rest
@@ -35,6 +37,7 @@ from eenn.offload.edge.deploying import deployment_of
 from eenn.offload.edge.flight import Flight
 from eenn.offload.edge.rests import open_rest
 from eenn.offload.edge.runtime import EdgeRuntime
+from eenn.offload.graphs.index import PRECISIONS, Graphs
 
 if TYPE_CHECKING:
     from eenn.offload.adaptation.field_log import FieldLog
@@ -55,13 +58,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
         try:
             code = _run(given)
         except KeyboardInterrupt:
-            code = INTERRUPTED if given.images else 0
+            code = INTERRUPTED if given.images or given.profile else 0
         except BrokenPipeError:
             code = 1
     raise SystemExit(code)
 
 
 def _run(given: argparse.Namespace) -> int:
+    if given.profile is not None:
+        return _profile(given)
     with _field_log(given) as log, _kept_audits(given) as kept:
         opening = partial(_opened, given, log, kept)
         if given.serve is not None:
@@ -205,6 +210,30 @@ def _serve(given: argparse.Namespace, opening: "Opening") -> int:
     ) as server:
         print(f"listening on {server.url}", flush=True)
         server.serve_forever()
+    return 0
+
+
+def _profile(given: argparse.Namespace) -> int:
+    """Measure this device, and write and print its profile."""
+    from eenn.offload.edge.profiling import measure, summary
+
+    if given.profile.exists():
+        raise EennError(
+            f"{given.profile} exists already and is never overwritten; move it or choose another: "
+            "--profile FILE.json"
+        )
+    folder = given.profile.parent
+    if not (folder.is_dir() and os.access(folder, os.W_OK)):
+        raise EennError(
+            f"{folder} is not a folder that can be written to; choose another: --profile FILE.json"
+        )
+    precision, experts = given.precision or PRECISIONS[0], given.experts or PLAIN_HEADS
+    graphs = Graphs.read(given.artifact)
+    profile = measure(graphs, given.images, precision, experts, given.threads)
+    profile.save(given.profile)
+    for line in summary(profile, len(given.images)):
+        _print(line, watching=False)
+    _print(f"wrote {given.profile}", watching=False)
     return 0
 
 

@@ -116,7 +116,9 @@ def summary(profile: DeviceProfile, photos: int) -> Iterator[str]:
         f"{profile.repeats} runs"
     )
     drawn = f"one drawn photograph of {DRAWN_SIZE[0]}x{DRAWN_SIZE[1]} px, as no image is given"
-    yield _line("preprocessing", profile.preprocess_ms, f"{photos} given" if photos else drawn)
+    yield _line(
+        "preprocessing", profile.preprocess_ms, f"images given: {photos}" if photos else drawn
+    )
     if profile.classifier_ms:
         yield _line("distortion classifier", profile.classifier_ms)
     exits = sum(name.startswith("0-") for name in profile.exits)

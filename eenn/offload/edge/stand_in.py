@@ -23,8 +23,6 @@ PIECE_BYTES = 2**16
 def standing_in(classes: int) -> Iterator[str]:
     """Answer every request as a cloud answers one image, until the block ends; yield the URL.
 
-    Clients have to be closed inside the block.
-
     Args:
         classes: number of logits in an answer.
     """
@@ -33,6 +31,7 @@ def standing_in(classes: int) -> Iterator[str]:
     lines = [f"{name}: {value}" for name, value in headers.items()]
     head = "\r\n".join(["HTTP/1.1 200 OK", f"Content-Length: {len(body)}", *lines, "", ""])
     with ThreadingTCPServer(("127.0.0.1", 0), partial(_Answering, head.encode() + body)) as server:
+        server.daemon_threads = True  # Otherwise the end would wait for whoever else connected.
         Thread(target=server.serve_forever, name="stand-in", daemon=True).start()
         host, port = server.server_address[:2]
         try:

@@ -26,7 +26,7 @@ from eenn.exits.policies.base import ExitProbs
 from eenn.exits.policies.threshold import Confidence
 from eenn.offload.client.http_cloud import HttpCloud
 from eenn.offload.cloud.command import running
-from eenn.offload.edge import clouds, deadlines
+from eenn.offload.edge import clouds, deadlines, profiling
 from eenn.offload.edge import runtime as runtime_module
 from eenn.offload.edge.answers import as_json, as_line
 from eenn.offload.edge.batch import Result
@@ -39,6 +39,7 @@ from eenn.offload.export.write import export
 from eenn.offload.graphs.index import Graphs
 from eenn.offload.protocol.errors import CloudRefused, CloudTimeout
 from eenn.offload.protocol.wire import IMAGE_CUT, Cut, model_name
+from eenn.planning.device_profile import DeviceProfile
 from eenn.statistics.calibration import probabilities
 from tests.artifact.expert_artifact import KINDS, save_with_random_experts
 from tests.offload.device_folder import assert_answers_as_the_whole, files_of
@@ -308,6 +309,18 @@ def test_experts_that_there_are_not_name_those_that_there_are(
         EdgeRuntime(
             exported.path, POLICY, ACTIVE, LocalCloud(path), experts=HeadChoice.named(experts)
         )
+
+
+@pytest.mark.parametrize("experts", ["auto", KINDS[1]])
+def test_a_profile_has_the_classifier_where_it_chooses(
+    experts: str, path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(profiling, "ROUNDS", 1)
+    file = tmp_path / "profile.json"
+    with pytest.raises(SystemExit) as stop:
+        edge_main(["--artifact", str(path), "--profile", str(file), "--experts", experts])
+    assert stop.value.code == 0
+    assert (DeviceProfile.load(file).classifier_ms > 0) == (experts == "auto")
 
 
 @pytest.mark.clock
