@@ -1,4 +1,4 @@
-"""Blocks of FBNet's space on a Raspberry Pi 4 and a Pixel 3: errors on shapes that were left out."""
+"""Blocks of FBNet's space on a Raspberry Pi 4 and a Pixel 3, predicted from other blocks."""
 
 import csv
 from collections.abc import Mapping, Sequence
@@ -8,32 +8,31 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.latency.held_out import Errors
+from benchmarks.latency.held_out import Errors, Row
 from eenn.errors import EennError
 from eenn.exits.policies.base import Floats
-from eenn.files import JsonObject
 from eenn.planning.device_file import DeviceFile, Totals
 from eenn.planning.device_prediction import TOTALS_FOR_KINDS, scaled
 from eenn.planning.device_profile import CPU, DeviceProfile
 from eenn.planning.rates import Rates
 from eenn.planning.work import NetworkWork, Work
 
-Row = Mapping[str, str]
+Block = Mapping[str, str]
 FIGURES = ("c_in", "c_out", "side_in", "side_out", "kernel", "expand", "groups")
 DRAWS, TOTALS = 100, (1, 3, 10)
 
 
-def blocks_of(file: Path) -> dict[str, list[Row]]:
+def blocks_of(file: Path) -> dict[str, list[Block]]:
     """Read the blocks of a file by device, those whose own time is known.
 
     Raises:
         EennError: the file cannot be read, or is something else.
     """
-    found: dict[str, list[Row]] = {}
+    found: dict[str, list[Block]] = {}
     try:
         with file.open() as lines:
             for row in csv.DictReader(lines):
-                # Of others, only the difference from the layer that would take their place is known.
+                # Of others, only the difference from the layer in their place is known.
                 if row["c_in"] == row["c_out"] and row["stride"] == "1":
                     found.setdefault(row["device"], []).append(row)
     except (OSError, KeyError, ValueError) as error:
@@ -41,7 +40,7 @@ def blocks_of(file: Path) -> dict[str, list[Row]]:
     return found
 
 
-def work_of_block(row: Row) -> Work:
+def work_of_block(row: Block) -> Work:
     """Count the work of an inverted residual block: pointwise, depthwise, pointwise."""
     c_in, c_out, side_in, side_out, kernel, expand, groups = (int(row[own]) for own in FIGURES)
     inner = c_in * expand
@@ -50,12 +49,12 @@ def work_of_block(row: Row) -> Work:
     return Work(full_macs, depthwise * side_out**2, first + depthwise + last, 3)
 
 
-def ms_of(rows: Sequence[Row]) -> Floats:
+def ms_of(rows: Sequence[Block]) -> Floats:
     """Read the milliseconds of blocks."""
     return np.array([float(row["ms_above_skip"]) for row in rows])
 
 
-def shapes_left_out(rows: Sequence[Row]) -> Errors:
+def shapes_left_out(rows: Sequence[Block]) -> Errors:
     """Predict the blocks of every shape by rates that were fitted to the other shapes."""
     shapes = np.array(["x".join((row["c_in"], row["side_in"])) for row in rows])
     features = np.array([[*astuple(work_of_block(row)), 1.0] for row in rows])
@@ -67,7 +66,7 @@ def shapes_left_out(rows: Sequence[Row]) -> Errors:
     return Errors.of(errors)
 
 
-def profile_of(device: str, rows: Sequence[Row]) -> DeviceProfile:
+def profile_of(device: str, rows: Sequence[Block]) -> DeviceProfile:
     """Describe blocks as a profile: each as a stage of a network that has them all."""
     ms = {f"{n}-{n + 1}": ms for n, ms in enumerate(ms_of(rows).tolist())}
     return DeviceProfile(
@@ -90,7 +89,7 @@ def from_other_device(
     return Errors.of(errors)
 
 
-def fbnet(file: Path) -> JsonObject:
+def fbnet(file: Path) -> dict[str, Sequence[Row]]:
     """Compute all errors on the blocks of a file.
 
     Raises:
@@ -102,8 +101,10 @@ def fbnet(file: Path) -> JsonObject:
         for device, rows in blocks.items()
     }
     profiles = {device: profile_of(device, rows) for device, rows in blocks.items()}
-    alone = [{"device": own, **asdict(shapes_left_out(rows))} for own, rows in blocks.items()]
-    scaled_rows = [
+    alone: list[Row] = [
+        {"device": own, **asdict(shapes_left_out(rows))} for own, rows in blocks.items()
+    ]
+    scaled_rows: list[Row] = [
         {
             "device": own,
             "reference": other,
@@ -118,4 +119,4 @@ def fbnet(file: Path) -> JsonObject:
         for by_kind in (False, True)
         if totals >= TOTALS_FOR_KINDS or not by_kind
     ]
-    return {"shape_left_out": alone, "other_device": scaled_rows}
+    return {"fbnet": alone, "fbnet_other_device": scaled_rows}

@@ -1,6 +1,6 @@
 """Errors of predicted stages on what was held out, and what plans lose that are chosen by them."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import permutations, product
 
@@ -8,21 +8,23 @@ import numpy as np
 
 from benchmarks.latency.measuring import EXIT_COUNT, WHOLE, Cell
 from eenn.exits.policies.base import Floats
-from eenn.files import JsonObject
 from eenn.offload.graphs.index import PRECISIONS
 from eenn.planning.costs import Link
 from eenn.planning.device_file import DeviceFile, Totals
 from eenn.planning.device_prediction import predicted, rates_of, scaled
 from eenn.planning.device_profile import CPU, DeviceProfile
 from eenn.planning.rates import Rates
-from eenn.planning.work import EXITS, STAGES
+from eenn.planning.work import STAGES
 
 BANDWIDTHS_MBPS, RTTS_MS = np.geomspace(0.05, 100, 25).tolist(), (1.0, 10.0, 40.0, 100.0)
-SLOWDOWNS = (1.0, 10.0, 30.0)
+SLOWDOWNS = (10.0, 30.0)
+# Of a plan, relative to the best one.
+WORST_LOSS = 0.15
 # The stages that are known beside the whole network, where more than that is known.
 KNOWN_STAGES = ("0-3", "0-11")
 PRECISION, WIDTH, RESOLUTION, SEVERAL = "precision", "width", "resolution", "several"
 DIFFERENCES = (PRECISION, WIDTH, RESOLUTION, SEVERAL)
+Row = Mapping[str, float | str]
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,7 @@ class Errors:
 
 
 def stage_errors(cell: Cell, stages: dict[str, float], known: Iterable[str] = ()) -> list[float]:
-    """Compare predicted stages between exits with the measured ones, but for those that are known."""
+    """Compare predicted stages between exits with the measured ones, known ones left out."""
     keys = [key for key in cell.between_exits if key not in known]
     return [abs(stages[key] / cell.profile.stages[key] - 1) for key in keys]
 
@@ -53,9 +55,9 @@ def by_rates(cell: Cell, rates: Rates) -> list[float]:
     return stage_errors(cell, dict(zip(keys, ms.tolist(), strict=True)))
 
 
-def left_out(cells: Sequence[Cell]) -> list[JsonObject]:
+def left_out(cells: Sequence[Cell]) -> list[Row]:
     """Fit rates to all but one resolution, and to all but one width, and predict the one."""
-    rows: list[JsonObject] = []
+    rows: list[Row] = []
     properties: dict[str, Callable[[Cell], float]] = {
         RESOLUTION: lambda cell: cell.shape.input_size,
         WIDTH: lambda cell: cell.shape.width,
@@ -70,9 +72,9 @@ def left_out(cells: Sequence[Cell]) -> list[JsonObject]:
     return rows
 
 
-def from_one_network(cells: Sequence[Cell]) -> list[JsonObject]:
+def from_one_network(cells: Sequence[Cell]) -> list[Row]:
     """Predict every network from the profile of each other one in the same precision."""
-    rows: list[JsonObject] = []
+    rows: list[Row] = []
     for precision in PRECISIONS:
         alike = [cell for cell in cells if cell.shape.precision == precision]
         errors = (
@@ -82,6 +84,11 @@ def from_one_network(cells: Sequence[Cell]) -> list[JsonObject]:
         )
         rows.append({"precision": precision, **asdict(Errors.of(errors))})
     return rows
+
+
+def differing(cells: Sequence[Cell], name: str) -> list[tuple[Cell, Cell]]:
+    """List the pairs of cells that differ in a property, or in several."""
+    return [pair for pair in permutations(cells, 2) if difference(*pair) == name]
 
 
 def difference(one: Cell, other: Cell) -> str:
@@ -108,55 +115,70 @@ def as_device(cell: Cell, known_stages: Iterable[str] = ()) -> DeviceFile:
     )
 
 
-def by_totals(cells: Sequence[Cell]) -> list[JsonObject]:
+@dataclass(frozen=True)
+class Way:
+    """A way to predict a cell as if it were another device, from another cell and some totals.
+
+    Args:
+        name: `shape` scales the other cell's times, `work` those that its rates give for the work
+            of the cell's own network.
+        known_stages: known beside the whole network's time.
+        by_kind: whether factors may differ by kind of work.
+    """
+
+    name: str
+    known_stages: tuple[str, ...] = ()
+    by_kind: bool = False
+
+    def guess(self, other: Cell, cell: Cell) -> DeviceProfile:
+        """Predict the profile of a cell."""
+        if self.name == SHAPE:
+            reference, work = other.profile, other.work
+        else:
+            reference, work = predicted(other.profile, other.work, cell.work), cell.work
+        device = as_device(cell, self.known_stages)
+        return scaled(reference, device, work if self.by_kind else None)
+
+
+SHAPE, WORK = "shape", "work"
+WAYS = (
+    Way(SHAPE), Way(WORK), Way(SHAPE, KNOWN_STAGES), Way(SHAPE, KNOWN_STAGES, True),
+    Way(WORK, KNOWN_STAGES, True),
+)  # fmt: skip
+
+
+def by_totals(cells: Sequence[Cell]) -> list[Row]:
     """Predict every cell as if it were another device, from each other cell and some totals."""
-    rows: list[JsonObject] = []
-    for name, (known, by_kind) in product(
-        DIFFERENCES, (((), False), (KNOWN_STAGES, False), (KNOWN_STAGES, True))
-    ):
+    rows: list[Row] = []
+    for differs, way in product(DIFFERENCES, WAYS):
         errors = (
             error
-            for other, cell in permutations(cells, 2)
-            if difference(other, cell) == name
-            for error in stage_errors(
-                cell,
-                scaled(
-                    other.profile, as_device(cell, known), other.work if by_kind else None
-                ).stages,
-                known,
-            )
+            for other, cell in differing(cells, differs)
+            for error in stage_errors(cell, way.guess(other, cell).stages, way.known_stages)
         )
-        rows.append(
-            {
-                "differs": name,
-                "totals": 1 + len(known),
-                "by_kind": by_kind,
-                **asdict(Errors.of(errors)),
-            }
-        )
+        rows.append({
+            "differs": differs, "way": way.name, "totals": 1 + len(way.known_stages),
+            "by_kind": way.by_kind, **asdict(Errors.of(errors)),
+        })  # fmt: skip
     return rows
 
 
-def regrets(cells: Sequence[Cell]) -> list[JsonObject]:
-    """Choose cuts by the profile of each other cell and one total, and price them as measured."""
-    rows: list[JsonObject] = []
-    for name, slowdown in product(DIFFERENCES, SLOWDOWNS):
-        lost = np.concatenate(
-            [
-                regret(cell, scaled(other.profile, as_device(cell)), slowdown, cells)
-                for other, cell in permutations(cells, 2)
-                if difference(other, cell) == name
-            ]
-        )
-        rows.append(
-            {
-                "differs": name,
-                "slowdown": slowdown,
-                "mean": float(lost.mean()),
-                "worst": float(lost.max()),
+def regrets(cells: Sequence[Cell]) -> list[Row]:
+    """Choose cuts by what each other cell and one total predict, and price them as measured."""
+    rows: list[Row] = []
+    for differs, name in product(DIFFERENCES, (SHAPE, WORK)):
+        guesses = [
+            (cell, Way(name).guess(*pair))
+            for pair in differing(cells, differs)
+            for cell in pair[1:]
+        ]
+        for slowdown in SLOWDOWNS:
+            lost = np.concatenate([regret(*own, slowdown, cells) for own in guesses])
+            rows.append({
+                "differs": differs, "way": name, "slowdown": slowdown, "mean": float(lost.mean()),
+                "worst": float(lost.max()), "too_bad": int((lost > WORST_LOSS).sum()),
                 "plans": len(lost),
-            }
-        )
+            })  # fmt: skip
     return rows
 
 
@@ -184,4 +206,5 @@ def regret(cell: Cell, guess: DeviceProfile, slowdown: float, cells: Sequence[Ce
         return np.hstack([split, whole])
 
     chosen, measured_ms = latency_ms(guess).argmin(axis=1), latency_ms(cell.profile)
-    return measured_ms[np.arange(len(links)), chosen] / measured_ms.min(axis=1) - 1
+    priced_ms = measured_ms[np.arange(len(links)), chosen]
+    return np.asarray(priced_ms / measured_ms.min(axis=1) - 1)
