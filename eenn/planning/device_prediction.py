@@ -31,9 +31,9 @@ def scaled(
 ) -> DeviceProfile:
     """Predict the profile of a device from that of another, and from what is known of the device.
 
-    One factor is fitted to the totals. With at least TOTALS_FOR_KINDS of them and the network's work,
-    full and depthwise convolutions, weights, layers and calls get factors of their own. Known times
-    are taken over as they are; preprocessing and requests follow the one factor.
+    One factor is fitted to the totals. With TOTALS_FOR_KINDS of them or more, and the network's
+    work, full and depthwise convolutions, weights, layers and calls get factors of their own. Known
+    times are taken over as they are; preprocessing and requests follow the one factor.
 
     Args:
         work: of the network in `reference`.
@@ -173,7 +173,7 @@ def _reference_ms(times: Mapping[Part, float], part: Part) -> float:
         allowed = ", ".join(own for name, own in times if name == group)
         raise EennError(
             f"totals, {group}: {key} has no time in the reference profile; allowed are "
-            f"{allowed or 'none'}"
+            f"{allowed or 'none':.200}"
         )
     return ms
 
@@ -183,7 +183,7 @@ def _features(work: NetworkWork, parts: Iterable[Part]) -> Floats:
 
 
 def _by_kind(shares: Floats, deviations: Floats, weights: Floats) -> Floats:
-    """Fit factors of kinds of work; return the deviation of every part from the one factor, (parts,).
+    """Fit factors of kinds of work; return every part's deviation from the one factor, (parts,).
 
     Ridge draws all kinds to the one factor, the more the fewer totals there are. Kinds whose share
     hardly varies between parts would be drawn more than others, so shares are measured in standard
