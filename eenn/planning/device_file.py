@@ -73,5 +73,8 @@ class DeviceFile:
         Raises:
             EennError: the file is something else, or does not say enough.
         """
-        mend = "write {version, device, kind, totals} as in docs/deployment.md"
+        mend = (
+            'write {"version": 1, "device": "Pi 4", "kind": "cpu", "totals": {"exits": {"0-6": '
+            "414.5}}}"
+        )
         return read_versioned(cls, path, "the file of a device", mend)

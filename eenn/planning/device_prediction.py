@@ -31,9 +31,9 @@ def scaled(
 ) -> DeviceProfile:
     """Predict the profile of a device from that of another, and from what is known of the device.
 
-    One factor fits the totals best. With at least TOTALS_FOR_KINDS of them and the network's work,
-    full and depthwise convolutions, weights, layers and calls get factors of their own. Known times
-    are taken over as they are; preprocessing and requests follow the one factor.
+    One factor is fitted to the totals. With TOTALS_FOR_KINDS of them or more, and the network's
+    work, full and depthwise convolutions, weights, layers and calls get factors of their own. Known
+    times are taken over as they are; preprocessing and requests follow the one factor.
 
     Args:
         work: of the network in `reference`.
@@ -45,12 +45,15 @@ def scaled(
         EennError: the reference does not have the part of a total, or `work` is of another network.
     """
     times, known = times_of(reference), device.totals.parts
-    before = [_reference_ms(times, part) for part in known]
+    before = np.array([_reference_ms(times, part) for part in known])
     log_ratios = np.log(list(known.values())) - np.log(before)
-    factor, log_factors = float(np.exp(log_ratios.mean())), np.full(len(times), log_ratios.mean())
+    # A long part tells more of the whole than a short one.
+    log_factor = np.average(log_ratios, weights=before)
+    factor, log_factors = float(np.exp(log_factor)), np.full(len(times), log_factor)
     if work is not None and len(known) >= TOTALS_FOR_KINDS:
         shares = rates_of([(reference, work)]).shares(_features(work, [*times, *known]))
-        log_factors = _log_factors(shares[: len(times)], shares[len(times) :], log_ratios)
+        deviations = _by_kind(shares, log_ratios - log_factor, before / before.mean())
+        log_factors = log_factors + deviations[: len(times)]
     own_ms = np.exp(log_factors) * np.array(list(times.values()))
     preprocess_ms = device.totals.preprocess_ms
     return replace(
@@ -167,10 +170,10 @@ def _reference_ms(times: Mapping[Part, float], part: Part) -> float:
     if part not in times and group == STAGES and numbers is not None:
         ms = sum(times.get((BLOCKS, str(own + 1)), -np.inf) for own in range(*numbers))
     if ms < MIN_MS:
-        known = [own for name, own in times if name == group]
+        allowed = ", ".join(own for name, own in times if name == group)
         raise EennError(
             f"totals, {group}: {key} has no time in the reference profile; allowed are "
-            f"{', '.join(known) or 'none'}"
+            f"{allowed or 'none':.200}"
         )
     return ms
 
@@ -179,21 +182,22 @@ def _features(work: NetworkWork, parts: Iterable[Part]) -> Floats:
     return np.array([work.features(part) for part in parts])
 
 
-def _log_factors(shares: Floats, shares_of_known: Floats, log_ratios: Floats) -> Floats:
-    """Fit a factor for each kind of work; return the logarithms of every part's factor, (parts,).
+def _by_kind(shares: Floats, deviations: Floats, weights: Floats) -> Floats:
+    """Fit factors of kinds of work; return every part's deviation from the one factor, (parts,).
 
-    A part's is the mean of the kinds' in it, and ridge draws these to the mean of the known parts.
-    Kinds whose share hardly varies between parts would be drawn more than others, so shares are
-    measured in standard deviations.
+    Ridge draws all kinds to the one factor, the more the fewer totals there are. Kinds whose share
+    hardly varies between parts would be drawn more than others, so shares are measured in standard
+    deviations.
 
     Args:
-        shares: of the kinds in each part, (parts, kinds).
-        shares_of_known: in each known part, (known, kinds).
-        log_ratios: of the known times to those of the reference, (known,).
+        shares: of the kinds in each part, (parts, kinds); the known parts come last.
+        deviations: of the logarithms of the known parts' factors from the one factor, (known,).
+        weights: of the known parts, 1 on average, (known,).
     """
-    deviation = np.concatenate([shares, shares_of_known]).std(axis=0)
-    unit = np.where(deviation > 1e-9, deviation, 1.0)
-    middle, mean = shares_of_known.mean(axis=0), log_ratios.mean()
-    strength = STRENGTH * len(log_ratios)
-    slopes = ridge((shares_of_known - middle) / unit, log_ratios - mean, strength)
-    return np.asarray(mean + (shares - middle) / unit @ slopes)
+    spread = shares.std(axis=0)
+    units = shares / np.where(spread > 1e-9, spread, 1.0)
+    known = units[-len(deviations) :]
+    middle, root = np.average(known, axis=0, weights=weights), np.sqrt(weights)
+    strength = STRENGTH * len(deviations)
+    slopes = ridge(root[:, None] * (known - middle), root * deviations, strength)
+    return np.asarray((units - middle) @ slopes)

@@ -43,7 +43,7 @@ class Rates:
 
 
 def nonnegative_least_squares(columns: Floats, target: Floats) -> Floats:
-    """Minimise the squared error of a sum of columns whose weights are not negative; exact.
+    """Find the weights, none negative, of the sum of columns with least squared error; exact.
 
     The best weights are those of plain least squares on the columns that they use, so every set of
     columns is tried: for a handful of columns alone.
@@ -70,12 +70,12 @@ def nonnegative_least_squares(columns: Floats, target: Floats) -> Floats:
 
 
 def ridge(columns: Floats, target: Floats, strength: float) -> Floats:
-    """Minimise the squared error of a weighted sum of columns and `strength` times the weights'.
+    """Find the weights of columns with least squared error and least squares of their own.
 
     Args:
         columns: (rows, columns).
         target: (rows,).
-        strength: above 0.
+        strength: of the weights' squares beside those of errors, above 0.
 
     Returns:
         The weights, (columns,).

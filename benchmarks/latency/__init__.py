@@ -1,0 +1,1 @@
+"""Predicted times of networks and devices that were never measured, held against measured ones."""
