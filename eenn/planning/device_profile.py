@@ -50,6 +50,7 @@ class DeviceProfile:
         blocks: of single blocks, by their number from `1` up.
         stages: of blocks in one graph without a head, from a cut to a later one: `0-3`.
         exits: from a cut to the decision of an exit, counted from 1: `3-2` is exit 2 after cut 3.
+            To the last exit from every cut that the cloud serves, to others from behind exits.
         requests: by cut and format of features: `3-uint8`.
 
     Raises:

@@ -21,7 +21,18 @@ from eenn.exits.rests import CLOUD, DEVICE, NOBODY, PHOTOGRAPH
 from eenn.exits.settings import Setting
 from eenn.planning.costs import Costs
 from eenn.planning.engine import Conditions, Way
-from eenn.planning.table import FASTEST, Goal, Limit, NoPlan, Objective, Row, Table, first_choice
+from eenn.planning.table import (
+    ACCURACY,
+    FASTEST,
+    LATE,
+    Goal,
+    Limit,
+    NoPlan,
+    Objective,
+    Row,
+    Table,
+    first_choice,
+)
 from eenn.planning.times import Route, Times, reached
 
 MAX_SLOWDOWN = 100.0
@@ -117,15 +128,23 @@ def decisions_of(
     return decide(policy, outputs.exits, active, cloud=route.rest != NOBODY)
 
 
-def goal_of(min_accuracy: float = 0.0, deadline_ms: float = math.inf) -> Goal:
+def goal_of(
+    min_accuracy: float = 0.0, deadline_ms: float = math.inf, max_late: float | None = None
+) -> Goal:
     """Set out a planner's goal: accurate enough, within the deadline, and then the best.
 
     With a deadline that is the most accurate plan, without one the fastest.
+
+    Args:
+        deadline_ms: of the mean latency.
+        max_late: largest share of images later than the deadline of the conditions; None for any.
     """
-    accurate = Objective("accuracy", most=True)
-    limits = (Limit("accuracy", least=min_accuracy), Limit("latency_ms", most=deadline_ms))
+    accurate = Objective(ACCURACY, most=True)
+    limits = [Limit(ACCURACY, least=min_accuracy), Limit(FASTEST.metric, most=deadline_ms)]
+    if max_late is not None:
+        limits.append(Limit(LATE, most=max_late))
     in_order = (accurate, FASTEST) if math.isfinite(deadline_ms) else (FASTEST, accurate)
-    return Goal(in_order, limits)
+    return Goal(in_order, tuple(limits))
 
 
 def best(plans: Collection[Plan], min_accuracy: float = 0.0, deadline_ms: float = math.inf) -> Plan:
@@ -135,6 +154,8 @@ def best(plans: Collection[Plan], min_accuracy: float = 0.0, deadline_ms: float 
         NoPlan: no plan keeps the bounds.
     """
     every = list(plans)
+    if not every:
+        raise NoPlan("no plan keeps the limit of late answers; allow more, or a later deadline")
     columns = {
         "latency_ms": np.array([plan.latency_ms for plan in every]),
         "accuracy": np.array([plan.accuracy for plan in every]),

@@ -174,6 +174,10 @@ class Table(Collection[D]):
     def __contains__(self, design: object) -> bool:
         return design in self.designs
 
+    def keeping(self, limit: Limit, at: Conditions) -> "Table[D]":
+        """Select the designs that keep a limit."""
+        return self.at(self.equally_good(at, Goal((), (limit,))))
+
     def at(self, rows: Sequence[int] | Ints) -> "Table[D]":
         """Select some rows, in the order given."""
         chosen = np.asarray(rows, np.int64)

@@ -87,6 +87,7 @@ class Times:
         upstream: times of an upstream network; None if there is none.
         further_ms: from the cut behind a branch, or from 0, to a later cut, without a head.
         borders: cuts of the image and behind each exit; empty for exits behind every block.
+        spread_ms: see `Conditions`.
     """
 
     preprocess_ms: float
@@ -98,6 +99,7 @@ class Times:
     upstream: UpstreamTimes | None = None
     further_ms: Mapping[tuple[int, int], float] = field(default_factory=dict)
     borders: tuple[int, ...] = ()
+    spread_ms: tuple[float, ...] = (0.0,)
 
     def answer_ms(self, decisions: Decisions, route: Route) -> Floats:
         """Predict the milliseconds until each sample has its answer, (samples,)."""
@@ -110,7 +112,7 @@ class Times:
     @property
     def conditions(self) -> Conditions:
         """Return the conditions under which the parts were measured."""
-        return Conditions(self.link)
+        return Conditions(self.link, spread_ms=self.spread_ms)
 
     def way(self, active: Sequence[int], route: Route) -> Way:
         """Set out the steps of an image that no active branch accepts."""

@@ -27,6 +27,9 @@ def compared_rows(
                 "rest": str(plan.route).replace("-", ", "),
                 "predicted ms": f"{plan.latency_ms:.2f}",
                 "measured ms": with_bounds(own.answer_ms, 1),
+                "p95 ms": f"{row.p95_ms:.2f}",
+                "measured p95": f"{own.p95_ms:.1f}",
+                "late %": f"{100 * row.late_share:.1f}",
                 "accuracy %": f"{100 * plan.accuracy:.1f}",
                 "measured %": with_bounds(own.accuracy, 100),
                 "kB sent": f"{plan.sent_bytes / 1e3:.1f}",
@@ -47,10 +50,13 @@ def compared_cells(row: Compared, measured: Measured) -> dict[str, Cell]:
     return {
         "planner": row.planner,
         "keeps_limits": row.keeps_limits,
+        "p95_ms": row.p95_ms,
+        "late_share": row.late_share,
         "energy_mj": row.energy_mj,
         "regret": row.regret,
         "lacks": row.lacks,
         "measured_ms": measured.answer_ms.value,
+        "measured_p95_ms": measured.p95_ms,
         "measured_accuracy": measured.accuracy.value,
         "measured_bytes": measured.sent_bytes.value,
         "degraded": measured.degraded,
@@ -61,7 +67,8 @@ def compared_cells(row: Compared, measured: Measured) -> dict[str, Cell]:
 COMPARED_TEXT = (
     "Each named planner chooses among the designs that it knows, under the same limits and on the "
     "same predicted times; joint knows all. Accuracy is that of the validation split, measured is "
-    "live on the photographs of this run, undistorted. Energy is modelled from the watts given. "
+    "live on the photographs of this run, undistorted. Late are predicted answers after "
+    "plan.deadline_ms. Energy is modelled from the watts given. "
     "Regret: how much longer the predicted latency is than that of joint, or with a "
     "deadline how many points of accuracy are missing. A planner that knows no design within the "
     "limits takes its fastest. Graphs missing: what the publication runs and an artifact has not, "

@@ -246,6 +246,7 @@ def offloading_of(settings: OffloadSettings, policy_settings: PolicySettings) ->
         deadline_ms=settings.deadline_ms,
         min_accuracy=settings.plan.min_accuracy,
         plan_deadline_ms=settings.plan.deadline_ms,
+        plan_max_late=settings.plan.max_late,
         comparison=Comparison(
             several(settings.plan.compare), settings.plan.watts, settings.plan.frames_per_s
         ),

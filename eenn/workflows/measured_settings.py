@@ -263,6 +263,7 @@ class PlanSettings:
 
     min_accuracy: float | None
     deadline_ms: float | None
+    max_late: float | None
     compare: str | tuple[str, ...]
     watts: tuple[float, ...] | None
     frames_per_s: float | None

@@ -36,7 +36,7 @@ from eenn.planning.exhaustive import (
 )
 from eenn.planning.planners.base import Asked
 from eenn.planning.planners.comparison import Compared, compared
-from eenn.planning.table import NoPlan
+from eenn.planning.table import LATE, Limit, NoPlan
 from eenn.planning.times import WHOLE_PHOTOGRAPH, Route, Times
 from eenn.records.evaluated_artifact import EvaluatedArtifact
 from eenn.reports.curves import way_name
@@ -158,14 +158,20 @@ def planned(networks: Networks, offloading: Offloading, times: Times) -> Plans:
     if enough is None:
         enough = float((outputs.exits[-1].prediction == outputs.labels).mean()) - 0.01
     chosen: Plan | str
+    at = replace(offered.conditions, deadline_ms=deadline_ms)
+    admitted, most_late = plans, offloading.plan_max_late
+    if most_late is not None:
+        admitted = plans.keeping(Limit(LATE, most=most_late), at)
     try:
-        chosen = best(plans, enough, deadline_ms)
+        chosen = best(admitted, enough, deadline_ms)
     except NoPlan as error:
         # The measurements are worth their report without a plan too.
         chosen = str(error)
     goal = f"accuracy of at least {100 * enough:.1f} %"
     if np.isfinite(deadline_ms):
         goal += f" within {deadline_ms:g} ms"
+    if most_late is not None:
+        goal += f", at most {100 * most_late:g} % later"
     there = upstream.manifest if upstream is not None else None
     shared = Deployment(
         artifact_id=artifact.manifest.id, policy=WITHOUT_BRANCHES, active=(),
@@ -173,11 +179,11 @@ def planned(networks: Networks, offloading: Offloading, times: Times) -> Plans:
         precision=offloading.precision, deadline_ms=offloading.deadline_ms or DEADLINE_MS,
     )  # fmt: skip
     made = PlanInputs(shared, offered, outputs, cascade, there, goal)
-    others = best_of_each(plans, enough, deadline_ms)
+    others = best_of_each(admitted, enough, deadline_ms)
     slower = _slower(offloading, times, outputs, policies)
     comparison = offloading.comparison
     asked = Asked(
-        offered.conditions, goal_of(enough, deadline_ms), policies[0], artifact.branches,
+        at, goal_of(enough, deadline_ms, most_late), policies[0], artifact.branches,
         comparison.frames_per_s, comparison.power,
     )  # fmt: skip
     by_planner = compared(plans, asked, comparison.planners)

@@ -72,6 +72,7 @@ class Offloading:
         label: the deployment file of these settings, where several are compared.
         min_accuracy, plan_deadline_ms: bounds of the best plan, see `planning.exhaustive.best`;
             None for one percentage point below the last exit's accuracy, and for no deadline.
+        plan_max_late: largest share of answers after plan_deadline_ms; None for any.
         comparison: named planners, whose plans are measured as well.
 
     Raises:
@@ -96,6 +97,7 @@ class Offloading:
     deadline_ms: float | None
     min_accuracy: float | None
     plan_deadline_ms: float | None
+    plan_max_late: float | None = None
     rest: str = CLOUD
     cut: int | None = None
     upstream: float | None = None
@@ -112,6 +114,11 @@ class Offloading:
                 raise EennError(f"{name}={value}: allowed are {', '.join(allowed)}")
         require_numbers(**{"edge.slowdown": self.slowdown})
         require_numbers(**{"plan.min_accuracy": self.min_accuracy or 0.0})
+        if self.plan_max_late is not None and self.plan_deadline_ms is None:
+            raise EennError(
+                f"plan.max_late={self.plan_max_late:g} without plan.deadline_ms: late is what "
+                "comes after it; give both"
+            )
         if self.limit is not None and (type(self.limit) is not int or self.limit < 1):
             raise EennError(
                 f"limit={self.limit}: allowed is 1 or more photographs, or null for all"

@@ -43,6 +43,7 @@ Floats = NDArray[np.float32]
 
 # The largest bandwidth that is fitted, also where times do not grow with bytes.
 MAX_MBPS = 1e5
+SPREAD = 10
 # Photographs in a row through every chain.
 ROW = 4
 
@@ -242,6 +243,7 @@ def times_of(passages: Sequence[Passage], slowdown: float, borders: tuple[int, .
         upstream=upstream,
         further_ms=further.medians,
         borders=borders,
+        spread_ms=_spread_ms(list(asked.values())),
     )
     return edge.with_edge(late / slowdown)
 
@@ -299,6 +301,17 @@ def _link(kinds: Sequence[Sequence[Passage]]) -> Link:
     sent_bytes = [median(float(passage.sent_bytes) for passage in alike) for alike in kinds]
     wait_ms = [median(passage.wait_ms - passage.server_ms for passage in alike) for alike in kinds]
     return fit_link(sent_bytes, wait_ms)
+
+
+def _spread_ms(kinds: Sequence[Sequence[Passage]]) -> tuple[float, ...]:
+    """Sum up how much longer requests waited than the median of their kind: SPREAD quantiles."""
+    longer_ms = [
+        passage.wait_ms - median(one.wait_ms for one in alike)
+        for alike in kinds
+        for passage in alike
+        if passage.payload != PHOTOGRAPH
+    ]
+    return tuple(np.quantile(longer_ms or [0.0], (np.arange(SPREAD) + 0.5) / SPREAD).tolist())
 
 
 def fit_link(request_bytes: Sequence[float], wait_ms: Sequence[float]) -> Link:

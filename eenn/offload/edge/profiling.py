@@ -179,9 +179,10 @@ class _Device:
         ]
 
     def _chain(self, way: Way) -> Iterator[Sample]:
-        """Run a way, for the sake of its last stage, and of the rest where all exits decided."""
+        """Run a way, for the sake of its last stage, and of the rest behind one way to a cut."""
         at, last = self._at, max(way.ends, default=0)
-        to_the_end = way.cut is None and way.has_every_exit
+        cut = at[last] if way.cut is None else way.cut
+        to_the_end = self._chains.ways_to[cut] == way
         rest = self._chains.device if to_the_end else self._chains.skipped
         result = yield from self._run(way, rest)
         if way.cut is not None:
@@ -190,7 +191,7 @@ class _Device:
             *_, before, _ = (0, *way.ends)
             yield (EXITS, f"{at[before]}-{last}"), result.stages_ms[-1]
         if to_the_end:
-            yield (EXITS, f"{at[last]}-{len(at) - 1}"), result.cloud_ms
+            yield (EXITS, f"{cut}-{len(at) - 1}"), result.cloud_ms
 
     def _row(self, row: Mapping[tuple[str, str], Headless]) -> Iterator[Sample]:
         _, photo = next(self._photos)

@@ -9,7 +9,7 @@ from eenn.planning.engine import Power
 from eenn.planning.exhaustive import Plan
 from eenn.planning.planners.base import Asked, find_planner
 from eenn.planning.planners.joint import Joint
-from eenn.planning.table import ENERGY, Table
+from eenn.planning.table import ENERGY, LATE, P95, Table
 
 
 @dataclass(frozen=True)
@@ -59,6 +59,8 @@ class Compared:
 
     Args:
         keeps_limits: see `Choice`.
+        p95_ms: latency that 95 % of the answers keep.
+        late_share: share of the answers after the deadline; 0 without one.
         energy_mj: modelled from the user's watts; NaN without them.
         regret: lost to the plan of `joint`: the share that the latency is longer, or the accuracy
             that is missing where that is the first objective; negative where the limits are broken.
@@ -68,6 +70,8 @@ class Compared:
     planner: str
     plan: Plan
     keeps_limits: bool
+    p95_ms: float
+    late_share: float
     energy_mj: float
     regret: float
     lacks: str
@@ -83,6 +87,7 @@ def compared(table: Table[Plan], asked: Asked, names: Sequence[str]) -> list[Com
     energy_mj = None
     if asked.power is not None:
         energy_mj = table.metric(ENERGY, asked.at, asked.power)
+    p95_ms, late = (table.metric(name, asked.at) for name in (P95, LATE))
     found = []
     for name in names:
         planner = find_planner(name)
@@ -92,5 +97,10 @@ def compared(table: Table[Plan], asked: Asked, names: Sequence[str]) -> list[Com
         if asked.goal.objectives[0].most:
             regret = best.accuracy - plan.accuracy
         energy = math.nan if energy_mj is None else float(energy_mj[choice.row])
-        found.append(Compared(name, plan, choice.keeps_limits, energy, regret, planner.lacks))
+        found.append(
+            Compared(
+                name, plan, choice.keeps_limits, float(p95_ms[choice.row]),
+                float(late[choice.row]), energy, regret, planner.lacks,
+            )
+        )  # fmt: skip
     return found
