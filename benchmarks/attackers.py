@@ -116,7 +116,7 @@ def json_of(part: bytes, size: int) -> bytes:
     """Write a request of `size` bytes of JSON, compressed."""
     text = b'{"inputs":[' + part * (size // len(part))
     headers = {"Content-Type": "application/json", "Content-Encoding": "zstd"}
-    return post(INFER.format(model_name(0)), zstandard.compress(text), headers)
+    return post(INFER.format(model_name()), zstandard.compress(text), headers)
 
 
 def echo(samples: int) -> bytes:
@@ -125,7 +125,7 @@ def echo(samples: int) -> bytes:
     request = Request(
         {FEATURES: features}, {"scale": 1.0, "zero_point": 0}, {LOGITS: False}, 250 * "i"
     )
-    return post(INFER.format(model_name(0)), *encode_request(request, compress=True))
+    return post(INFER.format(model_name()), *encode_request(request, compress=True))
 
 
 async def repeated(
@@ -167,7 +167,7 @@ async def members(target: Target) -> None:
 
 async def numbers_within_bounds(target: Target) -> None:
     """Send as many numbers as one sample has."""
-    with urlopen(f"http://{target.host}:{target.port}/v2/models/{model_name(0)}") as reply:
+    with urlopen(f"http://{target.host}:{target.port}/v2/models/{model_name()}") as reply:
         _, *shape = json.load(reply)["inputs"][0]["shape"]
     content = json_of(b"0.123,", 6 * math.prod(shape))
     await repeated(target, 10, lambda: target.ask(content, 10.0))
@@ -197,13 +197,13 @@ async def slow_heads(target: Target) -> None:
 
 async def slow_posters(target: Target) -> None:
     """Send the bodies of 900 requests byte by byte."""
-    content = post(INFER.format(model_name(0)), b"{", {}, 100_000)
+    content = post(INFER.format(model_name()), b"{", {}, 100_000)
     await repeated(target, 900, lambda: target.hold(content, b" "), 0.1)
 
 
 async def large_slow_posters(target: Target) -> None:
     """Send 40 bodies of 16 MiB that never end."""
-    content = post(INFER.format(model_name(0)), bytes(2**24 - 1000), {}, 2**24)
+    content = post(INFER.format(model_name()), bytes(2**24 - 1000), {}, 2**24)
     await repeated(target, 40, lambda: target.hold(content), 0.1)
 
 

@@ -28,6 +28,7 @@ from eenn.files import JsonObject, write_json
 from eenn.offload.client.http_cloud import HttpCloud
 from eenn.offload.cloud.command import RunningCloud, running
 from eenn.offload.graphs.index import Graphs
+from eenn.offload.graphs.pieces import cut_behind
 from eenn.offload.protocol.codecs import Floats
 from eenn.offload.protocol.errors import OffloadError
 from eenn.provenance import processor, provenance
@@ -59,8 +60,8 @@ class Asking:
     """Two honest clients, until they are stopped."""
 
     def __init__(self, url: str, graphs: Graphs, ca_file: str | None) -> None:
-        split_point = len(graphs.manifest.exits) - 2
-        shape = graphs.manifest.features_shape(split_point)
+        cut = cut_behind(graphs.manifest, len(graphs.manifest.exits) - 2)
+        shape = graphs.features_shape(cut.blocks)
         features: Floats = np.random.default_rng(0).standard_normal((1, *shape), np.float32)
         file = BytesIO()
         pixels = np.random.default_rng(0).integers(0, 256, (30, 40, 3), np.uint8)
@@ -70,7 +71,7 @@ class Asking:
         self.failures: dict[str, int] = {}
         self._until = 0.0
         self._asks: dict[str, Callable[[float], object]] = {
-            "features": lambda deadline: self._cloud.infer(features, split_point, deadline),
+            "features": lambda deadline: self._cloud.infer(features, cut, deadline),
             "photograph": lambda deadline: self._cloud.infer_files([file.getvalue()], deadline),
         }
 

@@ -21,7 +21,7 @@ from eenn.offload.client.http_cloud import HttpCloud
 from eenn.offload.protocol.codecs import Floats
 from eenn.offload.protocol.decoding import decode_response
 from eenn.offload.protocol.errors import OffloadError
-from eenn.offload.protocol.wire import LOGITS
+from eenn.offload.protocol.wire import LOGITS, Cut
 
 # Shorter than any pause that the cloud asks for.
 EDGE_DEADLINE_S, EDGE_THREADS = 0.8, 16
@@ -104,7 +104,7 @@ def open_loop(
 
 
 def edge_loop(
-    url: str, artifact_id: str, features: Floats, split_point: int, per_s: float, seconds: float
+    url: str, artifact_id: str, features: Floats, cut: Cut, per_s: float, seconds: float
 ) -> dict[str, int]:
     """Ask about images as a device does, at random times.
 
@@ -119,7 +119,7 @@ def edge_loop(
 
     def ask() -> str:
         try:
-            cloud.infer(features, split_point, time.monotonic() + EDGE_DEADLINE_S)
+            cloud.infer(features, cut, time.monotonic() + EDGE_DEADLINE_S)
         except OffloadError as error:
             return error.cause
         return ""

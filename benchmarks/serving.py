@@ -32,9 +32,10 @@ from eenn.files import JsonObject, write_json
 from eenn.offload.cloud.command import RunningCloud, running
 from eenn.offload.edge.clouds import LocalCloud
 from eenn.offload.graphs.index import Graphs
+from eenn.offload.graphs.pieces import cut_behind
 from eenn.offload.protocol.codecs import Floats
 from eenn.offload.protocol.encoding import encode_request
-from eenn.offload.protocol.wire import ARTIFACT, FEATURES, LOGITS, Request, model_name
+from eenn.offload.protocol.wire import ARTIFACT, FEATURES, LOGITS, Cut, Request, model_name
 from eenn.provenance import processor, provenance
 from eenn.reports.figures import save_figure
 
@@ -91,27 +92,27 @@ class Questions:
 
     messages: list[Message]
     features: Floats
-    split_point: int
+    cut: Cut
     artifact_id: str
 
 
 def make_questions(path: Path, host: str) -> Questions:
     """Draw questions about the part of an artifact before the last branch but one."""
     graphs, local = Graphs.read(path), LocalCloud(path)
-    split_point = max(len(graphs.manifest.exits) - 2, 0)
-    shape = graphs.manifest.features_shape(split_point)
+    cut = cut_behind(graphs.manifest, max(len(graphs.manifest.exits) - 2, 0))
+    shape = graphs.features_shape(cut.blocks)
     generator = np.random.default_rng(0)
     messages = []
     for _ in range(MESSAGES):
         features = generator.standard_normal((1, *shape), np.float32)
         request = Request({FEATURES: features}, {ARTIFACT: graphs.id}, {LOGITS: True})
         body, headers = encode_request(request)
-        lines = [f"POST /v2/models/{model_name(split_point)}/infer HTTP/1.1", f"Host: {host}"]
+        lines = [f"POST /v2/models/{model_name(cut)}/infer HTTP/1.1", f"Host: {host}"]
         headers["Content-Length"] = str(len(body))
         lines += [f"{name}: {value}" for name, value in headers.items()]
         head = "\r\n".join([*lines, "", ""]).encode()
-        messages.append(Message(head + body, local.infer(features, split_point, None)))
-    return Questions(messages, features, split_point, graphs.id)
+        messages.append(Message(head + body, local.infer(features, cut, None)))
+    return Questions(messages, features, cut, graphs.id)
 
 
 def main() -> None:
@@ -140,7 +141,7 @@ def main() -> None:
         offered = load.submit(open_loop, batching.url, messages, rate, given.seconds, 0)
         edge = load.submit(
             edge_loop, batching.url, questions.artifact_id, questions.features,
-            questions.split_point, EDGE_SHARE * capacity, given.seconds,
+            questions.cut, EDGE_SHARE * capacity, given.seconds,
         )  # fmt: skip
         memory = watch_memory(batching, offered)
         taken = overload(offered.result(), edge.result(), memory, given.seconds, capacity)

@@ -85,12 +85,15 @@ class Deployment:
     Args:
         artifact_id: of the artifact that the deployment is for.
         active: the branches that the device evaluates, counted from 0, ascending; the network is
-            cut after the last of them. With `upstream` the artifact's last exit counts as a branch.
+            cut after the last of them, or after `cut`. With `upstream` the artifact's last exit
+            counts as a branch.
         temperature: `per_exit`, `shared` or `none`.
         precision: of the device's graphs.
         rest: where images that no active branch accepts are answered: in the `cloud`, on this
             `device`, or by `nobody`, which leaves the answer to the last active branch.
         payload: the content sent to the cloud: features in a format, or the `photograph`'s file.
+        cut: number of blocks on the device where it computes on behind the last active branch
+            before it sends features; None where it does not.
         upstream: a network that starts from the photograph in place of the artifact's own rest (a
             cascade).
         deadline_ms: time limit for an answer.
@@ -111,6 +114,7 @@ class Deployment:
     precision: str = "fp32"
     rest: str = CLOUD
     payload: str = "fp32"
+    cut: int | None = None
     upstream: Upstream | None = None
     deadline_ms: float = DEADLINE_MS
     on_failure: str = ANSWER
@@ -133,6 +137,12 @@ class Deployment:
             raise EennError(
                 f"payload={self.payload} with an upstream network in the cloud; allowed is "
                 f"{PHOTOGRAPH}, as features of one network mean nothing to another"
+            )
+        if self.cut is not None and (self.rest != CLOUD or self.features is None):
+            raise EennError(
+                f"cut={self.cut} with rest={self.rest} and payload={self.payload}: a cut is where "
+                f"features are sent to a cloud; set rest to {CLOUD} and payload to one of "
+                f"{', '.join(FEATURES)}, or leave the cut out"
             )
         share = self.promised_edge_share
         if share is not None and not 0 <= share <= 1:
@@ -188,9 +198,9 @@ class Deployment:
         """
         return exits if self.upstream else exits - 1
 
-    def save(self, path: Path) -> None:
-        """Write the deployment as readable JSON; branches are counted from 1 there."""
-        content: dict[str, Json] = {
+    def to_json(self) -> dict[str, Json]:
+        """Lay the deployment out as a JSON object; branches are counted from 1 there."""
+        return {
             "version": VERSION,
             "artifact_id": self.artifact_id,
             "policy": json.loads(self.policy.to_json()),
@@ -200,13 +210,32 @@ class Deployment:
             "precision": self.precision,
             "rest": self.rest,
             "payload": self.payload,
+            "cut": self.cut,
             "upstream": None if self.upstream is None else asdict(self.upstream),
             "deadline_ms": self.deadline_ms,
             "on_failure": self.on_failure,
             "promise": None if self.promise is None else asdict(self.promise),
             "guard": None if self.guard is None else asdict(self.guard),
         }
-        write_json(path, content)
+
+    @classmethod
+    def from_json(cls, content: Json) -> "Deployment":
+        """Make the deployment that `to_json` laid out.
+
+        Raises:
+            ValueError, EennError: the content is not a deployment.
+        """
+        if not isinstance(content, Mapping):
+            raise ValueError("it is not a JSON object")
+        try:
+            return _read(content)
+        except ValueError as error:
+            said = str(error).replace(f"{_Stored.__name__}.", "").replace(_Stored.__name__, "it")
+            raise ValueError(said) from error
+
+    def save(self, path: Path) -> None:
+        """Write the deployment as readable JSON."""
+        write_json(path, self.to_json())
 
     @classmethod
     def load(cls, path: Path) -> "Deployment":
@@ -218,14 +247,9 @@ class Deployment:
         try:
             if path.stat().st_size > MAX_BYTES:
                 raise ValueError(f"it has more than {MAX_BYTES} bytes")
-            content = json.loads(path.read_bytes())
-            if not isinstance(content, dict):
-                raise ValueError("it is not a JSON object")
-            return _read(content)
+            return cls.from_json(json.loads(path.read_bytes()))
         except (ValueError, RecursionError, EennError) as error:
-            said = str(error).replace(f"{_Stored.__name__}.", "").replace(_Stored.__name__, "it")
-            if isinstance(error, RecursionError):
-                said = "it is nested too deep"
+            said = "it is nested too deep" if isinstance(error, RecursionError) else str(error)
             raise EennError(
                 f"{path} is not a deployment: {said}; take one that `{EVALUATE.command} "
                 "fit.goal=...` wrote"
@@ -249,6 +273,7 @@ class _Stored:
     precision: str = Deployment.precision
     rest: str = Deployment.rest
     payload: str = Deployment.payload
+    cut: int | None = None
     upstream: Upstream | None = None
     deadline_ms: float = DEADLINE_MS
     on_failure: str = Deployment.on_failure
@@ -275,6 +300,7 @@ def _read(content: JsonObject) -> Deployment:
         precision=stored.precision,
         rest=stored.rest,
         payload=stored.payload,
+        cut=stored.cut,
         upstream=stored.upstream,
         deadline_ms=stored.deadline_ms,
         on_failure=stored.on_failure,

@@ -158,13 +158,6 @@ class Manifest:
             )
         return exits
 
-    def features_shape(self, split_point: int) -> tuple[int, int, int]:
-        """Return channels, height and width of the features at a split point, of images at 0."""
-        if split_point == 0:
-            return 3, self.preprocessing.input_size, self.preprocessing.input_size
-        row = self.exits[split_point - 1]
-        return row.channels, row.height, row.width
-
     @cached_property
     def preprocessing(self) -> Preprocessing:
         """Read the preprocessing that the network was trained with."""

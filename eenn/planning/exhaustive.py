@@ -19,8 +19,8 @@ from eenn.exits.policies.base import KnobValue, Outputs, Policy
 from eenn.exits.policies.threshold import baseline_rule
 from eenn.exits.rests import CLOUD, DEVICE, NOBODY, PHOTOGRAPH
 from eenn.exits.settings import Setting
-from eenn.planning.costs import Costs, split_point
-from eenn.planning.engine import Conditions
+from eenn.planning.costs import Costs
+from eenn.planning.engine import Conditions, Way
 from eenn.planning.table import FASTEST, Goal, Limit, NoPlan, Objective, Row, Table, first_choice
 from eenn.planning.times import Route, Times, reached
 
@@ -38,13 +38,13 @@ class Plan:
     """A choice of branches, policy and rest, with its predicted costs.
 
     Args:
-        split_point: number of segments that the edge runs before it passes an image on.
+        cut: number of blocks that the edge runs before it passes an image on.
         latency_ms, sent_bytes: means over the images.
         edge_weight_bytes: size in fp32 of the weights that the edge keeps.
     """
 
     setting: Setting
-    split_point: int
+    cut: int
     route: Route
     latency_ms: float
     accuracy: float
@@ -86,7 +86,8 @@ def plan(
 ) -> Table[Plan]:
     """Plan for every set of active branches, every policy, and every route of the rest.
 
-    The network is cut after the last active branch. Accuracies do not account for rounded features.
+    The network is cut after the last active branch, or further back where that sends less.
+    Accuracies do not account for rounded features.
 
     Args:
         weight_bytes: of the network's segments and heads, and of the upstream network if any.
@@ -98,8 +99,7 @@ def plan(
     rows: list[Row[Plan]] = []
     own = replace(weight_bytes, upstream=None)
     for policy, active in _choices(policies, len(outputs.exits) - 1):
-        cut = active[-1] + 1 if active else 0
-        rows += _priced(times, own, outputs, policy, active, times.routes(cut))
+        rows += _priced(times, own, outputs, policy, active, times.routes(active))
     if cascade is not None:
         exits = len(cascade.exits) - 1
         for policy, active in _choices(policies, exits):
@@ -139,7 +139,7 @@ def best(plans: Collection[Plan], min_accuracy: float = 0.0, deadline_ms: float 
         "latency_ms": np.array([plan.latency_ms for plan in every]),
         "accuracy": np.array([plan.accuracy for plan in every]),
         "sent_bytes": np.array([plan.sent_bytes for plan in every]),
-        "cut": np.array([float(plan.split_point) for plan in every]),
+        "cut": np.array([float(plan.cut) for plan in every]),
     }
     row = first_choice(columns.__getitem__, goal_of(min_accuracy, deadline_ms))
     if row is None:
@@ -154,10 +154,10 @@ def best(plans: Collection[Plan], min_accuracy: float = 0.0, deadline_ms: float 
 def best_of_each(
     plans: Iterable[Plan], min_accuracy: float = 0.0, deadline_ms: float = math.inf
 ) -> list[Plan]:
-    """Choose the best plan within the bounds for each route; the fastest comes first."""
+    """Choose the best plan within the bounds for each rest and payload; the fastest comes first."""
     kinds: dict[Route, list[Plan]] = {}
     for plan in plans:
-        kinds.setdefault(plan.route, []).append(plan)
+        kinds.setdefault(replace(plan.route, cut=None), []).append(plan)
     found = []
     for alike in kinds.values():
         with suppress(NoPlan):
@@ -208,12 +208,13 @@ def _priced(
             decisions = decisions_of(outputs, policy, active, route)
             by_rest[alone] = decisions, float((decisions.label == outputs.labels).mean())
         decisions, accuracy = by_rest[alone]
-        spent = times.way(active, route).spent(reached(decisions).mean(axis=0))
+        way = times.way(active, route)
+        spent = way.spent(reached(decisions).mean(axis=0))
         leaving = np.bincount(decisions.taken, minlength=len(outputs.exits)) / len(outputs.labels)
-        cut = split_point(decisions)
+        cut = times.cut_of(active, route)
         design = Plan(
             setting=setting,
-            split_point=cut,
+            cut=cut,
             route=route,
             latency_ms=float(spent.latency_ms(times.conditions)),
             accuracy=accuracy,
@@ -221,7 +222,15 @@ def _priced(
             sent_bytes=float(spent.sent_bytes),
             edge_weight_bytes=weight_bytes.held(active, route.rest == DEVICE),
         )
-        yield Row(design, cut, spent, tuple(leaving.tolist()), accuracy)
+        to_exit_ms = _to_exits(way, active, len(outputs.exits))
+        yield Row(design, cut, spent, tuple(leaving.tolist()), accuracy, to_exit_ms)
+
+
+def _to_exits(way: Way, active: tuple[int, ...], exits: int) -> tuple[float, ...]:
+    """List the device's milliseconds up to each exit's decision; inactive ones pass at once."""
+    passed = np.searchsorted(active, np.arange(exits), side="right")
+    passed[-1] = len(active) + 1
+    return tuple(np.cumsum([0.0, *way.device_ms])[passed].tolist())
 
 
 def _fits(policy: Policy, branches: int) -> bool:

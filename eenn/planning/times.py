@@ -3,7 +3,7 @@ answer."""
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -24,14 +24,18 @@ class Route:
         payload: the content sent to the cloud: features in a format, or the `photograph`'s file;
             empty where nothing is sent.
         upstream: whether an upstream network answers, which starts from the photograph.
+        cut: number of blocks on the device where it computes on behind the last active branch
+            before it sends features; None where it does not.
     """
 
     rest: str
     payload: str = ""
     upstream: bool = False
+    cut: int | None = None
 
     def __str__(self) -> str:
-        parts = (self.rest, self.payload, "upstream" if self.upstream else "")
+        at = "" if self.cut is None else f"block_{self.cut}"
+        parts = (self.rest, self.payload, at, "upstream" if self.upstream else "")
         return "-".join(filter(None, parts))
 
 
@@ -73,13 +77,16 @@ class Times:
     Args:
         preprocess_ms: from the photograph to the network's input; the mean, as photographs differ.
         classifier_ms: of the distortion classifier; 0 where it does not run.
-        stage_ms: from one split point to a later one, with the later one's head and decision.
-        rest_ms: from a split point to the last exit's answer, on the device; from 0 for the whole
-            network without branches.
-        requests: by split point and payload; PHOTOGRAPH is at split point 0.
+        stage_ms: from a cut to the decision of a later exit, counted from 1. A cut is the number of
+            blocks before it; 0 is the image.
+        rest_ms: from a cut to the last exit's answer, on the device; from 0 for the whole network
+            without branches.
+        requests: by cut and payload; PHOTOGRAPH is at cut 0.
         link: between device and cloud, as measured; its round trip includes the time of HTTP and
             its server.
         upstream: times of an upstream network; None if there is none.
+        further_ms: from the cut behind a branch, or from 0, to a later cut, without a head.
+        borders: cuts of the image and behind each exit; empty for exits behind every block.
     """
 
     preprocess_ms: float
@@ -89,6 +96,8 @@ class Times:
     requests: Mapping[tuple[int, str], RequestCost]
     link: Link
     upstream: UpstreamTimes | None = None
+    further_ms: Mapping[tuple[int, int], float] = field(default_factory=dict)
+    borders: tuple[int, ...] = ()
 
     def answer_ms(self, decisions: Decisions, route: Route) -> Floats:
         """Predict the milliseconds until each sample has its answer, (samples,)."""
@@ -110,7 +119,10 @@ class Times:
         for exit in active:
             steps[-1] += self._step_ms(at, exit + 1)
             steps.append(0.0)
-            at = exit + 1
+            at = border(self.borders, exit + 1)
+        if route.cut is not None:
+            steps[-1] += self.further_ms[at, route.cut]
+            at = route.cut
         if route.rest != CLOUD:
             return Way((*steps[:-1], steps[-1] + self._rest_ms(at, route)))
         request = self._request(at, route)
@@ -121,26 +133,39 @@ class Times:
         on_link_ms = self.link.latency_ms(request.sent_bytes)
         return request.codec_ms + on_link_ms + request.cloud_ms
 
-    def routes(self, cut: int) -> list[Route]:
-        """List the possible routes behind a split point, without an upstream network."""
-        found = [Route(CLOUD, payload) for at, payload in self.requests if at == cut]
-        if cut and (0, PHOTOGRAPH) in self.requests:
+    def cut_of(self, active: Sequence[int], route: Route) -> int:
+        """Count the blocks on the device before an image is passed on."""
+        behind = border(self.borders, active[-1] + 1 if active else 0)
+        return behind if route.cut is None else route.cut
+
+    def routes(self, active: Sequence[int]) -> list[Route]:
+        """List the possible routes behind active branches, without an upstream network."""
+        behind = border(self.borders, active[-1] + 1 if active else 0)
+        found = [Route(CLOUD, payload) for cut, payload in self.requests if cut == behind]
+        found += [
+            Route(CLOUD, payload, cut=later)
+            for start, later in self.further_ms
+            for cut, payload in self.requests
+            if start == behind and cut == later
+        ]
+        if active and (0, PHOTOGRAPH) in self.requests:
             found.append(WHOLE_PHOTOGRAPH)
         found.append(Route(DEVICE))
-        return [*found, Route(NOBODY)] if cut else found
+        return [*found, Route(NOBODY)] if active else found
 
     def parts(self) -> list["MeasuredPart"]:
         """List every part that was measured."""
         edge = {"preprocessing": self.preprocess_ms}
         if self.classifier_ms:
             edge["distortion classifier"] = self.classifier_ms
-        for (start, stop), ms in self.stage_ms.items():
-            edge[f"segments {start + 1} to {stop}, head {stop}"] = ms
+        for (start, exit), ms in self.stage_ms.items():
+            edge[f"blocks {start + 1} to {border(self.borders, exit)}, head {exit}"] = ms
+        for (start, later), ms in self.further_ms.items():
+            edge[f"blocks {start + 1} to {later}"] = ms
         for cut, ms in self.rest_ms.items():
-            edge[f"rest after segment {cut}" if cut else "whole network"] = ms
+            edge[f"rest after block {cut}" if cut else "whole network"] = ms
         requests = {
-            f"after segment {cut}, {payload}": cost
-            for (cut, payload), cost in self.requests.items()
+            f"after block {cut}, {payload}": cost for (cut, payload), cost in self.requests.items()
         }
         if self.upstream is not None:
             edge["upstream network, preprocessing included"] = self.upstream.device_ms
@@ -162,6 +187,7 @@ class Times:
             classifier_ms=slowdown * self.classifier_ms,
             stage_ms={step: slowdown * ms for step, ms in self.stage_ms.items()},
             rest_ms={cut: slowdown * ms for cut, ms in self.rest_ms.items()},
+            further_ms={cuts: slowdown * ms for cuts, ms in self.further_ms.items()},
             upstream=upstream and replace(upstream, device_ms=slowdown * upstream.device_ms),
         )
 
@@ -176,10 +202,10 @@ class Times:
         """Tell whether the device computes nothing of this network."""
         return not active and (route.payload == PHOTOGRAPH or route.upstream)
 
-    def _step_ms(self, start: int, stop: int) -> float:
+    def _step_ms(self, start: int, exit: int) -> float:
         """Find the milliseconds of a stage; one that ends at the last exit counts as the rest."""
-        is_last = stop == len(self.rest_ms)
-        return self.rest_ms[start] if is_last else self.stage_ms[start, stop]
+        is_last = exit == len(self.rest_ms)
+        return self.rest_ms[start] if is_last else self.stage_ms[start, exit]
 
     def _rest_ms(self, cut: int, route: Route) -> float:
         """Find the milliseconds of the rest on the device."""
@@ -195,6 +221,15 @@ class Times:
             assert self.upstream is not None
             return self.upstream.request
         return self.requests[0 if route.payload == PHOTOGRAPH else cut, route.payload]
+
+
+def border(borders: Sequence[int], exit: int) -> int:
+    """Count the blocks before the cut behind an exit, counted from 1; 0 is the image.
+
+    Args:
+        borders: of all exits, see `Times`.
+    """
+    return borders[exit] if borders else exit
 
 
 def reached(decisions: Decisions) -> Bools:

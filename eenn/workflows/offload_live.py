@@ -23,6 +23,7 @@ from eenn.offload.bench.turns import BLOCK, measure
 from eenn.offload.client.http_cloud import HttpCloud
 from eenn.offload.edge.experts import cloud_models_for
 from eenn.offload.graphs.index import Graphs
+from eenn.offload.graphs.pieces import borders
 from eenn.offload.protocol.codecs import PAYLOADS as FEATURES
 from eenn.offload.protocol.errors import CloudOverloaded, OffloadError
 from eenn.planning.times import Times
@@ -87,16 +88,18 @@ def measure_live(
                     # Between the ways' turns, so that other load on the machine affects the parts
                     # as it affects the ways.
                     passages += kept.passages(number, partial(meter.passages, turn))
-        times = times_of(passages, offloading.slowdown)
+        at = borders(networks.artifact.manifest)
+        times = times_of(passages, offloading.slowdown, at)
         plans = planned(networks, offloading, times)
         cloud_only = found[ways[0], float(offloading.levels[0])]
-        compared = _compared(plans, clients, kept, photos, len(ways))
+        compared = _compared(plans, offloading, clients, kept, photos, len(ways))
     by_planner = {name: summarise(own, cloud_only) for name, own in compared.items()}
     return Live(times, plans, found, by_planner)
 
 
 def _compared(
     plans: Plans,
+    offloading: Offloading,
     clients: "_Clients",
     kept: KeptMeasurements,
     photos: Sequence[Photo],
@@ -113,9 +116,9 @@ def _compared(
         return {}
     ways: list[Contender] = []
     for plan in different:
-        own = deployed_offloading(made.offloading, deployment_of(plan, made))
-        ways += clients.contenders(replace(own, deadline_ms=made.offloading.deadline_ms))
-    pristine = Distortion(made.offloading.distortion, 0)
+        own = deployed_offloading(offloading, deployment_of(plan, made))
+        ways += clients.contenders(replace(own, deadline_ms=offloading.deadline_ms))
+    pristine = Distortion(offloading.distortion, 0)
     blocks = measure(ways, photos, pristine, kept, clients.check_there, first)
     found: dict[Contender, list[Request]] = {way: [] for way in ways}
     title, count = f"{len(ways)} plans of named planners", -(-len(photos) // BLOCK)

@@ -1,8 +1,9 @@
 """A small artifact with exported graphs, made once for all tests that run them."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,8 @@ from eenn.models.early_exit import EarlyExitNet
 from eenn.offload.export import write as export_room
 from eenn.offload.export.write import whole_graph
 from eenn.offload.graphs.index import Graphs
+from eenn.offload.graphs.pieces import cut_behind
+from eenn.offload.protocol.wire import Cut
 from eenn.preprocess import Preprocessing
 from eenn.statistics.calibration import Temperatures
 
@@ -39,6 +42,34 @@ class Exported:
     graphs: Graphs
     id_before: str
     whole: ModelProto
+
+    def cut(self, exits: int) -> Cut:
+        """The cut behind so many exits."""
+        return cut_behind(self.graphs.manifest, exits)
+
+    @cached_property
+    def shapes(self) -> list[tuple[int, ...]]:
+        """Shapes of the image and of the features behind every block, from PyTorch."""
+        features, found = torch.from_numpy(self.images[:1]), []
+        with torch.inference_mode():
+            for block in (block for blocks in self.network.blocks for block in blocks):
+                found.append(tuple(features.shape[1:]))
+                features = block(features)
+        return [*found, tuple(features.shape[1:])]
+
+    @property
+    def models(self) -> list[str]:
+        """Names of the cloud's models for features."""
+        values = [math.prod(shape) for shape in self.shapes]
+        ends = [0, 3, 7, 14]  # the image, and behind the branches
+        found = {end: f"eenn-cloud-{exit}" for exit, end in enumerate(ends)}
+        for end in ends:
+            least = values[end]
+            for cut in range(end + 1, len(values) - 1):
+                if values[cut] <= 0.9 * least:
+                    least = values[cut]
+                    found.setdefault(cut, f"eenn-cloud-b{cut}")
+        return list(found.values())
 
 
 @cache

@@ -310,13 +310,13 @@ def test_every_measured_part_is_listed_with_its_name() -> None:
     assert listed["edge", "preprocessing"].ms == times.preprocess_ms
     assert listed["edge", "distortion classifier"].ms == times.classifier_ms
     assert listed["edge", "whole network"].ms == times.rest_ms[0]
-    assert listed["edge", "rest after segment 2"].ms == times.rest_ms[2]
+    assert listed["edge", "rest after block 2"].ms == times.rest_ms[2]
     upstream = "upstream network, preprocessing included"
     assert listed["edge", upstream].ms == times.upstream.device_ms
     for (start, stop), ms in times.stage_ms.items():
-        assert listed["edge", f"segments {start + 1} to {stop}, head {stop}"].ms == ms
+        assert listed["edge", f"blocks {start + 1} to {stop}, head {stop}"].ms == ms
     requests = {
-        **{f"after segment {cut}, {name}": own for (cut, name), own in times.requests.items()},
+        **{f"after block {cut}, {name}": own for (cut, name), own in times.requests.items()},
         "upstream network, photograph": times.upstream.request,
     }
     for name, request in requests.items():

@@ -59,7 +59,7 @@ class Offloading:
         limit: largest number of photographs, spread over the split; None for all.
         policies: exit policies to measure; the planner chooses among those of the first entry.
         p_tars: thresholds of the early-exit baselines.
-        rest, payload, on_failure: see `Deployment`; for the policies, not the baselines.
+        rest, payload, cut, on_failure: see `Deployment`; for the policies, not the baselines.
         compress: whether requests are compressed with zstd.
         upstream: temperature of the last exit of an upstream network that answers images that no
             branch accepts; None where the artifact itself answers them.
@@ -97,6 +97,7 @@ class Offloading:
     min_accuracy: float | None
     plan_deadline_ms: float | None
     rest: str = CLOUD
+    cut: int | None = None
     upstream: float | None = None
     on_failure: str = ANSWER
     label: str = ""
@@ -132,7 +133,7 @@ class Offloading:
     def route(self) -> Route:
         """Return the route of images that no active branch accepts."""
         payload = self.payload if self.rest == CLOUD else ""
-        return Route(self.rest, payload, self.upstream is not None)
+        return Route(self.rest, payload, self.upstream is not None, self.cut)
 
     @property
     def sends_photographs(self) -> bool:

@@ -125,4 +125,4 @@ def _rest(manifest: Manifest, behind: RestTargets, offloading: Offloading) -> Re
     standby = here if offloading.on_failure == CONTINUE else None
     if route.payload == PHOTOGRAPH:
         return Rest(photographs=behind.cloud, temperature=temperature, standby=standby)
-    return Rest(behind.cloud, standby=standby)
+    return Rest(behind.cloud, standby=standby, cut=offloading.cut)

@@ -14,29 +14,32 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from itertools import cycle, pairwise, product
 from pathlib import Path
 from statistics import fmean, median
 from typing import Generic, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from eenn.data.datasets import Photo
 from eenn.errors import EennError
 from eenn.exits.head_sets import HeadChoice
-from eenn.exits.policies.base import Bools, ExitProbs
-from eenn.exits.policies.threshold import ByConfidence
 from eenn.exits.rests import PHOTOGRAPH
 from eenn.offload.client.http_cloud import Exchange, HttpCloud
+from eenn.offload.edge.batch import File, Result
+from eenn.offload.edge.chains import Chains, NeverLeaving, Way
 from eenn.offload.edge.clouds import LocalCloud, Rest
 from eenn.offload.edge.runtime import EdgeRuntime
 from eenn.offload.graphs.index import Graphs
 from eenn.offload.protocol.errors import OffloadError
 from eenn.planning.costs import Link
-from eenn.planning.times import RequestCost, Times, UpstreamTimes
+from eenn.planning.times import RequestCost, Times, UpstreamTimes, border
 from eenn.statistics.calibration import probabilities
 
 K = TypeVar("K", int, str, tuple[int, int])
+Floats = NDArray[np.float32]
 
 # The largest bandwidth that is fitted, also where times do not grow with bytes.
 MAX_MBPS = 1e5
@@ -50,12 +53,14 @@ class Passage:
 
     Args:
         image: the photograph's sample id.
-        ends: split points behind which a branch decided.
+        ends: exits that decided, counted from 1.
         payload: content sent to the cloud, see `Route`; empty where the device computed the rest.
         upstream: whether the upstream network answered, not the chain's own.
         stages_ms: time of every stage, its decision included.
         rest_ms: time from the last stage to the last exit's decision.
         sent_bytes, server_ms, wait_ms: see `Exchange`; 0 where nothing was sent.
+        cut: number of blocks on the device where it computed on behind the last of `ends`, in one
+            more stage; None where it did not.
     """
 
     image: str
@@ -69,21 +74,7 @@ class Passage:
     sent_bytes: int
     server_ms: float
     wait_ms: float
-
-    @property
-    def cut(self) -> int:
-        """Return the split point that the rest starts from."""
-        return self.ends[-1] if self.ends else 0
-
-
-@dataclass(frozen=True)
-class _NeverLeaving(ByConfidence):
-    """A policy that decides like a device, but accepts no image."""
-
-    p_tar: float | tuple[float, ...] = 1.0
-
-    def accept(self, seen: Sequence[ExitProbs], last: bool) -> Bools:
-        return super().accept(seen, last) & False
+    cut: int | None = None
 
 
 class Meter:
@@ -109,25 +100,13 @@ class Meter:
         upstream: tuple[Path, HttpCloud] | None,
         check_cloud: Callable[[], None],
     ) -> None:
-        path, branches = graphs.manifest.path, len(graphs.manifest.exits) - 1
-        self._branches, self._clouds, self._check_cloud = branches, clouds, check_cloud
-        self._device = Rest(LocalCloud(path, precision, slowdown=slowdown))
-        # Every stage is the last one of a chain, behind all stages that can come before it.
-        chains = [
-            (*range(1, start + 1), stop) for stop in range(1, branches + 1) for start in range(stop)
-        ]
-        self._chains = {
-            ends: EdgeRuntime(
-                path, _NeverLeaving(), [end - 1 for end in ends], self._device, precision,
-                slowdown=slowdown, experts=experts,
-            )
-            for ends in [(), *chains]
-        }  # fmt: skip
+        self._clouds, self._check_cloud = clouds, check_cloud
+        self._chains = Chains(graphs, precision, experts, slowdown=slowdown)
         self._upstream: tuple[EdgeRuntime, HttpCloud] | None = None
         if upstream is not None:
             there, cloud = upstream
             rest = Rest(LocalCloud(there, precision, slowdown=slowdown))
-            whole = EdgeRuntime(there, _NeverLeaving(), (), rest, precision, slowdown=slowdown)
+            whole = EdgeRuntime(there, NeverLeaving(), (), rest, precision, slowdown=slowdown)
             self._upstream = whole, cloud
 
     def passages(self, photos: Sequence[Photo]) -> list[Passage]:
@@ -137,42 +116,44 @@ class Meter:
             OffloadError: the cloud cannot be asked.
         """
         # Every photograph is measured at least once, because their preprocessing times differ.
-        row, turn = max(ROW, -(-len(photos) // len(self._chains))), cycle(photos)
+        chains, turn = self._chains, cycle(photos)
+        row = max(ROW, -(-len(photos) // len(chains.ways)))
         found: list[Passage | None] = []
-        for ends, runtime in self._chains.items():
-            self._through(photos[0], runtime, ends, "", self._device)  # finds caches cold
+        for way in chains.ways:
+            rest = chains.device if way.cut is None else chains.skipped
+            run = partial(chains.run, way, rest=rest)
+            self._through(photos[0], run, way)  # finds caches cold
             for _ in range(row):
-                found.append(self._through(next(turn), runtime, ends, "", self._device))
-        for cut in range(self._branches + 1):
-            ends = tuple(range(1, cut + 1))
+                found.append(self._through(next(turn), run, way))
+        for way in chains.ways_to.values():
             for payload, own in self._clouds.items():
-                rest = Rest(own)
-                found.append(self._through(next(turn), self._chains[ends], ends, payload, rest))
+                run = partial(chains.run, way, rest=Rest(own))
+                found.append(self._through(next(turn), run, way, payload))
         cloud = next(iter(self._clouds.values()))
         found += self._photographs(photos, cloud, upstream=False)
         if self._upstream is not None:
             whole, cloud = self._upstream
             found += self._photographs(photos, cloud, upstream=True)
-            found += [self._through(photo, whole, (), "", None) for photo in photos]
+            found += [
+                self._through(photo, whole.classify_file, Way(), upstream=True) for photo in photos
+            ]
         return [passage for passage in found if passage is not None]
 
     def _through(
         self,
         photo: Photo,
-        runtime: EdgeRuntime,
-        ends: tuple[int, ...],
-        payload: str,
-        rest: Rest | None,
+        run: Callable[[File], Result],
+        way: Way,
+        payload: str = "",
+        upstream: bool = False,
     ) -> Passage | None:
         """Send a photograph through a chain; return None if the cloud did not answer.
 
         Args:
-            rest: replaces the runtime's rest; None keeps it.
+            run: sends a file through the chain.
         """
-        if rest is not None:
-            runtime.rest = rest
         try:
-            result = runtime.classify_file(io.BytesIO(photo.file))
+            result = run(io.BytesIO(photo.file))
         except OffloadError:
             self._check_cloud()
             return None
@@ -181,9 +162,9 @@ class Meter:
             return None
         asked = self._clouds[payload].last if payload else Exchange()
         return Passage(
-            photo.sample_id, ends, payload, rest is None,
+            photo.sample_id, way.ends, payload, upstream,
             result.preprocess_ms, result.classifier_ms, result.stages_ms, result.cloud_ms,
-            asked.sent_bytes, _server_ms(asked), asked.wait_ms,
+            asked.sent_bytes, _server_ms(asked), asked.wait_ms, way.cut,
         )  # fmt: skip
 
     def _photographs(
@@ -207,7 +188,7 @@ class Meter:
             )  # fmt: skip
 
 
-def times_of(passages: Sequence[Passage], slowdown: float) -> Times:
+def times_of(passages: Sequence[Passage], slowdown: float, borders: tuple[int, ...] = ()) -> Times:
     """Summarise measurements as the times of parts, in milliseconds.
 
     Every part of the edge counts with its median, so that one late sample does not distort a stage.
@@ -216,6 +197,7 @@ def times_of(passages: Sequence[Passage], slowdown: float) -> Times:
 
     Args:
         slowdown: of the edge while it was measured; the returned times are without it.
+        borders: see `Times`.
 
     Raises:
         EennError: the cloud never answered one of the requests.
@@ -225,15 +207,17 @@ def times_of(passages: Sequence[Passage], slowdown: float) -> Times:
     chained = [passage for passage in own if not passage.payload]
     preprocess = _Samples((passage.image, passage.preprocess_ms) for passage in chained)
     stages = _Samples(
-        (step, ms)
+        ((border(borders, start), exit), ms)
         for passage in chained
-        for step, ms in zip(pairwise((0, *passage.ends)), passage.stages_ms, strict=True)
+        for (start, exit), ms in zip(pairwise((0, *passage.ends)), passage.stages_ms, strict=False)
     )
-    rests = _Samples((passage.cut, passage.rest_ms) for passage in chained)
-    asked: dict[tuple[int, str], list[Passage]] = defaultdict(list)
-    for passage in own:
-        if passage.payload:
-            asked[passage.cut, passage.payload].append(passage)
+    further = _Samples(
+        ((_behind(passage, borders), passage.cut), passage.stages_ms[-1])
+        for passage in chained
+        if passage.cut is not None
+    )
+    rests = _Samples((_behind(own, borders), own.rest_ms) for own in chained if own.cut is None)
+    asked = _asked(own, borders)
     payloads = {payload for _, payload in asked if payload != PHOTOGRAPH}
     upstream_asked = [passage for passage in there if passage.payload]
     missing = {(0, PHOTOGRAPH), *product(rests.medians, payloads)} - set(asked)
@@ -242,7 +226,7 @@ def times_of(passages: Sequence[Passage], slowdown: float) -> Times:
             "the cloud never answered some of the requests that measure its parts; check the "
             "cloud and start a new run"
         )
-    parts = (preprocess, stages, rests)
+    parts = (preprocess, stages, further, rests)
     late = sum(part.total for part in parts) / sum(part.expected for part in parts)
     upstream = None
     if there:
@@ -256,8 +240,27 @@ def times_of(passages: Sequence[Passage], slowdown: float) -> Times:
         requests={place: _request(alike) for place, alike in sorted(asked.items())},
         link=_link([*asked.values(), *filter(None, [upstream_asked])]),
         upstream=upstream,
+        further_ms=further.medians,
+        borders=borders,
     )
     return edge.with_edge(late / slowdown)
+
+
+def _behind(passage: Passage, borders: tuple[int, ...]) -> int:
+    """Find the cut behind the last exit that decided."""
+    return border(borders, passage.ends[-1] if passage.ends else 0)
+
+
+def _asked(
+    passages: Sequence[Passage], borders: tuple[int, ...]
+) -> dict[tuple[int, str], list[Passage]]:
+    """Collect the passages that asked the cloud by cut and payload."""
+    asked: dict[tuple[int, str], list[Passage]] = defaultdict(list)
+    for passage in passages:
+        if passage.payload:
+            cut = _behind(passage, borders) if passage.cut is None else passage.cut
+            asked[cut, passage.payload].append(passage)
+    return asked
 
 
 class _Samples(Generic[K]):

@@ -51,6 +51,7 @@ from eenn.offload.protocol.wire import (
     LOGITS,
     PRIORITY,
     VERSION_DIGITS,
+    Cut,
     Parameter,
     Request,
     Tensor,
@@ -182,9 +183,7 @@ class HttpCloud:
         exchange: Exchange = self._newest.exchange
         return exchange
 
-    def check(
-        self, deadline: float | None = None, models: Sequence[str] = (model_name(0),)
-    ) -> None:
+    def check(self, deadline: float | None = None, models: Sequence[str] = (model_name(),)) -> None:
         """Check that the cloud can be asked: URL, certificate, token, artifact, models.
 
         Raises:
@@ -215,14 +214,14 @@ class HttpCloud:
             )
 
     def infer(
-        self, features: Floats, split_point: int, deadline: float | None, heads: str = PLAIN
+        self, features: Floats, cut: Cut, deadline: float | None, heads: str = PLAIN
     ) -> Floats:
         """Compute raw logits of the last exit; see `eenn.offload.edge.clouds.Cloud`."""
 
         def request() -> Request:
             return self._request(FEATURES, *pack(features, self._precision))
 
-        return self._infer(model_name(split_point, heads), request, len(features), deadline)
+        return self._infer(model_name(cut, heads), request, len(features), deadline)
 
     def infer_files(
         self, files: Sequence[bytes], deadline: float | None, cropped: bool = False

@@ -1,7 +1,7 @@
 """The models of the cloud's artifacts, found by name, version and artifact.
 
-For every split point and head set there is a model that takes features, and one more model takes
-image files. A model describes its input in metadata, and checks requests against them.
+For every cut (`Graphs.cuts`) and head set there is a model that takes features, and one more model
+takes image files. A model describes its input in metadata, and checks requests against them.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -23,6 +23,7 @@ from eenn.offload.protocol.wire import (
     FEATURES,
     FILES,
     IMAGE,
+    IMAGE_CUT,
     IMAGE_MODEL,
     LOGITS,
     VERSION_DIGITS,
@@ -192,17 +193,17 @@ def _models(graphs: Graphs, precision: str, threads: int, device: str) -> Iterat
     manifest = graphs.manifest
     exits = len(manifest.exits)
     last = open_heads(graphs, exits, manifest.head_sets, threads, device)
-    for split_point in range(exits):
-        shape = manifest.features_shape(split_point)
-        part = Part(graphs, split_point, exits, last, precision, threads, device)
+    for cut in graphs.cuts:
+        shape = graphs.features_shape(cut.blocks)
+        part = Part(graphs, cut.blocks, exits, last, precision, threads, device)
         for heads in manifest.head_sets:
             run = partial(part.logits, heads=heads)
             run(np.zeros((1, *shape), np.float32))  # The first run is slower than later runs.
             served = ServedModel(
-                model_name(split_point, heads), graphs.id, run, shape, len(manifest.classes)
+                model_name(cut, heads), graphs.id, run, shape, len(manifest.classes)
             )
             yield served
-            if (split_point, heads) == (0, PLAIN):
+            if (cut, heads) == (IMAGE_CUT, PLAIN):
                 served = replace(served, name=IMAGE_MODEL, preprocessing=manifest.preprocessing)
                 yield served
                 # A device that sends photographs to an upstream network does not know its graphs.

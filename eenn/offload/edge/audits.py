@@ -73,7 +73,7 @@ class Audits:
     """Asks the cloud about images that left, while its block lasts.
 
     Args:
-        runtime: the edge, which computes the features at the split point.
+        runtime: the edge, which computes the features at the cut.
         cloud: the cloud, by a client in the background.
         sends_photographs: whether the cloud answers from photographs.
         every: called every `EVERY_S` seconds, and at the end.
@@ -184,8 +184,8 @@ class Audits:
             if self.sends_photographs:
                 logits = self._cloud.infer_files([audit.photograph], deadline)
             else:
-                split_point, heads = self._runtime.split_point, str(audit.heads[0])
-                logits = self._cloud.infer(features, split_point, deadline, heads)
+                heads = str(audit.heads[0])
+                logits = self._cloud.infer(features, self._runtime.cut, deadline, heads)
             (one,) = check_logits(logits, 1, len(self._runtime.manifest.classes))
             return Audited(int(one.argmax()), False, self._cloud.last)
         except OffloadError as error:

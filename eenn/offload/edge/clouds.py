@@ -16,6 +16,7 @@ from eenn.errors import EennError
 from eenn.exits.head_sets import PLAIN
 from eenn.offload.graphs.index import Graphs
 from eenn.offload.graphs.parts import Part, open_heads
+from eenn.offload.protocol.wire import IMAGE_CUT, Cut
 
 Floats = NDArray[np.float32]
 
@@ -26,12 +27,12 @@ class Cloud(Protocol):
     """The protocol of a cloud that runs the rest of the network from features."""
 
     def infer(
-        self, features: Floats, split_point: int, deadline: float | None, heads: str = PLAIN
+        self, features: Floats, cut: Cut, deadline: float | None, heads: str = PLAIN
     ) -> Floats:
         """Compute raw logits of the last exit, float32 (N, classes), finite.
 
         Args:
-            features: after `split_point` segments, (N, C, H, W); the images for split point 0.
+            features: at the cut, (N, C, H, W); the images where nothing is before it.
             deadline: seconds of `time.monotonic()` by which the call ends; None for no deadline.
             heads: the head set of the last exit.
 
@@ -84,19 +85,20 @@ class LocalCloud:
     def infer(
         self,
         features: Floats,
-        split_point: int,
+        cut: Cut,
         deadline: float | None,  # noqa: ARG002 (a deadline does not stop computing)
         heads: str = PLAIN,
     ) -> Floats:
         """Compute raw logits of the last exit, float32 (N, classes); see `Cloud`."""
-        if split_point not in self._parts:
-            self._parts[split_point] = Part(
-                self._graphs, split_point, self._exits, self._heads, self._precision, self._threads
+        blocks = cut.blocks
+        if blocks not in self._parts:
+            self._parts[blocks] = Part(
+                self._graphs, blocks, self._exits, self._heads, self._precision, self._threads
             )
         start = time.perf_counter()
-        logits = self._parts[split_point].logits(features, heads)
+        logits = self._parts[blocks].logits(features, heads)
         taken_s = 1e-3 * slowed_ms(start, self._slowdown)
-        newest = self._taken_s.setdefault(split_point, deque(maxlen=NEWEST))
+        newest = self._taken_s.setdefault(blocks, deque(maxlen=NEWEST))
         newest.append(taken_s / len(features))
         return logits
 
@@ -109,18 +111,18 @@ class LocalCloud:
         preprocessing, start = self.manifest.preprocessing, time.perf_counter()
         images = np.stack([preprocessing(preprocessing.read(io.BytesIO(file))) for file in files])
         slowed_ms(start, self._slowdown)
-        return self.infer(images, 0, deadline)
+        return self.infer(images, IMAGE_CUT, deadline)
 
-    def expected_s(self, split_point: int) -> float:
-        """Estimate the seconds for one image from a split point on: the newest runs' median.
+    def expected_s(self, cut: Cut) -> float:
+        """Estimate the seconds for one image from a cut on: the newest runs' median.
 
         Before the first image, two runs on zeros are measured.
         """
-        if split_point not in self._taken_s:
-            shape = self.manifest.features_shape(split_point)
+        if cut.blocks not in self._taken_s:
+            shape = self._graphs.features_shape(cut.blocks)
             for _ in range(2):  # The first run is slower than later runs.
-                self.infer(np.zeros((1, *shape), np.float32), split_point, None)
-        return statistics.median(self._taken_s[split_point])
+                self.infer(np.zeros((1, *shape), np.float32), cut, None)
+        return statistics.median(self._taken_s[cut.blocks])
 
 
 @dataclass(frozen=True)
@@ -135,6 +137,8 @@ class Rest:
             artifact; None where the artifact's own rest answers.
         on_device: whether the rest runs on this device, so that no image leaves it.
         standby: the rest of the network on this device, for when the cloud fails or is late.
+        cut: number of blocks that an edge runs before it asks with features; None for those up to
+            its last active branch. An edge opens them when it is made.
 
     Raises:
         EennError: both clouds are given.
@@ -145,6 +149,7 @@ class Rest:
     temperature: float | None = None
     on_device: bool = False
     standby: LocalCloud | None = None
+    cut: int | None = None
 
     def __post_init__(self) -> None:
         if self.features is not None and self.photographs is not None:

@@ -10,7 +10,7 @@ from eenn.artifact.manifest import Manifest
 from eenn.errors import EennError
 from eenn.exits.head_sets import CLASSIFIER, HeadChoice, HeadMode, Ints, choose_head_sets
 from eenn.offload.graphs.index import Graphs
-from eenn.offload.protocol.wire import FEATURES, LOGITS, model_name
+from eenn.offload.protocol.wire import FEATURES, IMAGE_CUT, LOGITS, Cut, model_name
 from eenn.statistics.calibration import probabilities
 
 Floats = NDArray[np.float32]
@@ -34,13 +34,15 @@ def head_sets_for(manifest: Manifest, experts: HeadChoice) -> tuple[str, ...]:
     raise EennError(f"experts={experts}: of {manifest.path} allowed are {', '.join(allowed)}")
 
 
-def cloud_models_for(manifest: Manifest, experts: HeadChoice) -> tuple[str, ...]:
-    """List the cloud's models at split point 0 that an edge with these experts asks.
+def cloud_models_for(
+    manifest: Manifest, experts: HeadChoice, cut: Cut = IMAGE_CUT
+) -> tuple[str, ...]:
+    """List the cloud's models at a cut that an edge with these experts asks.
 
     Raises:
         EennError: see `head_sets_for`.
     """
-    return tuple(model_name(0, heads) for heads in head_sets_for(manifest, experts))
+    return tuple(model_name(cut, heads) for heads in head_sets_for(manifest, experts))
 
 
 def judges_kinds(manifest: Manifest, deployment: Deployment) -> bool:

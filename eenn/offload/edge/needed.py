@@ -10,7 +10,7 @@ from eenn.exits.head_sets import CLASSIFIER
 from eenn.exits.rests import CLOUD, DEVICE
 from eenn.offload.edge.experts import head_sets_for, judges_kinds
 from eenn.offload.graphs.index import PRECISIONS
-from eenn.offload.graphs.pieces import alone, steps
+from eenn.offload.graphs.pieces import alone, between, borders, cut_of, steps
 
 Needed = tuple[tuple[str, str], ...]  # names and precisions
 
@@ -26,16 +26,19 @@ def needed_pieces(manifest: Manifest, deployment: Deployment) -> Needed:
     if precision not in PRECISIONS:
         raise EennError(f"precision={precision}: allowed are {', '.join(PRECISIONS)}")
     head_sets = head_sets_for(manifest, deployment.experts)
-    ends = [0, *(branch + 1 for branch in deployment.active)]
+    ends, at = [0, *(branch + 1 for branch in deployment.active)], borders(manifest)
     needed = [
         piece
-        for start, stop in pairwise(ends)
-        for piece in _part(manifest, start, stop, head_sets, precision)
+        for start, exit in pairwise(ends)
+        for piece in _part(manifest, at[start], exit, head_sets, precision)
     ]
+    cut = cut_of(manifest, deployment.active, deployment.cut).blocks
+    if cut > at[ends[-1]]:
+        needed += ((piece, precision) for piece in between(at[ends[-1]], cut))
     if deployment.experts.asks_classifier or judges_kinds(manifest, deployment):
         needed.append((CLASSIFIER, "fp32"))
     if _has_own_rest(deployment):
-        needed += _part(manifest, ends[-1], len(manifest.exits), manifest.head_sets, precision)
+        needed += _part(manifest, cut, len(manifest.exits), manifest.head_sets, precision)
     return tuple(dict.fromkeys(needed))
 
 
@@ -55,12 +58,12 @@ def _has_own_rest(deployment: Deployment) -> bool:
 
 
 def _part(
-    manifest: Manifest, start: int, stop: int, head_sets: Sequence[str], precision: str
+    manifest: Manifest, first: int, exit: int, head_sets: Sequence[str], precision: str
 ) -> list[tuple[str, str]]:
     """List the pieces of a `Part` and its heads; behind the last exit only heads."""
-    segments = steps(manifest, start, stop) if start < stop else ()
-    heads = [alone(manifest, stop, name) for name in head_sets if manifest.experts]
+    blocks = steps(manifest, first, exit) if first < borders(manifest)[exit] else ()
+    heads = [alone(manifest, exit, name) for name in head_sets if manifest.experts]
     return [
-        *((piece, precision) for piece in segments),
+        *((piece, precision) for piece in blocks),
         *((piece, "fp32") for pieces in heads for piece in pieces),
     ]

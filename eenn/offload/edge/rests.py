@@ -13,6 +13,7 @@ from eenn.offload.edge.clouds import LocalCloud, Rest
 from eenn.offload.edge.deploying import upstream_path
 from eenn.offload.edge.experts import cloud_models_for
 from eenn.offload.graphs.index import Graphs
+from eenn.offload.graphs.pieces import cut_of
 from eenn.offload.protocol.errors import OffloadError
 from eenn.offload.protocol.wire import IMAGE_MODEL
 
@@ -63,7 +64,10 @@ def _cloud(
     with open_client(given, manifest, deployment) as cloud:
         try:
             deadline = time.monotonic() + deployment.deadline_ms / 1e3
-            models = cloud_models_for(manifest, deployment.experts) if features else (IMAGE_MODEL,)
+            models: tuple[str, ...] = (IMAGE_MODEL,)
+            if features:
+                cut = cut_of(manifest, deployment.active, deployment.cut)
+                models = cloud_models_for(manifest, deployment.experts, cut)
             cloud.check(deadline, models)
         except OffloadError as error:
             say(f"warning: {error}; the edge answers meanwhile")
@@ -72,6 +76,7 @@ def _cloud(
             photographs=None if features else cloud,
             temperature=upstream.temperature if upstream else None,
             standby=_standby(given, manifest, deployment),
+            cut=deployment.cut,
         )
 
 

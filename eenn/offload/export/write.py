@@ -70,9 +70,10 @@ def export(artifact_dir: str | Path, calibration: Iterable[Images], images: Imag
         batches = [_checked(batch, size) for batch in calibration]
         if not batches:
             raise EennError("no images to calibrate int8 with; give at least one training image")
+        made = _pieces(loaded, batches)
         contents = {
             precision: {name: piece.SerializeToString() for name, piece in pieces.items()}
-            for precision, pieces in _pieces(loaded, batches).items()
+            for precision, pieces in made.items()
         }
         differences = _differences(loaded, contents, images)
         rows = []
@@ -82,12 +83,22 @@ def export(artifact_dir: str | Path, calibration: Iterable[Images], images: Imag
                 difference = differences.get((name, precision))
                 checked = None if difference is None else len(images)
                 digest = hashlib.sha256(content).hexdigest()
-                row = Piece(name, precision, len(content), digest, checked, difference)
+                shape = _shape_taken(made[precision][name])
+                row = Piece(name, precision, len(content), digest, checked, difference, shape)
                 write_file(directory / row.file, content)
                 rows.append(row)
         result = Graphs(loaded.manifest, tuple(rows))
         write_file(directory / index.INDEX, result.to_json())
     return result
+
+
+def _shape_taken(piece: ModelProto) -> tuple[int, int, int] | None:
+    """Read channels, height and width of the features that a piece takes; None if it takes none."""
+    if not piece.graph.input:
+        return None
+    _, *sides = piece.graph.input[0].type.tensor_type.shape.dim
+    channels, height, width = (side.dim_value for side in sides)
+    return channels, height, width
 
 
 def whole_graph(

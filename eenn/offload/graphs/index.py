@@ -40,11 +40,14 @@ from eenn.artifact.manifest import (
 from eenn.errors import EennError
 from eenn.exits.head_sets import CLASSIFIER
 from eenn.files import JsonObject, from_json
-from eenn.offload.graphs.pieces import Pieces
+from eenn.offload.graphs.pieces import Pieces, borders, cut_at, input_name
+from eenn.offload.protocol.wire import Cut
 
 SCHEMA_VERSION = 2
 FOLDER, INDEX = "onnx", "index.json"
 PRECISIONS = ("fp32", "int8")
+# A cut further back is worth a model if it sends at most this share of what those before it send.
+ENOUGH_LESS = 0.9
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,8 @@ class Piece:
             input or output, which computes nothing.
         max_relative_difference: largest difference from PyTorch on the same features, relative to
             the largest value.
+        shape: channels, height and width that an input takes; None for other pieces, and in indices
+            of earlier versions.
     """
 
     name: str
@@ -64,6 +69,7 @@ class Piece:
     sha256: str
     images: int | None = None
     max_relative_difference: float | None = None
+    shape: tuple[int, int, int] | None = None
 
     @property
     def file(self) -> str:
@@ -129,6 +135,40 @@ class Graphs:
         index = {_SCHEMA: SCHEMA_VERSION, _ARTIFACT: self.manifest.id, _PIECES: rows}
         return json.dumps(index, indent=1)
 
+    def features_shape(self, blocks: int) -> tuple[int, int, int]:
+        """Return channels, height and width of the features behind some blocks; 0 is the image.
+
+        Raises:
+            ArtifactVersion: an earlier version wrote the index, and no exit is there.
+        """
+        shape = self._shapes.get(blocks)
+        if shape is None:
+            raise ArtifactVersion(
+                f"{self.manifest.path / FOLDER / INDEX} has no shape of the features after block "
+                f"{blocks}; {_again(self.manifest)}"
+            )
+        return shape
+
+    def cuts_behind(self, blocks: int) -> tuple[int, ...]:
+        """List the cuts behind some blocks that send clearly less than all before them.
+
+        Only there a device gains if it computes on before it asks the cloud.
+        """
+        found, least = [], _values(self.features_shape(blocks))
+        for later in range(blocks + 1, borders(self.manifest)[-1]):
+            values = _values(self._shapes[later]) if later in self._shapes else least
+            if values <= ENOUGH_LESS * least:
+                found.append(later)
+                least = values
+        return tuple(found)
+
+    @cached_property
+    def cuts(self) -> tuple[Cut, ...]:
+        """List the cuts from which the cloud answers: the image, behind branches, `cuts_behind`."""
+        behind = borders(self.manifest)[:-1]
+        further = (cut for start in behind for cut in self.cuts_behind(start))
+        return tuple(cut_at(self.manifest, cut) for cut in sorted({*behind, *further}))
+
     def content(self, name: str, precision: str) -> bytes:
         """Read the file of a piece, and verify it.
 
@@ -180,8 +220,26 @@ class Graphs:
             ) from error
 
     @cached_property
+    def _shapes(self) -> dict[int, tuple[int, int, int]]:
+        """Collect the shapes of features by the number of blocks before them."""
+        size = self.manifest.preprocessing.input_size
+        exits = self.manifest.exits
+        taken = {row.name: row.shape for row in self.rows if row.shape is not None}
+        stated = ((at, input_name(at)) for at in range(borders(self.manifest)[-1]))
+        return {
+            **{at: taken[name] for at, name in stated if name in taken},
+            0: (3, size, size),
+            **{row.after + 1: (row.channels, row.height, row.width) for row in exits},
+        }
+
+    @cached_property
     def _rows(self) -> dict[tuple[str, str], Piece]:
         return {(row.name, row.precision): row for row in self.rows}
+
+
+def _values(shape: tuple[int, int, int]) -> int:
+    channels, height, width = shape
+    return channels * height * width
 
 
 def _again(manifest: Manifest) -> str:

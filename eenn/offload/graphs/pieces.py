@@ -12,8 +12,12 @@ their bytes: lists, such as nodes and weights, follow each other, and the name o
 stated by `input_B` alone (https://protobuf.dev/programming-guides/encoding/#last-one-wins).
 """
 
+from collections.abc import Sequence
+
 from eenn.artifact.manifest import Manifest
+from eenn.errors import EennError
 from eenn.exits.head_sets import PLAIN
+from eenn.offload.protocol.wire import Cut
 
 Pieces = tuple[str, ...]
 
@@ -44,32 +48,51 @@ def features_name(border: int) -> str:
 
 
 def borders(manifest: Manifest) -> tuple[int, ...]:
-    """List the split points' borders: the number of blocks before each, and of all blocks."""
+    """List the borders where the image is, and behind each exit: the numbers of blocks before."""
     return (0, *(row.after + 1 for row in manifest.exits))
 
 
-def segments(
-    manifest: Manifest, start: int, stop: int, head: bool = True, output: bool = True
-) -> Pieces:
-    """List the pieces of the graph of the segments from split point `start` to `stop`.
+def cut_behind(manifest: Manifest, exit: int) -> Cut:
+    """Find the cut behind an exit, counted from 1; 0 is the image."""
+    return Cut(borders(manifest)[exit], str(exit))
+
+
+def cut_at(manifest: Manifest, blocks: int) -> Cut:
+    """Find the cut behind a number of blocks."""
+    at = borders(manifest)
+    return Cut(blocks, str(at.index(blocks)) if blocks in at else f"b{blocks}")
+
+
+def cut_of(manifest: Manifest, active: Sequence[int], blocks: int | None) -> Cut:
+    """Find the cut of a device: behind its last active branch, or behind more blocks.
 
     Args:
-        head: whether the graph gives LOGITS of exit `stop`, of the plain heads.
-        output: whether the graph gives the features behind these segments.
+        active: the branches, counted from 0, ascending.
+        blocks: number of blocks on the device; None for those up to the last active branch.
+
+    Raises:
+        EennError: the cut is before that branch, or behind the last block.
     """
-    first, last = (borders(manifest)[split_point] for split_point in (start, stop))
+    last = cut_behind(manifest, active[-1] + 1 if active else 0)
+    if blocks is None:
+        return last
+    if not last.blocks <= blocks < borders(manifest)[-1]:
+        raise EennError(
+            f"cut={blocks}: allowed are {last.blocks} blocks, up to the last active branch, to "
+            f"{borders(manifest)[-1] - 1}, before the last block; or leave it out"
+        )
+    return cut_at(manifest, blocks)
+
+
+def between(first: int, last: int) -> Pieces:
+    """List the pieces of the graph of the blocks between two borders, without a head."""
     blocks = (block_name(block) for block in range(first, last))
-    return (
-        input_name(first),
-        *blocks,
-        *([head_name(stop, PLAIN)] if head else []),
-        *([output_name(last)] if output else []),
-    )
+    return (input_name(first), *blocks, output_name(last))
 
 
-def rest(manifest: Manifest, split_point: int) -> Pieces:
-    """List the pieces of the cloud's graph: FEATURES of the split point to the last LOGITS."""
-    return segments(manifest, split_point, len(manifest.exits), output=False)
+def rest(manifest: Manifest, first: int) -> Pieces:
+    """List the pieces of the cloud's graph: FEATURES at a border to the last LOGITS."""
+    return segments(manifest, first, len(manifest.exits), output=False)
 
 
 def alone(manifest: Manifest, exit: int, heads: str) -> Pieces:
@@ -77,11 +100,21 @@ def alone(manifest: Manifest, exit: int, heads: str) -> Pieces:
     return input_name(borders(manifest)[exit]), head_name(exit, heads)
 
 
-def steps(manifest: Manifest, start: int, stop: int) -> Pieces:
-    """List the pieces of the segments from split point `start` to `stop` as a `Part` runs them.
+def steps(manifest: Manifest, first: int, exit: int) -> Pieces:
+    """List the pieces from a border to an exit, counted from 1, as a `Part` runs them.
 
-    With experts, heads are graphs of their own, so that the segments run once for all of them.
+    With experts, heads are graphs of their own, so that the blocks run once for all of them.
     """
     if manifest.experts:
-        return segments(manifest, start, stop, head=False)
-    return segments(manifest, start, stop, output=stop < len(manifest.exits))
+        return between(first, borders(manifest)[exit])
+    return segments(manifest, first, exit, output=exit < len(manifest.exits))
+
+
+def segments(manifest: Manifest, first: int, exit: int, output: bool = True) -> Pieces:
+    """List the pieces from a border to the LOGITS of an exit's plain head.
+
+    Args:
+        output: whether the graph gives the features before the head too.
+    """
+    *blocks, end = between(first, borders(manifest)[exit])
+    return (*blocks, head_name(exit, PLAIN), *([end] if output else []))

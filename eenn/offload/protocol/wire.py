@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import ModuleType
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -67,9 +68,25 @@ class Response:
     id: str = ""
 
 
-def model_name(split: int, heads: str = PLAIN) -> str:
-    """Name the model from features at a split point to the last exit of a head set."""
-    return f"eenn-cloud-{split}" if heads == PLAIN else f"eenn-cloud-{split}-{heads}"
+class Cut(NamedTuple):
+    """A place where a network is cut.
+
+    Args:
+        blocks: number of blocks before it; 0 is the image.
+        name: in the names of models: the number of exits up to the cut where an exit is just before
+            it, as in `3`, else the number of blocks, as in `b14`.
+    """
+
+    blocks: int
+    name: str
+
+
+IMAGE_CUT = Cut(0, "0")
+
+
+def model_name(cut: Cut = IMAGE_CUT, heads: str = PLAIN) -> str:
+    """Name the model from features at a cut to the last exit of a head set."""
+    return f"eenn-cloud-{cut.name}" if heads == PLAIN else f"eenn-cloud-{cut.name}-{heads}"
 
 
 class Malformed(ValueError):

@@ -11,15 +11,13 @@ from typing import ClassVar, TypeVar
 
 from eenn.errors import EennError
 from eenn.exits.policies.base import Policy
-from eenn.exits.rests import CLOUD, DEVICE, PHOTOGRAPH
+from eenn.exits.rests import CLOUD, DEVICE, NOBODY, PHOTOGRAPH
 from eenn.planning.engine import Conditions, Power
 from eenn.planning.exhaustive import Plan
 from eenn.planning.table import FASTEST, Goal, NoPlan, Objective, Table
 
 # Formats of features, as of `eenn.offload.protocol.codecs`.
 UNROUNDED, EIGHT_BITS = "fp32", "uint8"
-# Graphs that several publications run and no artifact has.
-HEADLESS = "stages without heads, to cut elsewhere"
 
 
 @dataclass(frozen=True)
@@ -128,11 +126,11 @@ def is_chain(plan: Plan, payload: str) -> bool:
         payload: the only format of features that is sent; the image itself may always be.
     """
     route = plan.route
-    if route.upstream:
+    if route.upstream or route.rest == NOBODY:
         return False
-    if route.rest == CLOUD and not plan.split_point:
+    if route.rest == CLOUD and not plan.cut:
         return route.payload in (PHOTOGRAPH, payload)
-    return route.rest == DEVICE or (route.rest == CLOUD and route.payload == payload)
+    return route.rest == DEVICE or route.payload == payload
 
 
 def is_prefix(active: tuple[int, ...]) -> bool:

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from eenn.planning.engine import Conditions
 from eenn.planning.exhaustive import Plan
-from eenn.planning.planners.base import HEADLESS, UNROUNDED, Asked, Planner, is_chain, register
+from eenn.planning.planners.base import UNROUNDED, Asked, Planner, is_chain, register
 from eenn.planning.table import EQUAL, FASTEST, Goal, Limit, NoPlan, Objective, Table
 
 D = TypeVar("D")
@@ -52,8 +52,6 @@ def paced(
 @register("dads")
 class Dads(Planner):
     """Cuts a network without branches; without a rate of images the load is light."""
-
-    lacks = HEADLESS
 
     def admits(self, plan: Plan, asked: Asked) -> bool:
         return not plan.setting.active and is_chain(plan, UNROUNDED)

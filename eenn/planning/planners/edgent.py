@@ -16,7 +16,7 @@ from eenn.exits.rests import NOBODY
 from eenn.planning.chain import Chain, ChainExit
 from eenn.planning.engine import Conditions
 from eenn.planning.exhaustive import Plan
-from eenn.planning.planners.base import HEADLESS, UNROUNDED, Asked, Planner, is_chain, register
+from eenn.planning.planners.base import UNROUNDED, Asked, Planner, is_chain, register
 from eenn.planning.table import FASTEST, Goal, Limit, Table
 
 
@@ -58,7 +58,7 @@ class Edgent(Planner):
     The graphs of a network end in the cloud at its last exit, so an earlier one is the device's.
     """
 
-    lacks = f"{HEADLESS}; stages of the cloud that end at a branch"
+    lacks = "stages of the cloud that end at a branch"
 
     def admits(self, plan: Plan, asked: Asked) -> bool:
         alone = len(plan.setting.active) == 1 and plan.route.rest == NOBODY

@@ -2,7 +2,7 @@
 
 from eenn.planning.chain import Chain
 from eenn.planning.exhaustive import Plan
-from eenn.planning.planners.base import HEADLESS, UNROUNDED, Asked, Planner, is_chain, register
+from eenn.planning.planners.base import UNROUNDED, Asked, Planner, is_chain, register
 from eenn.planning.table import ENERGY, FASTEST, Objective, Table
 
 
@@ -17,8 +17,6 @@ class Neurosurgeon(Planner):
 
     Unlike the publication, it counts the round trip and the watts of waiting.
     """
-
-    lacks = HEADLESS
 
     def admits(self, plan: Plan, asked: Asked) -> bool:
         return not plan.setting.active and is_chain(plan, UNROUNDED)

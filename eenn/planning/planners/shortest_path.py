@@ -12,7 +12,6 @@ from eenn.exits.rests import DEVICE
 from eenn.planning.chain import Chain, ChainExit
 from eenn.planning.exhaustive import Plan
 from eenn.planning.planners.base import (
-    HEADLESS,
     UNROUNDED,
     Asked,
     Planner,
@@ -48,8 +47,6 @@ def expected(
 @register("shortest_path")
 class ShortestPath(Planner):
     """Cuts a network whose branches up to the cut are all active, with the policy given."""
-
-    lacks = HEADLESS
 
     def admits(self, plan: Plan, asked: Asked) -> bool:
         active = plan.setting.active

@@ -15,12 +15,20 @@ from eenn.exits.rests import PHOTOGRAPH
 from eenn.offload.bench.measuring import Meter, Passage, times_of
 from eenn.offload.client.http_cloud import Exchange
 from eenn.offload.protocol.errors import CloudUnreachable
+from eenn.offload.protocol.wire import Cut
 from eenn.planning.costs import Link
 from tests.offload.exported import Exported
 
 LINK = Link(bandwidth_mbps=12, rtt_ms=50)
 HEADER_BYTES, CLASSES, BRANCHES = 400, 5, 3
-CUTS = range(BRANCHES + 1)
+CUTS, BORDERS = range(BRANCHES + 1), (0, 3, 7, 14)
+# The image has 3,072 values, the features after 2, 3, 5, 8 and 15 blocks 2,048, 512, 256, 96, 56.
+FURTHER = {
+    *(((), cut) for cut in (2, 3, 5, 8, 15)),
+    *(((1,), cut) for cut in (5, 8, 15)),
+    *(((1, 2), cut) for cut in (8, 15)),
+    ((1, 2, 3), 15),
+}
 
 
 class Known:
@@ -33,7 +41,7 @@ class Known:
     def __init__(self, bytes_per_value: int = 4, failing: bool = False) -> None:
         self._bytes_per_value, self._failing = bytes_per_value, failing
 
-    def infer(self, features: Any, split_point: int, deadline: None, heads: str) -> Any:
+    def infer(self, features: Any, cut: Cut, deadline: None, heads: str) -> Any:
         return self._exchange(self._bytes_per_value * features.size)
 
     def infer_files(self, files: Sequence[bytes], deadline: None) -> Any:
@@ -57,6 +65,10 @@ def photos(exported: Exported, count: int) -> Iterator[Photo]:
         yield Photo(file.name, 0, file.read_bytes(), number)
 
 
+def behind(passage: Passage) -> int:
+    return passage.ends[-1] if passage.ends else 0
+
+
 def meter(exported: Exported, clouds: Any, upstream: Any = None) -> Meter:
     return Meter(exported.graphs, clouds, "fp32", PLAIN_HEADS, 1.0, upstream, lambda: None)
 
@@ -67,10 +79,14 @@ def test_every_part_is_measured_behind_all_that_can_come_before_it(exported: Exp
     passages = meter(exported, clouds).passages(own)
     steps = {step for p in passages for step in pairwise((0, *p.ends))}
     assert steps == set(combinations(CUTS, 2))
-    chained = [p for p in passages if p.payload != PHOTOGRAPH]
-    rests = {(p.cut, p.payload) for p in chained}
+    further = [p for p in passages if p.cut is not None]
+    assert {(p.ends, p.cut) for p in further if not p.payload} == FURTHER
+    assert {p.cut for p in further if p.payload} == {2, 5, 8, 15}
+    assert {len(p.stages_ms) - len(p.ends) for p in further} == {1}
+    chained = [p for p in passages if p.payload != PHOTOGRAPH and p.cut is None]
+    rests = {(behind(p), p.payload) for p in chained}
     assert rests == {(cut, payload) for cut in CUTS for payload in ("", *clouds)}
-    on_device = [p for p in chained if not p.payload]
+    on_device = [p for p in passages if not p.payload]
     assert {p.image for p in on_device} == {photo.sample_id for photo in own}
     assert [p.image for p in passages if p.payload == PHOTOGRAPH] == [p.sample_id for p in own]
     for passage in chained:
@@ -85,12 +101,15 @@ def test_every_part_is_measured_behind_all_that_can_come_before_it(exported: Exp
 def test_the_link_and_the_requests_of_every_cut_are_found(exported: Exported) -> None:
     clouds = {"fp32": Known(4), "uint8": Known(1)}
     own = list(photos(exported, 4))
-    times = times_of(meter(exported, clouds, (exported.path, Known())).passages(own), 1.0)
+    passages = meter(exported, clouds, (exported.path, Known())).passages(own)
+    times = times_of(passages, 1.0, BORDERS)
     assert times.link.bandwidth_mbps == pytest.approx(LINK.bandwidth_mbps, rel=1e-3)
     assert times.link.rtt_ms == pytest.approx(LINK.rtt_ms, rel=1e-3)
-    assert set(times.stage_ms) == set(combinations(CUTS, 2))
-    assert set(times.rest_ms) == set(CUTS)
-    requests = {(cut, name) for cut in CUTS for name in clouds}
+    assert set(times.stage_ms) == {(BORDERS[a], b) for a, b in combinations(CUTS, 2)}
+    assert set(times.rest_ms) == set(BORDERS)
+    assert set(times.further_ms) == {(BORDERS[len(ends)], cut) for ends, cut in FURTHER}
+    cuts = {*BORDERS, *(cut for _, cut in FURTHER)}
+    requests = {(cut, name) for cut in cuts for name in clouds}
     assert set(times.requests) == requests | {(0, PHOTOGRAPH)}
     values = 3 * 32 * 32
     assert times.requests[0, "fp32"].sent_bytes == HEADER_BYTES + 4 * values
@@ -158,7 +177,7 @@ def test_late_samples_make_every_part_late_alike_and_totals_right() -> None:
     expected = sum(
         factor * medians[p.image]
         + sum(times.stage_ms[step] for step in pairwise((0, *p.ends)))
-        + times.rest_ms[p.cut]
+        + times.rest_ms[behind(p)]
         for p in on_device
     )
     assert expected == pytest.approx(total)
@@ -196,7 +215,7 @@ def test_a_cloud_that_never_answers_is_an_error_and_one_that_is_gone_ends_it(
     without = [p for p in all_passages() if p.payload != PHOTOGRAPH]
     with pytest.raises(EennError, match="never answered some of the requests"):
         times_of(without, 1.0)
-    without = [p for p in all_passages() if (p.cut, p.payload) != (2, "fp32")]
+    without = [p for p in all_passages() if (behind(p), p.payload) != (2, "fp32")]
     with pytest.raises(EennError, match="never answered some of the requests"):
         times_of(without, 1.0)
 

@@ -24,7 +24,7 @@ from eenn.offload.protocol.codecs import unpack
 from eenn.offload.protocol.decoding import decode_request
 from eenn.offload.protocol.encoding import encode_response
 from eenn.offload.protocol.errors import BadRequest, OffloadError
-from eenn.offload.protocol.wire import Request
+from eenn.offload.protocol.wire import IMAGE_CUT, Request
 from tests.offload.patience import PATIENCE_S, PATIENT
 from tests.offload.simulated_clock import SimulatedClock
 
@@ -276,7 +276,7 @@ def failure(
     with asking(url, retries=retries, **options) as cloud:
         deadline = None if deadline_s is None else sockets.time.monotonic() + deadline_s
         with pytest.raises(OffloadError) as caught:
-            cloud.infer(IMAGE, 0, deadline)
+            cloud.infer(IMAGE, IMAGE_CUT, deadline)
         return caught.value, cloud.last.tries
 
 

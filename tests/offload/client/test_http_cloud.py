@@ -26,6 +26,7 @@ from eenn.offload.protocol.errors import (
     CloudTimeout,
     OffloadError,
 )
+from eenn.offload.protocol.wire import IMAGE_CUT, Cut
 from tests.offload.client.flaky import (
     ARTIFACT_ID,
     CLASSES,
@@ -78,7 +79,7 @@ class Noting:
 def test_features_go_up_and_logits_come_back(server: Flaky) -> None:
     with client(server) as cloud:
         for samples in (1, 3):
-            logits = cloud.infer(features(samples), 2, None)
+            logits = cloud.infer(features(samples), Cut(2, "2"), None)
             assert_array_equal(logits, expected(features(samples)))
             assert logits.dtype == np.float32
 
@@ -88,7 +89,7 @@ def test_features_go_up_and_logits_come_back(server: Flaky) -> None:
 def test_every_precision_is_sent_as_it_says(precision: Any, compress: bool) -> None:
     noting = Noting()
     with serving(noting) as server, client(server, precision=precision, compress=compress) as cloud:
-        logits = cloud.infer(features(), 1, time.monotonic() + PATIENCE_S)
+        logits = cloud.infer(features(), Cut(1, "1"), time.monotonic() + PATIENCE_S)
     _, step, _ = quantise(features())
     off = {"fp32": 0, "fp16": 4 * 2**-11, "uint8": step / 2 * 1.001}[precision]
     assert_allclose(logits, expected(features()), rtol=0, atol=off)
@@ -126,7 +127,7 @@ def test_one_connection_is_kept_and_every_byte_counted() -> None:
 
     with serving(measured) as server, client(server) as cloud:
         for first in (True, False):
-            cloud.infer(features(1 + first), 1, None)
+            cloud.infer(features(1 + first), Cut(1, "1"), None)
             last = cloud.last
             assert (last.connections, last.tries) == (int(first), 1)
             assert min(last.wait_ms, last.encode_ms, last.decode_ms) > 0
@@ -141,7 +142,7 @@ def test_threads_share_a_client_and_not_their_answers(server: Flaky) -> None:
     def ask(cloud: HttpCloud, number: int) -> None:
         for samples in range(1, 30):
             given = features(samples) + number
-            assert_array_equal(cloud.infer(given, 0, None), expected(given))
+            assert_array_equal(cloud.infer(given, IMAGE_CUT, None), expected(given))
             assert cloud.last.sent_bytes > given.nbytes
             assert cloud.last.sent_bytes < given.nbytes + 1000
 
@@ -155,7 +156,7 @@ def test_background_requests_for_inference_say_so(background: bool) -> None:
     noting = Noting()
     with serving(noting) as server, client(server, background=background) as cloud:
         cloud.check()
-        assert_array_equal(cloud.infer(features(), 1, None), expected(features()))
+        assert_array_equal(cloud.infer(features(), Cut(1, "1"), None), expected(features()))
         cloud.infer_files([b"abcdef"], None)
     priorities = [request.headers.get("Priority") for request in noting.requests]
     assert priorities == [None, *2 * ["u=7" if background else None]]
@@ -170,7 +171,7 @@ def test_a_background_request_that_is_refused_is_not_sent_again() -> None:
     ):
         for _ in range(2):
             with pytest.raises(CloudOverloaded):
-                cloud.infer(features(), 0, None)
+                cloud.infer(features(), IMAGE_CUT, None)
             # The second is a kept connection that the server has closed.
             assert cloud.last.tries <= 2
     assert breaker.state == "closed"
@@ -196,7 +197,7 @@ def test_the_clouds_times_are_read_where_it_says_them(said: str | None, times: A
             connection.send(answer(request).replace(old, header.encode()))
 
     with serving(telling) as server, client(server) as cloud:
-        cloud.infer(features(), 1, None)
+        cloud.infer(features(), Cut(1, "1"), None)
         assert cloud.last.server_parts_ms == times
         assert math.isnan(cloud.last.server_ms) is not bool(times)
 
@@ -267,12 +268,12 @@ def test_a_cloud_that_keeps_failing_is_left_alone() -> None:
         causes = []
         for _ in range(4):
             with pytest.raises(OffloadError) as caught:
-                cloud.infer(features(), 0, None)
+                cloud.infer(features(), IMAGE_CUT, None)
             causes.append((caught.value.cause, cloud.last.tries))
         assert causes == [("server", 1), ("server", 1), ("breaker", 0), ("breaker", 0)]
         now, broken = 1.0, False
         for _ in range(2):
-            cloud.infer(features(), 0, None)
+            cloud.infer(features(), IMAGE_CUT, None)
         assert breaker.state == "closed"
 
 
@@ -283,7 +284,7 @@ def test_a_cloud_that_refuses_questions_is_not_left_alone(status: str) -> None:
     with serving(refusing) as server, client(server, breaker=breaker) as cloud:
         for _ in range(2):
             with pytest.raises(CloudRefused):
-                cloud.infer(features(), 0, None)
+                cloud.infer(features(), IMAGE_CUT, None)
     assert breaker.state == "closed"
 
 
@@ -294,14 +295,14 @@ def test_garbage_counts_against_the_cloud() -> None:
         client(server, breaker=breaker) as cloud,
         pytest.raises(BadReply),
     ):
-        cloud.infer(features(), 0, None)
+        cloud.infer(features(), IMAGE_CUT, None)
     assert breaker.state == "open"
 
 
 def test_a_question_that_came_too_late_does_not_count_against_the_cloud(server: Flaky) -> None:
     breaker = CircuitBreaker(threshold=1)
     with client(server, breaker=breaker) as cloud, pytest.raises(CloudTimeout):
-        cloud.infer(features(), 0, time.monotonic())
+        cloud.infer(features(), IMAGE_CUT, time.monotonic())
     assert breaker.state == "closed"
 
 

@@ -13,6 +13,7 @@ import pytest
 from eenn.offload.client import sockets
 from eenn.offload.client.transport import Timeouts
 from eenn.offload.protocol.errors import CloudTimeout, CloudUnreachable
+from eenn.offload.protocol.wire import IMAGE_CUT
 from tests.offload.client.flaky import (
     IMAGE,
     OK,
@@ -90,7 +91,7 @@ def test_sending_ends_by_the_deadline_too(clock: SimulatedClock) -> None:
     more_than_buffers_hold = np.zeros((2, 3, 1024, 1024), np.float32)
     with serving(deaf) as server, asking(server.url) as cloud:
         with pytest.raises(CloudTimeout) as caught:
-            cloud.infer(more_than_buffers_hold, 0, clock.now + 0.2)
+            cloud.infer(more_than_buffers_hold, IMAGE_CUT, clock.now + 0.2)
         assert (caught.value.cause, cloud.last.tries) == ("deadline", 1)
         assert 0 < cloud.last.sent_bytes < more_than_buffers_hold.nbytes
 
@@ -163,4 +164,4 @@ def test_the_next_address_of_a_name_is_tried(monkeypatch: pytest.MonkeyPatch) ->
         not_there = socket.getaddrinfo("127.0.0.1", free_port(), type=socket.SOCK_STREAM)
         monkeypatch.setattr(sockets, "getaddrinfo", lambda *_, **__: not_there + there)
         with asking("http://cloud.example") as cloud:
-            assert cloud.infer(IMAGE, 0, None).shape == (1, 5)
+            assert cloud.infer(IMAGE, IMAGE_CUT, None).shape == (1, 5)

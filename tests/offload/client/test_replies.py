@@ -21,7 +21,7 @@ from eenn.offload.protocol.errors import (
     CloudUnreachable,
     OffloadError,
 )
-from eenn.offload.protocol.wire import ARTIFACT, Request
+from eenn.offload.protocol.wire import ARTIFACT, IMAGE_CUT, Request
 from tests.offload.client.flaky import (
     ARTIFACT_ID,
     IMAGE,
@@ -170,7 +170,7 @@ def test_damaged_headers_make_no_noise(caplog: pytest.LogCaptureFixture) -> None
 def test_a_question_that_cannot_be_sent_is_not_sent() -> None:
     with serving(v2) as server, asking(server.url) as cloud:
         with pytest.raises(BadRequest, match="finite"):
-            cloud.infer(np.full((1, 3, 8, 8), np.nan, np.float32), 0, None)
+            cloud.infer(np.full((1, 3, 8, 8), np.nan, np.float32), IMAGE_CUT, None)
         assert (cloud.last.tries, server.connections) == (0, 0)
 
 
@@ -203,6 +203,6 @@ def test_whatever_comes_is_logits_or_an_offload_error(reply: bytes) -> None:
         asking(server.url, retries=0) as cloud,
         suppress(OffloadError),
     ):
-        logits = cloud.infer(IMAGE, 0, time.monotonic() + PATIENCE_S)
+        logits = cloud.infer(IMAGE, IMAGE_CUT, time.monotonic() + PATIENCE_S)
         assert logits.shape[0] == 1
         assert np.isfinite(logits).all()

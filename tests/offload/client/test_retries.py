@@ -11,7 +11,7 @@ from benchmarks.attackers import post
 from benchmarks.load import Message, _Connection
 from eenn.offload.protocol.encoding import encode_request
 from eenn.offload.protocol.errors import CloudOverloaded, CloudRefused, CloudTimeout, OffloadError
-from eenn.offload.protocol.wire import ARTIFACT, FEATURES, LOGITS, Request
+from eenn.offload.protocol.wire import ARTIFACT, FEATURES, IMAGE_CUT, LOGITS, Request
 from tests.offload.client.flaky import (
     ARTIFACT_ID,
     CLASSES,
@@ -67,7 +67,7 @@ def test_a_pause_that_fits_is_kept(clock: SimulatedClock) -> None:
                 connection.send(answer(request))
 
     with serving(behave) as server, asking(server.url) as cloud:
-        cloud.infer(IMAGE, 0, clock.now + 2)
+        cloud.infer(IMAGE, IMAGE_CUT, clock.now + 2)
         assert (cloud.last.tries, cloud.last.connections) == (2, 1)
     assert asked[1] - asked[0] >= 1
 
@@ -77,7 +77,7 @@ def test_who_was_refused_together_does_not_return_together(clock: SimulatedClock
     with serving(busy) as server:
         for _ in range(20):
             with asking(server.url) as cloud, pytest.raises(CloudOverloaded):
-                cloud.infer(IMAGE, 0, clock.now + 2)
+                cloud.infer(IMAGE, IMAGE_CUT, clock.now + 2)
     assert len(clock.slept) == 20
     assert min(clock.slept) >= 1
     # By chance it is less once in 10^12 times.
@@ -91,7 +91,7 @@ def test_a_cloud_that_asks_for_patience_is_asked_for_every_image(clock: Simulate
     with serving(busy) as server, asking(server.url) as cloud:
         for _ in range(20):
             with pytest.raises(CloudOverloaded) as refused:
-                cloud.infer(IMAGE, 0, clock.now + 0.5)
+                cloud.infer(IMAGE, IMAGE_CUT, clock.now + 0.5)
             assert refused.value.cause == "overloaded"
     assert clock.slept == []
 
@@ -102,7 +102,7 @@ def test_a_cloud_that_is_not_there_for_anyone_is_left_alone(clock: SimulatedCloc
     with serving(away) as server, asking(server.url) as cloud:
         for _ in range(6):
             with pytest.raises(OffloadError) as refused:
-                cloud.infer(IMAGE, 0, clock.now + 0.5)
+                cloud.infer(IMAGE, IMAGE_CUT, clock.now + 0.5)
             causes.append(refused.value.cause)
     assert causes == [*5 * ["unavailable"], "breaker"]
 
@@ -118,7 +118,7 @@ def test_what_may_pass_is_tried_again() -> None:
             connection.reset()
 
     with serving(second_time_lucky) as server, asking(server.url) as cloud:
-        assert cloud.infer(IMAGE, 0, time.monotonic() + PATIENCE_S).shape == (1, 5)
+        assert cloud.infer(IMAGE, IMAGE_CUT, time.monotonic() + PATIENCE_S).shape == (1, 5)
         assert (cloud.last.tries, cloud.last.connections) == (2, 2)
 
 
@@ -133,7 +133,7 @@ def test_a_kept_connection_that_was_closed_is_replaced() -> None:
         asking(server.url, retries=0) as cloud,
     ):
         for _ in range(5):
-            cloud.infer(IMAGE, 0, None)
+            cloud.infer(IMAGE, IMAGE_CUT, None)
             assert cloud.last.connections == 1
 
 
@@ -171,7 +171,7 @@ def test_a_kept_connection_that_turns_out_dead_is_replaced_at_once() -> None:
         asking(server.url, retries=0) as cloud,
     ):
         for tries in (1, 2, 2):
-            cloud.infer(IMAGE, 0, None)
+            cloud.infer(IMAGE, IMAGE_CUT, None)
             assert (cloud.last.connections, cloud.last.tries) == (1, tries)
 
 
@@ -184,7 +184,7 @@ def test_a_connection_is_not_kept_that_the_server_will_close() -> None:
 
     with serving(polite) as server, asking(server.url) as cloud:
         for _ in range(2):
-            cloud.infer(IMAGE, 0, None)
+            cloud.infer(IMAGE, IMAGE_CUT, None)
             assert (cloud.last.connections, cloud.last.tries) == (1, 1)
 
 
@@ -198,4 +198,4 @@ def test_a_refusal_that_comes_before_everything_was_sent_is_read() -> None:
         asking(server.url, retries=0) as cloud,
         pytest.raises(CloudRefused, match="too long"),
     ):
-        cloud.infer(np.zeros((4, 3, 1024, 1024), np.float32), 0, None)
+        cloud.infer(np.zeros((4, 3, 1024, 1024), np.float32), IMAGE_CUT, None)

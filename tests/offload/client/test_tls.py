@@ -9,6 +9,7 @@ import pytest
 
 from eenn.offload.client.transport import Timeouts
 from eenn.offload.protocol.errors import CloudUnreachable
+from eenn.offload.protocol.wire import IMAGE_CUT
 from tests.offload.certificates import make_certificate, server_context
 from tests.offload.client.flaky import (
     IMAGE,
@@ -38,7 +39,7 @@ def test_tls_is_spoken_and_counted_as_http(certificate: tuple[Path, Path]) -> No
             asking(server.url, ca_file=str(certificate[0])) as cloud,
         ):
             for _ in range(3):
-                assert cloud.infer(IMAGE, 0, time.monotonic() + PATIENCE_S).shape == (1, 5)
+                assert cloud.infer(IMAGE, IMAGE_CUT, time.monotonic() + PATIENCE_S).shape == (1, 5)
             assert server.connections == 1
             counted.append((cloud.last.sent_bytes, cloud.last.received_bytes))
     assert counted[0] == counted[1]

@@ -23,6 +23,7 @@ from eenn.offload.cloud.command import RunningCloud, running
 from eenn.offload.cloud.settings import Settings
 from eenn.offload.edge.clouds import LocalCloud
 from eenn.offload.protocol.decoding import decode_response
+from eenn.offload.protocol.wire import IMAGE_CUT
 from tests.offload.cloud.asgi import InProcess
 from tests.offload.cloud.bad_requests import HONEST, Bytes, Sent, bad_requests
 from tests.offload.exported import Exported
@@ -114,7 +115,7 @@ class Caller:
 @pytest.mark.slow
 def test_thousands_of_bad_requests_change_nothing(exported: Exported, server: RunningCloud) -> None:
     process = psutil.Process(server.process.pid)
-    expected = LocalCloud(exported.path).infer(exported.images[:2], 0, None)
+    expected = LocalCloud(exported.path).infer(exported.images[:2], IMAGE_CUT, None)
     caller, statuses = Caller(server.url), Counter[int]()
 
     @given(bad_requests())
@@ -128,7 +129,7 @@ def test_thousands_of_bad_requests_change_nothing(exported: Exported, server: Ru
         number = statuses.total()
         if number % 1000 == 0:
             with HttpCloud(server.url, exported.graphs.id, **PERSISTENT) as cloud:
-                logits = cloud.infer(exported.images[:2], 0, None)
+                logits = cloud.infer(exported.images[:2], IMAGE_CUT, None)
             np.testing.assert_allclose(logits, expected, rtol=1e-4)
         if number in (REQUESTS // 4, REQUESTS):
             resident.append(process.memory_info().rss)
@@ -207,7 +208,7 @@ def assert_raw(server: RunningCloud, exported: Exported, examples: int) -> None:
     send()
     assert_no_bug(server)
     with HttpCloud(server.url, exported.graphs.id, **PERSISTENT) as cloud:
-        assert len(cloud.infer(exported.images[:4], 0, None)) == 4
+        assert len(cloud.infer(exported.images[:4], IMAGE_CUT, None)) == 4
 
 
 def test_bytes_that_are_no_http_are_refused(exported: Exported, server: RunningCloud) -> None:
@@ -266,5 +267,5 @@ def test_slow_senders_are_let_go_while_others_are_served(
     ):
         sending = [slow.submit(send_slowly, number) for number in range(32)]
         while not all(call.done() for call in sending):
-            assert len(cloud.infer(exported.images[:4], 0, None)) == 4
+            assert len(cloud.infer(exported.images[:4], IMAGE_CUT, None)) == 4
         assert all(call.result().startswith(b"HTTP/1.1 408") for call in sending)

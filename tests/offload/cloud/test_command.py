@@ -38,6 +38,7 @@ from eenn.offload.protocol.codecs import pack, unpack
 from eenn.offload.protocol.decoding import decode_response
 from eenn.offload.protocol.encoding import encode_request
 from eenn.offload.protocol.errors import CloudOverloaded, CloudRefused, CloudUnreachable
+from eenn.offload.protocol.wire import IMAGE_CUT
 from eenn.offload.protocol.wire import Request as InferRequest
 from tests.offload.certificates import make_certificate
 from tests.offload.cloud.over_http import counted, get
@@ -84,7 +85,7 @@ def test_edge_and_cloud_are_the_whole_network(
     with HttpCloud(
         server.url, exported.graphs.id, precision=precision, compress=compress, **PATIENT
     ) as cloud:
-        logits = cloud.infer(features, split_point, None)
+        logits = cloud.infer(features, exported.cut(split_point), None)
     assert_equal(logits, cloud_part(exported, received, split_point))
     if precision == "fp32":
         with torch.inference_mode():
@@ -122,7 +123,8 @@ def test_int8_is_what_the_int8_graphs_give(exported: Exported) -> None:
         for split_point in SPLIT_POINTS:
             features = edge_part(exported, split_point)
             assert_equal(
-                cloud.infer(features, split_point, None), local.infer(features, split_point, None)
+                cloud.infer(features, exported.cut(split_point), None),
+                local.infer(features, exported.cut(split_point), None),
             )
 
 
@@ -134,7 +136,8 @@ def test_what_the_server_says_of_itself(exported: Exported, server: RunningCloud
     assert "binary_tensor_data" in metadata["extensions"]
     assert metadata["eenn_artifacts"] == [exported.graphs.id]
     assert metadata["eenn_slowdown"] == 1.0
-    names = [*(f"eenn-cloud-{k}" for k in SPLIT_POINTS), "eenn-cloud-image"]
+    names = [*exported.models, "eenn-cloud-image"]
+    assert {"eenn-cloud-0", "eenn-cloud-3", "eenn-cloud-b15"} <= set(names)
     _, index = get(f"{server.url}/v2/repository/index", "POST")
     # Photographs may be meant for the artifact, whatever its graphs.
     own = exported.graphs.manifest.id[:12]
@@ -155,7 +158,9 @@ def test_what_the_server_says_of_itself(exported: Exported, server: RunningCloud
             if name == "eenn-cloud-image":
                 assert given == {"name": "image", "datatype": "BYTES", "shape": [-1]}
             else:
-                shape = edge_part(exported, int(name[-1])).shape[1:]
+                at = name.removeprefix("eenn-cloud-")
+                blocks = int(at[1:]) if at[0] == "b" else exported.cut(int(at)).blocks
+                shape = exported.shapes[blocks]
                 assert given == {"name": "features", "datatype": "FP32", "shape": [-1, *shape]}
 
 
@@ -179,7 +184,7 @@ def test_requests_at_the_same_time_share_batches(exported: Exported) -> None:
 
         def ask(row: int) -> Floats:
             with HttpCloud(server.url, exported.graphs.id, **PATIENT) as cloud:
-                return cloud.infer(images[row : row + 1], 0, None)
+                return cloud.infer(images[row : row + 1], IMAGE_CUT, None)
 
         with ThreadPoolExecutor(16) as clients:
             logits = np.concatenate([*clients.map(ask, range(len(images)))])
@@ -232,7 +237,7 @@ def test_a_graph_that_was_swapped_is_another_network(exported: Exported, tmp_pat
         running([path]) as server,
         HttpCloud(server.url, exported.graphs.id, **PATIENT) as cloud,
     ):
-        for ask in (cloud.check, lambda: cloud.infer(exported.images[:1], 0, None)):
+        for ask in (cloud.check, lambda: cloud.infer(exported.images[:1], IMAGE_CUT, None)):
             with pytest.raises(CloudRefused, match="graphs") as refused:
                 ask()
             assert refused.value.cause == "artifact"
@@ -240,7 +245,9 @@ def test_a_graph_that_was_swapped_is_another_network(exported: Exported, tmp_pat
 
 def test_one_server_answers_for_several_artifacts(exported: Exported, other: Path) -> None:
     ids = [exported.graphs.id, Graphs.read(other).id]
-    expected = [LocalCloud(path).infer(exported.images, 0, None) for path in (exported.path, other)]
+    expected = [
+        LocalCloud(path).infer(exported.images, IMAGE_CUT, None) for path in (exported.path, other)
+    ]
     assert np.abs(expected[0] - expected[1]).max() > 0.01
 
     def ask(path: str, artifact_id: str | None = None) -> Floats:
@@ -282,12 +289,12 @@ def test_a_token_and_a_certificate_guard_the_server(exported: Exported, tmp_path
                 ) as cloud,
                 pytest.raises(error) as failed,
             ):
-                cloud.infer(exported.images, 0, None)
+                cloud.infer(exported.images, IMAGE_CUT, None)
             assert failed.value.cause == cause
         with HttpCloud(
             server.url, exported.graphs.id, token="s3cret", ca_file=str(cert), **PATIENT
         ) as cloud:
-            logits = cloud.infer(exported.images, 0, None)
+            logits = cloud.infer(exported.images, IMAGE_CUT, None)
     assert_equal(logits, cloud_part(exported, exported.images, 0))
 
 
@@ -385,14 +392,14 @@ def test_a_signal_ends_it_after_its_last_answer(exported: Exported) -> None:
         HttpCloud(server.url, exported.graphs.id, retries=0, **PATIENT) as late,
         socket.create_connection(("127.0.0.1", urlsplit(server.url).port), 60) as admitted,
     ):
-        late.infer(images, 0, None)  # Its connection is kept.
+        late.infer(images, IMAGE_CUT, None)  # Its connection is kept.
         admitted.sendall("\r\n".join([*lines, "", ""]).encode())
         assert admitted.recv(100) == b"HTTP/1.1 100 Continue\r\n\r\n"
         server.process.send_signal(signal.SIGTERM)
         wait_until(lambda: get(f"{server.url}/v2/health/ready")[0] == 503)
         assert get(f"{server.url}/v2/health/live")[0] == 200
         with pytest.raises(CloudOverloaded, match="shutting down"):
-            late.infer(images, 0, None)
+            late.infer(images, IMAGE_CUT, None)
         admitted.sendall(body)
         with closing(HTTPResponse(admitted)) as reply:
             reply.begin()
@@ -430,6 +437,7 @@ def test_the_cloud_needs_no_training_software() -> None:
     program = """
 import sys
 import eenn.offload.cloud.command
+from eenn.offload.protocol.wire import IMAGE_CUT
 heavy = "torch torchvision pytorch_lightning lightning hydra wandb matplotlib scipy onnx pandas"
 print([name for name in heavy.split() if name in sys.modules])
 """

@@ -15,7 +15,6 @@ from eenn.offload.protocol.codecs import pack, unpack
 from tests.offload.exported import CLASSES, Exported
 
 Floats = NDArray[np.float32]
-MODELS = [*(f"eenn-cloud-{k}" for k in range(4)), "eenn-cloud-image"]
 
 
 @pytest.fixture(scope="module")
@@ -63,10 +62,11 @@ def test_it_lists_and_describes_the_models(exported: Exported, client: Any) -> N
     version = exported.graphs.id[:12]
     index = client.get_model_repository_index()
     own = [("eenn-cloud-image", exported.graphs.manifest.id[:12])]
-    expected = sorted([*((name, version) for name in MODELS), *own])
+    models = [*exported.models, "eenn-cloud-image"]
+    expected = sorted([*((name, version) for name in models), *own])
     assert sorted((row["name"], row["version"]) for row in index) == expected
     assert {row["state"] for row in index} == {"READY"}
-    for name in MODELS:
+    for name in models:
         assert client.is_model_ready(name)
         assert client.is_model_ready(name, version)
         metadata = client.get_model_metadata(name, version)

@@ -12,6 +12,7 @@ from eenn.offload.edge.clouds import Cloud
 from eenn.offload.edge.runtime import EdgeRuntime
 from eenn.offload.edge.server import EdgeServer
 from eenn.offload.protocol.errors import CloudTimeout
+from eenn.offload.protocol.wire import Cut
 from tests.offload.exported import Exported
 from tests.offload.patience import PATIENCE_S
 
@@ -24,7 +25,7 @@ class Failing:
     """A cloud that never answers in time."""
 
     def infer(
-        self, features: Floats, split_point: int, deadline: float | None, heads: str = "plain"
+        self, features: Floats, cut: Cut, deadline: float | None, heads: str = "plain"
     ) -> Floats:
         raise CloudTimeout("the cloud took too long", "read")
 
@@ -37,7 +38,7 @@ class Held:
         self.at_once, self.most_at_once, self._lock = 0, 0, Lock()
 
     def infer(
-        self, features: Floats, split_point: int, deadline: float | None, heads: str = "plain"
+        self, features: Floats, cut: Cut, deadline: float | None, heads: str = "plain"
     ) -> Floats:
         with self._lock:
             self.at_once += 1
@@ -46,7 +47,7 @@ class Held:
         assert self.released.wait(PATIENCE_S)
         with self._lock:
             self.at_once -= 1
-        return self.cloud.infer(features, split_point, deadline, heads)
+        return self.cloud.infer(features, cut, deadline, heads)
 
 
 def runtime_of(

@@ -18,6 +18,7 @@ from eenn.offload.edge.clouds import Cloud, PhotographCloud, Rest
 from eenn.offload.edge.guarding import Guarding, open_guarding
 from eenn.offload.edge.runtime import EdgeRuntime
 from eenn.offload.edge.watching import EdgeWatcher
+from eenn.offload.protocol.wire import Cut
 from tests.offload.exported import Exported
 
 P_TAR = 0.65
@@ -119,7 +120,7 @@ class Fake:
     def infer(
         self,
         features: NDArray[np.float32],
-        split_point: int,
+        cut: Cut,
         deadline: float | None,
         heads: str = "plain",
     ) -> NDArray[np.float32]:

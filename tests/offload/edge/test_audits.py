@@ -103,7 +103,7 @@ def test_a_held_audit_delays_no_answer_and_their_number_is_bounded(
     exported: Exported, here: LocalCloud, leaving: list[int], offloaded: Path, tmp_path: Path
 ) -> None:
     held = Held(here)
-    audited = Fake(lambda features: held.infer(features, 3, None))
+    audited = Fake(lambda features: held.infer(features, exported.cut(3), None))
     files = [exported.files[image] for image in leaving[: ROOM + 5]]
     deployment = deployment_of(exported, ALWAYS, share=0.5)
     with guarded(exported, deployment, tmp_path / "guard.json", here, audited) as edge:
@@ -126,7 +126,7 @@ def test_no_audit_is_sent_while_an_answer_asks_the_cloud(
 
     def answer(features: Any) -> NDArray[np.float32]:
         sent.set()
-        return here.infer(features, 3, None)
+        return here.infer(features, exported.cut(3), None)
 
     deployment = deployment_of(exported, ALWAYS, share=0.5)
     with guarded(exported, deployment, tmp_path / "guard.json", held, Fake(answer)) as edge:

@@ -26,18 +26,19 @@ from eenn.exits.policies.base import ExitProbs
 from eenn.exits.policies.threshold import Confidence
 from eenn.offload.client.http_cloud import HttpCloud
 from eenn.offload.cloud.command import running
-from eenn.offload.edge import clouds
+from eenn.offload.edge import clouds, deadlines
 from eenn.offload.edge import runtime as runtime_module
 from eenn.offload.edge.answers import as_json, as_line
 from eenn.offload.edge.batch import Result
 from eenn.offload.edge.clouds import LocalCloud
 from eenn.offload.edge.command import main as edge_main
+from eenn.offload.edge.deadlines import RESERVE_S
 from eenn.offload.edge.needed import needed_pieces
-from eenn.offload.edge.runtime import RESERVE_S, EdgeRuntime
+from eenn.offload.edge.runtime import EdgeRuntime
 from eenn.offload.export.write import export
 from eenn.offload.graphs.index import Graphs
 from eenn.offload.protocol.errors import CloudRefused, CloudTimeout
-from eenn.offload.protocol.wire import model_name
+from eenn.offload.protocol.wire import IMAGE_CUT, Cut, model_name
 from eenn.statistics.calibration import probabilities
 from tests.artifact.expert_artifact import KINDS, save_with_random_experts
 from tests.offload.device_folder import assert_answers_as_the_whole, files_of
@@ -141,7 +142,7 @@ def test_a_server_answers_with_the_same_heads(
             assert not runtime.failures
             assert {result.on_edge for result in results} == {True, False}
         with pytest.raises(EennError, match="model eenn-cloud-3-jpeg is not served here"):
-            cloud.infer(np.zeros((1, 3, 32, 32), np.float32), 3, None, "jpeg")
+            cloud.infer(np.zeros((1, 3, 32, 32), np.float32), exported.cut(3), None, "jpeg")
 
 
 @pytest.mark.parametrize("split_point", range(4))
@@ -150,7 +151,9 @@ def test_every_split_point_has_the_last_exit_of_every_head_set(
 ) -> None:
     _, features = exported.network.edge(torch.from_numpy(exported.images), split_point)
     for number, heads in enumerate(SETS):
-        own = LocalCloud(path).infer(features.detach().numpy(), split_point, None, heads)
+        own = LocalCloud(path).infer(
+            features.detach().numpy(), exported.cut(split_point), None, heads
+        )
         np.testing.assert_allclose(own, logits[0][number, -1], atol=1e-3, rtol=1e-4)
 
 
@@ -182,7 +185,7 @@ def test_int8_is_near_fp32_for_the_heads_of_every_set(
 ) -> None:
     cloud = LocalCloud(path, "int8")
     for number, heads in enumerate(SETS):
-        own, truth = cloud.infer(exported.images, 0, None, heads), logits[0][number, -1]
+        own, truth = cloud.infer(exported.images, IMAGE_CUT, None, heads), logits[0][number, -1]
         # Random weights are far rougher than trained ones; other heads are hardly correlated.
         assert np.corrcoef(own.ravel(), truth.ravel())[0, 1] > 0.6
     plain, auto = (
@@ -202,12 +205,12 @@ def test_a_hanging_cloud_is_waited_for_once_and_all_of_the_wait_is_counted(
     path: Path, exported: Exported, chosen: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = SimulatedClock()
-    for module in (runtime_module, clouds):
+    for module in (runtime_module, clouds, deadlines):
         monkeypatch.setattr(module, "time", clock)
 
     class Hanging(LocalCloud):
         def infer(
-            self, features: Floats, split_point: int, deadline: float | None, heads: str = PLAIN
+            self, features: Floats, cut: Cut, deadline: float | None, heads: str = PLAIN
         ) -> Floats:
             assert deadline is not None
             clock.sleep(max(0.0, deadline - clock.now))
@@ -254,9 +257,9 @@ def test_graphs_from_before_the_experts_are_refused(path: Path, tmp_path: Path) 
 def test_a_cloud_without_the_heads_fails_the_check(path: Path, exported: Exported) -> None:
     own = Graphs.read(path).id
     with running([str(path)]) as server, HttpCloud(server.url, own, **PATIENT) as cloud:
-        cloud.check(models=[model_name(0, heads) for heads in SETS])
+        cloud.check(models=[model_name(IMAGE_CUT, heads) for heads in SETS])
         with pytest.raises(CloudRefused, match="model eenn-cloud-0-jpeg is not served here"):
-            cloud.check(models=[model_name(0), model_name(0, "jpeg")])
+            cloud.check(models=[model_name(), model_name(IMAGE_CUT, "jpeg")])
 
 
 def test_when_the_cloud_fails_for_some_heads_the_others_are_answered(
@@ -264,11 +267,11 @@ def test_when_the_cloud_fails_for_some_heads_the_others_are_answered(
 ) -> None:
     class Partial(LocalCloud):
         def infer(
-            self, features: Floats, split_point: int, deadline: float | None, heads: str = PLAIN
+            self, features: Floats, cut: Cut, deadline: float | None, heads: str = PLAIN
         ) -> Floats:
             if heads == KINDS[0]:
                 raise CloudTimeout("the cloud took too long", "read")
-            return super().infer(features, split_point, deadline, heads)
+            return super().infer(features, cut, deadline, heads)
 
     runtime = EdgeRuntime(path, Confidence(p_tar=1.0), ACTIVE, Partial(path), experts=AUTO)
     results = runtime.classify(exported.images)

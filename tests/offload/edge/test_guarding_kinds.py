@@ -20,6 +20,7 @@ from eenn.models.early_exit import EarlyExitNet
 from eenn.offload.edge import audits
 from eenn.offload.edge.clouds import LocalCloud
 from eenn.offload.export.write import export
+from eenn.offload.protocol.wire import Cut
 from tests.artifact.expert_artifact import save_with_random_experts
 from tests.offload.edge.edge_command import decided, outputs_of
 from tests.offload.edge.guarded import (
@@ -91,7 +92,7 @@ def test_every_rule_is_audited_and_fitted_anew(
     made, outputs = decided(exported, ACTIVE, True, policy), outputs_of(exported)
     share = float(made.on_edge.mean())
     deployment = deployment_of(exported, ALWAYS, policy=policy, share=share)
-    asked = Fake(lambda features: here.infer(features, 3, None))
+    asked = Fake(lambda features: here.infer(features, exported.cut(3), None))
     with guarded(exported, deployment, tmp_path / "watching", here, asked) as edge:
         answers = audited(edge, exported.files)
         assert answers == without_guard(edge, exported.files)
@@ -127,10 +128,10 @@ def test_experts_are_audited_with_their_own_heads(exported: Exported, tmp_path: 
 
     class Noted(Fake):
         def infer(
-            self, features: Floats, split_point: int, deadline: float | None, heads: str = "plain"
+            self, features: Floats, cut: Cut, deadline: float | None, heads: str = "plain"
         ) -> Floats:
             asked.append(heads)
-            return cloud.infer(features, split_point, deadline, heads)
+            return cloud.infer(features, cut, deadline, heads)
 
     auto = HeadChoice.named("auto")
     made = deployment_of(exported, ALWAYS, share=0.8, experts=auto)

@@ -21,7 +21,7 @@ from eenn.offload.edge.batch import Result
 from eenn.offload.edge.clouds import LocalCloud, Rest
 from eenn.offload.edge.runtime import EdgeRuntime
 from eenn.offload.protocol.errors import CloudRefused, CloudTimeout
-from eenn.offload.protocol.wire import IMAGE_MODEL
+from eenn.offload.protocol.wire import IMAGE_CUT, IMAGE_MODEL, Cut
 from eenn.statistics.calibration import probabilities
 from tests.offload.exported import TEMPERATURES, Exported
 from tests.offload.patience import PATIENT
@@ -41,7 +41,7 @@ class Late:
         self.deadlines: list[float | None] = []
 
     def infer(
-        self, features: Floats, split_point: int, deadline: float | None, heads: str = "plain"
+        self, features: Floats, cut: Cut, deadline: float | None, heads: str = "plain"
     ) -> Floats:
         self.deadlines.append(deadline)
         raise CloudTimeout("too late", "deadline")
@@ -187,7 +187,7 @@ class Slow(LocalCloud):
 
     needed_s = 3600.0
 
-    def expected_s(self, split_point: int) -> float:
+    def expected_s(self, cut: Cut) -> float:
         return self.needed_s
 
 
@@ -271,13 +271,13 @@ def test_what_a_rest_takes_is_the_median_of_the_newest(
     exported: Exported, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     here = LocalCloud(exported.path)
-    assert here.expected_s(3) > 0
+    assert here.expected_s(exported.cut(3)) > 0
     taken_ms = iter([1000.0, 4000.0, 8000.0, 2000.0, 6000.0, 6000.0, 6000.0])
     monkeypatch.setattr("eenn.offload.edge.clouds.slowed_ms", lambda *_: next(taken_ms))
     for _ in range(7):
-        here.infer(exported.images[:2], 0, None)
+        here.infer(exported.images[:2], IMAGE_CUT, None)
     # Of the newest five, each for two images.
-    assert here.expected_s(0) == 3.0
+    assert here.expected_s(IMAGE_CUT) == 3.0
 
 
 def test_a_photograph_that_is_only_passed_on_is_not_read_by_the_device(exported: Exported) -> None:

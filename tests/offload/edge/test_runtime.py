@@ -19,10 +19,12 @@ from eenn.exits.policies.base import ExitProbs, Policy
 from eenn.exits.policies.registry import POLICIES, make_policy
 from eenn.offload.edge.batch import Result
 from eenn.offload.edge.clouds import LocalCloud, Rest
-from eenn.offload.edge.runtime import RESERVE_S, EdgeRuntime
+from eenn.offload.edge.deadlines import RESERVE_S
+from eenn.offload.edge.runtime import EdgeRuntime
 from eenn.offload.graphs.index import Graphs
 from eenn.offload.graphs.pieces import Pieces, rest, segments
 from eenn.offload.protocol.errors import CloudRefused, CloudTimeout, OffloadError
+from eenn.offload.protocol.wire import Cut
 from eenn.preprocess import Preprocessing, UnreadableImage
 from eenn.statistics.calibration import probabilities
 from tests.exits.any_policy import any_policy
@@ -59,10 +61,10 @@ class Recording:
         self.asked: list[tuple[Floats, int, float | None]] = []
 
     def infer(
-        self, features: Floats, split_point: int, deadline: float | None, heads: str = "plain"
+        self, features: Floats, cut: Cut, deadline: float | None, heads: str = "plain"
     ) -> Floats:
-        self.asked.append((features, split_point, deadline))
-        return self.cloud.infer(features, split_point, deadline, heads)
+        self.asked.append((features, cut, deadline))
+        return self.cloud.infer(features, cut, deadline, heads)
 
 
 class Failing:
@@ -72,7 +74,7 @@ class Failing:
         self.error = error
 
     def infer(
-        self, features: Floats, split_point: int, deadline: float | None, heads: str = "plain"
+        self, features: Floats, cut: Cut, deadline: float | None, heads: str = "plain"
     ) -> Floats:
         raise self.error
 
@@ -154,8 +156,8 @@ def test_who_leaves_is_computed_no_further(
     runtime.classify(exported.images)
     taken = decide(policy, outputs, active).taken
     manifest = exported.graphs.manifest
-    first, second = segments(manifest, 0, 1), segments(manifest, 1, 3)
-    third = rest(manifest, 3)
+    first, second = segments(manifest, 0, 1), segments(manifest, exported.cut(1).blocks, 3)
+    third = rest(manifest, exported.cut(3).blocks)
     assert batches == [(first, 48), (second, sum(taken > 0)), (third, sum(taken > 2))]
     batches.clear()
     EdgeRuntime(exported.path, confident(0.0), active).classify(exported.images)
@@ -168,9 +170,10 @@ def test_the_cloud_gets_the_features_of_those_that_are_left(
 ) -> None:
     policy, cloud = confident(0.65), Recording(LocalCloud(exported.path))
     EdgeRuntime(exported.path, policy, active, cloud).classify(exported.images)
-    ((features, split_point, deadline),) = cloud.asked
+    ((features, cut, deadline),) = cloud.asked
     left = ~decide(policy, outputs, active).on_edge
-    assert split_point == (active[-1] + 1 if active else 0)
+    split_point = active[-1] + 1 if active else 0
+    assert cut == exported.cut(split_point)
     with torch.inference_mode():
         _, whole = exported.network.edge(torch.from_numpy(exported.images[left]), split_point)
     np.testing.assert_allclose(features, whole, rtol=0, atol=1e-4 * float(whole.abs().max()))
@@ -239,7 +242,7 @@ def test_the_deadline_of_a_file_holds_for_its_preprocessing_too(
 def test_logits_of_another_shape_are_garbage(shape: tuple[int, ...], exported: Exported) -> None:
     class Wrong:
         def infer(
-            self, features: Floats, split_point: int, deadline: float | None, heads: str = "plain"
+            self, features: Floats, cut: Cut, deadline: float | None, heads: str = "plain"
         ) -> Floats:
             return np.zeros(shape, np.float32)
 
@@ -318,6 +321,7 @@ def test_a_device_needs_no_training_software(exported: Exported) -> None:
 import sys
 from eenn.offload.edge.runtime import EdgeRuntime
 from eenn.exits.policies.threshold import Confidence
+from eenn.offload.protocol.wire import Cut
 runtime = EdgeRuntime({str(exported.path)!r}, Confidence(p_tar=0.5), (0, 1, 2))
 print(runtime.classify_file({str(exported.files[0])!r}).class_name)
 heavy = "torch torchvision pytorch_lightning lightning hydra wandb matplotlib onnx pandas".split()

@@ -39,7 +39,9 @@ def run(session: InferenceSession, features: Floats, output: str = "logits") -> 
 
 def graph(exported: Exported, start: int, stop: int, precision: str = "fp32") -> InferenceSession:
     """The segments between two split points, with the head and the features behind them."""
-    return exported.graphs.session(segments(exported.graphs.manifest, start, stop), precision, 1)
+    return exported.graphs.session(
+        segments(exported.graphs.manifest, exported.cut(start).blocks, stop), precision, 1
+    )
 
 
 def after(stop: int) -> str:
@@ -87,7 +89,7 @@ def test_weights_are_stored_once(exported: Exported) -> None:
 @pytest.mark.parametrize("stop", range(1, BRANCHES + 2))
 def test_pieces_in_a_row_are_a_valid_model(exported: Exported, stop: int, precision: str) -> None:
     for start in range(stop):
-        pieces = segments(exported.graphs.manifest, start, stop)
+        pieces = segments(exported.graphs.manifest, exported.cut(start).blocks, stop)
         model = onnx.load_from_string(exported.graphs.joined(pieces, precision))
         onnx.checker.check_model(model, full_check=True)
         assert [value.name for value in model.graph.input] == ["features"]

@@ -221,8 +221,8 @@ def test_names_on_the_wire_are_those_that_devices_in_the_field_have() -> None:
     )  # fmt: skip
     assert wire.JSON_LENGTH == "Inference-Header-Content-Length"
     assert wire.VERSION_DIGITS == 12
-    assert wire.model_name(3) == "eenn-cloud-3"
-    assert wire.model_name(3, "jpeg") == "eenn-cloud-3-jpeg"
+    assert wire.model_name(wire.Cut(6, "3")) == "eenn-cloud-3"
+    assert wire.model_name(wire.Cut(6, "3"), "jpeg") == "eenn-cloud-3-jpeg"
 
 
 def test_a_list_in_json_is_a_tensor_too() -> None:
