@@ -6,11 +6,11 @@
 For each link of conf/link and each slowdown of the edge the parts are measured, a plan is chosen
 under an accuracy limit (by default one point below the last exit's on validation), and it runs live
 beside the best plan of every other kind that keeps the limit, beside cloud only and the whole
-network on the device where these keep it. The ways take turns on the same photographs of the
-validation split, after a warm-up. Of every way the median at each exit counts, weighted by the
-number of validation images that stop there, so that neither a late sample nor the luck of few
-photographs decides; an exit that none of the photographs stopped at counts as predicted. Writes
-results/planned.json.
+network on the device where these keep it, and beside the plans of named planners. The ways take
+turns on the same photographs of the validation split, after a warm-up. Of every way the median at
+each exit counts, weighted by the number of validation images that stop there, so that neither a
+late sample nor the luck of few photographs decides; an exit that none of the photographs stopped at
+counts as predicted. Writes results/planned.json.
 """
 
 import argparse
@@ -37,9 +37,11 @@ from eenn.offload.bench.deployments import deployed_offloading, deployment_of
 from eenn.offload.bench.measuring import Meter, times_of
 from eenn.offload.client.http_cloud import HttpCloud
 from eenn.offload.graphs.index import Graphs
+from eenn.offload.graphs.pieces import borders
 from eenn.offload.protocol.codecs import PAYLOADS as FEATURES
 from eenn.planning.costs import Link
 from eenn.planning.exhaustive import WITHOUT_BRANCHES, Plan, decisions_of
+from eenn.planning.planners.comparison import Comparison
 from eenn.planning.times import WHOLE_PHOTOGRAPH, Route
 from eenn.provenance import processor, provenance
 from eenn.workflows.jobs import exported
@@ -50,6 +52,7 @@ MOST, FEWEST, BLOCK, WARM_UP, PROBED = 200, 40, 10, 2, 16  # photographs
 AT_MOST = 1.1
 LINKS = Path("conf/link")
 RESULT = Path("results/planned.json")
+NAMED = ("joint", "neurosurgeon", "dads", "shortest_path", "edgent", "spinn", "flexdnn")
 PRISTINE = Distortion("gaussian_blur", 0)
 
 
@@ -70,25 +73,24 @@ def offloading_on(link: Link, slowdown: float, min_accuracy: float | None) -> Of
         active=ActiveBranches(), distortion="gaussian_blur", levels=[0.0], link=link,
         payload="uint8", compress=False, upload="file", experts=PLAIN_HEADS,
         temperature="per_exit", precision="fp32", slowdown=slowdown, deadline_ms=None,
-        min_accuracy=min_accuracy, plan_deadline_ms=None,
+        min_accuracy=min_accuracy, plan_deadline_ms=None, comparison=Comparison(NAMED),
     )  # fmt: skip
 
 
-def competitors(plans: Plans) -> dict[str, Plan]:
-    """Name the plans that run live: of every kind the best, cloud only, the whole network."""
-    found = {str(plan.route): plan for plan in plans.others}
+def competitors(plans: Plans, min_accuracy: float | None) -> dict[str, Plan]:
+    """Name the plans that keep the limit: of every kind the best, cloud only, the whole network."""
+    found = {str(replace(plan.route, cut=None)): plan for plan in plans.others}
     for name, route in (("cloud only", WHOLE_PHOTOGRAPH), ("whole network", Route("device"))):
         (alone,) = (p for p in plans.every if not p.setting.active and p.route == route)
-        enough = plans.made.offloading.min_accuracy or 0.0
-        if alone not in found.values() and alone.accuracy >= enough:
+        if alone not in found.values() and alone.accuracy >= (min_accuracy or 0.0):
             found[name] = alone
     return found
 
 
-def way_of(plan: Plan, plans: Plans, bench: Bench) -> EdgeContender:
+def way_of(plan: Plan, plans: Plans, bench: Bench, offloading: Offloading) -> EdgeContender:
     """Set up a plan as its deployment says."""
     deployment = replace(deployment_of(plan, plans.made), deadline_ms=60_000.0)
-    deployed = deployed_offloading(plans.made.offloading, deployment)
+    deployed = deployed_offloading(offloading, deployment)
     behind = RestTargets(bench.clouds.get(deployment.payload, bench.clouds[FEATURES[0]]))
     if plan.route.upstream and bench.upstream is not None:
         behind = RestTargets(bench.upstream[1], bench.upstream[0])
@@ -143,10 +145,15 @@ def cell(bench: Bench, link: Link, slowdown: float, min_accuracy: float | None) 
     )  # fmt: skip
     probed = spread(bench.photos, PROBED)
     photos = spread(bench.photos, max(FEWEST, round(MOST / slowdown)))
-    plans = planned(bench.networks, offloading, times_of(meter.passages(probed), slowdown))
+    at = borders(bench.networks.artifact.manifest)
+    plans = planned(bench.networks, offloading, times_of(meter.passages(probed), slowdown, at))
     assert isinstance(plans.best, Plan)
-    named = competitors(plans)
-    ways = {name: way_of(plan, plans, bench) for name, plan in named.items()}
+    keeping = competitors(plans, min_accuracy)
+    named = dict(keeping)
+    for row in plans.compared:
+        if row.plan not in named.values():
+            named[row.planner] = row.plan
+    ways = {name: way_of(plan, plans, bench, offloading) for name, plan in named.items()}
     outcomes = answered(ways, photos)
     rows: dict[str, Json] = {}
     measured = {}
@@ -164,7 +171,7 @@ def cell(bench: Bench, link: Link, slowdown: float, min_accuracy: float | None) 
         }
     chosen = next(name for name, plan in named.items() if plan == plans.best)
     # All of them keep the limit; without one, cloud only answers as the last exit does.
-    fastest = min(measured, key=measured.__getitem__)
+    fastest = min(keeping, key=measured.__getitem__)
     return {
         "slowdown": slowdown,
         "chosen": chosen,
@@ -172,6 +179,16 @@ def cell(bench: Bench, link: Link, slowdown: float, min_accuracy: float | None) 
         "ratio": measured[chosen] / measured[fastest],
         "photographs": len(photos),
         "ways": rows,
+        "planners": {
+            row.planner: {
+                "way": next(name for name, plan in named.items() if plan == row.plan),
+                "cut": row.plan.cut,
+                "rest": str(row.plan.route),
+                "keeps_limits": row.keeps_limits,
+                "regret": row.regret,
+            }
+            for row in plans.compared
+        },
         "measured_link": asdict(plans.made.times.link),
     }
 

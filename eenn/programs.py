@@ -41,6 +41,7 @@ class Program:
 EDGE = Program("eenn-edge")
 CLOUD = Program("eenn-cloud", None, "cloud", "starlette")
 EXPORT = Program("eenn-export", None, "train", "torch")
+PLAN = Program("eenn-plan", None, "train", "torch")
 TRAIN = Program("eenn-train", "train.py", "train", "torch")
 EVALUATE = Program("eenn-evaluate", "evaluate.py", "train", "torch")
 BENCH = Program("eenn-bench", "offload_bench.py", "train", "torch")

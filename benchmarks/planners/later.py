@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.bandits.arms import Bandit, rewards_of
 from eenn.exits.policies.base import Floats
 from eenn.planning.costs import Link
 from eenn.planning.engine import Conditions, Way
@@ -16,46 +17,18 @@ Problem = Mapping[str, Any]
 
 
 def split_by_bandit(problem: Problem) -> dict[str, Any]:
-    """Run SplitEE (Bajpai et al., 2023): an upper confidence bound for every split.
-
-    An arm is a split. Its reward is the confidence of the exit there, or that of the last one where
-    the sample is sent, less what computing and sending cost.
-    """
+    """Choose a split for every sample, without and with the rewards of earlier splits."""
+    mu = problem["mu"]
+    cost = mu * np.array(problem["layer_cost"])
     confidence = np.array(problem["confidence"])
-    cost = problem["mu"] * np.array(problem["layer_cost"])
-    sent = confidence[:, -1:] - cost - problem["mu"] * problem["offload"]
-    accepted = confidence >= problem["alpha"]
-    accepted[:, -1] = True
-    rewards = np.where(accepted, confidence - cost, sent)
+    rewards = rewards_of(confidence, problem["alpha"], cost, mu * problem["offload"])
     means = rewards.mean(axis=0)
     best = np.flatnonzero(means >= means.max() - 1e-9)
     found: dict[str, Any] = {"means": means.tolist(), "best": best.tolist()}
-    for name, first in (("plain", None), ("side", 0)):
-        pulls = _pulls(rewards, problem["beta"], first)
-        regret = sum(float(means.max() - means[arm]) for arm in pulls)
-        found[name] = {"pulls": pulls, "regret": regret}
+    for name, looks_back in (("plain", False), ("side", True)):
+        pulls = Bandit(problem["beta"], looks_back).pulls(rewards)
+        found[name] = {"pulls": pulls, "regret": float((means.max() - means[pulls]).sum())}
     return found
-
-
-def _pulls(
-    rewards: np.ndarray[Any, np.dtype[np.float64]], beta: float, first: int | None
-) -> list[int]:
-    """List the arms that are played.
-
-    Args:
-        first: the first arm that learns from a play beside the arm itself; None for no other.
-    """
-    arms = rewards.shape[1]
-    counts, sums, pulls = np.zeros(arms), np.zeros(arms), list[int]()
-    for play, row in enumerate(rewards):
-        arm = play
-        if play >= arms:
-            arm = int((sums / counts + beta * np.sqrt(np.log(play) / counts)).argmax())
-        pulls.append(arm)
-        learning = slice(arm if first is None else first, arm + 1)
-        counts[learning] += 1
-        sums[learning] += row[learning]
-    return pulls
 
 
 def three_tiers(problem: Problem) -> Table[tuple[int, int]]:

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeGuard, TypeVar
 
-from benchmarks.planners.graph import TIMED, Layers
+from benchmarks.planners.graph import MOST_LAYERS, TIMED, Layers
 from benchmarks.planners.later import replanned, split_by_bandit, three_tiers
 from eenn.planning.chain import Chain, ChainExit
 from eenn.planning.costs import Link
@@ -20,6 +20,8 @@ from eenn.planning.table import ENERGY, FASTEST, Goal, Limit, Objective, Table
 D = TypeVar("D")
 Problem = Mapping[str, Any]
 CLOSE, CLOSE_CUT = 1e-9, 1e-6
+# The most that the search may find, over the known value.
+APPROXIMATE = 3.0
 METRICS = ("latency_ms", "device_ms", "cloud_ms", "sent_bytes", "accuracy", "device_share")
 
 
@@ -128,7 +130,7 @@ def layers_of(graph: Problem) -> Layers:
 
 def dads_light(problem: Problem, answer: Problem) -> None:
     layers = layers_of(problem)
-    check_best(layers.every_cut(), TIMED, FASTEST, answer, key=sorted)
+    check_best(layers.cuts(), TIMED, FASTEST, answer, key=sorted)
     found = layers.minimum_cut()
     value = float(layers.spent(found).latency_ms(TIMED))
     same("value of the minimum cut", value, answer["value"], CLOSE_CUT)
@@ -136,11 +138,17 @@ def dads_light(problem: Problem, answer: Problem) -> None:
 
 
 def dads_heavy(problem: Problem, answer: Problem) -> None:
-    check_best(layers_of(problem).every_cut(), TIMED, HEAVY, answer, key=sorted)
+    layers = layers_of(problem)
+    if len(layers.device_ms) <= MOST_LAYERS:
+        check_best(layers.every_cut(), TIMED, HEAVY, answer, key=sorted)
+        return
+    found, known = float(layers.searched().metric(SLOWEST, TIMED).min()), answer["value"]
+    if not (1 - CLOSE) * known <= found <= (1 + CLOSE) * APPROXIMATE * known:
+        raise Differs(f"value of the search: {found}, known is {known}")
 
 
 def dads(problem: Problem, answer: Problem) -> None:
-    table = layers_of(problem["graph"]).every_cut()
+    table = layers_of(problem["graph"]).cuts()
     found = paced(table, TIMED, problem["frames_per_s"])
     metric, name = ("latency_ms",) * 2 if found.is_light else (SLOWEST, "stage_ms")
     mine = {

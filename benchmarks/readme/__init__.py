@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from benchmarks.readme import (
     backbones,
+    bandits,
     configuration,
     deployments,
     drift_live,
@@ -86,6 +87,8 @@ BLOCKS: dict[str, Callable[[], str]] = {
         guard.guard_live,
         guard.guard_disturbed,
         guard.guard_update,
+        bandits.bandits,
+        bandits.bandits_shown,
     )
 } | configuration.BLOCKS
 

@@ -198,9 +198,9 @@ class Deployment:
         """
         return exits if self.upstream else exits - 1
 
-    def save(self, path: Path) -> None:
-        """Write the deployment as readable JSON; branches are counted from 1 there."""
-        content: dict[str, Json] = {
+    def to_json(self) -> dict[str, Json]:
+        """Lay the deployment out as a JSON object; branches are counted from 1 there."""
+        return {
             "version": VERSION,
             "artifact_id": self.artifact_id,
             "policy": json.loads(self.policy.to_json()),
@@ -217,7 +217,25 @@ class Deployment:
             "promise": None if self.promise is None else asdict(self.promise),
             "guard": None if self.guard is None else asdict(self.guard),
         }
-        write_json(path, content)
+
+    @classmethod
+    def from_json(cls, content: Json) -> "Deployment":
+        """Make the deployment that `to_json` laid out.
+
+        Raises:
+            ValueError, EennError: the content is not a deployment.
+        """
+        if not isinstance(content, Mapping):
+            raise ValueError("it is not a JSON object")
+        try:
+            return _read(content)
+        except ValueError as error:
+            said = str(error).replace(f"{_Stored.__name__}.", "").replace(_Stored.__name__, "it")
+            raise ValueError(said) from error
+
+    def save(self, path: Path) -> None:
+        """Write the deployment as readable JSON."""
+        write_json(path, self.to_json())
 
     @classmethod
     def load(cls, path: Path) -> "Deployment":
@@ -229,14 +247,9 @@ class Deployment:
         try:
             if path.stat().st_size > MAX_BYTES:
                 raise ValueError(f"it has more than {MAX_BYTES} bytes")
-            content = json.loads(path.read_bytes())
-            if not isinstance(content, dict):
-                raise ValueError("it is not a JSON object")
-            return _read(content)
+            return cls.from_json(json.loads(path.read_bytes()))
         except (ValueError, RecursionError, EennError) as error:
-            said = str(error).replace(f"{_Stored.__name__}.", "").replace(_Stored.__name__, "it")
-            if isinstance(error, RecursionError):
-                said = "it is nested too deep"
+            said = "it is nested too deep" if isinstance(error, RecursionError) else str(error)
             raise EennError(
                 f"{path} is not a deployment: {said}; take one that `{EVALUATE.command} "
                 "fit.goal=...` wrote"

@@ -5,20 +5,18 @@ from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import NamedTuple
 
-import numpy as np
-
 from eenn.artifact.deployment import Deployment
 from eenn.errors import EennError
+from eenn.evaluation.differences import Difference, difference, per_sample
 from eenn.evaluation.evaluated import Evaluated, Evaluation
 from eenn.evaluation.exit_metrics import evaluate_exits
-from eenn.evaluation.grid import Case, Decided, by_policy, exits_taken, point
+from eenn.evaluation.grid import Decided, by_policy, exits_taken, point
 from eenn.evaluation.rows import ExitMetrics, ExitTaken, Point
 from eenn.evaluation.unlabelled import Unlabelled, unlabelled
-from eenn.exits.decide import Decisions, last_exit
+from eenn.exits.decide import last_exit
 from eenn.exits.policies.base import Floats
 from eenn.exits.settings import ActiveBranches, Baseline, Setting, swept_once
 from eenn.records.evaluated_artifact import EvaluatedArtifact
-from eenn.statistics.intervals import UNKNOWN, Estimate, means
 
 
 class Subject(NamedTuple):
@@ -51,25 +49,6 @@ class Subject(NamedTuple):
             rest=deployment.rest,
             payload=deployment.payload,
         )
-
-
-@dataclass(frozen=True)
-class Difference:
-    """The second of two deployments less the first, on the same images.
-
-    Args:
-        accuracy: NaN where there are no labels.
-    """
-
-    first: str
-    second: str
-    level: float
-    n: int
-    accuracy: Estimate
-    edge_probability: Estimate
-    macs: Estimate
-    latency_ms: Estimate
-    sent_bytes: Estimate
 
 
 @dataclass(frozen=True)
@@ -126,35 +105,6 @@ def compare(subjects: Sequence[Subject], otherwise: Evaluation) -> Compared:
         own = unlabelled([(subject.name, subject.artifact)], subject.evaluation(otherwise))
         found.unlabelled.append((subject.label, own))
     return found
-
-
-def per_sample(case: Case, decisions: Decisions) -> dict[str, Floats]:
-    """Measure the compared quantities of every sample, (samples,); no accuracy without labels."""
-    correct = case.correct(decisions)
-    return {
-        **({} if correct is None else {"accuracy": correct.astype(np.float64)}),
-        "edge_probability": decisions.on_edge.astype(np.float64),
-        "macs": case.costs.answer_macs(decisions),
-        "latency_ms": case.costs.latency_ms(decisions),
-        "sent_bytes": case.costs.sent_bytes(decisions),
-    }
-
-
-def difference(
-    first: str,
-    second: str,
-    level: float,
-    of_first: Mapping[str, Floats],
-    of_second: Mapping[str, Floats],
-) -> Difference:
-    """Estimate paired differences, second less first, of the same samples in the same order.
-
-    The intervals are those of a bootstrap over samples, each with both its values.
-    """
-    paired = {name: of_second[name] - of_first[name] for name in of_first}
-    n = len(next(iter(paired.values())))
-    estimates = {"accuracy": UNKNOWN, **means(paired)}
-    return Difference(first=first, second=second, level=float(level), n=n, **estimates)
 
 
 def _check_same(samples: Mapping[str, tuple[str, ...]]) -> None:

@@ -1,10 +1,12 @@
 """The rows of an evaluation: all settings of all artifacts at all levels, and fitted policies."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 from eenn.errors import EennError, require_numbers
 from eenn.evaluation.answers import answers, check_experts, costs
+from eenn.evaluation.branch_search import Saving, saving, search
 from eenn.evaluation.cascades import cascade_costs, cascaded, check_upstream
 from eenn.evaluation.exit_metrics import evaluate_exits
 from eenn.evaluation.fitting import Fitted, Goal, fit
@@ -25,7 +27,6 @@ from eenn.exits.head_sets import PLAIN_HEADS, HeadChoice
 from eenn.exits.policies.base import KnobValue, Validation
 from eenn.exits.rests import CLOUD, PHOTOGRAPH
 from eenn.exits.settings import ActiveBranches, Swept
-from eenn.models.architecture import branches_text
 from eenn.offload.protocol.codecs import CODECS
 from eenn.planning.costs import CostModel, Link
 from eenn.records.evaluated_artifact import FIT_FOLDER, EvaluatedArtifact, ImagesNotFound
@@ -49,6 +50,7 @@ class Evaluation:
             validation split; or None.
         upstream: a network that answers images that no active branch accepts, from the photograph.
         rest, payload: as of `Deployment`.
+        search: whether a fit chooses among all sets of active branches, too.
 
     Raises:
         EennError: nothing to compute, or a level twice.
@@ -68,6 +70,7 @@ class Evaluation:
     upstream: EvaluatedArtifact | None = None
     rest: str = CLOUD
     payload: str = "fp32"
+    search: bool = False
 
     def __post_init__(self) -> None:
         if not self.p_tars:
@@ -88,55 +91,13 @@ class Computed:
     Args:
         fitted: policies that were fitted.
         unmet: fits without a solution, and tables left out for want of images, a line each.
+        savings: of searches for active branches, on the images of every level.
     """
 
     results: Results
     fitted: list[Fitted]
     unmet: list[str]
-
-
-def named_artifacts(
-    artifacts: Sequence[EvaluatedArtifact], upstream: EvaluatedArtifact | None = None
-) -> list[tuple[str, EvaluatedArtifact]]:
-    """Name every artifact, alike where artifacts differ in nothing but their seed.
-
-    Args:
-        upstream: the network that answers the rest, where that is another one.
-    """
-    then = ""
-    if upstream is not None:
-        size = upstream.manifest.preprocessing.input_size
-        then = f", then {branches_text(upstream.branches)} at {size} px"
-    short = [
-        branches_text(each.branches) if each.branches else "conventional network"
-        for each in artifacts
-    ]
-    return [
-        (", ".join([name, *_apart(artifact, _alike(short, artifacts, name))]) + then, artifact)
-        for name, artifact in zip(short, artifacts, strict=True)
-    ]
-
-
-def _alike(
-    names: Sequence[str], artifacts: Sequence[EvaluatedArtifact], name: str
-) -> list[EvaluatedArtifact]:
-    return [each for own, each in zip(names, artifacts, strict=True) if own == name]
-
-
-def _apart(artifact: EvaluatedArtifact, alike: Sequence[EvaluatedArtifact]) -> list[str]:
-    """List the first details that distinguish an artifact from those that are named alike.
-
-    A detail that follows from those before it, as positions from the input's size, is left out.
-    """
-    every, used = {each.details for each in alike}, list[int]()
-    for index in range(len(artifact.details)):
-        if len(_parted(every, [*used, index])) > len(_parted(every, used)):
-            used.append(index)
-    return [artifact.details[index] for index in used]
-
-
-def _parted(details: set[tuple[str, ...]], used: Sequence[int]) -> set[tuple[str, ...]]:
-    return {tuple(own[index] for index in used) for own in details}
+    savings: list[Saving]
 
 
 def evaluate(named: Sequence[tuple[str, EvaluatedArtifact]], evaluation: Evaluation) -> Computed:
@@ -156,24 +117,28 @@ def evaluate(named: Sequence[tuple[str, EvaluatedArtifact]], evaluation: Evaluat
     ids = [artifact.manifest.id for _, artifact in named]
     if not ids or len(set(ids)) < len(ids):
         raise EennError(f"artifact: {len(ids)} given; allowed are one or more different ones")
-    computed = Computed(Results([], [], [], []), [], [])
+    computed = Computed(Results([], [], [], []), [], [], [])
     for name, artifact in named:
         evaluated = Evaluated(name, artifact, evaluation)
         computed.fitted.extend(evaluated.add_to(computed.results))
         computed.unmet.extend(evaluated.unmet)
+        computed.savings.extend(evaluated.savings)
     return computed
 
 
 class Evaluated:
     """One artifact under evaluation.
 
-    `unmet` says which policies could not be fitted, or were left out, and why. `split` names the
-    images that are evaluated, `fit_split` those that knobs are fitted to.
+    `unmet` says which policies could not be fitted, or were left out, and why. `savings` are those
+    of searches for active branches. `split` names the images that are evaluated, `fit_split` those
+    that knobs are fitted to.
     """
 
     def __init__(self, name: str, artifact: EvaluatedArtifact, evaluation: Evaluation) -> None:
         self.artifact, self.evaluation = artifact, evaluation
         self.unmet: list[str] = []
+        self.savings: list[Saving] = []
+        self._searched: list[tuple[Fitted, Fitted]] = []
         upstream, accuracy = evaluation.upstream, artifact.manifest.validation_accuracy
         branches = artifact.branches
         if upstream is not None:
@@ -199,6 +164,7 @@ class Evaluated:
             decided += by_baselines(case, evaluation.p_tars, self.largest)
             results.exits.extend(row for each in decided for row in self._exits(case, each))
             decided += [each.decide(case) for each in fitted]
+            self.savings.extend(saving(case, *each) for each in self._searched)
             results.points.extend(self._point(case, each) for each in decided)
             rows = evaluate_exits(self.network, case.level, records, temperatures)
             results.exit_metrics.extend(rows)
@@ -262,14 +228,27 @@ class Evaluated:
             self._leave_out("fit", error)
             return
         for policy in policies:
+            given = evaluation.goal, case, policy.name, policy.settings
+            if evaluation.search and self.actives:
+                found = self._met("", partial(search, *given, self.validation))
+                yield from found
+                fit_all = partial(fit, *given, self.largest, self.validation)
+                self._searched += zip(found, self._met(_shown(self.largest), fit_all), strict=False)
+                continue
             for active in self.actives:
-                try:
-                    yield fit(
-                        evaluation.goal, case, policy.name, policy.settings, active, self.validation
-                    )
-                except Infeasible as error:
-                    shown = " ".join(str(branch + 1) for branch in active)
-                    self.unmet.append(f"{self.network.network}, branches {shown}: {error}")
+                yield from self._met(_shown(active), partial(fit, *given, active, self.validation))
+
+    def _met(self, active: str, fitting: Callable[[], Fitted]) -> list[Fitted]:
+        """Fit, or tell why no policy meets the goal.
+
+        Returns:
+            The fitted policy, if there is one.
+        """
+        try:
+            return [fitting()]
+        except Infeasible as error:
+            self.unmet.append(f"{self.network.network}{active}: {error}")
+            return []
 
     def check_fit(self) -> None:
         """Check that no fit is reported on the images that it was fitted to."""
@@ -302,6 +281,10 @@ class Evaluated:
 
     def _exits(self, case: Case, decided: Decided) -> list[ExitTaken]:
         return exits_taken(case, decided, decided.setting.active == self.largest)
+
+
+def _shown(active: tuple[int, ...]) -> str:
+    return f", branches {' '.join(str(branch + 1) for branch in active)}"
 
 
 def _split_of(artifact: EvaluatedArtifact, evaluation: Evaluation) -> str:

@@ -91,6 +91,11 @@ class Goal:
             return "offloaded"
         return self.goal if self.goal in MINIMISED else self.minimise
 
+    @property
+    def wants_cheapest(self) -> bool:
+        """Tell if the cheapest within a loss is sought, not the most accurate within a cost."""
+        return self.goal in ("accuracy_drop", "risk")
+
     def with_reference(self, case: Case) -> Case:
         """Give a case with the labels that its answers are compared with."""
         return case.against_last_exit() if self.against == LAST_EXIT else case

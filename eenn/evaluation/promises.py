@@ -13,7 +13,7 @@ def best_of(fitted: Sequence[Fitted]) -> Fitted:
 
     A limit on accuracy or risk selects the cheapest, a limit on a cost the most accurate.
     """
-    if fitted[0].goal.goal in ("accuracy_drop", "risk"):
+    if fitted[0].goal.wants_cheapest:
         return min(fitted, key=lambda one: (one.validation_cost, -one.validation_accuracy))
     return min(fitted, key=lambda one: (-one.validation_accuracy, one.validation_cost))
 

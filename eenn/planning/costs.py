@@ -111,6 +111,9 @@ class Link:
                 "above 0 and a round-trip time of 0 or more"
             )
 
+    def __str__(self) -> str:
+        return f"{self.bandwidth_mbps:g} Mbps and {self.rtt_ms:g} ms"
+
     def latency_ms(self, payload_bytes: float) -> float:
         """Compute the milliseconds of a request of that size and a reply of a few bytes."""
         return self.rtt_ms + self.transfer_ms(payload_bytes)

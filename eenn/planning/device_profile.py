@@ -4,14 +4,17 @@ import json
 import math
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 from eenn.errors import EennError
 from eenn.files import from_json, write_json
 
 VERSION = 1
 MAX_BYTES = 2**20
+MAX_MS = 1e9
 CPU, GPU = "cpu", "gpu"
 KINDS = (CPU, GPU)
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -71,10 +74,14 @@ class DeviceProfile:
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
             raise EennError(f"kind={self.kind:.80}: allowed are {', '.join(KINDS)}")
-        packing = [n for own in self.requests.values() for n in (own.sent_bytes, own.codec_ms)]
+        packing = [own.codec_ms for own in self.requests.values()]
         parts = [*self.blocks.values(), *self.stages.values(), *self.exits.values(), *packing]
-        if any(not 0 <= part < math.inf for part in (self.preprocess_ms, *parts)):
-            raise EennError("times of a profile: allowed are numbers from 0 up; measure again")
+        if any(not 0 <= ms <= MAX_MS for ms in (self.preprocess_ms, self.classifier_ms, *parts)):
+            raise EennError(
+                f"times of a profile: allowed are 0 to {MAX_MS:g} milliseconds; measure again"
+            )
+        if any(not 0 <= own.sent_bytes < math.inf for own in self.requests.values()):
+            raise EennError("sizes of requests: allowed are numbers from 0 up; measure again")
 
     def save(self, path: Path) -> None:
         """Write the profile as readable JSON."""
@@ -87,19 +94,28 @@ class DeviceProfile:
         Raises:
             EennError: the file is not a profile of a device.
         """
-        try:
-            if path.stat().st_size > MAX_BYTES:
-                raise ValueError(f"it has more than {MAX_BYTES} bytes")
-            content = json.loads(path.read_bytes())
-            if not isinstance(content, dict) or content.get("version") != VERSION:
-                raise ValueError(f"allowed is an object of version {VERSION}")
-            return from_json(cls, content)
-        except (ValueError, RecursionError, EennError) as error:
-            raise EennError(
-                f"{path} is not the profile of a device: {error}; write one with `eenn-edge "
-                "--profile`"
-            ) from error
-        except OSError as error:
-            raise EennError(
-                f"{path}: {error.strerror}; give a file of `eenn-edge --profile`"
-            ) from error
+        mend = "write one with `eenn-edge --profile`"
+        return read_versioned(cls, path, "the profile of a device", mend)
+
+
+def read_versioned(kind: type[T], path: Path, meaning: str, mend: str) -> T:
+    """Read a small JSON file of this version as a dataclass.
+
+    Args:
+        meaning: of the file, in words.
+        mend: how to get such a file.
+
+    Raises:
+        EennError: the file cannot be read, or is something else.
+    """
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise ValueError(f"it has more than {MAX_BYTES} bytes")
+        content = json.loads(path.read_bytes())
+        if not isinstance(content, dict) or content.get("version") != VERSION:
+            raise ValueError(f"allowed is an object of version {VERSION}")
+        return from_json(kind, content)
+    except (ValueError, RecursionError, EennError) as error:
+        raise EennError(f"{path} is not {meaning}: {error}; {mend}") from error
+    except OSError as error:
+        raise EennError(f"{path}: {error.strerror}; {mend}") from error

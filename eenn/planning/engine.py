@@ -6,6 +6,7 @@ the round trip and the time per byte. So the coefficients are computed once, and
 other conditions is a sum of five products.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
@@ -24,6 +25,8 @@ class Conditions:
     Args:
         slowdown: time of a part on the device over its time as profiled.
         cloud_load: time in the cloud, queues included, over its time as profiled.
+        deadline_ms: time after which an answer is late.
+        spread_ms: equally likely additions to the wait for the cloud, as measured.
 
     Raises:
         EennError: a factor that is not a positive number.
@@ -32,6 +35,8 @@ class Conditions:
     link: Link
     slowdown: float = 1.0
     cloud_load: float = 1.0
+    deadline_ms: float = math.inf
+    spread_ms: tuple[float, ...] = (0.0,)
 
     def __post_init__(self) -> None:
         require_numbers(slowdown=self.slowdown, cloud_load=self.cloud_load)
@@ -78,10 +83,25 @@ class Spent:
         """Select the costs of some designs or samples."""
         return Spent(*(getattr(self, field.name)[rows] for field in fields(self)))
 
+    def per_image_sent(self) -> "Spent":
+        """Give the costs of one image that is sent, without the device's; 0 where none is."""
+        share = np.where(self.away > 0, self.away, 1.0)
+        return Spent(
+            device_ms=np.zeros_like(self.away),
+            cloud_ms=self.cloud_ms / share,
+            away=(self.away > 0).astype(np.float64),
+            sent_bytes=self.sent_bytes / share,
+            codec_ms=self.codec_ms / share,
+        )
+
     def latency_ms(self, at: Conditions) -> Floats:
         """Compute the milliseconds from the image to its answer."""
+        return self.on_device_ms(at) + self.away_ms(at)
+
+    def away_ms(self, at: Conditions) -> Floats:
+        """Compute the milliseconds of the link and the cloud."""
         waiting_ms = self.away * at.link.rtt_ms + self._cloud_ms(at)
-        return self.on_device_ms(at) + at.link.transfer_ms(self.sent_bytes) + waiting_ms
+        return at.link.transfer_ms(self.sent_bytes) + waiting_ms
 
     def on_device_ms(self, at: Conditions) -> Floats:
         """Compute the milliseconds that the device is busy."""

@@ -20,7 +20,7 @@ from eenn.exits.policies.threshold import baseline_rule
 from eenn.exits.rests import CLOUD, DEVICE, NOBODY, PHOTOGRAPH
 from eenn.exits.settings import Setting
 from eenn.planning.costs import Costs
-from eenn.planning.engine import Conditions
+from eenn.planning.engine import Conditions, Way
 from eenn.planning.table import FASTEST, Goal, Limit, NoPlan, Objective, Row, Table, first_choice
 from eenn.planning.times import Route, Times, reached
 
@@ -208,7 +208,8 @@ def _priced(
             decisions = decisions_of(outputs, policy, active, route)
             by_rest[alone] = decisions, float((decisions.label == outputs.labels).mean())
         decisions, accuracy = by_rest[alone]
-        spent = times.way(active, route).spent(reached(decisions).mean(axis=0))
+        way = times.way(active, route)
+        spent = way.spent(reached(decisions).mean(axis=0))
         leaving = np.bincount(decisions.taken, minlength=len(outputs.exits)) / len(outputs.labels)
         cut = times.cut_of(active, route)
         design = Plan(
@@ -221,7 +222,15 @@ def _priced(
             sent_bytes=float(spent.sent_bytes),
             edge_weight_bytes=weight_bytes.held(active, route.rest == DEVICE),
         )
-        yield Row(design, cut, spent, tuple(leaving.tolist()), accuracy)
+        to_exit_ms = _to_exits(way, active, len(outputs.exits))
+        yield Row(design, cut, spent, tuple(leaving.tolist()), accuracy, to_exit_ms)
+
+
+def _to_exits(way: Way, active: tuple[int, ...], exits: int) -> tuple[float, ...]:
+    """List the device's milliseconds up to each exit's decision; inactive ones pass at once."""
+    passed = np.searchsorted(active, np.arange(exits), side="right")
+    passed[-1] = len(active) + 1
+    return tuple(np.cumsum([0.0, *way.device_ms])[passed].tolist())
 
 
 def _fits(policy: Policy, branches: int) -> bool:

@@ -17,6 +17,7 @@ from eenn.exits.policies.base import Floats, Ints
 from eenn.planning.engine import Conditions, Power, Spent
 
 D = TypeVar("D")
+E = TypeVar("E")
 
 # Values that differ less, relative to the larger of 1 and the best one, are equal.
 EQUAL = 1e-9
@@ -56,6 +57,11 @@ class Goal:
 
     objectives: tuple[Objective, ...]
     limits: tuple[Limit, ...] = ()
+
+    @property
+    def metrics(self) -> set[str]:
+        """List the metrics of limits and objectives."""
+        return {own.metric for own in self.objectives} | {own.metric for own in self.limits}
 
     def __str__(self) -> str:
         bounds = [
@@ -111,8 +117,10 @@ class Row(Generic[D]):
 
     Args:
         cut: number of blocks or segments on the device.
-        leaving: share of images that stop at each exit.
+        leaving: share of images that stop at each exit; the last one's are sent where any are.
         accuracy: NaN where no labels are known.
+        to_exit_ms: the device's time for an image that stops at each exit; empty where only means
+            are known.
     """
 
     design: D
@@ -120,6 +128,7 @@ class Row(Generic[D]):
     spent: Spent
     leaving: tuple[float, ...] = ()
     accuracy: float = math.nan
+    to_exit_ms: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -128,6 +137,7 @@ class Table(Collection[D]):
 
     Args:
         leaving: (designs, exits).
+        to_exit_ms: (designs, exits); NaN where it is not known.
     """
 
     designs: tuple[D, ...]
@@ -135,18 +145,24 @@ class Table(Collection[D]):
     accuracy: Floats
     leaving: Floats
     cuts: Ints
+    to_exit_ms: Floats
 
     @classmethod
     def of(cls, rows: Iterable[Row[D]]) -> "Table[D]":
         """Lay out rows as a table; nobody leaves at exits that a row does not have."""
         every = list(rows)
         by_exit = list(zip_longest(*(row.leaving for row in every), fillvalue=0.0))
+        leaving = np.array(by_exit, np.float64).reshape(-1, len(every)).T
+        to_exit_ms = np.full_like(leaving, np.nan)
+        for number, row in enumerate(every):
+            to_exit_ms[number, : len(row.to_exit_ms)] = row.to_exit_ms
         return cls(
             designs=tuple(row.design for row in every),
             spent=Spent.stacked([row.spent for row in every]),
             accuracy=np.array([row.accuracy for row in every], np.float64),
-            leaving=np.array(by_exit, np.float64).reshape(-1, len(every)).T,
+            leaving=leaving,
             cuts=np.array([row.cut for row in every], np.int64),
+            to_exit_ms=to_exit_ms,
         )
 
     def __len__(self) -> int:
@@ -167,11 +183,18 @@ class Table(Collection[D]):
             self.accuracy[chosen],
             self.leaving[chosen],
             self.cuts[chosen],
+            self.to_exit_ms[chosen],
         )
 
     def only(self, admits: Callable[[D], bool]) -> "Table[D]":
         """Select the designs that a test admits."""
         return self.at([row for row, design in enumerate(self.designs) if admits(design)])
+
+    def of_designs(self, designs: Sequence[E]) -> "Table[E]":
+        """Give the same costs to other designs, one for each row."""
+        return Table(
+            tuple(designs), self.spent, self.accuracy, self.leaving, self.cuts, self.to_exit_ms
+        )
 
     def metric(self, name: str, at: Conditions, power: Power | None = None) -> Floats:
         """Compute a metric of every design.
@@ -210,6 +233,23 @@ class Table(Collection[D]):
             raise NoPlan(f"none of {len(self)} designs keeps {goal}; widen the limits")
         return row
 
+    def pruned(self, goal: Goal) -> "Table[D]":
+        """Drop designs that another one beats or equals, whatever the conditions are.
+
+        The best value of a goal stays in the table under all conditions, if the goal asks for
+        little time, energy and bytes, and for much accuracy and share on the device.
+        """
+        spent = self.spent
+        columns = [spent.device_ms, spent.cloud_ms, spent.away, spent.sent_bytes, spent.codec_ms]
+        columns.append(-np.nan_to_num(self.accuracy))
+        if goal.metrics & {P95, LATE}:
+            # Who is nowhere later at an exit, and lets no fewer images leave up to it, has no
+            # larger share of images above any time.
+            request = spent.per_image_sent()
+            columns += [request.sent_bytes, request.cloud_ms, request.codec_ms]
+            columns += [*self.to_exit_ms.T, *-self.leaving.cumsum(axis=1).T]
+        return self.at(undominated(np.stack(columns, axis=1), self.cuts))
+
     def _metrics(self, at: Conditions, power: Power | None) -> Callable[[str], Floats]:
         computed: dict[str, Floats] = {}
 
@@ -221,7 +261,59 @@ class Table(Collection[D]):
         return metric
 
 
-ENERGY = "energy_mj"
+def undominated(columns: Floats, ties: Ints) -> Ints:
+    """Find the rows that no other row beats or equals in all columns, ascending.
+
+    Args:
+        columns: less is better, (rows, columns).
+        ties: of rows that are equal in all columns the one with the least stays.
+    """
+    # A row comes behind all that dominate it.
+    left = np.lexsort((ties, *columns.T[::-1]))
+    kept: list[int] = []
+    while len(left):
+        first = columns[left[0]]
+        kept.append(int(left[0]))
+        left = left[1:]
+        left = left[~(first <= columns[left] + DOMINATED).all(axis=1)]
+    return np.array(sorted(kept), np.int64)
+
+
+def _late_share(table: Table[Any], at: Conditions) -> Floats:
+    late = _image_ms(table, at) > at.deadline_ms * (1 + EQUAL)
+    share: Floats = (late.mean(axis=2) * table.leaving).sum(axis=1)
+    return share
+
+
+def _p95_ms(table: Table[Any], at: Conditions) -> Floats:
+    image_ms = _image_ms(table, at)
+    shares = np.broadcast_to(table.leaving[:, :, None], image_ms.shape) / len(at.spread_ms)
+    image_ms, shares = (own.reshape(len(table), -1) for own in (image_ms, shares))
+    order = image_ms.argsort(axis=1)
+    up_to = np.take_along_axis(shares, order, axis=1).cumsum(axis=1)
+    first = (up_to >= 0.95 - EQUAL).argmax(axis=1)
+    rows = np.arange(len(table))
+    return np.asarray(image_ms[rows, order[rows, first]])
+
+
+def _image_ms(table: Table[Any], at: Conditions) -> Floats:
+    """Compute the milliseconds of an image by exit and addition, (designs, exits, additions)."""
+    if np.isnan(table.to_exit_ms).any():
+        raise EennError(f"{P95} and {LATE}: of this table only means are known; ask for latency_ms")
+    spread_ms = np.array(at.spread_ms)
+    image_ms = np.repeat(at.slowdown * table.to_exit_ms[:, :, None], len(spread_ms), axis=2)
+    request = table.spent.per_image_sent()
+    sending_ms = request.codec_ms + request.away_ms(at)
+    sent = request.away[:, None]
+    image_ms[:, -1] += np.where(sent > 0, sending_ms[:, None] + spread_ms, 0.0)
+    return image_ms
+
+
+# Coefficients that differ less are equal.
+DOMINATED = 1e-12
+ACCURACY, ENERGY, P95, LATE = "accuracy", "energy_mj", "p95_ms", "late_share"
+# Metrics of which more is better.
+WANTED = (ACCURACY, "device_share")
 _COMPUTED: dict[str, Callable[[Table[Any], Conditions], Floats]] = {
     "latency_ms": lambda table, at: table.spent.latency_ms(at),
     "device_ms": lambda table, at: table.spent.on_device_ms(at),
@@ -229,8 +321,10 @@ _COMPUTED: dict[str, Callable[[Table[Any], Conditions], Floats]] = {
     "cloud_ms": lambda table, _: table.spent.cloud_ms,
     "slowest_ms": lambda table, at: table.spent.slowest_ms(at),
     "sent_bytes": lambda table, _: table.spent.sent_bytes,
-    "accuracy": lambda table, _: table.accuracy,
+    ACCURACY: lambda table, _: table.accuracy,
     "device_share": lambda table, _: 1 - table.spent.away,
     "cut": lambda table, _: np.asarray(table.cuts, np.float64),
+    P95: _p95_ms,
+    LATE: _late_share,
 }
 METRICS = (*_COMPUTED, ENERGY)

@@ -5,8 +5,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
-from eenn.evaluation.deployed import Compared, Difference
+from eenn.evaluation.deployed import Compared
 from eenn.evaluation.rows import Point
+from eenn.reports.differences import DIFFERENCES_TEXT, difference_rows
 from eenn.reports.evaluation import unlabelled_tables
 from eenn.reports.figures import Drawn
 from eenn.reports.opening import Answer, answer_figure, answer_section, summary_point, why_chosen
@@ -26,7 +27,7 @@ from eenn.reports.rows import (
     taken_rows,
     verdicts,
 )
-from eenn.reports.tables import Cell, flat, signed, varying, without
+from eenn.reports.tables import Cell, flat
 
 Row = TypeVar("Row")
 
@@ -155,26 +156,6 @@ def deployment_rows(compared: Compared) -> list[dict[str, str]]:
     return _labelled(compared.points, point_rows)
 
 
-def difference_rows(rows: Sequence[Difference]) -> list[dict[str, str]]:
-    """Print paired differences as rows of a table."""
-    cells = [
-        {
-            "deployment": row.second,
-            "against": row.first,
-            "level": f"{row.level:g}",
-            "n": str(row.n),
-            "accuracy, points": signed(row.accuracy, 100, 2),
-            "edge, points": signed(row.edge_probability, 100, 2),
-            "MMACs": signed(row.macs, 1e-6, 2),
-            "latency ms": signed(row.latency_ms, 1, 2),
-            "kB sent": signed(row.sent_bytes, 1e-3, 2),
-        }
-        for row in rows
-    ]
-    unknown = () if any(row["accuracy, points"] != "-" for row in cells) else ("accuracy, points",)
-    return varying(without(cells, unknown), ("level",))
-
-
 def drift_verdicts(compared: Compared, distortion: str) -> list[str]:
     """Say for every deployment if there is drift."""
     return [
@@ -198,9 +179,4 @@ POINTS_TEXT = (
     "Each row is a deployment, as its file has it, or the last exit alone. Intervals are 95 %: "
     "Wilson for shares, bootstrap over images for means; a latency is a sum of median stage times "
     "and the link."
-)
-DIFFERENCES_TEXT = (
-    "The values of a deployment less those of the one it is compared with, on the same images. The "
-    "95 % intervals are those of the differences: a bootstrap over images, each with both its "
-    "values. Shares differ by percentage points."
 )

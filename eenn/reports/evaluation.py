@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from matplotlib.figure import Figure
 
+from eenn.evaluation.branch_search import Saving
 from eenn.evaluation.fitting import Fitted
 from eenn.evaluation.grid import Service
 from eenn.evaluation.rows import ExitTaken, Point, Results
@@ -23,6 +24,7 @@ from eenn.reports.curves import (
     tradeoff_figure,
     way_name,
 )
+from eenn.reports.differences import SAVINGS_TEXT, saving_lines, saving_rows
 from eenn.reports.figures import BARS, Drawn
 from eenn.reports.opening import (
     Answer,
@@ -108,6 +110,7 @@ def evaluation_report(
     facts: Mapping[str, str],
     drawing: Drawing,
     fitted: Sequence[Fitted],
+    savings: Sequence[Saving],
     unlabelled: Unlabelled,
     reliability: Sequence[Drawn],
     answer: Answer,
@@ -115,16 +118,15 @@ def evaluation_report(
     """Put together the report of an evaluation.
 
     Args:
+        savings: of searches for active branches.
         reliability: the diagrams of every network and level.
         answer: the answer that opens the page.
     """
     results, drift = drawing.results, drift_section(unlabelled, drawing.distortion)
-    tables = [table_section("Settings", POINTS_TEXT, point_rows(results.points))]
-    if fitted:
-        rows = [raw(fitted_cells(each)) for each in fitted]
-        tables.insert(0, table_section("Fitted thresholds", THRESHOLDS_TEXT, rows))
-    tables.append(table_section("Classes", CLASSES_TEXT, class_rows(answer.classes)))
-    tables += [
+    tables = [
+        *_fit_sections(fitted, savings),
+        table_section("Settings", POINTS_TEXT, point_rows(results.points)),
+        table_section("Classes", CLASSES_TEXT, class_rows(answer.classes)),
         table_section("Stops by exit", EXITS_TEXT, taken_rows(results.exits)),
         drift,
         table_section(
@@ -137,6 +139,7 @@ def evaluation_report(
     ]
     notes = [facts[name] for name in NOTES if name in facts]
     notes += _at_strongest(results.points, answer.point, drawing.distortion)
+    notes += saving_lines(savings, drawing.distortion)
     notes += drift_note(unlabelled.drift, drawing.distortion)
     return Report(
         title,
@@ -147,6 +150,7 @@ def evaluation_report(
             "quality": [flat(row) for row in results.exit_metrics],
             "tradeoff": [{**flat(row), "setting": row.setting.number} for row in results.tradeoff],
             "classes": [flat(row) for row in answer.classes],
+            "savings": [flat(row) for row in savings],
             **unlabelled_tables(unlabelled),
         },
         [],
@@ -160,6 +164,16 @@ def evaluation_report(
         if drawing.networks
         else None,
     )
+
+
+def _fit_sections(fitted: Sequence[Fitted], savings: Sequence[Saving]) -> list[Section]:
+    if not fitted:
+        return []
+    rows = [raw(fitted_cells(each)) for each in fitted]
+    return [
+        table_section("Fitted thresholds", THRESHOLDS_TEXT, rows),
+        table_section("Branches switched off", SAVINGS_TEXT, saving_rows(savings)),
+    ]
 
 
 def _at_strongest(points: Sequence[Point], point: Point, distortion: str) -> list[str]:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 
-from eenn.programs import BENCH, CLOUD, CONFIGURED, EVALUATE, EXPORT, TRAIN, Program
+from eenn.programs import BENCH, CLOUD, CONFIGURED, EVALUATE, EXPORT, PLAN, TRAIN, Program
 
 
 def train() -> None:
@@ -36,6 +36,14 @@ def export() -> None:
     """Run `eenn-export`."""
     with _begun(EXPORT):
         from eenn.offload.export.command import main
+
+        main()
+
+
+def plan() -> None:
+    """Run `eenn-plan`."""
+    with _begun(PLAN):
+        from eenn.workflows.plan import main
 
         main()
 

@@ -7,8 +7,9 @@ from dataclasses import asdict, replace
 from eenn.artifact.deployment import FILE as DEPLOYMENT
 from eenn.artifact.deployment import Deployment, Upstream
 from eenn.evaluation.classes import classes_of
-from eenn.evaluation.evaluated import Computed, Evaluated, Evaluation, evaluate, named_artifacts
+from eenn.evaluation.evaluated import Computed, Evaluated, Evaluation, evaluate
 from eenn.evaluation.fitting import Fitted
+from eenn.evaluation.names import named_artifacts
 from eenn.evaluation.promises import best_of, deployment_of
 from eenn.evaluation.rows import Network, Point
 from eenn.evaluation.unlabelled import unlabelled
@@ -19,6 +20,7 @@ from eenn.files import Json
 from eenn.records.evaluated_artifact import EvaluatedArtifact
 from eenn.records.records import FOLDER
 from eenn.reports.commands import device_command, evaluate_command, fit_settings
+from eenn.reports.differences import saving_lines
 from eenn.reports.evaluation import Drawing, evaluation_report, reliability, unlabelled_tables
 from eenn.reports.figures import Drawn, reliability_figure
 from eenn.reports.opening import Answer, correctness_of, summary_point, why_chosen
@@ -55,17 +57,15 @@ def run_evaluation(
         evaluation.distortion,
         evaluation.service,
     )
-    asked = [*artifacts, *filter(None, [evaluation.upstream])]
-    images = image_facts(asked, evaluation.split)
+    images = image_facts([*artifacts, *filter(None, [evaluation.upstream])], evaluation.split)
+    not_fitted = {"not fitted": " | ".join(unmet)} if unmet else {}
     answer = _answer(run, named, evaluation, computed)
     report = evaluation_report(
         f"Evaluation: {run.name}",
-        {
-            **facts(artifacts, evaluation, images),
-            **({"not fitted": " | ".join(unmet)} if unmet else {}),
-        },
+        facts(artifacts, evaluation, images) | not_fitted,
         drawing,
         fitted,
+        computed.savings,
         seen,
         list(reliabilities(drawn, evaluation)),
         answer,
@@ -79,6 +79,7 @@ def run_evaluation(
         "table": rows,
         "thresholds": [fitted_cells(each) for each in fitted],
         "not_fitted": unmet,
+        "savings": [flat(row) for row in computed.savings],
         "verdicts": (said := [*verdicts(seen.drift, evaluation.distortion), *seen.left_out]),
         **unlabelled_tables(seen),
         "distortion": evaluation.distortion,
@@ -89,6 +90,7 @@ def run_evaluation(
     shown = table(row for row in rows if row.get("level", "0") in ends or len(ends) == 1)
     parts = [shown, "\n".join(said), image_notes(images)]
     if fitted:
+        parts += saving_lines(computed.savings, evaluation.distortion)
         parts.append(_deployed(run, named, evaluation, fitted))
     shown = "\n\n".join(filter(None, parts))
     summed_up = evaluated(answer.point, evaluation.link)

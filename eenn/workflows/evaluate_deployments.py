@@ -8,7 +8,8 @@ from eenn.artifact.deployment import Deployment
 from eenn.errors import EennError
 from eenn.evaluation.classes import classes_of
 from eenn.evaluation.deployed import Compared, Subject, compare
-from eenn.evaluation.evaluated import Evaluation, named_artifacts
+from eenn.evaluation.evaluated import Evaluation
+from eenn.evaluation.names import named_artifacts
 from eenn.files import Json
 from eenn.records.evaluated_artifact import EvaluatedArtifact
 from eenn.reports.commands import device_command
@@ -17,9 +18,9 @@ from eenn.reports.deployments import (
     deployment_rows,
     deployment_tables,
     deployments_report,
-    difference_rows,
     drift_verdicts,
 )
+from eenn.reports.differences import difference_rows
 from eenn.reports.opening import Answer
 from eenn.reports.summed_up import evaluated
 from eenn.reports.tables import distorted, table, words

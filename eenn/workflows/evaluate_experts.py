@@ -6,8 +6,9 @@ from dataclasses import asdict, replace
 from eenn.data.distortions import Distortion
 from eenn.errors import EennError
 from eenn.evaluation.answers import check_experts
-from eenn.evaluation.evaluated import Evaluation, evaluate, named_artifacts
+from eenn.evaluation.evaluated import Evaluation, evaluate
 from eenn.evaluation.experts import confusion, with_experts, with_last_exit
+from eenn.evaluation.names import named_artifacts
 from eenn.exits.head_sets import DEPLOYED, FINE_TUNED, PLAIN_HEADS, HeadChoice
 from eenn.files import Json
 from eenn.programs import TRAIN_EXPERTS

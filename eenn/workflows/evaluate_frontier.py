@@ -6,9 +6,10 @@ from eenn.artifact.deployment import FILE as DEPLOYMENT
 from eenn.errors import EennError
 from eenn.evaluation.answers import check_experts
 from eenn.evaluation.designs import COSTS
-from eenn.evaluation.evaluated import Evaluation, named_artifacts
+from eenn.evaluation.evaluated import Evaluation
 from eenn.evaluation.fitting import Goal
 from eenn.evaluation.frontier import Frontier, Reported
+from eenn.evaluation.names import named_artifacts
 from eenn.evaluation.promises import deployment_of
 from eenn.exits.head_sets import DEPLOYED
 from eenn.exits.rests import CLOUD, DEVICE

@@ -221,6 +221,7 @@ def evaluation_of(settings: EvaluateSettings, policy_settings: PolicySettings) -
         link=settings.link,
         service=Service(settings.deadline_ms, settings.batch_size),
         goal=goal,
+        search=fit.active is not None,
     )
 
 

@@ -15,9 +15,15 @@ from eenn.exits.rests import CLOUD, DEVICE
 from eenn.planning.costs import Link
 from eenn.run_directory import LATEST
 from eenn.workflows.check import Arguments, whole
+from eenn.workflows.fit_settings import FitSettings
 from eenn.workflows.settings import check_builds, check_logger
 
 T = TypeVar("T")
+# Hints at a likely intention behind a value of another type.
+_SETS = (
+    "active=[3] is branch 3 alone, first=3 the first three, active_sets=[[1],[1,3]] several sets"
+)
+_THRESHOLDS = "one threshold per exit is thresholds=[0.9,0.8,0.7]"
 
 
 @dataclass(frozen=True)
@@ -65,36 +71,8 @@ class SegmentSettings:
         return Distortion(self.kind or next(iter(DISTORTIONS)), self.level)
 
 
-@dataclass(frozen=True)
-class FitSettings:
-    """The goal and images of a fit of thresholds; as of `eenn.evaluation.fitting.Goal`.
-
-    Args:
-        images: a folder in place of the validation split.
-    """
-
-    goal: str | None
-    limit: float | None
-    minimise: str
-    one_standard_error: bool
-    strict: float | tuple[float, ...] | None
-    delta: float
-    method: str
-    images: str | None
-    against: str
-
-    def __post_init__(self) -> None:
-        if self.goal is None and self.images is not None:
-            raise EennError(f"fit.images={self.images} without fit.goal: give a goal, or leave it")
-        if self.goal is not None and self.limit is None:
-            raise EennError("fit.limit=null: allowed is a number, as fit.goal is given")
-
-
-# Hints at a likely intention behind a value of another type.
-_SETS = (
-    "active=[3] is branch 3 alone, first=3 the first three, active_sets=[[1],[1,3]] several sets"
-)
-_THRESHOLDS = "one threshold per exit is thresholds=[0.9,0.8,0.7]"
+# Settings that choose active branches.
+_CHOICES = ("active", "active_sets", "first")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,10 +107,13 @@ class _Measured:
         check_builds(self.build)
         if not isinstance(self.policy.get("name"), str):
             raise EennError("policy.name: allowed is the name of a policy; see conf/policy/")
-        chosen = {name: getattr(self, name) for name in ("active", "active_sets", "first")}
-        given = [f"{k}={setting_text(v)}" for k, v in chosen.items() if v is not None]
-        if len(given) > 1:
+        if len(given := self._branches_given()) > 1:
             raise EennError(f"{' '.join(given)}: allowed is one of them; leave the others out")
+
+    def _branches_given(self) -> list[str]:
+        """List the settings that choose active branches, as users do."""
+        chosen = {name: getattr(self, name) for name in _CHOICES}
+        return [f"{k}={setting_text(v)}" for k, v in chosen.items() if v is not None]
 
     def _given(self, *names: str) -> list[str]:
         """List those of the settings that have another value than their default, as users do."""
@@ -186,6 +167,7 @@ class EvaluateSettings(_Measured):
                 f"experts={setting_text(self.experts)}: with distortions allowed is a list of "
                 "experts"
             )
+        self._check_search()
         self._check_field()
         self._check_deployment()
         self._check_frontier()
@@ -193,11 +175,20 @@ class EvaluateSettings(_Measured):
             for level in levels:
                 Distortion(kind, level)
 
+    def _check_search(self) -> None:
+        """Check that nothing else chooses the branches where a fit searches for them."""
+        given = [*self._given("artifacts"), *self._branches_given()]
+        if self.fit.active is not None and given:
+            raise EennError(
+                f"fit.active={self.fit.active} with {' '.join(given)}: the search chooses among "
+                "all sets of branches of a network; leave the others out"
+            )
+
     def _check_deployment(self) -> None:
         """Check that no setting is given that a deployment holds, as far as this can be told."""
         if self.deployment is None:
             return
-        held = ("active", "active_sets", "first", "thresholds", "distortions", "compare")
+        held = (*_CHOICES, "thresholds", "distortions", "compare")
         if given := self._given(*held):
             raise EennError(
                 f"deployment with {' '.join(given)}: allowed is one kind of distortion, and "
@@ -214,7 +205,7 @@ class EvaluateSettings(_Measured):
             raise EennError(f"rest={self.rest}: allowed are {DEVICE}, {CLOUD} or null")
         left_out = (
             *("artifact", "upstream", "deployment", "thresholds", "distortions"),
-            *("active", "active_sets", "first"),
+            *_CHOICES,
         )
         if given := self._given(*left_out):
             raise EennError(
@@ -228,7 +219,8 @@ class EvaluateSettings(_Measured):
             return
         left_out = (
             *("artifact", "artifacts", "rest", "deployment", "upstream", "images", "build"),
-            *("active", "active_sets", "first", "thresholds", "distortions", "compare"),
+            *_CHOICES,
+            *("thresholds", "distortions", "compare"),
         )
         given = self._given(*left_out)
         if self.fit.goal is not None:

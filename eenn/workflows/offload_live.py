@@ -92,13 +92,14 @@ def measure_live(
         times = times_of(passages, offloading.slowdown, at)
         plans = planned(networks, offloading, times)
         cloud_only = found[ways[0], float(offloading.levels[0])]
-        compared = _compared(plans, clients, kept, photos, len(ways))
+        compared = _compared(plans, offloading, clients, kept, photos, len(ways))
     by_planner = {name: summarise(own, cloud_only) for name, own in compared.items()}
     return Live(times, plans, found, by_planner)
 
 
 def _compared(
     plans: Plans,
+    offloading: Offloading,
     clients: "_Clients",
     kept: KeptMeasurements,
     photos: Sequence[Photo],
@@ -115,9 +116,9 @@ def _compared(
         return {}
     ways: list[Contender] = []
     for plan in different:
-        own = deployed_offloading(made.offloading, deployment_of(plan, made))
-        ways += clients.contenders(replace(own, deadline_ms=made.offloading.deadline_ms))
-    pristine = Distortion(made.offloading.distortion, 0)
+        own = deployed_offloading(offloading, deployment_of(plan, made))
+        ways += clients.contenders(replace(own, deadline_ms=offloading.deadline_ms))
+    pristine = Distortion(offloading.distortion, 0)
     blocks = measure(ways, photos, pristine, kept, clients.check_there, first)
     found: dict[Contender, list[Request]] = {way: [] for way in ways}
     title, count = f"{len(ways)} plans of named planners", -(-len(photos) // BLOCK)

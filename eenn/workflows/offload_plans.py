@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from eenn.artifact.deployment import DEADLINE_MS, Deployment
 from eenn.evaluation.answers import answers, kept
 from eenn.evaluation.cascades import cascaded
 from eenn.evaluation.grid import exit_outputs
@@ -166,7 +167,12 @@ def planned(networks: Networks, offloading: Offloading, times: Times) -> Plans:
     if np.isfinite(deadline_ms):
         goal += f" within {deadline_ms:g} ms"
     there = upstream.manifest if upstream is not None else None
-    made = PlanInputs(artifact.manifest, offloading, offered, outputs, cascade, there, goal)
+    shared = Deployment(
+        artifact_id=artifact.manifest.id, policy=WITHOUT_BRANCHES, active=(),
+        temperature=offloading.temperature, experts=offloading.experts,
+        precision=offloading.precision, deadline_ms=offloading.deadline_ms or DEADLINE_MS,
+    )  # fmt: skip
+    made = PlanInputs(shared, offered, outputs, cascade, there, goal)
     others = best_of_each(plans, enough, deadline_ms)
     slower = _slower(offloading, times, outputs, policies)
     comparison = offloading.comparison

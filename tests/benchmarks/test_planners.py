@@ -1,14 +1,17 @@
 """The benchmark of planners: problems with answers found by hand or by trying, and wrong ones."""
 
 import json
-from itertools import product
+from itertools import pairwise, product
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from benchmarks.planners.__main__ import main
-from benchmarks.planners.graph import TIMED, Layers
+from benchmarks.planners.graph import MOST_LAYERS, TIMED, Layers
+from eenn.planning.planners.dads import HEAVY
 from eenn.planning.table import FASTEST, Goal
 
 # Two blocks of 10 ms; the cloud takes 1 ms for each. 1,000 bytes take 8 ms at 1 Mbps.
@@ -195,34 +198,96 @@ def test_a_file_that_holds_no_problems_is_refused_in_one_line(
         assert "JSON list" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("seed", range(30))
-def test_minimum_cuts_of_graphs_are_the_best_of_all_sets(seed: int) -> None:
-    generator = np.random.default_rng(seed)
-    names = [str(n) for n in range(int(generator.integers(2, 8)))]
-    links = {
-        (names[a], name)
-        for at, name in enumerate(names)
-        for a in range(at)
-        if a == at - 1 or generator.random() < 0.3
-    }
+def drawn_layers(generator: np.random.Generator, most: int) -> Layers:
+    """Draw layers of which each takes the output of an earlier one or of several."""
+    names = [str(n) for n in range(int(generator.integers(2, most)))]
+    links = set()
+    for at, name in enumerate(names[1:], 1):
+        links.add((names[int(generator.integers(at))], name))
+        links |= {(own, name) for own in names[:at] if generator.random() < 0.2}
     device, cloud, send = (
         dict(zip(names, generator.uniform(0.1, 30, len(names)).tolist(), strict=True))
         for _ in range(3)
     )
-    layers = Layers(device, {**cloud, "0": float("inf")}, send, tuple(sorted(links)))
-    values = {}
+    return Layers(device, {**cloud, "0": float("inf")}, send, tuple(sorted(links)))
+
+
+def tried(layers: Layers) -> dict[frozenset[str], tuple[float, float, float]]:
+    """Try every set of layers: milliseconds of the device, the cloud and the link."""
+    names, found = list(layers.device_ms), {}
     for chosen in product((False, True), repeat=len(names) - 1):
         own = {"0", *(name for name, here in zip(names[1:], chosen, strict=True) if here)}
-        if any(b in own and a not in own for a, b in links):
+        if any(b in own and a not in own for a, b in layers.links):
             continue
-        sent = {a for a, b in links if a in own and b not in own}
-        values[frozenset(own)] = (
-            sum(device[name] for name in own)
-            + sum(cloud[name] for name in names if name not in own)
-            + sum(send[name] for name in sent)
+        sent = {a for a, b in layers.links if a in own and b not in own}
+        found[frozenset(own)] = (
+            sum(layers.device_ms[name] for name in own),
+            sum(layers.cloud_ms[name] for name in names if name not in own),
+            sum(layers.send_ms[name] for name in sent),
         )
-    table = layers.every_cut()
-    found = dict(zip(table, table.metric("latency_ms", TIMED).tolist(), strict=True))
-    assert found == pytest.approx(values)
-    assert values[table.designs[table.choose(TIMED, Goal((FASTEST,)))]] == min(values.values())
-    assert values[layers.minimum_cut()] == pytest.approx(min(values.values()), rel=1e-6)
+    return found
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_cuts_of_a_thousand_graphs_are_the_best_of_all_sets(seed: int) -> None:
+    generator = np.random.default_rng(seed)
+    for _ in range(100):
+        layers = drawn_layers(generator, 8)
+        parts = tried(layers)
+        values = {own: sum(parts[own]) for own in parts}
+        table = layers.cuts()
+        found = dict(zip(table, table.metric("latency_ms", TIMED).tolist(), strict=True))
+        assert found == pytest.approx(values)
+        assert values[table.designs[table.choose(TIMED, Goal((FASTEST,)))]] == min(values.values())
+        assert values[layers.minimum_cut()] == pytest.approx(min(values.values()), rel=1e-6)
+        slowest = max(parts[table.designs[table.choose(TIMED, Goal((HEAVY,)))]])
+        assert slowest == pytest.approx(min(map(max, parts.values())))
+
+
+@settings(max_examples=40)
+@given(st.integers(0, 2**20))
+def test_the_search_finds_at_most_three_times_the_least_slowest_part(seed: int) -> None:
+    layers = drawn_layers(np.random.default_rng(seed), 10)
+    parts = tried(layers)
+    least = min(map(max, parts.values()))
+    table = layers.searched()
+    assert set(table) <= set(parts)
+    assert layers.minimum_cut() in table
+    found = max(parts[table.designs[table.choose(TIMED, Goal((HEAVY,)))]])
+    assert least <= found * (1 + 1e-9)
+    assert found <= 3 * least
+
+
+def test_layers_that_are_too_many_to_try_are_searched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    generator, names = np.random.default_rng(0), [str(n) for n in range(MOST_LAYERS + 5)]
+    device, cloud, send = generator.uniform(0.1, 30, (3, len(names))).tolist()
+    graph = {
+        "edge_ms": dict(zip(names, device, strict=True)),
+        "cloud_ms": {**dict(zip(names, cloud, strict=True)), "0": None},
+        "send_ms": dict(zip(names, send, strict=True)),
+        "links": list(pairwise(names)),
+    }
+    # In a row, every set is the layers up to a cut; behind the last one nothing is sent.
+    parts = [
+        (sum(device[:cut]), sum(cloud[cut:]), send[cut - 1] if cut < len(names) else 0.0)
+        for cut in range(1, len(names) + 1)
+    ]
+    fastest = min(range(len(parts)), key=lambda at: sum(parts[at]))
+    light = {"value": sum(parts[fastest]), "choices": [sorted(names[: fastest + 1])]}
+    least = min(map(max, parts))
+    solved = [
+        ("dads_light", graph, light),
+        ("dads_heavy", graph, {"value": least, "choices": []}),
+        (
+            "dads",
+            {"graph": graph, "frames_per_s": 0.1},
+            {"mode": "light", "keeps_up": True, "latency_ms": light["value"]},
+        ),
+    ]
+    assert run(solved, tmp_path / "many.json", monkeypatch) == 0
+    for value in (3.01 * max(parts[0]), 0.3 * least):
+        other = [("dads_heavy", graph, {"value": value, "choices": []})]
+        assert run(other, tmp_path / "other.json", monkeypatch) == 1
+        assert "value of the search" in capsys.readouterr().out

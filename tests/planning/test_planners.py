@@ -1,22 +1,20 @@
 """Named planners: on chains against walks of every image, and as restrictions of all plans."""
 
 import math
-from collections.abc import Sequence
 from itertools import combinations, product
-from typing import NamedTuple
+from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 
 from eenn.errors import EennError
-from eenn.exits.policies.base import ExitProbs, Outputs
-from eenn.exits.policies.registry import make_policy
 from eenn.exits.rests import CLOUD, DEVICE, NOBODY, PHOTOGRAPH
 from eenn.offload.protocol.codecs import PAYLOADS
 from eenn.planning.chain import Chain, ChainExit
-from eenn.planning.costs import Costs, Link
+from eenn.planning.costs import Link
 from eenn.planning.engine import Conditions, Power
-from eenn.planning.exhaustive import Plan, goal_of, plan, variants
+from eenn.planning.exhaustive import Plan, goal_of
 from eenn.planning.planners import base
 from eenn.planning.planners.base import PLANNERS, Asked, find_planner
 from eenn.planning.planners.comparison import Comparison, compared
@@ -27,56 +25,9 @@ from eenn.planning.planners.neurosurgeon import every_cut
 from eenn.planning.planners.shortest_path import expected
 from eenn.planning.planners.spinn import progressive
 from eenn.planning.table import FASTEST, Goal, NoPlan, Objective, Table
-from eenn.planning.times import RequestCost, Times
+from tests.planning.drawn import BRANCHES, WATTS, drawn_chain, every_plan, rows_of, walk
 
-WATTS = Power(2.0, 1.5, 0.4)
-
-
-class Walk(NamedTuple):
-    """What one image takes."""
-
-    device_ms: float
-    sending_ms: float
-    waiting_ms: float
-    cloud_ms: float
-
-    @property
-    def ms(self) -> float:
-        return sum(self)
-
-
-def walk(
-    chain: Chain, at: Conditions, cut: int, heads: Sequence[ChainExit], stop: int | None
-) -> Walk:
-    """Follow one image block by block: through all heads up to the block where it stops."""
-    device = cloud = sending = waiting = 0.0
-    for block in range(1, len(chain.device_ms) + 2):
-        if block == cut + 1 <= len(chain.device_ms):
-            sending = 8e-3 * chain.payload_bytes[cut] / at.link.bandwidth_mbps
-            waiting = at.link.rtt_ms
-        if block > len(chain.device_ms):
-            break
-        here = [head for head in heads if head.after == block]
-        if block <= cut:
-            device += chain.device_ms[block - 1] + sum(head.head_ms for head in here)
-        else:
-            cloud += chain.cloud_ms[block - 1] + sum(head.cloud_head_ms for head in here)
-        if block == stop:
-            break
-    return Walk(at.slowdown * device, sending, waiting, at.cloud_load * cloud)
-
-
-def drawn_chain(generator: np.random.Generator) -> tuple[Chain, Conditions, list[ChainExit]]:
-    """Draw up to six blocks, their link, and exits, of which the last is behind the last block."""
-    blocks = int(generator.integers(1, 7))
-    device, cloud = generator.uniform(1, 50, blocks), generator.uniform(0.1, 9, blocks)
-    sizes = generator.uniform(500, 2e5, blocks)
-    chain = Chain(tuple(device.tolist()), tuple(cloud.tolist()), tuple(sizes.tolist()))
-    link = Link(float(10 ** generator.uniform(-0.5, 2)), float(generator.uniform(0, 60)))
-    at = Conditions(link, *(float(factor) for factor in generator.uniform(0.5, 4, 2)))
-    behind = [block for block in range(1, blocks) if generator.random() < 0.5]
-    heads = generator.uniform(0.05, 3, (blocks + 1, 2)).tolist()
-    return chain, at, [ChainExit(block, *heads[block]) for block in (*behind, blocks)]
+LINKS = sorted((Path(__file__).parents[2] / "conf" / "link").glob("*.yaml"))
 
 
 def assert_best(table: Table, at: Conditions, values: dict[object, float]) -> None:
@@ -102,6 +53,16 @@ def test_planners_on_a_thousand_chains_find_what_trying_finds(seed: int) -> None
         }
         row = every_cut(chain).choose(at, Goal((Objective("energy_mj"),)), WATTS)
         assert energy[row] == pytest.approx(min(energy.values()))
+
+        slowest = {
+            cut: max(own.device_ms, own.sending_ms, own.cloud_ms) for cut, own in plain.items()
+        }
+        in_time_ms = float(generator.uniform(0.5, 3)) * min(slowest.values())
+        fastest = min(plain, key=lambda cut: plain[cut].ms)
+        pace = paced(every_cut(chain), at, 1e3 / in_time_ms)
+        assert pace.is_light is (slowest[fastest] <= in_time_ms)
+        assert pace.keeps_up is (min(slowest.values()) <= in_time_ms)
+        assert pace.row == (fastest if pace.is_light else min(slowest, key=slowest.__getitem__))
 
         static = {
             (number, cut): walk(chain, at, cut, (exit,), exit.after).ms
@@ -160,8 +121,9 @@ def test_exits_on_a_thousand_chains_cost_what_samples_walk(seed: int) -> None:
             assert_best(expected(chain, inner, rates, in_cloud), at, means)
 
 
-def test_sets_of_exits_cost_what_samples_walk() -> None:
-    generator = np.random.default_rng(5)
+@pytest.mark.parametrize("seed", range(10))
+def test_sets_of_exits_in_a_thousand_networks_cost_what_samples_walk(seed: int) -> None:
+    generator = np.random.default_rng(200 + seed)
     for _ in range(100):
         exits = int(generator.integers(1, 5))
         segments, heads = generator.uniform(0.1, 5, (2, exits)).tolist()
@@ -195,48 +157,21 @@ def test_a_cut_for_many_images_is_not_the_fastest_one_where_that_is_too_slow() -
     assert (too_fast.row, too_fast.keeps_up) == (1, False)
 
 
-BRANCHES = 3
-CLOUD_PAYLOADS = ("fp32", "uint8")
-
-
-def every_plan(seed: int) -> tuple[Table[Plan], Asked]:
-    """Plan for drawn times, links and outputs."""
-    generator = np.random.default_rng(seed)
-
-    def ms(most: float) -> float:
-        return float(generator.uniform(0.1, most))
-
-    splits = range(BRANCHES + 1)
-    requests = {
-        (cut, payload): RequestCost(ms(4e4), ms(5), ms(1))
-        for cut in splits
-        for payload in CLOUD_PAYLOADS
-    }
-    times = Times(
-        preprocess_ms=ms(3),
-        classifier_ms=0.0,
-        stage_ms={step: ms(20) for step in combinations(splits, 2)},
-        rest_ms={cut: ms(30) for cut in splits},
-        requests={**requests, (0, PHOTOGRAPH): RequestCost(ms(4e4), ms(9), ms(1))},
-        link=Link(float(10 ** generator.uniform(-0.5, 2)), ms(60)),
-    )
-    labels = generator.integers(4, size=60)
-    probs = generator.dirichlet(np.full(4, 0.4), (BRANCHES + 1, 60))
-    probs[:, range(60), labels] += generator.uniform(0, 1, (BRANCHES + 1, 60))
-    probs /= probs.sum(axis=2, keepdims=True)
-    outputs = Outputs([ExitProbs(k, own) for k, own in enumerate(probs)], labels)
-    policy = make_policy("confidence", {"p_tar": 0.7})
-    weights = Costs((1.0,) * (BRANCHES + 1), (1.0,) * (BRANCHES + 1))
-    table = plan(times, weights, outputs, variants([policy], BRANCHES))
-    least = float(np.median(table.accuracy))
-    deadline_ms = float(np.median(table.metric("latency_ms", times.conditions)))
-    goal = goal_of(*[(0.0,), (least,), (least, deadline_ms), (1.1,)][seed % 4])
-    return table, Asked(times.conditions, goal, policy, BRANCHES, power=WATTS)
-
-
 @pytest.mark.parametrize("seed", range(12))
 def test_no_planner_is_better_than_the_one_that_knows_all_designs(seed: int) -> None:
-    table, asked = every_plan(seed)
+    assert_joint_is_best(*every_plan(seed))
+
+
+@pytest.mark.parametrize("slowdown", [1.0, 5.0, 10.0, 30.0])
+@pytest.mark.parametrize("file", LINKS, ids=lambda file: file.stem)
+def test_nor_is_one_better_on_any_link_or_device(file: Path, slowdown: float) -> None:
+    at = Conditions(Link(**yaml.safe_load(file.read_text())), slowdown)
+    for seed in range(4):
+        assert_joint_is_best(*every_plan(seed, at))
+
+
+def assert_joint_is_best(table: Table[Plan], asked: Asked) -> None:
+    """Compare the choices of all planners that keep the limits with that of the joint one."""
     joint = find_planner("joint").choose(table, asked)
     first = asked.goal.objectives[0]
     values = table.metric(first.metric, asked.at) * (-1 if first.most else 1)
@@ -249,11 +184,6 @@ def test_no_planner_is_better_than_the_one_that_knows_all_designs(seed: int) -> 
             for limit in asked.goal.limits:
                 value = table.metric(limit.metric, asked.at)[found.row]
                 assert limit.least - 1e-9 <= value <= limit.most + 1e-9
-
-
-def rows_of(name: str, table: Table[Plan], asked: Asked) -> list[int]:
-    """List the rows of the designs that a planner knows."""
-    return [row for row, own in enumerate(table) if find_planner(name).admits(own, asked)]
 
 
 def admitted(name: str, table: Table[Plan], asked: Asked) -> list[tuple[object, ...]]:

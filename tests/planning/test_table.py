@@ -4,6 +4,7 @@ import math
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -20,14 +21,39 @@ WANTED = {"accuracy", "device_share"}
 
 
 def drawn(generator: np.random.Generator, designs: int) -> Table[int]:
-    """Draw a table of small whole numbers, which often tie."""
-    columns = generator.integers(0, 5, (5, designs)).astype(float)
-    columns[2] /= 4
-    rows = [
-        Row(n, int(generator.integers(3)), Spent(*columns[:, n]), (), float(accuracy))
-        for n, accuracy in enumerate(generator.integers(0, 5, designs) / 4)
-    ]
+    """Draw a table of three exits and small whole numbers, which often tie."""
+    rows = []
+    for number in range(designs):
+        leaving = tuple(float(n) for n in generator.multinomial(4, [0.4, 0.3, 0.3]) / 4)
+        to_exit = np.cumsum(generator.integers(0, 4, 3)).astype(float)
+        away = leaving[-1] * float(generator.integers(2))
+        cloud, sent, codec = (away * float(n) for n in generator.integers(0, 5, 3))
+        spent = Spent(np.float64(leaving @ to_exit), *map(np.float64, (cloud, away, sent, codec)))
+        accuracy = float(generator.integers(0, 5) / 4)
+        cut = int(generator.integers(3))
+        rows.append(Row(number, cut, spent, leaving, accuracy, tuple(to_exit.tolist())))
     return Table.of(rows)
+
+
+def images_by_hand(table: Table[int], row: int, at: Conditions) -> list[tuple[float, float]]:
+    """List milliseconds and share of the images that take as long, the fastest first."""
+    found, own, spreads = [], table.spent, at.spread_ms
+    for exit in range(3):
+        ms, share = (
+            at.slowdown * float(table.to_exit_ms[row, exit]),
+            float(table.leaving[row, exit]),
+        )
+        away = float(own.away[row])
+        if exit == 2 and away:
+            sent_bytes, cloud, codec = (
+                float(column[row]) / away for column in (own.sent_bytes, own.cloud_ms, own.codec_ms)
+            )
+            ms += codec + at.link.rtt_ms + 8e-3 * sent_bytes / at.link.bandwidth_mbps
+            ms += at.cloud_load * cloud
+            found += [(ms + more, share / len(spreads)) for more in spreads]
+        else:
+            found.append((ms, share))
+    return sorted(found)
 
 
 def by_hand(table: Table[int], row: int, at: Conditions) -> dict[str, float]:
@@ -39,6 +65,8 @@ def by_hand(table: Table[int], row: int, at: Conditions) -> dict[str, float]:
     )
     busy_ms, on_link_ms = at.slowdown * device + codec, 8e-3 * sent / at.link.bandwidth_mbps
     waiting_ms = away * at.link.rtt_ms + at.cloud_load * cloud
+    images = images_by_hand(table, row, at)
+    up_to = np.cumsum([share for _, share in images])
     return {
         "latency_ms": busy_ms + on_link_ms + waiting_ms,
         "device_ms": busy_ms,
@@ -48,6 +76,8 @@ def by_hand(table: Table[int], row: int, at: Conditions) -> dict[str, float]:
         "accuracy": float(table.accuracy[row]),
         "device_share": 1 - away,
         "cut": float(table.cuts[row]),
+        "p95_ms": images[int((up_to >= 0.95 - 1e-9).argmax())][0],
+        "late_share": sum(share for ms, share in images if ms > at.deadline_ms),
         "energy_mj": 2.0 * busy_ms + 1.2 * on_link_ms + 0.3 * waiting_ms,
     }
 
@@ -75,7 +105,9 @@ def narrowed_by_hand(
 
 def drawn_conditions(generator: np.random.Generator) -> Conditions:
     link = Link(float(generator.uniform(0.001, 0.1)), float(generator.uniform(0, 9)))
-    return Conditions(link, *(float(factor) for factor in generator.uniform(0.5, 4, 2)))
+    slowdown, load = (float(factor) for factor in generator.uniform(0.5, 4, 2))
+    spread_ms = tuple(generator.uniform(-1, 5, 3).tolist())
+    return Conditions(link, slowdown, load, float(generator.uniform(5, 60)), spread_ms)
 
 
 def drawn_goal(generator: np.random.Generator) -> Goal:
@@ -107,6 +139,35 @@ def test_choices_are_those_of_plain_loops_on_a_thousand_tables() -> None:
         assert table.choose(at, goal, POWER) == best
         chosen += 1
     assert chosen > 500
+
+
+def test_no_choice_gets_worse_by_what_pruning_drops() -> None:
+    generator = np.random.default_rng(4)
+    dropped = 0
+    for _ in range(500):
+        table, goal = drawn(generator, int(generator.integers(1, 25))), drawn_goal(generator)
+        kept = table.pruned(goal)
+        dropped += len(table) - len(kept)
+        for _ in range(3):
+            at = drawn_conditions(generator)
+            first = replace(goal, objectives=(replace(goal.objectives[0], give_up=0.0),))
+            try:
+                best = table.choose(at, first, POWER)
+            except NoPlan:
+                with pytest.raises(NoPlan):
+                    kept.choose(at, first, POWER)
+                continue
+            own = kept.choose(at, first, POWER)
+            name = first.objectives[0].metric
+            expected = table.metric(name, at, POWER)[best]
+            assert kept.metric(name, at, POWER)[own] == pytest.approx(expected)
+    assert dropped > 2000
+
+
+def test_tables_of_means_have_no_shares_of_late_images() -> None:
+    table = Table.of([Row("only", 0, Way((1.0,)).spent([1.0]), (1.0,))])
+    with pytest.raises(EennError, match="only means are known; ask for latency_ms"):
+        table.metric("p95_ms", Conditions(Link(1.0, 1.0)))
 
 
 @settings(max_examples=50)

@@ -316,6 +316,9 @@ WRONG = [
     ("evaluate", "distortions", {"jpeg": [50]}, "distortion and distortions: allowed is one of"),
     ("evaluate", "experts", ["auto", "soft"], "experts=.*: allowed is one of them"),
     ("evaluate", "fit.goal", "macs", "fit.limit=null: allowed is a number"),
+    ("evaluate", "fit.active", "all", "fit.active=all: allowed are search or null"),
+    ("evaluate", "fit.active", [1, 3], r"fit.active=\[1, 3\]: allowed is a text or null"),
+    ("evaluate", "fit.active", "search", "fit.active=search without fit.goal: give a goal"),
     ("evaluate", "policy.name", 3, "policy.name"),
     ("offload_bench", "limit", "few", "limit=few: allowed is a whole number or null"),
     ("offload_bench", "compress", 1, "compress=1: allowed is true or false"),
@@ -406,6 +409,17 @@ def test_a_stream_takes_nothing_that_it_does_not_use(
 ) -> None:
     line = error_of(capsys, "offload_bench", "experiment=drift", given)
     assert f"stream with {given.split('=')[0]}" in line
+
+
+@pytest.mark.parametrize(
+    "given", ["active=[1,3]", "active=[]", "active_sets=[[1],[1,3]]", "first=0", "artifacts=[A,B]"]
+)
+def test_a_search_for_branches_takes_no_branches(
+    given: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    goal = ("fit.goal=macs", "fit.limit=1e8", "fit.active=search")
+    line = error_of(capsys, "evaluate", *goal, given)
+    assert f"fit.active=search with {given.split('=')[0]}" in line
 
 
 OLD = [

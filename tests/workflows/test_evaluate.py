@@ -229,6 +229,35 @@ def test_a_fitted_threshold_is_reported_on_the_test_split(
     assert row["n"] == rows(directory, "points")[0]["n"]
 
 
+def test_a_search_says_which_branches_go_and_what_that_saves(
+    trained: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    goal = ("fit.goal=accuracy_drop", "fit.limit=0.3", "fit.active=search")
+    directory = run_in(trained, *goal, "p_tar=0.8", "distortion.level=[0,1]", "logger=csv")
+    untouched, blurred = rows(directory, "savings")
+    summary = json.loads((directory / "summary.json").read_text())
+    deployed = json.loads((directory / "deployment.json").read_text())["active"]
+    off = [branch for branch in (1, 2, 3) if branch not in deployed]
+    assert off
+    assert untouched["off"] == blurred["off"] == " ".join(map(str, off))
+    (fitted,) = summary["thresholds"]
+    assert fitted["active"] == untouched["active"] == " ".join(map(str, deployed))
+    # The difference is that of two runs, with and without the search.
+    plain = run_in(trained, *goal[:2], "first=3", "p_tar=0.8", "logger=csv")
+    (all_active,) = (row for row in rows(plain, "points") if "drop" in row["policy"])
+    (chosen,) = (
+        row for row in rows(directory, "points") if "drop" in row["policy"] and row["level"] == "0"
+    )
+    for name in ("accuracy", "macs", "latency_ms", "edge_probability"):
+        changed = float(chosen[name]) - float(all_active[name])
+        assert float(untouched[name]) == pytest.approx(changed, rel=1e-4, abs=1e-5)
+    printed, page = capsys.readouterr().out, (directory / "report.html").read_text()
+    assert summary["savings"][0]["off"] == untouched["off"]
+    for shown in (printed, page):
+        assert f"switches off branch{'es' * (len(off) > 1)} {untouched['off']}, and keeps" in shown
+    assert "Branches switched off" in page
+
+
 @pytest.mark.parametrize(
     ("goal", "said"),
     [

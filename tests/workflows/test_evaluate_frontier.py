@@ -9,9 +9,10 @@ import pytest
 
 from eenn.artifact.deployment import Deployment
 from eenn.evaluation.designs import CASCADE, COSTS, PLAIN_CASCADE, SINGLE_EXIT
-from eenn.evaluation.evaluated import Evaluation, named_artifacts
+from eenn.evaluation.evaluated import Evaluation
 from eenn.evaluation.frontier import Frontier
 from eenn.evaluation.grid import Service
+from eenn.evaluation.names import named_artifacts
 from eenn.exits.head_sets import PLAIN_HEADS
 from eenn.exits.policies.threshold import Confidence
 from eenn.exits.rests import CLOUD, DEVICE

@@ -33,7 +33,16 @@ EDGE_ONLY = Baseline.EDGE_ONLY.value
 EARLY_ON_EDGE = Baseline.EARLY_ON_EDGE.value
 LIMIT, BRANCHES = 12, 3
 LAN = Link(bandwidth_mbps=1000, rtt_ms=0.5)  # conf/link/lan.yaml
-COMPARED = ("joint", "neurosurgeon", "dads", "shortest_path", "edgent", "spinn", "flexdnn")
+COMPARED = (
+    "joint",
+    "neurosurgeon",
+    "dads",
+    "shortest_path",
+    "edgent",
+    "edgent_dynamic",
+    "spinn",
+    "flexdnn",
+)
 Rows = list[dict[str, str]]
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from eenn.artifact.deployment import DEADLINE_MS, FILE, Deployment, Promise, Upstream
+from eenn.artifact.deployment import FILE, Deployment, Promise, Upstream
 from eenn.artifact.manifest import Manifest
 from eenn.exits.policies.base import KnobValue, Outputs
 from eenn.exits.rests import CLOUD
@@ -27,14 +27,14 @@ class PlanInputs:
     """The inputs that plans were made from.
 
     Args:
+        shared: what the deployments of all plans have in common, in any deployment.
         times: times of parts, on an edge as slow as it was planned for.
         outputs: outputs of every exit on the images of the planning; `cascade` has the last exit of
             an upstream network behind them.
         goal: bounds that the best plans have to keep, in words.
     """
 
-    manifest: Manifest
-    offloading: Offloading
+    shared: Deployment
     times: Times
     outputs: Outputs
     cascade: Outputs | None
@@ -44,14 +44,14 @@ class PlanInputs:
 
 def deployment_of(plan: Plan, made: PlanInputs) -> Deployment:
     """Make the deployment of a plan; the promise holds the predicted means with their intervals."""
-    route, offloading, upstream = plan.route, made.offloading, None
+    route, upstream = plan.route, None
     policy = plan.setting.policy or WITHOUT_BRANCHES
     outputs = made.outputs
     if route.upstream:
         assert made.upstream is not None
         assert made.cascade is not None
         outputs = made.cascade
-        temperature = made.upstream.temperatures.chosen(offloading.temperature)[-1]
+        temperature = made.upstream.temperatures.chosen(made.shared.temperature)[-1]
         upstream = Upstream(made.upstream.id, temperature)
     decisions = decisions_of(outputs, policy, plan.setting.active, route)
     n = len(outputs.labels)
@@ -67,18 +67,14 @@ def deployment_of(plan: Plan, made: PlanInputs) -> Deployment:
         ),
     }
     link = made.times.link
-    return Deployment(
-        artifact_id=made.manifest.id,
+    return replace(
+        made.shared,
         policy=policy,
         active=plan.setting.active,
-        temperature=offloading.temperature,
-        experts=offloading.experts,
-        precision=offloading.precision,
         rest=route.rest,
         payload=route.payload or FEATURES[0],
         cut=route.cut,
         upstream=upstream,
-        deadline_ms=offloading.deadline_ms or DEADLINE_MS,
         promise=Promise(
             images="validation images",
             n=n,

@@ -1,7 +1,6 @@
 """The arguments of the command `eenn-edge`."""
 
 import argparse
-import re
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -10,11 +9,24 @@ from typing import NoReturn
 from eenn.artifact.deployment import ANSWER, DEADLINE_MS, FILE, ON_FAILURE, PAYLOADS
 from eenn.artifact.guard_settings import GuardSettings
 from eenn.cli import printable
-from eenn.errors import EennError
 from eenn.exits.head_sets import HeadChoice
 from eenn.exits.policies.registry import POLICIES
 from eenn.exits.policies.threshold import DEFAULT
 from eenn.exits.rests import CLOUD, RESTS
+from eenn.offload.edge.argument_values import (
+    MOST_IN_FLIGHT,
+    OFF,
+    blocks_of,
+    branches_of,
+    guard_of,
+    in_flight_of,
+    link_of,
+    positive_of,
+    size_of,
+    thresholds_of,
+    whole_of,
+)
+from eenn.offload.edge.plans import FILE as PLANS
 from eenn.offload.graphs.index import PRECISIONS
 from eenn.programs import EDGE
 from eenn.statistics.calibration import CHOICES
@@ -42,8 +54,6 @@ FLAGS = (
     "on_failure",
     "guard",
 )
-# The value of --guard that turns a deployment file's guard off.
-OFF = "off"
 PROFILE = Path("profile.json")
 # Arguments that go with --profile.
 _PROFILED = ("artifact", "images", "profile", "precision", "threads", "experts")
@@ -70,6 +80,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         help="deployment file that evaluate.py fitted; flags below override single settings "
         f"({FILE} in the artifact's folder, if there is one)",
     )
+    _add_plans(parser.add_argument_group("a table of plans in place of a deployment file"))
     _add_sources(parser.add_argument_group("instead of image files"))
     _add_exits(parser.add_argument_group("when an image leaves"))
     _add_cloud(parser.add_argument_group("the cloud"))
@@ -90,8 +101,9 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         parser.error("--keep-at-most needs --keep-audits DIR, whose files it bounds")
     if given.serve is not None and (given.json or given.output):
         parser.error("--json and --output go with images or --watch, not with --serve")
-    if given.deployment is None and (Path(given.artifact) / FILE).is_file():
-        given.deployment = Path(given.artifact) / FILE
+    if given.serve is not None and given.in_flight > 1:
+        parser.error("--in-flight goes with images or --watch; of --serve the clients decide it")
+    _find_files(parser, given)
     return given
 
 
@@ -109,11 +121,57 @@ def _checked_profile(parser: "_Parser", given: argparse.Namespace) -> argparse.N
     return given
 
 
+def _find_files(parser: argparse.ArgumentParser, given: argparse.Namespace) -> None:
+    """Take the deployment or the plans of the artifact's folder where no file is given."""
+    conditions = (given.link, given.slowdown, given.cloud_load)
+    if given.plans is not None and given.deployment is not None:
+        parser.error("--plans and --deployment: give one of them")
+    if given.plans is None and given.deployment is None:
+        deployment, plans = (Path(given.artifact) / name for name in (FILE, PLANS))
+        given.deployment = deployment if deployment.is_file() else None
+        given.plans = plans if given.deployment is None and plans.is_file() else None
+    if given.plans is None and any(own is not None for own in (given.plan, *conditions)):
+        parser.error("--plan, --link, --slowdown and --cloud-load need --plans FILE")
+    if given.plan is not None and any(own is not None for own in conditions):
+        parser.error("--plan N with --link, --slowdown or --cloud-load, which choose a plan")
+
+
 class _Parser(argparse.ArgumentParser):
     """A parser that escapes control characters in errors, so that names cannot forge lines."""
 
     def error(self, message: str) -> NoReturn:
         super().error(printable(message))
+
+
+def _add_plans(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--plans",
+        type=Path,
+        metavar="FILE",
+        help=f"table that eenn-plan wrote; the best plan under the conditions below is followed "
+        f"({PLANS} in the artifact's folder, if there is one and no {FILE})",
+    )
+    group.add_argument(
+        "--link",
+        type=link_of,
+        metavar="MBPS,MS",
+        help="bandwidth in megabits per second and round trip in milliseconds (as planned for)",
+    )
+    group.add_argument(
+        "--slowdown",
+        type=positive_of,
+        metavar="FACTOR",
+        help="time of a part on this device over its time as profiled (as planned for)",
+    )
+    group.add_argument(
+        "--cloud-load",
+        type=positive_of,
+        metavar="FACTOR",
+        help="time in the cloud, queues included, over its time as profiled (as planned for)",
+    )
+    group.add_argument(
+        "--plan", type=whole_of, metavar="N", help="in place of the best plan, that of row N"
+    )
 
 
 def _add_sources(group: argparse._ArgumentGroup) -> None:
@@ -151,13 +209,13 @@ def _add_exits(group: argparse._ArgumentGroup) -> None:
             group.add_argument(flag, dest=name, type=type(default), help=text)
     group.add_argument(
         "--thresholds",
-        type=_thresholds,
+        type=thresholds_of,
         metavar="0.9,0.8,0.7",
         help="in place of --p-tar, one for every exit, the last one's included",
     )
     group.add_argument(
         "--active",
-        type=_branches,
+        type=branches_of,
         metavar="1,3",
         help="branches to evaluate, or none, which leaves all to the cloud (all)",
     )
@@ -192,7 +250,7 @@ def _add_cloud(group: argparse._ArgumentGroup) -> None:
     )
     group.add_argument(
         "--cut",
-        type=_blocks,
+        type=blocks_of,
         metavar="N",
         help="blocks that run here before features are sent (those up to the last active branch)",
     )
@@ -210,7 +268,7 @@ def _add_cloud(group: argparse._ArgumentGroup) -> None:
     )
     group.add_argument(
         "--deadline-ms",
-        type=_positive,
+        type=positive_of,
         help=f"time limit for the cloud, after which the edge answers ({DEADLINE_MS:g})",
     )
 
@@ -218,14 +276,22 @@ def _add_cloud(group: argparse._ArgumentGroup) -> None:
 def _add_computing(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--precision", choices=PRECISIONS, help="precision of the graphs (fp32)")
     group.add_argument(
-        "--threads", type=_whole, default=1, help="threads of each stage (%(default)s)"
+        "--threads", type=whole_of, default=1, help="threads of each stage (%(default)s)"
+    )
+    group.add_argument(
+        "--in-flight",
+        type=in_flight_of,
+        default=1,
+        metavar="N",
+        help=f"images under way at once, 1 to {MOST_IN_FLIGHT}: while the cloud is asked about "
+        "some, the next one is computed here; answers keep the order of the files (%(default)s)",
     )
 
 
 def _add_guard(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--guard",
-        type=_guard,
+        type=guard_of,
         metavar=str(GuardSettings()),
         help="audit answers, and fit the threshold anew when images change, so that at most this "
         f"share of the images leaves with another answer than the cloud's; or {OFF}",
@@ -246,7 +312,7 @@ def _add_guard(group: argparse._ArgumentGroup) -> None:
     )
     group.add_argument(
         "--keep-at-most",
-        type=_size,
+        type=size_of,
         metavar="SIZE",
         help="bound for all photographs kept, such as 2GB or 64MiB, above which the oldest go; "
         "those that agree first (500MB)",
@@ -273,59 +339,3 @@ def _add_answers(group: argparse._ArgumentGroup) -> None:
 def _flag(name: str) -> str:
     """Name the flag of an argument."""
     return f"--{name.removesuffix('_to').replace('_', '-')}"
-
-
-def _branches(text: str) -> tuple[int, ...]:
-    if text == "none":
-        return ()
-    try:
-        return tuple(int(branch) for branch in text.split(","))
-    except ValueError:
-        raise argparse.ArgumentTypeError(
-            f"{text}: allowed are branches counted from 1, such as 1,2,3, or none"
-        ) from None
-
-
-def _thresholds(text: str) -> tuple[float, ...]:
-    try:
-        return tuple(float(threshold) for threshold in text.split(","))
-    except ValueError:
-        raise argparse.ArgumentTypeError(
-            f"{text}: allowed are thresholds from 0 to 1, one for every exit, such as 0.9,0.8,0.7"
-        ) from None
-
-
-def _guard(text: str) -> GuardSettings | str:
-    try:
-        return OFF if text == OFF else GuardSettings.parse(text)
-    except EennError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
-
-
-def _size(text: str) -> int:
-    """Parse a size such as 500MB or 1.5GiB; return bytes, 1 or more."""
-    read = re.fullmatch(r"(\d{1,9}(?:\.\d{1,9})?) ?([kKMGT])(i?)B", text, re.ASCII)
-    size = 0.0
-    if read:
-        size = float(read[1]) * (1024 if read[3] else 1000) ** (1 + "KMGT".index(read[2].upper()))
-    if size < 1:
-        raise argparse.ArgumentTypeError(f"{text}: allowed are sizes such as 500MB, 2GB or 64MiB")
-    return int(size)
-
-
-def _positive(text: str) -> float:
-    if not text.replace(".", "", 1).isdecimal() or not float(text) > 0:
-        raise argparse.ArgumentTypeError(f"{text}: allowed is a number above 0")
-    return float(text)
-
-
-def _blocks(text: str) -> int:
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text}: allowed is a number of blocks")
-    return int(text)
-
-
-def _whole(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text}: allowed is a whole number, 1 or more")
-    return int(text)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from eenn.errors import EennError
 from eenn.exits.head_sets import PLAIN
-from eenn.exits.policies.base import Bools, ExitProbs, Policy
+from eenn.exits.policies.base import Answer, Bools, ExitProbs, Policy
 from eenn.files import JsonObject
 from eenn.offload.graphs.parts import Names
 from eenn.offload.protocol.errors import BadReply
@@ -119,6 +119,7 @@ class Batch:
         preprocess_ms: from the images' files to the images.
         policy: decides when an image leaves.
         watch: is told of the image's answer, for a batch of one image; None where nobody watches.
+        deadline: of the cloud, seconds of `time.monotonic()`; None for no deadline.
     """
 
     def __init__(
@@ -130,9 +131,10 @@ class Batch:
         preprocess_ms: float,
         policy: Policy,
         watch: Watch | None,
+        deadline: float | None,
     ) -> None:
         self.left, self._files = np.arange(len(images)), files
-        self.images = images
+        self.images, self.deadline = images, deadline
         self.preprocess_ms, self.policy, self.watch = preprocess_ms, policy, watch
         self.features, self.heads, self.classifier_ms = images, heads, classifier_ms
         self.seen: list[ExitProbs] = []
@@ -152,6 +154,37 @@ class Batch:
             OSError: a file cannot be read.
         """
         return [_content(self._files[sample]) for sample in self.left.tolist()]
+
+    def settle(self, who: Bools, answer: Answer, classes: Sequence[str], cloud_exit: int) -> None:
+        """Store the latest exit's answer for the samples that `who` marks, and drop them.
+
+        Args:
+            classes: names of the classes.
+            cloud_exit: the exit that the cloud has.
+        """
+        exit = self.seen[-1].exit
+        confidences = np.stack([seen.confidence for seen in self.seen], axis=1)
+        for row in np.flatnonzero(who):
+            label = int(answer.label[row])
+            self.results[int(self.left[row])] = Result(
+                label=label,
+                class_name=classes[label],
+                confidence=float(answer.confidence[row]),
+                exit=exit,
+                answered_by=int(answer.exit[row]),
+                on_edge=self.rest_on_device or exit < cloud_exit,
+                failure=self.failure,
+                exits=tuple(seen.exit for seen in self.seen),
+                confidences=tuple(confidences[row].tolist()),
+                stages_ms=tuple(self.stages_ms),
+                cloud_ms=self.cloud_ms,
+                heads=str(self.heads[row]),
+                preprocess_ms=self.preprocess_ms,
+                classifier_ms=self.classifier_ms,
+            )
+        if self.watch is not None:
+            self.watch.answered(self)
+        self.keep(~who)
 
     def keep(self, who: Bools) -> None:
         """Keep the remaining samples that `who` marks, bool (left,), and drop the others."""

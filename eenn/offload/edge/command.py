@@ -34,6 +34,7 @@ from eenn.offload.edge.answers import AnswerFile, as_json, as_line
 from eenn.offload.edge.arguments import parse_arguments
 from eenn.offload.edge.clouds import Rest
 from eenn.offload.edge.deploying import deployment_of
+from eenn.offload.edge.flight import Flight
 from eenn.offload.edge.rests import open_rest
 from eenn.offload.edge.runtime import EdgeRuntime
 from eenn.offload.graphs.index import PRECISIONS, Graphs
@@ -101,7 +102,10 @@ def _opened(
 def _classify(given: argparse.Namespace, runtime: EdgeRuntime) -> int:
     """Answer all files, one line each; return the exit code."""
     code, watching = 0, given.watch is not None
-    with _output(given.output, runtime.manifest) as output:
+    with (
+        _output(given.output, runtime.manifest) as output,
+        Flight(runtime, given.in_flight) as flight,
+    ):
         answered = output.answered if output else set()
         if output and output.bad_lines:
             _tell(
@@ -110,10 +114,11 @@ def _classify(given: argparse.Namespace, runtime: EdgeRuntime) -> int:
                 "are answered again"
             )
         for files in _appearing(given.watch, answered) if watching else [given.images]:
-            # A file that is given twice is already answered the second time.
-            for file in (file for file in files if file not in answered):
+            # A file that is given twice is answered once.
+            new = [file for file in dict.fromkeys(files) if file not in answered]
+            for file, coming in flight.answers(new):
                 try:
-                    result = runtime.classify_file(file)
+                    result = coming.result()
                     answer = as_json(result)
                     if output:
                         _write(partial(output.append, file, answer), watching)
@@ -200,7 +205,9 @@ def _tell(message: str) -> None:
 def _serve(given: argparse.Namespace, opening: "Opening") -> int:
     from eenn.offload.edge.reload import serve_reloading
 
-    with serve_reloading(given.deployment, opening, given.host, given.serve, _tell) as server:
+    with serve_reloading(
+        given.deployment or given.plans, opening, given.host, given.serve, _tell
+    ) as server:
         print(f"listening on {server.url}", flush=True)
         server.serve_forever()
     return 0

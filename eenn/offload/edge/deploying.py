@@ -14,8 +14,11 @@ from eenn.exits.policies.registry import find_policy, make_policy
 from eenn.exits.policies.threshold import DEFAULT
 from eenn.exits.rests import CLOUD, NOBODY
 from eenn.exits.settings import ActiveBranches
-from eenn.offload.edge.arguments import FLAGS, OFF, SETTINGS
+from eenn.offload.edge.argument_values import OFF
+from eenn.offload.edge.arguments import FLAGS, SETTINGS
 from eenn.offload.edge.changes import changed_fields
+from eenn.offload.edge.plans import Plans
+from eenn.planning.table import FASTEST
 
 UPSTREAM = "upstream"  # folder of an upstream network inside a folder for a device
 
@@ -29,7 +32,9 @@ def deployment_of(given: argparse.Namespace, manifest: Manifest) -> tuple[Deploy
     Raises:
         EennError: the file is not a deployment of this artifact, or a flag does not fit it.
     """
-    if given.deployment is not None:
+    if given.plans is not None:
+        base, origin = _planned(given, manifest)
+    elif given.deployment is not None:
         base, origin = Deployment.load(given.deployment), str(given.deployment)
     else:
         every = tuple(range(len(manifest.exits) - 1))
@@ -39,7 +44,7 @@ def deployment_of(given: argparse.Namespace, manifest: Manifest) -> tuple[Deploy
     base.check(manifest)
     deployment = _overridden(base, given, manifest)
     deployment.check(manifest)
-    if given.cloud is not None and deployment.rest != CLOUD:
+    if given.cloud is not None and deployment.rest != CLOUD and given.plans is None:
         raise EennError(
             f"--cloud with rest={deployment.rest}, which sends nothing; leave --cloud out, or give "
             f"--rest {CLOUD}"
@@ -62,9 +67,35 @@ def deployment_of(given: argparse.Namespace, manifest: Manifest) -> tuple[Deploy
     )
     if deployment.guard is not None:
         said += f", guard {deployment.guard}"
-    if given.deployment is not None and deployment != base:
+    named_file = given.plans is not None or given.deployment is not None
+    if named_file and deployment != base:
         said += f"; flags in place of the file's {changed_fields(base, deployment, FLAGS)}"
     return deployment, said
+
+
+def _planned(given: argparse.Namespace, manifest: Manifest) -> tuple[Deployment, str]:
+    """Choose a plan from a table; return its deployment, and a line about the choice."""
+    plans = Plans.load(given.plans)
+    plans.check(manifest)
+    count = len(plans.table)
+    if given.plan is not None:
+        if not 1 <= given.plan <= count:
+            raise EennError(
+                f"--plan {given.plan}: allowed are 1 to {count}, those of {given.plans}"
+            )
+        return plans.table.designs[given.plan - 1], f"{given.plans}, plan {given.plan} of {count}"
+    flags = {
+        "link": given.link,
+        "slowdown": given.slowdown,
+        "cloud_load": given.cloud_load,
+    }
+    at = replace(plans.at, **{name: own for name, own in flags.items() if own is not None})
+    row = plans.choose(at, given.cloud is not None)
+    latency_ms = plans.table.metric(FASTEST.metric, at)[row]
+    return plans.table.designs[row], (
+        f"{given.plans}, plan {row + 1} of {count} for {at.link}, device {at.slowdown:g} and cloud "
+        f"{at.cloud_load:g} times as slow: {latency_ms:.1f} ms expected"
+    )
 
 
 def upstream_path(given: argparse.Namespace, manifest: Manifest, upstream: Upstream) -> Path:

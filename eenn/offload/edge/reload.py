@@ -127,6 +127,7 @@ def _shown(deployment: Deployment) -> JsonObject:
         "precision": deployment.precision,
         "rest": deployment.rest,
         "payload": deployment.payload,
+        "cut": deployment.cut,
         "upstream": None if deployment.upstream is None else deployment.upstream.artifact_id,
         "deadline_ms": deployment.deadline_ms,
         "on_failure": deployment.on_failure,

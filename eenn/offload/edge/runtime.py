@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 from eenn.errors import EennError
 from eenn.exits.decide import check_active
 from eenn.exits.head_sets import PLAIN_HEADS, HeadChoice
-from eenn.exits.policies.base import Answer, Bools, ExitProbs, Policy
-from eenn.offload.edge.batch import Batch, File, Result, Watch, Watcher, check_images, check_logits
+from eenn.exits.policies.base import Bools, ExitProbs, Policy
+from eenn.offload.edge.batch import Batch, File, Result, Watcher, check_images, check_logits
 from eenn.offload.edge.clouds import Cloud, Rest, slowed_ms
+from eenn.offload.edge.deadlines import deadline_from_now, given_up, turn_in_time
 from eenn.offload.edge.experts import head_sets_for, open_head_chooser
 from eenn.offload.edge.stages import open_further, open_stages
 from eenn.offload.graphs.index import Graphs
@@ -29,17 +30,13 @@ from eenn.statistics.calibration import probabilities
 
 Floats = NDArray[np.float32]
 
-# The end of the time before a deadline, kept for the edge's own answer.
-RESERVE_S = 0.005
-# The cloud is given up this many times the standby's expected time before the deadline.
-STANDBY_MARGIN = 1.5
-
 
 class EdgeRuntime:
     """Classifies images on this device, and asks the rest where no active branch accepts.
 
-    `failures` counts images that the cloud did not answer, by cause. Where `watcher` is set, images
-    of a batch are answered one by one, by the policies that it gives.
+    Thread-safe: computing takes turns, and while one thread waits for the cloud, another may
+    compute. `failures` counts images that the cloud did not answer, by cause. Where `watcher` is
+    set, images of a batch are answered one by one, by the policies that it gives.
 
     Args:
         active: the branches to evaluate, counted from 0, ascending; with an upstream network the
@@ -47,8 +44,8 @@ class EdgeRuntime:
         rest: answers images that no active branch accepts; a `Cloud` is asked with features.
             Without a rest the last active branch answers.
         threads: threads of every stage; stages take turns.
-        deadline_ms: time limit for an answer, from the call on: if the cloud has not answered
-            shortly before, the edge answers.
+        deadline_ms: time limit for an answer, from the image's turn on this device on: if the
+            cloud has not answered shortly before, the edge answers.
         slowdown: emulates a device that computes this many times slower: preprocessing, distortion
             classifier and every stage take this many times as long.
         experts: the head set that answers: the plain heads, those of a kind of distortion, or those
@@ -92,7 +89,7 @@ class EdgeRuntime:
         self.slowdown = slowdown
         self.watcher: Watcher | None = None
         self.failures: Counter[str] = Counter()
-        self._counting = Lock()
+        self._computing, self._counting = Lock(), Lock()
         self._preprocessing = self.manifest.preprocessing
         self._temperatures = {
             heads: self.manifest.temperatures_of(heads).chosen(temperature)
@@ -103,6 +100,11 @@ class EdgeRuntime:
         self._stages = open_stages(graphs, self.active, self._head_sets, precision, threads)
         self._further = open_further(graphs, self.active, self.cut, precision, threads)
         self._choose = open_head_chooser(graphs, threads) if experts.asks_classifier else None
+        # Behind the artifact's last exit a standby has nothing to compute.
+        is_over = len(self.manifest.exits) - 1 in self.active
+        self._standby = None if is_over else self.rest.standby
+        if self._standby is not None:
+            self._standby.expected_s(self.cut)  # measured while nothing else computes
 
     def classify_file(self, file: File) -> Result:
         """Classify an image file.
@@ -111,16 +113,28 @@ class EdgeRuntime:
             UnreadableImage: the file is not an image that can be read.
             OffloadError, OSError: see `classify`.
         """
-        deadline = self._deadline()
-        start = time.perf_counter()
-        if self._sees_nothing:
-            size = self._preprocessing.input_size
-            image = np.zeros((3, size, size), np.float32)
-        else:
-            image = self._preprocessing(self._preprocessing.read(file))
-        preprocess_ms = slowed_ms(start, self.slowdown)
-        (result,) = self._classify(image[None], deadline, [file], preprocess_ms)
+        (result,) = self.finish(self.begin(file))
         return result
+
+    def begin(self, file: File) -> Batch:
+        """Compute an image file's part on this device, once it has its turn.
+
+        Returns:
+            A batch of the image, for `finish`.
+
+        Raises:
+            UnreadableImage: see `classify_file`.
+        """
+        with self._computing:
+            deadline = deadline_from_now(self.deadline_ms)
+            start = time.perf_counter()
+            if self._sees_nothing:
+                size = self._preprocessing.input_size
+                image = np.zeros((3, size, size), np.float32)
+            else:
+                image = self._preprocessing(self._preprocessing.read(file))
+            preprocess_ms = slowed_ms(start, self.slowdown)
+            return self._begun(image[None], [file], deadline, preprocess_ms)
 
     def classify(self, images: Floats, files: Sequence[File] = ()) -> list[Result]:
         """Classify a batch of preprocessed images; return results in the order of the images.
@@ -144,7 +158,14 @@ class EdgeRuntime:
                 f"{len(files)} files for {len(images)} images; the rest needs photographs, so give "
                 "every image's file"
             )
-        return self._classify(images, self._deadline(), files)
+        together = max(len(images), 1) if self.watcher is None else 1
+        results = list[Result]()
+        for at in range(0, len(images), together):
+            own = slice(at, at + together)
+            with self._computing:
+                batch = self._begun(images[own], files[own], deadline_from_now(self.deadline_ms))
+            results += self.finish(batch)
+        return results
 
     @property
     def _sees_nothing(self) -> bool:
@@ -152,12 +173,6 @@ class EdgeRuntime:
         if self._stages or self._choose or self.rest.standby is not None:
             return False
         return self.rest.photographs is not None
-
-    def _deadline(self) -> float | None:
-        """Compute the cloud's deadline, seconds of `time.monotonic()`, for a call from now."""
-        if self.deadline_ms is None:
-            return None
-        return time.monotonic() + self.deadline_ms / 1e3 - RESERVE_S
 
     def ahead(self, features: Floats, branch: int, heads: Names) -> Floats:
         """Compute the features at the cut of images that left at an earlier branch.
@@ -171,36 +186,20 @@ class EdgeRuntime:
                 _, features = stage.part.step(features, heads)
         return features if self._further is None else self._further.features(features)
 
-    def _classify(
+    def _begun(
         self,
         images: Floats,
-        deadline: float | None,
         files: Sequence[File],
+        deadline: float | None,
         preprocess_ms: float = 0.0,
-    ) -> list[Result]:
-        if self.watcher is None:
-            return self._answered(images, deadline, files, preprocess_ms, None)
-        return [
-            self._answered(
-                images[image : image + 1], deadline, files[image : image + 1], preprocess_ms,
-                self.watcher.begin(),
-            )[0]
-            for image in range(len(images))
-        ]  # fmt: skip
-
-    def _answered(
-        self,
-        images: Floats,
-        deadline: float | None,
-        files: Sequence[File],
-        preprocess_ms: float,
-        watch: Watch | None,
-    ) -> list[Result]:
+    ) -> Batch:
+        """Compute what this device computes before the cloud is asked."""
+        watch = None if self.watcher is None else self.watcher.begin()
         start = time.perf_counter()
         heads = self._heads_of(images)
         classifier_ms = slowed_ms(start, self.slowdown) if self._choose else 0.0
         policy = self.policy if watch is None else watch.policy
-        batch = Batch(images, heads, classifier_ms, files, preprocess_ms, policy, watch)
+        batch = Batch(images, heads, classifier_ms, files, preprocess_ms, policy, watch, deadline)
         for stage in self._stages:
             if batch.is_settled:
                 break
@@ -209,19 +208,34 @@ class EdgeRuntime:
             accepted = self._look(batch, stage.branch, logits)
             batch.stages_ms.append(slowed_ms(start, self.slowdown))
             if accepted.any():
-                self._settle(batch, accepted, batch.policy.answer(batch.seen))
-        start = time.perf_counter()
+                batch.settle(
+                    accepted, batch.policy.answer(batch.seen), self._classes, self.branches
+                )
         if self._further is not None and self.rest.features is not None and not batch.is_settled:
+            start = time.perf_counter()
             batch.features = self._further.features(batch.features)
             batch.stages_ms.append(slowed_ms(start, self.slowdown))
-            start = time.perf_counter()
+        if self.rest.on_device:
+            self.finish(batch)
+        return batch
+
+    def finish(self, batch: Batch) -> list[Result]:
+        """Ask the rest about begun images without an answer; return all results in order.
+
+        Other images may be begun meanwhile.
+
+        Raises:
+            OffloadError, OSError: see `classify`.
+        """
+        start = time.perf_counter()
         for own in batch.split_by_heads():
             if not self.rest.is_nobody:
-                self._pass_on(own, self.rest, deadline, start)
+                self._pass_on(own, self.rest, start)
             if not own.is_settled:
                 everyone = np.ones(len(own.left), bool)
-                self._settle(own, everyone, own.policy.fallback(own.seen))
-        return [batch.results[sample] for sample in range(len(images))]
+                own.settle(everyone, own.policy.fallback(own.seen), self._classes, self.branches)
+        batch.keep(np.zeros(len(batch.left), bool))
+        return [batch.results[sample] for sample in range(len(batch.images))]
 
     def _heads_of(self, images: Floats) -> Names:
         """Choose the head set of every image."""
@@ -229,42 +243,41 @@ class EdgeRuntime:
             return np.repeat(self._head_sets, len(images))
         return np.array(self._head_sets)[self._choose(images)]
 
-    def _pass_on(self, batch: Batch, rest: Rest, deadline: float | None, start: float) -> None:
+    def _pass_on(self, batch: Batch, rest: Rest, start: float) -> None:
         """Ask the rest about images with the same head set, and settle those that its exit accepts.
 
         Args:
             start: seconds of `time.perf_counter()` since which the images wait for the rest.
         """
-        # Behind the artifact's last exit a standby has nothing to compute.
-        standby = rest.standby if len(self.manifest.exits) - 1 not in self.active else None
-        standby_s = 0.0
+        standby, standby_s = self._standby, 0.0
         if standby is not None:
             standby_s = len(batch.left) * standby.expected_s(self.cut)
         exit = self.branches
         try:
             with nullcontext() if batch.watch is None else batch.watch.asking():
-                logits = self._asked(batch, rest, _given_up(deadline, standby_s))
+                logits = self._asked(batch, rest, given_up(batch.deadline, standby_s))
             batch.rest_on_device = rest.on_device
         except OffloadError as error:
             with self._counting:
                 self.failures[error.cause] += len(batch.left)
             batch.failure, batch.cloud_ms = error.cause, slowed_ms(start)
-            late = deadline is not None and time.monotonic() + standby_s > deadline
-            if standby is None or late:
-                if not batch.seen:
-                    raise
-                return
-            start, batch.rest_on_device = time.perf_counter(), True
-            exit = len(self.manifest.exits) - 1
-            heads = str(batch.heads[0])
-            logits = standby.infer(batch.features, self.cut, None, heads)
+            turn = turn_in_time(self._computing, batch.deadline, standby_s)
+            with nullcontext(False) if standby is None else turn as has_turn:
+                if standby is None or not has_turn:
+                    if not batch.seen:
+                        raise
+                    return
+                start, batch.rest_on_device = time.perf_counter(), True
+                exit = len(self.manifest.exits) - 1
+                heads = str(batch.heads[0])
+                logits = standby.infer(batch.features, self.cut, None, heads)
         accepted = self._look(batch, exit, logits)
         if batch.rest_on_device:
             batch.stages_ms = [*batch.stages_ms, slowed_ms(start)]
         else:
             batch.cloud_ms = slowed_ms(start)
         if accepted.any():
-            self._settle(batch, accepted, batch.policy.answer(batch.seen))
+            batch.settle(accepted, batch.policy.answer(batch.seen), self._classes, self.branches)
 
     def _asked(self, batch: Batch, rest: Rest, deadline: float | None) -> Floats:
         """Get raw logits of the remaining images from the rest.
@@ -290,38 +303,3 @@ class EdgeRuntime:
         if exit == self.branches and self.rest.temperature is not None:
             return self.rest.temperature
         return self._temperatures[heads][exit]
-
-    def _settle(self, batch: Batch, who: Bools, answer: Answer) -> None:
-        """Store the latest exit's answer for the samples `who`, and drop them from the batch."""
-        exit = batch.seen[-1].exit
-        confidences = np.stack([seen.confidence for seen in batch.seen], axis=1)
-        for row in np.flatnonzero(who):
-            label = int(answer.label[row])
-            batch.results[int(batch.left[row])] = Result(
-                label=label,
-                class_name=self._classes[label],
-                confidence=float(answer.confidence[row]),
-                exit=exit,
-                answered_by=int(answer.exit[row]),
-                on_edge=batch.rest_on_device or exit < self.branches,
-                failure=batch.failure,
-                exits=tuple(seen.exit for seen in batch.seen),
-                confidences=tuple(confidences[row].tolist()),
-                stages_ms=tuple(batch.stages_ms),
-                cloud_ms=batch.cloud_ms,
-                heads=str(batch.heads[row]),
-                preprocess_ms=batch.preprocess_ms,
-                classifier_ms=batch.classifier_ms,
-            )
-        if batch.watch is not None:
-            batch.watch.answered(batch)
-        batch.keep(~who)
-
-
-def _given_up(deadline: float | None, standby_s: float) -> float | None:
-    """Compute the time to give up the cloud, so that a standby can meet the deadline."""
-    if deadline is None:
-        return None
-    earlier = deadline - STANDBY_MARGIN * standby_s
-    # If the standby would be too slow in any case, the cloud gets all of the time.
-    return earlier if earlier > time.monotonic() else deadline

@@ -5,9 +5,10 @@
     GET /metrics     counts and the guard in numbers, for Prometheus
     GET /            the page
 
-A lock lets one image at a time be decoded and classified: the stages would share the same cores
-anyway, and the memory for large photographs does not add up. The number of completely received
-images that wait is limited. The server needs nothing but the standard library.
+One image at a time is decoded and computed: the stages would share the same cores anyway, and the
+memory for large photographs does not add up. While the cloud is asked about some images, the next
+one is computed. The number of completely received images without an answer is limited. The server
+needs nothing but the standard library.
 """
 
 import ipaddress
@@ -81,7 +82,8 @@ class EdgeServer(ConnectionServer):
 
     def __init__(self, host: str, port: int, runtime: EdgeRuntime, settings: JsonObject) -> None:
         self._served = _Served(runtime, settings)
-        self._lock = threading.Lock()
+        self._turn, self._finishing = threading.Lock(), threading.Condition()
+        self._begun = 0  # images that are being answered, without those that wait for their turn
         self._answered: Counter[str] = Counter()
         self._holding, self._held_bytes = threading.Lock(), 0
         self._host = host
@@ -136,11 +138,12 @@ class EdgeServer(ConnectionServer):
             return fits
 
     def use(self, runtime: EdgeRuntime, settings: JsonObject) -> None:
-        """Replace the runtime, from the next image on, once the image under way is answered.
+        """Replace the runtime, from the next image on, once the images under way are answered.
 
         The old runtime is unused when the method returns; the counts of failures are kept.
         """
-        with self._lock:
+        with self._turn, self._finishing:
+            self._finishing.wait_for(lambda: not self._begun)
             runtime.failures.update(self._served.runtime.failures)
             before, self._served = self._served.runtime.watcher, _Served(runtime, settings)
         if before is not None:
@@ -153,16 +156,25 @@ class EdgeServer(ConnectionServer):
             watcher.save()
 
     def classify(self, image: BytesIO) -> dict[str, Json]:
-        """Classify an image file, in one thread at a time.
+        """Classify an image file.
 
         Raises:
             UnreadableImage, OffloadError: see `EdgeRuntime.classify_file`.
         """
-        with self._lock:
+        with self._turn:
             runtime = self._served.runtime
-            result = runtime.classify_file(image)
-            self._answered[place_of(result)] += 1
+            batch = runtime.begin(image)
+            with self._finishing:
+                self._begun += 1
+        try:
+            (result,) = runtime.finish(batch)
+            with self._finishing:
+                self._answered[place_of(result)] += 1
             return as_json(result)
+        finally:
+            with self._finishing:
+                self._begun -= 1
+                self._finishing.notify()
 
     def health(self) -> dict[str, Json]:
         """Describe the running deployment and its counters, without waiting for images."""

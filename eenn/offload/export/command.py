@@ -2,6 +2,7 @@
 
 eenn-export outputs/train/demo/TIMESTAMP/artifact
 eenn-export latest --deployment deployment.json --to FOLDER
+eenn-export latest --plans plans.json --to FOLDER
 eenn-export latest --triton models
 """
 
@@ -32,9 +33,14 @@ def _export(given: argparse.Namespace) -> None:
         check_code("--build", name)
     manifest = read_manifest(find_artifact(given.artifact))
     path = manifest.path
-    if (given.to is None) != (given.deployment is None):
-        raise EennError("--deployment FILE and --to FOLDER: allowed are both or neither of them")
-    if given.to is None and given.upstream is not None:
+    if given.deployment is not None and given.plans is not None:
+        raise EennError("--deployment FILE and --plans FILE: allowed is one of them")
+    if (given.to is None) != (given.deployment is None and given.plans is None):
+        raise EennError(
+            "--deployment FILE, or --plans FILE, and --to FOLDER: allowed are both or neither of "
+            "them"
+        )
+    if given.deployment is None and given.upstream is not None:
         raise EennError("--upstream DIR needs --deployment FILE and --to FOLDER; leave it out")
     for_device = None if given.to is None else plan_folder(given, manifest)
     if given.triton is not None and given.triton.exists():
@@ -99,6 +105,12 @@ def _parser() -> argparse.ArgumentParser:
     device = parser.add_argument_group("a folder for a device, from new or existing graphs")
     device.add_argument(
         "--deployment", type=Path, metavar="FILE", help="deployment file for the device, with --to"
+    )
+    device.add_argument(
+        "--plans",
+        type=Path,
+        metavar="FILE",
+        help="table of plans that eenn-plan wrote, in place of one deployment",
     )
     device.add_argument(
         "--to",

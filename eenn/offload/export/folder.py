@@ -1,13 +1,14 @@
-"""A folder for a device, with only the files of an artifact that one deployment needs. No torch.
+"""A folder for a device, with only the files of an artifact that its deployments need. No torch.
 
-FOLDER/manifest.json, deployment.json
+FOLDER/manifest.json, and deployment.json or plans.json
 FOLDER/onnx/index.json          of all pieces, because edge and cloud compare artifacts by it
-FOLDER/onnx/PRECISION/*.onnx    those that the deployment opens
+FOLDER/onnx/PRECISION/*.onnx    those that a deployment opens
 FOLDER/upstream/                the same of an upstream network that runs on the device
 """
 
 from argparse import Namespace
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 from eenn.artifact.deployment import FILE, Deployment
@@ -17,6 +18,8 @@ from eenn.exits.rests import DEVICE
 from eenn.files import new_directory, write_file
 from eenn.offload.edge.deploying import UPSTREAM, upstream_path
 from eenn.offload.edge.needed import Needed, needed_pieces, needed_upstream_pieces
+from eenn.offload.edge.plans import FILE as PLANS
+from eenn.offload.edge.plans import Plans
 from eenn.offload.graphs.index import FOLDER, INDEX, Graphs
 from eenn.run_directory import MANIFEST
 
@@ -26,20 +29,21 @@ class FolderContent:
     """The content of a folder for a device.
 
     Args:
-        needed: pieces of the deployment's artifact.
+        used: the deployment, or the table of plans from which the device chooses.
+        needed: pieces of its artifact.
         upstream: the artifact of an upstream network that runs on the device, and its graphs.
     """
 
-    deployment: Deployment
+    used: Deployment | Plans
     needed: Needed
     upstream: tuple[Graphs, Needed] | None = None
 
 
 def plan_folder(given: Namespace, manifest: Manifest) -> FolderContent:
-    """Read the deployment and find the pieces to copy, before anything is exported or written.
+    """Read the deployments and find the pieces to copy, before anything is exported or written.
 
     Args:
-        given: the parsed command line, with `deployment` and `to`, and `upstream` or None.
+        given: the parsed command line, with `deployment` or `plans`, `to`, and `upstream` or None.
 
     Raises:
         EennError: the file is not a deployment of this artifact; the upstream network is missing,
@@ -47,6 +51,10 @@ def plan_folder(given: Namespace, manifest: Manifest) -> FolderContent:
     """
     if given.to.exists():
         raise EennError(f"--to {given.to} exists already; choose another directory")
+    if given.plans is not None:
+        plans = Plans.load(given.plans)
+        every = (needed_pieces(manifest, own) for own in plans.table)
+        return FolderContent(plans, tuple(dict.fromkeys(chain.from_iterable(every))))
     deployment = Deployment.load(given.deployment)
     needed, upstream = needed_pieces(manifest, deployment), deployment.upstream
     if upstream is None or deployment.rest != DEVICE:
@@ -74,7 +82,7 @@ def write_folder(graphs: Graphs, content: FolderContent, folder: Path) -> str:
     sources = [(graphs, content.needed, "."), *_upstream(content)]
     whole = sum(_size(own.manifest.path) for own, _, _ in sources)
     with new_directory(folder) as new:
-        content.deployment.save(new / FILE)
+        content.used.save(new / (PLANS if isinstance(content.used, Plans) else FILE))
         for own, needed, place in sources:
             _copy(own, needed, new / place)
     count = sum(len(needed) for _, needed, _ in sources)

@@ -20,10 +20,14 @@ from tests.offload.edge.first_line import after_first_line
 from tests.offload.exported import Exported
 
 
-def test_images_that_are_interrupted_are_not_a_success(exported: Exported, tmp_path: Path) -> None:
+@pytest.mark.parametrize("in_flight", [1, 2])
+def test_images_that_are_interrupted_are_not_a_success(
+    in_flight: int, exported: Exported, tmp_path: Path
+) -> None:
     pipe = tmp_path / "endless.jpg"
     os.mkfifo(pipe)
-    with process(exported, exported.files[0], pipe) as stopped:
+    given = (exported.files[0], pipe, exported.files[1])
+    with process(exported, "--in-flight", in_flight, *given) as stopped:
         assert stopped.stdout
         assert str(exported.files[0]) in stopped.stdout.readline()
         stopped.send_signal(signal.SIGINT)
@@ -89,18 +93,19 @@ def test_a_full_disk_below_the_output_is_one_clear_line(exported: Exported) -> N
     assert after_first_line(said) == "error: cannot print the answers: No space left on device\n"
 
 
+@pytest.mark.parametrize("in_flight", [1, 2])
 def test_a_bug_at_one_image_is_told_and_the_others_answered(
-    exported: Exported, edge: Any, monkeypatch: pytest.MonkeyPatch
+    in_flight: int, exported: Exported, edge: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    classify = EdgeRuntime.classify_file
+    begin = EdgeRuntime.begin
 
     def failing(self: EdgeRuntime, file: str) -> Any:
         if file == str(exported.files[0]):
             raise MemoryError("no\nmore")
-        return classify(self, file)
+        return begin(self, file)
 
-    monkeypatch.setattr(EdgeRuntime, "classify_file", failing)
-    code, lines, errors = edge("--json", *exported.files[:2])
+    monkeypatch.setattr(EdgeRuntime, "begin", failing)
+    code, lines, errors = edge("--json", "--in-flight", in_flight, *exported.files[:2])
     assert code == 1
     assert [answer["file"] for answer in parsed(lines)] == [str(exported.files[1])]
     said = after_first_line(errors)

@@ -26,14 +26,15 @@ from eenn.exits.policies.base import ExitProbs
 from eenn.exits.policies.threshold import Confidence
 from eenn.offload.client.http_cloud import HttpCloud
 from eenn.offload.cloud.command import running
-from eenn.offload.edge import clouds, profiling
+from eenn.offload.edge import clouds, deadlines, profiling
 from eenn.offload.edge import runtime as runtime_module
 from eenn.offload.edge.answers import as_json, as_line
 from eenn.offload.edge.batch import Result
 from eenn.offload.edge.clouds import LocalCloud
 from eenn.offload.edge.command import main as edge_main
+from eenn.offload.edge.deadlines import RESERVE_S
 from eenn.offload.edge.needed import needed_pieces
-from eenn.offload.edge.runtime import RESERVE_S, EdgeRuntime
+from eenn.offload.edge.runtime import EdgeRuntime
 from eenn.offload.export.write import export
 from eenn.offload.graphs.index import Graphs
 from eenn.offload.protocol.errors import CloudRefused, CloudTimeout
@@ -205,7 +206,7 @@ def test_a_hanging_cloud_is_waited_for_once_and_all_of_the_wait_is_counted(
     path: Path, exported: Exported, chosen: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = SimulatedClock()
-    for module in (runtime_module, clouds):
+    for module in (runtime_module, clouds, deadlines):
         monkeypatch.setattr(module, "time", clock)
 
     class Hanging(LocalCloud):

@@ -122,12 +122,13 @@ def test_bad_lines_are_said_and_their_images_answered_again(
     assert said.count("\n") == 1
 
 
+@pytest.mark.parametrize("in_flight", [1, 3])
 def test_a_full_disk_costs_a_batch_the_images_that_it_had_no_room_for(
-    exported: Exported, edge: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    in_flight: int, exported: Exported, edge: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     output, files = tmp_path / "answers.jsonl", [str(file) for file in exported.files[:4]]
     with full_disk(monkeypatch, until=2):
-        code, lines, errors = edge("--json", "--output", output, *files)
+        code, lines, errors = edge("--json", "--in-flight", in_flight, "--output", output, *files)
     assert code == 1
     assert [answer["file"] for answer in parsed(lines)] == files[2:]
     said = after_first_line(errors).splitlines()
@@ -139,14 +140,17 @@ def test_a_full_disk_costs_a_batch_the_images_that_it_had_no_room_for(
     assert sorted(row["file"] for row in parsed(output.read_text().splitlines())) == files
 
 
+@pytest.mark.parametrize("in_flight", [1, 3])
 def test_a_watch_waits_for_room_on_a_full_disk(
-    exported: Exported, edge: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    in_flight: int, exported: Exported, edge: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder, output = tmp_path / "photos", tmp_path / "answers.jsonl"
     folder.mkdir()
     there = [str(shutil.copy(file, folder)) for file in exported.files[:2]]
     with full_disk(monkeypatch, until=3), polls(monkeypatch, 6):
-        code, lines, errors = edge("--json", "--watch", folder, "--output", output)
+        code, lines, errors = edge(
+            "--json", "--in-flight", in_flight, "--watch", folder, "--output", output
+        )
     assert code == 0
     assert [answer["file"] for answer in parsed(lines)] == there
     assert [row["file"] for row in parsed(output.read_text().splitlines())] == there

@@ -19,7 +19,8 @@ from eenn.exits.policies.base import ExitProbs, Policy
 from eenn.exits.policies.registry import POLICIES, make_policy
 from eenn.offload.edge.batch import Result
 from eenn.offload.edge.clouds import LocalCloud, Rest
-from eenn.offload.edge.runtime import RESERVE_S, EdgeRuntime
+from eenn.offload.edge.deadlines import RESERVE_S
+from eenn.offload.edge.runtime import EdgeRuntime
 from eenn.offload.graphs.index import Graphs
 from eenn.offload.graphs.pieces import Pieces, rest, segments
 from eenn.offload.protocol.errors import CloudRefused, CloudTimeout, OffloadError

@@ -9,7 +9,8 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import closing
-from threading import Thread
+from pathlib import Path
+from threading import Lock, Thread
 from typing import Any
 
 import pytest
@@ -20,10 +21,11 @@ from eenn.offload.edge import server as edge_server
 from eenn.offload.edge.answers import as_json
 from eenn.offload.edge.clouds import LocalCloud
 from eenn.offload.edge.server import EdgeServer
+from eenn.preprocess import Preprocessing
 from tests.offload.edge.edge_service import P_TAR, Failing, Held, runtime_of, serving
 from tests.offload.edge.first_line import after_first_line
 from tests.offload.exported import Exported
-from tests.offload.patience import PATIENCE_S
+from tests.offload.patience import PATIENCE_S, wait_until
 
 TIMES = ("latency_ms", "preprocess_ms", "stages_ms", "cloud_ms")
 
@@ -124,12 +126,24 @@ def test_where_nobody_answers_the_cause_is_told(exported: Exported) -> None:
     assert content == {"error": "the cloud failed: the cloud took too long"}
 
 
-def test_clients_at_the_same_time_take_turns_and_get_their_own_answers(exported: Exported) -> None:
-    cloud = Held(LocalCloud(exported.path))
-    cloud.released.set()
-    runtime = runtime_of(exported, cloud)
+def test_clients_at_the_same_time_take_turns_and_get_their_own_answers(
+    exported: Exported, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runtime = runtime_of(exported, LocalCloud(exported.path))
     expected = [without_times(as_json(runtime.classify_file(f))) for f in exported.files]
     found: dict[int, list[Any]] = {}
+    read, reading, overlaps = Preprocessing.read, Lock(), list[int]()
+
+    def alone(preprocessing: Preprocessing, file: Any) -> Any:
+        if not reading.acquire(blocking=False):
+            overlaps.append(1)
+            return read(preprocessing, file)
+        try:
+            return read(preprocessing, file)
+        finally:
+            reading.release()
+
+    monkeypatch.setattr(Preprocessing, "read", alone)
 
     def client(number: int) -> None:
         with closing(Client(server)) as ask:
@@ -146,8 +160,27 @@ def test_clients_at_the_same_time_take_turns_and_get_their_own_answers(exported:
             thread.join()
         answered = server.health()["answered"]
     assert found == dict.fromkeys(range(8), expected)
-    assert cloud.most_at_once == 1
+    assert not overlaps
     assert sum(answered.values()) == 8 * len(expected)
+
+
+def test_the_next_image_is_computed_while_one_is_away(exported: Exported) -> None:
+    cloud = Held(LocalCloud(exported.path))
+    found = list[int]()
+
+    def post(file: Path) -> None:
+        with closing(Client(server)) as ask:
+            found.append(ask("POST", "/classify", file.read_bytes())[0])
+
+    with serving(runtime_of(exported, cloud, p_tar=1.0)) as server:
+        clients = [Thread(target=post, args=[file]) for file in exported.files[:3]]
+        for thread in clients:
+            thread.start()
+        wait_until(lambda: cloud.at_once == 3)
+        cloud.released.set()
+        for thread in clients:
+            thread.join()
+    assert found == [200] * 3
 
 
 def test_more_than_may_wait_are_sent_away_at_once_and_health_answers_meanwhile(

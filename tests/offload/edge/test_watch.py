@@ -19,14 +19,15 @@ from tests.offload.exported import Exported
 
 
 @pytest.mark.clock
-@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(("stop", "in_flight"), [(signal.SIGINT, 1), (signal.SIGTERM, 3)])
 def test_a_watched_folder_is_answered_until_the_edge_is_stopped(
-    stop: signal.Signals, exported: Exported, tmp_path: Path
+    stop: signal.Signals, in_flight: int, exported: Exported, tmp_path: Path
 ) -> None:
     folder, output = tmp_path / "photos", tmp_path / "answers.jsonl"
     folder.mkdir()
     there = [shutil.copy(file, folder / f"{n}.jpg") for n, file in enumerate(exported.files[:2])]
-    with process(exported, "--watch", folder, "--json", "--output", output) as watching:
+    given = ("--watch", folder, "--json", "--output", output, "--in-flight", in_flight)
+    with process(exported, *given) as watching:
         assert watching.stdout
         first = parsed([watching.stdout.readline() for _ in range(2)])
         (folder / "broken.png").write_bytes(b"no image")
@@ -42,7 +43,7 @@ def test_a_watched_folder_is_answered_until_the_edge_is_stopped(
     assert [row["file"] for row in second] == [str(appeared)]
 
     more = shutil.copy(exported.files[3], folder / "more.jpg")
-    with process(exported, "--watch", folder, "--json", "--output", output) as again:
+    with process(exported, *given) as again:
         assert again.stdout
         assert json.loads(again.stdout.readline())["file"] == str(more)
         again.send_signal(stop)

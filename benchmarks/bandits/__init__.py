@@ -1,0 +1,1 @@
+"""Bandits over the last active branch, on recorded images, beside choices that stay."""
