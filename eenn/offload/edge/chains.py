@@ -31,11 +31,6 @@ class Way(NamedTuple):
     ends: tuple[int, ...] = ()
     cut: int | None = None
 
-    @property
-    def has_every_exit(self) -> bool:
-        """Tell whether all exits decide that are before the last one that does."""
-        return len(self.ends) == max(self.ends, default=0)
-
 
 @dataclass(frozen=True)
 class NeverLeaving(ByConfidence):
