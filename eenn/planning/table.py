@@ -137,7 +137,7 @@ class Table(Collection[D]):
 
     Args:
         leaving: (designs, exits).
-        to_exit_ms: (designs, exits); NaN where it is not known.
+        to_exit_ms: (designs, exits); NaN where it is not known, and behind a design's last exit.
     """
 
     designs: tuple[D, ...]
@@ -251,7 +251,7 @@ class Table(Collection[D]):
             # larger share of images above any time.
             request = spent.per_image_sent()
             columns += [request.sent_bytes, request.cloud_ms, request.codec_ms]
-            columns += [*self.to_exit_ms.T, *-self.leaving.cumsum(axis=1).T]
+            columns += [*np.nan_to_num(self.to_exit_ms).T, *-self.leaving.cumsum(axis=1).T]
         return self.at(undominated(np.stack(columns, axis=1), self.cuts))
 
     def _metrics(self, at: Conditions, power: Power | None) -> Callable[[str], Floats]:
@@ -302,14 +302,18 @@ def _p95_ms(table: Table[Any], at: Conditions) -> Floats:
 
 def _image_ms(table: Table[Any], at: Conditions) -> Floats:
     """Compute the milliseconds of an image by exit and addition, (designs, exits, additions)."""
-    if np.isnan(table.to_exit_ms).any():
+    known = ~np.isnan(table.to_exit_ms)
+    if not known.any(axis=1).all():
         raise EennError(f"{P95} and {LATE}: of this table only means are known; ask for latency_ms")
     spread_ms = np.array(at.spread_ms)
-    image_ms = np.repeat(at.slowdown * table.to_exit_ms[:, :, None], len(spread_ms), axis=2)
+    to_exit_ms = at.slowdown * np.where(known, table.to_exit_ms, 0.0)
+    image_ms = np.repeat(to_exit_ms[:, :, None], len(spread_ms), axis=2)
     request = table.spent.per_image_sent()
     sending_ms = request.codec_ms + request.away_ms(at)
     sent = request.away[:, None]
-    image_ms[:, -1] += np.where(sent > 0, sending_ms[:, None] + spread_ms, 0.0)
+    image_ms[np.arange(len(table)), known.sum(axis=1) - 1] += np.where(
+        sent > 0, sending_ms[:, None] + spread_ms, 0.0
+    )
     return image_ms
 
 

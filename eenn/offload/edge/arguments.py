@@ -107,6 +107,20 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     return given
 
 
+def _checked_profile(parser: "_Parser", given: argparse.Namespace) -> argparse.Namespace:
+    """Check what stands beside --profile; a file that is not JSON is the first image."""
+    if given.profile.suffix != PROFILE.suffix:
+        given.images.insert(0, str(given.profile))
+        given.profile = PROFILE
+    for name, value in vars(given).items():
+        if name not in _PROFILED and value != parser.get_default(name):
+            parser.error(
+                f"{_flag(name)} does not go with --profile, which measures this device alone; "
+                "allowed are image files, --precision, --threads and --experts"
+            )
+    return given
+
+
 def _find_files(parser: argparse.ArgumentParser, given: argparse.Namespace) -> None:
     """Take the deployment or the plans of the artifact's folder where no file is given."""
     conditions = (given.link, given.slowdown, given.cloud_load)
@@ -120,20 +134,6 @@ def _find_files(parser: argparse.ArgumentParser, given: argparse.Namespace) -> N
         parser.error("--plan, --link, --slowdown and --cloud-load need --plans FILE")
     if given.plan is not None and any(own is not None for own in conditions):
         parser.error("--plan N with --link, --slowdown or --cloud-load, which choose a plan")
-
-
-def _checked_profile(parser: "_Parser", given: argparse.Namespace) -> argparse.Namespace:
-    """Check what stands beside --profile; a file that is not JSON is the first image."""
-    if given.profile.suffix != PROFILE.suffix:
-        given.images.insert(0, str(given.profile))
-        given.profile = PROFILE
-    for name, value in vars(given).items():
-        if name not in _PROFILED and value != parser.get_default(name):
-            parser.error(
-                f"{_flag(name)} does not go with --profile, which measures this device alone; "
-                "allowed are image files, --precision, --threads and --experts"
-            )
-    return given
 
 
 class _Parser(argparse.ArgumentParser):

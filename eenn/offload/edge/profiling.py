@@ -168,8 +168,9 @@ class _Device:
         Args:
             clouds: clients of the stand-in, by the format that each sends features in.
         """
+        ends = {way: cut for cut, way in self._chains.ways_to.items()}
         return [
-            *(partial(self._chain, way) for way in self._chains.ways),
+            *(partial(self._chain, way, ends.get(way)) for way in self._chains.ways),
             *(partial(self._row, row) for row in self._rows),
             *(
                 partial(self._request, way, f"{cut}-{payload}", cloud)
@@ -178,19 +179,21 @@ class _Device:
             ),
         ]
 
-    def _chain(self, way: Way) -> Iterator[Sample]:
-        """Run a way, for the sake of its last stage, and of the rest behind one way to a cut."""
+    def _chain(self, way: Way, cut: int | None) -> Iterator[Sample]:
+        """Run a way for the sake of its last stage, and of the rest behind a cut.
+
+        Args:
+            cut: where the way ends; None where the rest behind is measured by another way.
+        """
         at, last = self._at, max(way.ends, default=0)
-        cut = at[last] if way.cut is None else way.cut
-        to_the_end = self._chains.ways_to[cut] == way
-        rest = self._chains.device if to_the_end else self._chains.skipped
+        rest = self._chains.skipped if cut is None else self._chains.device
         result = yield from self._run(way, rest)
         if way.cut is not None:
             yield (STAGES, f"{at[last]}-{way.cut}"), result.stages_ms[-1]
         elif way.ends:
             *_, before, _ = (0, *way.ends)
             yield (EXITS, f"{at[before]}-{last}"), result.stages_ms[-1]
-        if to_the_end:
+        if cut is not None:
             yield (EXITS, f"{cut}-{len(at) - 1}"), result.cloud_ms
 
     def _row(self, row: Mapping[tuple[str, str], Headless]) -> Iterator[Sample]:

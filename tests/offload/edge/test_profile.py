@@ -77,10 +77,11 @@ def assert_measures_every_part(profile: DeviceProfile, exported: Exported) -> No
     neighbours = {(0, 3), (3, 7), (7, 14), (14, 19)}
     stages = {f"{a}-{b}" for a, b in {*neighbours, *behind, (0, BLOCKS)}}
     assert set(profile.stages) == stages
-    to_exits = {(BORDERS[start], exit) for exit in range(1, EXITS + 1) for start in range(exit)}
-    to_exits |= {(cut, EXITS) for _, cut in behind}
-    assert set(profile.exits) == {f"{cut}-{exit}" for cut, exit in to_exits}
     cuts = {*BORDERS[:-1], *(cut for _, cut in behind)}
+    assert set(profile.exits) == {
+        *(f"{BORDERS[start]}-{exit}" for exit in range(1, EXITS) for start in range(exit)),
+        *(f"{cut}-{EXITS}" for cut in cuts),
+    }
     assert set(profile.requests) == {f"{cut}-{name}" for cut in cuts for name in PAYLOADS}
     parts = (profile.blocks, profile.stages, profile.exits)
     assert all(ms > 0 for part in parts for ms in part.values())
