@@ -16,6 +16,7 @@ from eenn.offload.export import command as export
 from eenn.workflows.check import checked
 from eenn.workflows.hydra_job import policy_settings
 from eenn.workflows.jobs import evaluation_of, offloading_of
+from eenn.workflows.plan_arguments import parse_arguments as parse_plan_arguments
 from tests.workflows.composing import SETTINGS, composed
 
 ROOT = Path(__file__).parents[1]
@@ -29,7 +30,7 @@ SCRIPTS = {
     "eenn-evaluate": "evaluate",
     "eenn-bench": "offload_bench",
 }
-OURS = ("python", "make", "eenn-edge", "eenn-cloud", "eenn-export", *SCRIPTS)
+OURS = ("python", "make", "eenn-edge", "eenn-cloud", "eenn-export", "eenn-plan", *SCRIPTS)
 # fmt: off
 OTHERS = (
     "cd", "chmod", "cp", "curl", "docker", "export", "find", "git", "grep", "head", "kill", "ls",
@@ -114,6 +115,8 @@ def check(program: str, given: list[str], monkeypatch: pytest.MonkeyPatch) -> No
     elif program == "eenn-cloud":
         monkeypatch.setattr(cloud, "serve", lambda *_, **__: None)
         cloud.main(given)
+    elif program == "eenn-plan":
+        parse_plan_arguments(given)
     elif program == "eenn-export":
         monkeypatch.setattr(export, "_export", lambda _: None)
         export.main(given)

@@ -25,6 +25,7 @@ PROGRAMS: dict[str, Callable[[], None]] = {
     "eenn-edge": edge,
     "eenn-cloud": console.cloud,
     "eenn-export": console.export,
+    "eenn-plan": console.plan,
     "eenn-train": console.train,
     "eenn-evaluate": console.evaluate,
     "eenn-bench": console.offload_bench,
@@ -42,7 +43,7 @@ sys.meta_path.insert(0, Missing())
 sys.argv = ["program", *sys.argv[1:]]
 from eenn.workflows import console
 from eenn.offload.edge.command import main
-for program in (main, console.cloud, console.export, console.train, console.evaluate,
+for program in (main, console.cloud, console.export, console.plan, console.train, console.evaluate,
                 console.offload_bench):
     try:
         program()
@@ -95,6 +96,7 @@ def test_a_missing_extra_is_one_line_that_says_what_to_install() -> None:
         "2",
         "error: eenn-cloud needs starlette; install it with: pip install 'eenn[cloud]'",
         "error: eenn-export needs torch; install it with: pip install 'eenn[train]'",
+        "error: eenn-plan needs torch; install it with: pip install 'eenn[train]'",
         "error: eenn-train needs torch; install it with: pip install 'eenn[train]'",
         "error: eenn-evaluate needs torch; install it with: pip install 'eenn[train]'",
         "error: eenn-bench needs torch; install it with: pip install 'eenn[train]'",

@@ -13,7 +13,7 @@ import numpy as np
 from eenn.errors import EennError
 from eenn.exits.policies.base import Floats
 from eenn.planning.device_file import MIN_MS, DeviceFile
-from eenn.planning.device_profile import DeviceProfile
+from eenn.planning.device_profile import DeviceProfile, Packing
 from eenn.planning.rates import Rates, ridge
 from eenn.planning.work import BLOCKS, EXITS, STAGES, NetworkWork, Part, numbers_of
 
@@ -98,6 +98,37 @@ def predicted(
         classifier_ms=pixels * reference.classifier_ms,
         requests={},
     )
+
+
+def requests_of(
+    reference: DeviceProfile, measured: Mapping[int, int], values: Mapping[int, int]
+) -> dict[str, Packing]:
+    """Predict the requests of a network from those of another: a line over the values sent.
+
+    Args:
+        measured: number of values at every cut of the network in `reference`.
+        values: the same of the network to predict.
+
+    Returns:
+        The requests by the keys of a profile.
+
+    Raises:
+        EennError: the reference has no requests from two cuts.
+    """
+    found: dict[str, Packing] = {}
+    for name in sorted({key.partition("-")[2] for key in reference.requests}):
+        known = [cut for cut in measured if f"{cut}-{name}" in reference.requests]
+        if len({measured[cut] for cut in known}) < 2:
+            raise EennError(f"a profile with too few requests in {name}; measure again")
+        sizes = [measured[cut] for cut in known]
+        packed = [reference.requests[f"{cut}-{name}"] for cut in known]
+        per_byte = np.polyfit(sizes, [own.sent_bytes for own in packed], 1)
+        per_ms = np.polyfit(sizes, [own.codec_ms for own in packed], 1)
+        least_ms = min(own.codec_ms for own in packed)
+        for cut, count in values.items():
+            sent_bytes, codec_ms = (float(np.polyval(line, count)) for line in (per_byte, per_ms))
+            found[f"{cut}-{name}"] = Packing(max(sent_bytes, 0.0), max(codec_ms, least_ms))
+    return found
 
 
 def doubts(reference: DeviceProfile, device: DeviceFile) -> list[str]:

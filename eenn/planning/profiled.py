@@ -50,7 +50,25 @@ def profiled_times(
             f"the device's profile has no exits {', '.join(missing)}; measure again with "
             "`eenn-edge --profile`"
         )
-    requests = {}
+    requests = _requests(device, cloud, last, photograph_bytes)
+    further = set(product(starts, {cut for cut, _ in requests}))
+    return Times(
+        preprocess_ms=device.preprocess_ms,
+        classifier_ms=device.classifier_ms,
+        stage_ms={step: ms for step, ms in exits.items() if step[1] < last},
+        rest_ms={start: ms for (start, exit), ms in exits.items() if exit == last},
+        requests=requests,
+        link=link,
+        further_ms={cuts: ms for cuts, ms in stages.items() if cuts in further},
+        borders=borders,
+    )
+
+
+def _requests(
+    device: DeviceProfile, cloud: DeviceProfile, last: int, photograph_bytes: float
+) -> dict[tuple[int, str], RequestCost]:
+    """Collect the costs of requests by cut and payload, photographs among them."""
+    requests: dict[tuple[int, str], RequestCost] = {}
     for key, packing in device.requests.items():
         place, _, payload = key.partition("-")
         if not (place.isdecimal() and payload in CODECS):
@@ -68,17 +86,7 @@ def profiled_times(
         cloud_ms = cloud.preprocess_ms + _rest_ms(cloud, 0, last)
         least_ms = min(request.codec_ms for request in requests.values())
         requests[0, PHOTOGRAPH] = RequestCost(photograph_bytes + around, cloud_ms, least_ms)
-    further = set(product(starts, {cut for cut, _ in requests}))
-    return Times(
-        preprocess_ms=device.preprocess_ms,
-        classifier_ms=device.classifier_ms,
-        stage_ms={step: ms for step, ms in exits.items() if step[1] < last},
-        rest_ms={start: ms for (start, exit), ms in exits.items() if exit == last},
-        requests=requests,
-        link=link,
-        further_ms={cuts: ms for cuts, ms in stages.items() if cuts in further},
-        borders=borders,
-    )
+    return requests
 
 
 def _rest_ms(cloud: DeviceProfile, cut: int, last: int) -> float:

@@ -18,10 +18,9 @@ from eenn.cli import one_line_errors
 from eenn.errors import EennError
 from eenn.exits.head_sets import PLAIN_HEADS
 from eenn.exits.policies.base import Ints, Outputs, Policy, Validation
-from eenn.exits.policies.registry import POLICIES, find_policy, make_policy
-from eenn.exits.policies.threshold import DEFAULT
+from eenn.exits.policies.registry import find_policy, make_policy
 from eenn.exits.rests import CLOUD
-from eenn.files import from_json, new_directory
+from eenn.files import new_directory
 from eenn.offload.bench.deployments import PlanInputs, deployment_of, write_deployments
 from eenn.offload.edge.plans import FILE as PLANS
 from eenn.offload.edge.plans import Plans
@@ -29,11 +28,10 @@ from eenn.offload.graphs.index import Graphs
 from eenn.offload.graphs.pieces import borders
 from eenn.planning.costs import Link
 from eenn.planning.device_file import DeviceFile
-from eenn.planning.device_prediction import doubts, scaled
+from eenn.planning.device_prediction import doubts, predicted, requests_of, scaled
 from eenn.planning.device_profile import DeviceProfile
 from eenn.planning.engine import Conditions, Power
 from eenn.planning.exhaustive import WITHOUT_BRANCHES, Plan, plan, variants
-from eenn.planning.planners.comparison import Comparison
 from eenn.planning.profiled import profiled_times
 from eenn.planning.table import (
     ACCURACY,
@@ -48,14 +46,13 @@ from eenn.planning.table import (
     Table,
 )
 from eenn.planning.times import Route
-from eenn.programs import CONF, PLAN
 from eenn.reports.tables import table as printed_table
-from eenn.run_directory import find_artifact, read_config
+from eenn.run_directory import find_artifact
+from eenn.workflows.plan_arguments import LINKS, link_of, named_link, parse_arguments, power_of
 
 if TYPE_CHECKING:
     from eenn.records.evaluated_artifact import EvaluatedArtifact
 
-LINKS = CONF / "link"
 SLOWDOWNS = (1.0, 10.0)
 # One percentage point below the last exit, where no accuracy is asked for.
 GIVEN_UP = 0.01
@@ -63,7 +60,7 @@ GIVEN_UP = 0.01
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command: plan, and write the deployments and the table."""
-    given = _parser().parse_args(arguments)
+    given = parse_arguments(arguments)
     with one_line_errors():
         _plan(given)
 
@@ -80,19 +77,16 @@ class _Found:
 def _plan(given: argparse.Namespace) -> None:
     if given.to.exists():
         raise EennError(f"--to {given.to} exists already; choose another directory")
-    link, power = _link(given.link), _power(given.watts)
+    link, power = link_of(given.link), power_of(given.watts)
     if given.max_late is not None and given.deadline_ms is None:
         raise EennError("--max-late without --deadline-ms: late is what comes after it; give both")
-    device = DeviceProfile.load(given.profile)
-    cloud = DeviceProfile.load(given.cloud_profile or given.profile)
     graphs = Graphs.read(find_artifact(given.artifact))
-    if device.artifact_id != graphs.manifest.id:
-        raise EennError(
-            f"{given.profile} is of artifact {device.artifact_id:.12}, {graphs.manifest.path} is "
-            f"{graphs.manifest.id:.12}; measure this one with `eenn-edge --profile`"
-        )
+    device = reference = _profile(given.profile, given.measured, graphs)
+    cloud = reference
+    if given.cloud_profile is not None:
+        cloud = _profile(given.cloud_profile, given.measured, graphs)
     if given.device is not None:
-        device = _scaled(device, given.device, graphs)
+        device = _scaled(reference, given.device, graphs)
     # Imported here because torch takes seconds, and a wrong file should fail at once.
     from eenn.records.evaluated_artifact import open_artifact
 
@@ -125,6 +119,36 @@ def _plan(given: argparse.Namespace) -> None:
     print(f"\n{printed_table(_by_link(plans))}\n")
     print(f"deployment: {given.to / DEPLOYMENT}\nplans: {given.to / PLANS}, {len(lasting)} of them")
     print(f"on the device: eenn-edge --artifact DIR --plans {PLANS} --cloud URL")
+
+
+def _profile(file: Path, measured: Path | None, graphs: Graphs) -> DeviceProfile:
+    """Read a profile of the network, or predict it from the profile of another network.
+
+    Args:
+        measured: artifact of the other network.
+
+    Raises:
+        EennError: the profile is of neither of them.
+    """
+    profile, own = DeviceProfile.load(file), graphs.manifest
+    if profile.artifact_id == own.id:
+        return profile
+    if measured is None:
+        raise EennError(
+            f"{file} is of artifact {profile.artifact_id:.12}, {own.path} is {own.id:.12}; measure "
+            "this one with `eenn-edge --profile`, or give --measured DIR, the measured artifact"
+        )
+    from eenn.offload.export.work import work_of
+
+    there = Graphs.read(measured)
+    found = predicted(profile, work_of(there), work_of(graphs))
+    print(f"warning: {file} is of another network; times of this one follow from the work of both")
+    return replace(found, requests=requests_of(profile, _values(there), _values(graphs)))
+
+
+def _values(graphs: Graphs) -> dict[int, int]:
+    """Count the values of the features at every cut."""
+    return {cut.blocks: math.prod(graphs.features_shape(cut.blocks)) for cut in graphs.cuts}
 
 
 def _scaled(reference: DeviceProfile, file: Path, graphs: Graphs) -> DeviceProfile:
@@ -223,7 +247,7 @@ def _by_link(plans: Plans) -> list[dict[str, str]]:
             "link": f"{file.stem}, {link}",
             **{f"{slower:g} x as slow": _taken(plans, link, slower) for slower in SLOWDOWNS},
         }
-        for file, link in ((file, _named_link(file)) for file in sorted(LINKS.glob("*.yaml")))
+        for file, link in ((file, named_link(file)) for file in sorted(LINKS.glob("*.yaml")))
     ]
 
 
@@ -238,123 +262,3 @@ def _taken(plans: Plans, link: Link, slowdown: float) -> str:
     sent = f", {own.payload}" if own.rest == CLOUD else ""
     ms = plans.table.metric(FASTEST.metric, at)[row]
     return f"{row + 1}: {own.setting.branches or 'none'}; {own.rest}{sent}; {ms:.1f} ms"
-
-
-def _link(text: str) -> Link:
-    """Read a link of conf/link, or one in numbers.
-
-    Raises:
-        EennError: there is no such link.
-    """
-    names = sorted(file.stem for file in LINKS.glob("*.yaml"))
-    if text in names:
-        return _named_link(LINKS / f"{text}.yaml")
-    try:
-        bandwidth_mbps, rtt_ms = (float(part) for part in text.split(","))
-    except ValueError:
-        raise EennError(
-            f"--link {text}: allowed are {', '.join(names)}, or megabits per second and "
-            "milliseconds, such as 12,50"
-        ) from None
-    return Link(bandwidth_mbps, rtt_ms)
-
-
-def _named_link(file: Path) -> Link:
-    return from_json(Link, read_config(file))
-
-
-def _power(text: str | None) -> Power | None:
-    """Read the watts of a device that computes, sends and waits.
-
-    Raises:
-        EennError: the text is something else.
-    """
-    if text is None:
-        return None
-    try:
-        watts = tuple(float(part) for part in text.split(","))
-    except ValueError:
-        raise EennError(f"--watts {text}: allowed are three numbers such as 2.5,1.2,0.6") from None
-    power = Comparison(watts=watts).power
-    assert power is not None
-    return power
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="eenn-plan",
-        description="Plan which branches, thresholds, cut and rest a device should use, from its "
-        "profile. Writes deployments, and a table of plans from which the device chooses.",
-    )
-    parser.add_argument("--version", action="version", version=PLAN.version)
-    parser.add_argument(
-        "--artifact", required=True, metavar="DIR", help="exported artifact, or latest"
-    )
-    parser.add_argument(
-        "--images",
-        metavar="PATH",
-        help="folder of class folders with the artifact's images, if images or artifact have moved",
-    )
-    times = parser.add_argument_group("times")
-    times.add_argument(
-        "--profile",
-        type=Path,
-        required=True,
-        metavar="FILE",
-        help="of the device, as `eenn-edge --profile` writes it there",
-    )
-    times.add_argument(
-        "--device",
-        type=Path,
-        metavar="FILE",
-        help="totals of a device that is not at hand; --profile is then that of a device like it",
-    )
-    times.add_argument(
-        "--cloud-profile",
-        type=Path,
-        metavar="FILE",
-        help="of the cloud's machine, as `eenn-edge --profile` writes it there (that of --profile)",
-    )
-    times.add_argument(
-        "--link",
-        required=True,
-        metavar="NAME",
-        help="link of conf/link, or megabits per second and milliseconds, such as 12,50",
-    )
-    goal = parser.add_argument_group("goal")
-    goal.add_argument(
-        "--objective",
-        default=FASTEST.metric,
-        metavar="METRIC",
-        help="what the best plan has least of, or most of accuracy and device_share; several with "
-        "commas, the most important first (%(default)s)",
-    )
-    goal.add_argument(
-        "--min-accuracy",
-        type=float,
-        metavar="SHARE",
-        help="least accuracy on validation images (one point below the last exit's)",
-    )
-    goal.add_argument("--deadline-ms", type=float, metavar="MS", help="largest mean latency (none)")
-    goal.add_argument(
-        "--max-late",
-        type=float,
-        metavar="SHARE",
-        help="in place of the mean's limit, the largest share of answers after --deadline-ms",
-    )
-    goal.add_argument(
-        "--watts",
-        metavar="W,W,W",
-        help="of a device that computes, sends and waits, for the objective energy_mj",
-    )
-    parser.add_argument(
-        "--policy", choices=POLICIES, default=DEFAULT, help="exit policy (%(default)s)"
-    )
-    parser.add_argument(
-        "--to",
-        type=Path,
-        default=Path("plan"),
-        metavar="FOLDER",
-        help="write deployments and plans there (%(default)s)",
-    )
-    return parser

@@ -102,29 +102,32 @@ def _parser() -> argparse.ArgumentParser:
         metavar="DIR",
         help="write a model repository for Triton or KServe to DIR, from new or existing graphs",
     )
-    device = parser.add_argument_group("a folder for a device, from new or existing graphs")
-    device.add_argument(
+    _add_device(parser.add_argument_group("a folder for a device, from new or existing graphs"))
+    return parser
+
+
+def _add_device(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
         "--deployment", type=Path, metavar="FILE", help="deployment file for the device, with --to"
     )
-    device.add_argument(
+    group.add_argument(
         "--plans",
         type=Path,
         metavar="FILE",
         help="table of plans that eenn-plan wrote, in place of one deployment",
     )
-    device.add_argument(
+    group.add_argument(
         "--to",
         type=Path,
         metavar="FOLDER",
         help="write the files that eenn-edge needs for it, and no others",
     )
-    device.add_argument(
+    group.add_argument(
         "--upstream",
         type=Path,
         metavar="DIR",
         help="artifact of the deployment's upstream network, if that runs on the device",
     )
-    return parser
 
 
 if __name__ == "__main__":

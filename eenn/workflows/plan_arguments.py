@@ -1,0 +1,154 @@
+"""The arguments of the command `eenn-plan`."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from eenn.errors import EennError
+from eenn.exits.policies.registry import POLICIES
+from eenn.exits.policies.threshold import DEFAULT
+from eenn.files import from_json
+from eenn.planning.costs import Link
+from eenn.planning.engine import Power
+from eenn.planning.planners.comparison import Comparison
+from eenn.planning.table import FASTEST
+from eenn.programs import CONF, PLAN
+from eenn.run_directory import read_config
+
+LINKS = CONF / "link"
+
+
+def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Parse the command line; a mistake ends the program with a line about it."""
+    parser = argparse.ArgumentParser(
+        prog="eenn-plan",
+        description="Plan which branches, thresholds, cut and rest a device should use, from its "
+        "profile. Writes deployments, and a table of plans from which the device chooses.",
+    )
+    parser.add_argument("--version", action="version", version=PLAN.version)
+    parser.add_argument(
+        "--artifact", required=True, metavar="DIR", help="exported artifact, or latest"
+    )
+    parser.add_argument(
+        "--images",
+        metavar="PATH",
+        help="folder of class folders with the artifact's images, if images or artifact have moved",
+    )
+    _add_times(parser.add_argument_group("times"))
+    _add_goal(parser.add_argument_group("goal"))
+    parser.add_argument(
+        "--policy", choices=POLICIES, default=DEFAULT, help="exit policy (%(default)s)"
+    )
+    parser.add_argument(
+        "--to",
+        type=Path,
+        default=Path("plan"),
+        metavar="FOLDER",
+        help="write deployments and plans there (%(default)s)",
+    )
+    return parser.parse_args(arguments)
+
+
+def link_of(text: str) -> Link:
+    """Read a link of conf/link, or one in numbers.
+
+    Raises:
+        EennError: there is no such link.
+    """
+    names = sorted(file.stem for file in LINKS.glob("*.yaml"))
+    if text in names:
+        return named_link(LINKS / f"{text}.yaml")
+    try:
+        bandwidth_mbps, rtt_ms = (float(part) for part in text.split(","))
+    except ValueError:
+        raise EennError(
+            f"--link {text}: allowed are {', '.join(names)}, or megabits per second and "
+            "milliseconds, such as 12,50"
+        ) from None
+    return Link(bandwidth_mbps, rtt_ms)
+
+
+def named_link(file: Path) -> Link:
+    return from_json(Link, read_config(file))
+
+
+def power_of(text: str | None) -> Power | None:
+    """Read the watts of a device that computes, sends and waits.
+
+    Raises:
+        EennError: the text is something else.
+    """
+    if text is None:
+        return None
+    try:
+        watts = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise EennError(f"--watts {text}: allowed are three numbers such as 2.5,1.2,0.6") from None
+    power = Comparison(watts=watts).power
+    assert power is not None
+    return power
+
+
+def _add_times(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--profile",
+        type=Path,
+        required=True,
+        metavar="FILE",
+        help="of the device, as `eenn-edge --profile` writes it there",
+    )
+    group.add_argument(
+        "--measured",
+        type=Path,
+        metavar="DIR",
+        help="artifact that --profile was measured with, where it is another one; times of this "
+        "one follow from the work of both",
+    )
+    group.add_argument(
+        "--device",
+        type=Path,
+        metavar="FILE",
+        help="totals of a device that is not at hand; --profile is then that of a device like it",
+    )
+    group.add_argument(
+        "--cloud-profile",
+        type=Path,
+        metavar="FILE",
+        help="of the cloud's machine, as `eenn-edge --profile` writes it there (that of --profile)",
+    )
+    group.add_argument(
+        "--link",
+        required=True,
+        metavar="NAME",
+        help="link of conf/link, or megabits per second and milliseconds, such as 12,50",
+    )
+
+
+def _add_goal(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--objective",
+        default=FASTEST.metric,
+        metavar="METRIC",
+        help="what the best plan has least of, or most of accuracy and device_share; several with "
+        "commas, the most important first (%(default)s)",
+    )
+    group.add_argument(
+        "--min-accuracy",
+        type=float,
+        metavar="SHARE",
+        help="least accuracy on validation images (one point below the last exit's)",
+    )
+    group.add_argument(
+        "--deadline-ms", type=float, metavar="MS", help="largest mean latency (none)"
+    )
+    group.add_argument(
+        "--max-late",
+        type=float,
+        metavar="SHARE",
+        help="in place of the mean's limit, the largest share of answers after --deadline-ms",
+    )
+    group.add_argument(
+        "--watts",
+        metavar="W,W,W",
+        help="of a device that computes, sends and waits, for the objective energy_mj",
+    )
