@@ -79,7 +79,7 @@ def offloading_on(link: Link, slowdown: float, min_accuracy: float | None) -> Of
 
 def competitors(plans: Plans, min_accuracy: float | None) -> dict[str, Plan]:
     """Name the plans that keep the limit: of every kind the best, cloud only, the whole network."""
-    found = {str(replace(plan.route, cut=None)): plan for plan in plans.others}
+    found = {str(replace(plan.route, further=0)): plan for plan in plans.others}
     for name, route in (("cloud only", WHOLE_PHOTOGRAPH), ("whole network", Route("device"))):
         (alone,) = (p for p in plans.every if not p.setting.active and p.route == route)
         if alone not in found.values() and alone.accuracy >= (min_accuracy or 0.0):

@@ -178,7 +178,7 @@ def best_of_each(
     """Choose the best plan within the bounds for each rest and payload; the fastest comes first."""
     kinds: dict[Route, list[Plan]] = {}
     for plan in plans:
-        kinds.setdefault(replace(plan.route, cut=None), []).append(plan)
+        kinds.setdefault(replace(plan.route, further=0), []).append(plan)
     found = []
     for alike in kinds.values():
         with suppress(NoPlan):

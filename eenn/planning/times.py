@@ -24,17 +24,17 @@ class Route:
         payload: the content sent to the cloud: features in a format, or the `photograph`'s file;
             empty where nothing is sent.
         upstream: whether an upstream network answers, which starts from the photograph.
-        cut: number of blocks on the device where it computes on behind the last active branch
-            before it sends features; None where it does not.
+        further: number of blocks on the device where it computes on behind the last active branch
+            before it sends features; 0 where it does not.
     """
 
     rest: str
     payload: str = ""
     upstream: bool = False
-    cut: int | None = None
+    further: int = 0
 
     def __str__(self) -> str:
-        at = "" if self.cut is None else f"block_{self.cut}"
+        at = f"block_{self.further}" if self.further else ""
         parts = (self.rest, self.payload, at, "upstream" if self.upstream else "")
         return "-".join(filter(None, parts))
 
@@ -122,9 +122,9 @@ class Times:
             steps[-1] += self._step_ms(at, exit + 1)
             steps.append(0.0)
             at = border(self.borders, exit + 1)
-        if route.cut is not None:
-            steps[-1] += self.further_ms[at, route.cut]
-            at = route.cut
+        if route.further:
+            steps[-1] += self.further_ms[at, route.further]
+            at = route.further
         if route.rest != CLOUD:
             return Way((*steps[:-1], steps[-1] + self._rest_ms(at, route)))
         request = self._request(at, route)
@@ -138,14 +138,14 @@ class Times:
     def cut_of(self, active: Sequence[int], route: Route) -> int:
         """Count the blocks on the device before an image is passed on."""
         behind = border(self.borders, active[-1] + 1 if active else 0)
-        return behind if route.cut is None else route.cut
+        return route.further or behind
 
     def routes(self, active: Sequence[int]) -> list[Route]:
         """List the possible routes behind active branches, without an upstream network."""
         behind = border(self.borders, active[-1] + 1 if active else 0)
         found = [Route(CLOUD, payload) for cut, payload in self.requests if cut == behind]
         found += [
-            Route(CLOUD, payload, cut=later)
+            Route(CLOUD, payload, further=later)
             for start, later in self.further_ms
             for cut, payload in self.requests
             if start == behind and cut == later

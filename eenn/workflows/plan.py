@@ -203,7 +203,7 @@ def _chosen(every: Table[Plan], goal: Goal, at: Conditions, power: Power | None)
     best = every.choose(at, goal, power)
     routes: dict[Route, list[int]] = {}
     for row, one in enumerate(every):
-        routes.setdefault(replace(one.route, cut=None), []).append(row)
+        routes.setdefault(replace(one.route, further=0), []).append(row)
     others = []
     for rows in routes.values():
         try:

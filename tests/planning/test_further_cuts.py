@@ -64,9 +64,9 @@ def mean_ms_by_hand(
                 left = True
                 break
         if not left:
-            if route.cut is not None:
-                ms += times.further_ms[at, route.cut]
-                at = route.cut
+            if route.further:
+                ms += times.further_ms[at, route.further]
+                at = route.further
             request = times.requests[at, route.payload]
             on_link = times.link.rtt_ms + 8e-3 * request.sent_bytes / times.link.bandwidth_mbps
             ms += request.codec_ms + on_link + request.cloud_ms

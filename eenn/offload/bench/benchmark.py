@@ -140,7 +140,7 @@ class Offloading:
     def route(self) -> Route:
         """Return the route of images that no active branch accepts."""
         payload = self.payload if self.rest == CLOUD else ""
-        return Route(self.rest, payload, self.upstream is not None, self.cut)
+        return Route(self.rest, payload, self.upstream is not None, self.cut or 0)
 
     @property
     def sends_photographs(self) -> bool:

@@ -73,7 +73,7 @@ def deployment_of(plan: Plan, made: PlanInputs) -> Deployment:
         active=plan.setting.active,
         rest=route.rest,
         payload=route.payload or FEATURES[0],
-        cut=route.cut,
+        cut=route.further or None,
         upstream=upstream,
         promise=Promise(
             images="validation images",
@@ -96,7 +96,7 @@ def write_deployments(
     """
     found = {} if best is None else {FILE: deployment_of(best, made)}
     for plan in others:
-        found[f"{PLANS}/{replace(plan.route, cut=None)}.json"] = deployment_of(plan, made)
+        found[f"{PLANS}/{replace(plan.route, further=0)}.json"] = deployment_of(plan, made)
     if found:
         (directory / PLANS).mkdir(exist_ok=True)
     for name, deployment in found.items():
