@@ -82,7 +82,7 @@ def branch_sets(branches: int) -> list[tuple[int, ...]]:
     return [own for size in range(branches + 1) for own in combinations(range(branches), size)]
 
 
-def saving(case: Case, fitted: Fitted, all_active: Fitted) -> Saving:
+def saving(case: Case, all_active: Fitted, fitted: Fitted) -> Saving:
     """Compare the branches that a search chose with all branches, on samples of any split."""
     first, second = (
         per_sample(case, case.decide(one.policy, one.active)) for one in (all_active, fitted)

@@ -230,10 +230,11 @@ class Evaluated:
         for policy in policies:
             given = evaluation.goal, case, policy.name, policy.settings
             if evaluation.search and self.actives:
-                found = self._met("", partial(search, *given, self.validation))
-                yield from found
                 fit_all = partial(fit, *given, self.largest, self.validation)
-                self._searched += zip(found, self._met(_shown(self.largest), fit_all), strict=False)
+                for found in self._met("", partial(search, *given, self.validation)):
+                    all_active = self._met(_shown(self.largest), fit_all)
+                    self._searched += [(all_fitted, found) for all_fitted in all_active]
+                    yield found
                 continue
             for active in self.actives:
                 yield from self._met(_shown(active), partial(fit, *given, active, self.validation))

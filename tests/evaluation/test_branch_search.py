@@ -126,7 +126,7 @@ def test_an_exit_whose_head_costs_more_than_it_saves_is_switched_off() -> None:
     dear = case(400, 1, [10, 10, 10, 70], [0.1, 0.1, 71, 0.1])
     chosen = searched(goal, dear)
     assert chosen.active == (1,)
-    compared = saving(dear, chosen, fit(goal, dear, "confidence", {}, (0, 1, 2)))
+    compared = saving(dear, fit(goal, dear, "confidence", {}, (0, 1, 2)), chosen)
     assert (compared.off, compared.difference.n) == ("1 3", 400)
     assert compared.difference.macs.high < 0
 
