@@ -186,6 +186,17 @@ def test_the_planners_choice_is_about_the_fastest() -> None:
     assert all(cell["ratio"] <= found["at_most"] for cell in found["cells"])
 
 
+def test_images_in_flight_are_answered_faster_and_alike() -> None:
+    rows = run("in_flight")["rows"]
+    assert {row["link"] for row in rows} == {"rio_saopaulo", "lte"}
+    for row in rows:
+        assert row["answers_equal"]
+        assert row["per_s"]["4"] >= 2 * row["per_s"]["1"], row
+    # Where the link is slowest, and not the cores that edge, cloud and link share here.
+    for row in (own for own in rows if own["link_ms"] > max(own["device_ms"], own["cloud_ms"])):
+        assert row["per_s"]["16"] >= 0.9 * row["per_s_by_slowest"], row
+
+
 @pytest.mark.parametrize("seed", [0, 1])
 def test_the_frontier_is_above_static_networks_at_every_cost(seed: int) -> None:
     rows = [row for row in run(f"frontier-seed{seed}")["budgets"] if row["cost"] == "macs"]

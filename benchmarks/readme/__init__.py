@@ -58,6 +58,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
         offloading.offload_blur,
         offloading.offload_experts,
         offloading.edge_speed,
+        offloading.in_flight,
         offloading.wire,
         offloading.serving,
         deployments.strict,

@@ -58,6 +58,32 @@ def edge_speed() -> str:
     )
 
 
+def in_flight() -> str:
+    """Tabulate the images per second with several in flight, beside what is predicted."""
+    run = run_of("in_flight")
+    rows = [
+        {
+            "link": row["link"],
+            "answered by": row["way"],
+            "images from": row["source"],
+            "device, link, cloud ms": ", ".join(
+                f"{row[f'{part}_ms']:.1f}" for part in ("device", "link", "cloud")
+            ),
+            "1 / latency": f"{row['per_s_by_latency']:.0f}",
+            **{f"N = {number}": f"{per_s:.0f}" for number, per_s in row["per_s"].items()},
+            "1 / slowest": f"{row['per_s_by_slowest']:.0f}",
+        }
+        for row in run["rows"]
+    ]
+    first = run["rows"][0]
+    equal = "equal" if all(row["answers_equal"] for row in run["rows"]) else "not equal"
+    return (
+        f"{table(rows)}\n\nImages per second, medians of {first['rounds']} runs over "
+        f"{first['images']} test photographs. Answers and exits are {equal} for every N. "
+        f"{where(run)}"
+    )
+
+
 def wire() -> str:
     """Tabulate the encodings of features."""
     run = run_of("wire")

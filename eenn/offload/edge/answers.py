@@ -22,7 +22,8 @@ def as_json(result: Result) -> dict[str, Json]:
     `exit` and `place` tell where the image left; `answered_by` is the exit that gave the answer, an
     earlier exit where none accepted and the policy falls back on it. `exits` are the evaluated
     exits, with `confidences`; `stages_ms` are the times of stages on the edge, and `latency_ms` is
-    the sum of preprocessing, distortion classifier, stages and cloud. Exits are counted from 1.
+    the sum of preprocessing, distortion classifier, stages and cloud, without waits for other
+    images: for the turn to compute, or for an earlier answer. Exits are counted from 1.
     """
     return {
         "class_name": result.class_name,

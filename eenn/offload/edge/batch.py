@@ -67,7 +67,7 @@ class Result:
 
     @property
     def latency_ms(self) -> float:
-        """Sum the milliseconds from the image to the answer."""
+        """Sum the milliseconds from the image to the answer, without waits for other images."""
         return self.preprocess_ms + self.classifier_ms + sum(self.stages_ms) + self.cloud_ms
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from eenn.offload.adaptation.field_log import AGREES, DIFFERS, DROPPED, read_field_log
 from eenn.offload.cloud.command import running
-from eenn.offload.edge.arguments import MOST_IN_FLIGHT
+from eenn.offload.edge.argument_values import MOST_IN_FLIGHT
 from tests.offload.edge.edge_command import parsed, polls
 from tests.offload.edge.first_line import after_first_line
 from tests.offload.edge.guarded import ALWAYS, deployment_of
