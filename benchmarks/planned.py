@@ -10,7 +10,8 @@ network on the device where these keep it, and beside the plans of named planner
 turns on the same photographs of the validation split, after a warm-up. Of every way the median at
 each exit counts, weighted by the number of validation images that stop there, so that neither a
 late sample nor the luck of few photographs decides; an exit that none of the photographs stopped at
-counts as predicted. Writes results/planned.json.
+counts as predicted. Writes results/planned.json and
+results/planned-planners.png.
 """
 
 import argparse
@@ -24,6 +25,7 @@ from pathlib import Path
 import numpy as np
 import yaml
 
+from benchmarks.planned_figure import planners_figure
 from eenn.data.datasets import Photo
 from eenn.data.distortions import Distortion
 from eenn.exits.head_sets import PLAIN_HEADS
@@ -44,6 +46,7 @@ from eenn.planning.exhaustive import WITHOUT_BRANCHES, Plan, decisions_of
 from eenn.planning.planners.comparison import Comparison
 from eenn.planning.times import WHOLE_PHOTOGRAPH, Route
 from eenn.provenance import processor, provenance
+from eenn.reports.figures import save_figure
 from eenn.workflows.jobs import exported
 from eenn.workflows.offload_plans import Networks, Plans, planned, validation_of
 
@@ -251,6 +254,7 @@ def main() -> None:
         **provenance(artifact.split.seed, artifact.title, f"{processor()}, 1 thread"),
     }
     write_json(given.out, result)
+    save_figure(planners_figure(rows), given.out.with_name(f"{given.out.stem}-planners.png"))
     print(f"{within} of {len(rows)} within {AT_MOST}\nwrote {given.out}")
 
 

@@ -13,12 +13,14 @@ from eenn.models.backbones.registry import BACKBONES
 from eenn.models.heads import HEADS
 from eenn.models.own_code.trust import trusting
 from eenn.offload.protocol.codecs import CODECS
+from eenn.planning.planners.base import PLANNERS
 from tests.data.distortion_contract import check_distortion
 from tests.evaluation.fit_contract import check_fit
 from tests.exits.policy_contract import GIVEN, check_policy
 from tests.models.backbone_contract import check_backbone
 from tests.models.head_contract import check_head
 from tests.offload.protocol.codec_contract import check_codec
+from tests.planning.planner_contract import check_planner
 
 PAGE = (Path(__file__).parents[1] / "docs" / "extending.md").read_text()
 CODE = re.findall(r"```python\n# (in )?(\S+)\n(.*?)```", PAGE, re.DOTALL)
@@ -29,7 +31,7 @@ LINES = 25
 def extended() -> Iterator[set[str]]:
     """The names of all entries that the page adds, until the test ends."""
     tables: list[dict[str, object]]
-    tables = [POLICIES, DISTORTIONS, HEADS, CODECS, BACKBONES]  # type: ignore[list-item]
+    tables = [POLICIES, DISTORTIONS, HEADS, CODECS, BACKBONES, PLANNERS]  # type: ignore[list-item]
     before = [dict(table) for table in tables]
     for is_part, path, code in CODE:
         module = path.removesuffix(".py").replace("/", ".")
@@ -45,8 +47,8 @@ def extended() -> Iterator[set[str]]:
 
 
 def test_the_page_adds_one_entry_of_each_kind(extended: set[str]) -> None:
-    assert extended == {"confirmed", "underexposure", "hidden", "uint4", "stack"}
-    assert PAGE.count("```python") == len(CODE) == 6
+    assert extended == {"confirmed", "underexposure", "hidden", "uint4", "stack", "at_home"}
+    assert PAGE.count("```python") == len(CODE) == 7
     assert max(code.count("\n") for _, _, code in CODE) <= LINES
 
 
@@ -67,6 +69,11 @@ def test_the_head_keeps_the_contract() -> None:
 
 def test_the_codec_keeps_the_contract() -> None:
     check_codec("uint4")
+
+
+def test_the_planner_keeps_the_contract() -> None:
+    for seed in range(4):
+        check_planner("at_home", seed)
 
 
 def test_the_backbone_keeps_the_contract() -> None:

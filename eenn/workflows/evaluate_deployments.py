@@ -193,6 +193,8 @@ def _way(subject: Subject) -> str:
         f"rest by {deployment.rest}",
         f"payload {deployment.payload}",
     ]
+    if deployment.cut is not None:
+        parts.append(f"cut after block {deployment.cut}, costs as behind the last active branch")
     return ", ".join(map(words, parts))
 
 

@@ -26,6 +26,7 @@ from eenn.planning.planners.shortest_path import expected
 from eenn.planning.planners.spinn import progressive
 from eenn.planning.table import FASTEST, Goal, NoPlan, Objective, Table
 from tests.planning.drawn import BRANCHES, WATTS, drawn_chain, every_plan, rows_of, walk
+from tests.planning.planner_contract import check_choice, check_planner
 
 LINKS = sorted((Path(__file__).parents[2] / "conf" / "link").glob("*.yaml"))
 
@@ -157,33 +158,20 @@ def test_a_cut_for_many_images_is_not_the_fastest_one_where_that_is_too_slow() -
     assert (too_fast.row, too_fast.keeps_up) == (1, False)
 
 
+@pytest.mark.parametrize("name", PLANNERS)
 @pytest.mark.parametrize("seed", range(12))
-def test_no_planner_is_better_than_the_one_that_knows_all_designs(seed: int) -> None:
-    assert_joint_is_best(*every_plan(seed))
+def test_a_planner_keeps_the_contract(name: str, seed: int) -> None:
+    check_planner(name, seed)
 
 
 @pytest.mark.parametrize("slowdown", [1.0, 5.0, 10.0, 30.0])
 @pytest.mark.parametrize("file", LINKS, ids=lambda file: file.stem)
-def test_nor_is_one_better_on_any_link_or_device(file: Path, slowdown: float) -> None:
+def test_no_planner_is_better_than_joint_on_any_link(file: Path, slowdown: float) -> None:
     at = Conditions(Link(**yaml.safe_load(file.read_text())), slowdown)
     for seed in range(4):
-        assert_joint_is_best(*every_plan(seed, at))
-
-
-def assert_joint_is_best(table: Table[Plan], asked: Asked) -> None:
-    """Compare the choices of all planners that keep the limits with that of the joint one."""
-    joint = find_planner("joint").choose(table, asked)
-    first = asked.goal.objectives[0]
-    values = table.metric(first.metric, asked.at) * (-1 if first.most else 1)
-    for name, planner in PLANNERS.items():
-        found = planner.choose(table, asked)
-        assert planner.admits(table.designs[found.row], asked), name
-        if found.keeps_limits:
-            assert joint.keeps_limits
-            assert values[joint.row] <= values[found.row] + 1e-9, name
-            for limit in asked.goal.limits:
-                value = table.metric(limit.metric, asked.at)[found.row]
-                assert limit.least - 1e-9 <= value <= limit.most + 1e-9
+        table, asked = every_plan(seed, at)
+        for name in PLANNERS:
+            check_choice(name, table, asked)
 
 
 def admitted(name: str, table: Table[Plan], asked: Asked) -> list[tuple[object, ...]]:
