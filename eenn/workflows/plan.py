@@ -37,18 +37,22 @@ from eenn.planning.table import (
     ACCURACY,
     FASTEST,
     LATE,
-    METRICS,
-    WANTED,
     Goal,
     Limit,
     NoPlan,
-    Objective,
     Table,
 )
 from eenn.planning.times import Route
 from eenn.reports.tables import table as printed_table
 from eenn.run_directory import find_artifact
-from eenn.workflows.plan_arguments import LINKS, link_of, named_link, parse_arguments, power_of
+from eenn.workflows.plan_arguments import (
+    LINKS,
+    link_of,
+    named_link,
+    objectives_of,
+    parse_arguments,
+    power_of,
+)
 
 if TYPE_CHECKING:
     from eenn.records.evaluated_artifact import EvaluatedArtifact
@@ -78,6 +82,7 @@ def _plan(given: argparse.Namespace) -> None:
     if given.to.exists():
         raise EennError(f"--to {given.to} exists already; choose another directory")
     link, power = link_of(given.link), power_of(given.watts)
+    objectives = objectives_of(given.objective, power)
     if given.max_late is not None and given.deadline_ms is None:
         raise EennError("--max-late without --deadline-ms: late is what comes after it; give both")
     graphs = Graphs.read(find_artifact(given.artifact))
@@ -93,7 +98,7 @@ def _plan(given: argparse.Namespace) -> None:
     artifact = open_artifact(given.artifact, given.images)
     times = profiled_times(device, cloud, link, borders(graphs.manifest), artifact.photograph_bytes)
     outputs = _outputs(artifact)
-    goal = _goal(given, outputs)
+    goal = Goal(objectives, _limits(given, outputs))
     at = replace(times.conditions, deadline_ms=given.deadline_ms or math.inf)
     from eenn.evaluation.answers import kept
 
@@ -178,8 +183,8 @@ def _policy(name: str, artifact: "EvaluatedArtifact") -> Policy:
     return make_policy(name, settings, Validation(artifact.manifest.validation_accuracy))
 
 
-def _goal(given: argparse.Namespace, outputs: Outputs) -> Goal:
-    """Set out the goal that the flags ask for."""
+def _limits(given: argparse.Namespace, outputs: Outputs) -> tuple[Limit, ...]:
+    """Set out the limits that the flags ask for."""
     least = given.min_accuracy
     if least is None:
         least = float((outputs.exits[-1].prediction == outputs.labels).mean()) - GIVEN_UP
@@ -188,10 +193,7 @@ def _goal(given: argparse.Namespace, outputs: Outputs) -> Goal:
         limits.append(Limit(LATE, most=given.max_late))
     elif given.deadline_ms is not None:
         limits.append(Limit(FASTEST.metric, most=given.deadline_ms))
-    objectives = tuple(Objective(name, name in WANTED) for name in given.objective.split(","))
-    if odd := [own.metric for own in objectives if own.metric not in METRICS]:
-        raise EennError(f"--objective {odd[0]}: allowed are {', '.join(METRICS)}")
-    return Goal(objectives, tuple(limits))
+    return tuple(limits)
 
 
 def _chosen(every: Table[Plan], goal: Goal, at: Conditions, power: Power | None) -> _Found:

@@ -11,7 +11,7 @@ from eenn.files import from_json
 from eenn.planning.costs import Link
 from eenn.planning.engine import Power
 from eenn.planning.planners.comparison import Comparison
-from eenn.planning.table import FASTEST
+from eenn.planning.table import ENERGY, FASTEST, METRICS, WANTED, Objective
 from eenn.programs import CONF, PLAN
 from eenn.run_directory import read_config
 
@@ -87,6 +87,20 @@ def power_of(text: str | None) -> Power | None:
     power = Comparison(watts=watts).power
     assert power is not None
     return power
+
+
+def objectives_of(text: str, power: Power | None) -> tuple[Objective, ...]:
+    """Read objectives, the most important first.
+
+    Raises:
+        EennError: a metric does not exist, or it is the energy and the power is not known.
+    """
+    names = text.split(",")
+    if odd := [name for name in names if name not in METRICS]:
+        raise EennError(f"--objective {odd[0]}: allowed are {', '.join(METRICS)}")
+    if ENERGY in names and power is None:
+        raise EennError(f"--objective {ENERGY} needs --watts of the device; give them too")
+    return tuple(Objective(name, name in WANTED) for name in names)
 
 
 def _add_times(group: argparse._ArgumentGroup) -> None:
