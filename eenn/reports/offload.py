@@ -270,7 +270,7 @@ def _kind(plan: Plan) -> dict[str, str]:
 
 
 def payload_rows(times: Times) -> list[dict[str, str]]:
-    """Print the costs of an image behind every split point, as features and as its photograph.
+    """Print the costs of an image behind every cut, as features and as its photograph.
 
     The round trip is the same for both, so that the bandwidth decides between them.
     """
@@ -281,7 +281,7 @@ def payload_rows(times: Times) -> list[dict[str, str]]:
             continue
         rows.append(
             {
-                "after segment": str(cut),
+                "after block": str(cut),
                 "features": payload,
                 "kB": f"{features.sent_bytes / 1e3:.1f}",
                 "ms": f"{times.request_ms(features):.1f}",
@@ -329,11 +329,11 @@ PLANS_TEXT = (
     "measured parts, exits and accuracies from the validation split. The rest, images that no "
     "active branch accepts, is answered by the cloud, which is sent features or the photograph's "
     "file, by the device, or by the last active branch. The network is cut after the last active "
-    "branch. Edge MB: the weights that the device keeps, in fp32; a quarter of it in int8."
+    "branch, or behind the block that is named. Edge MB: the weights that the device keeps, in fp32; a quarter of it in int8."
 )
 KINDS_TEXT = "The best plan for every rest and payload that keeps the same bounds; fastest first."
 PAYLOADS_TEXT = (
-    "The cost of one image from the split point to the cloud's answer over the measured link, as "
+    "The cost of one image from the cut to the cloud's answer over the measured link, as "
     "features and as the photograph's file, which the cloud decodes and computes from the start. "
     "The bandwidth alone decides which of the two is faster."
 )
