@@ -74,7 +74,7 @@ def answered(
 
 
 def choice_ms(table: Table[Deployment], plans: Plans) -> float:
-    """Time the choice from a table under other conditions each time, the median in milliseconds."""
+    """Measure a choice under other conditions each time; return the median in milliseconds."""
     goal, took = Goal((FASTEST,), plans.goal.limits), list[float]()
     for number in range(CHOICES):
         at = replace(plans.at, link=Link(1.0 + number, 10.0))

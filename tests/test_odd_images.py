@@ -203,15 +203,15 @@ def test_a_watch_answers_all_of_them_over_a_restart(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     asked, answers = [], tmp_path / "answers.jsonl"
-    classify_file = EdgeRuntime.classify_file
+    begin = EdgeRuntime.begin
 
-    def classify_or_die(runtime: EdgeRuntime, file: str) -> Any:
+    def begin_or_die(runtime: EdgeRuntime, file: str) -> Any:
         asked.append(file)
         if len(asked) == len(good()):
             raise Killed
-        return classify_file(runtime, file)
+        return begin(runtime, file)
 
-    monkeypatch.setattr(EdgeRuntime, "classify_file", classify_or_die)
+    monkeypatch.setattr(EdgeRuntime, "begin", begin_or_die)
     monkeypatch.setattr(command, "POLL_S", 0)
     run_edge(exported, "--watch", folder, "--output", answers)
     assert 0 < len(answers.read_text().splitlines()) < len(good())

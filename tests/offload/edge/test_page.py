@@ -122,13 +122,14 @@ def test_heads_made_for_a_distortion_are_named(
     exported: Exported, runtime: EdgeRuntime, open_edge: Callable[..., Page]
 ) -> None:
     photo = first(exported, runtime, lambda result: result.exit == 0)
-    answered = runtime.classify_file
+    finish = runtime.finish
 
-    def by_experts(image: Any) -> Result:
-        return replace(answered(image), heads="gaussian_blur", classifier_ms=1.25)
+    def by_experts(batch: Any) -> list[Result]:
+        found = finish(batch)
+        return [replace(one, heads="gaussian_blur", classifier_ms=1.25) for one in found]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(runtime, "classify_file", by_experts)
+        patch.setattr(runtime, "finish", by_experts)
         page = open_edge(runtime)
         page.set_input_files("#file", photo)
         status = page.get_by_role("status")
