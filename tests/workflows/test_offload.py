@@ -431,6 +431,7 @@ def test_an_interrupted_run_goes_on_without_measuring_anything_twice(
         (["p_tar=[2]"], "p_tar"),
         (["plan.compare=[joint,magic]"], "planner magic: allowed are"),
         (["plan.compare=[joint,joint]"], "plan.compare=joint, joint: name each planner once"),
+        (["plan.max_late=0.1"], "plan.max_late=0.1 without plan.deadline_ms"),
         (["plan.watts=[2.5]"], "plan.watts=2.5: allowed are three numbers"),
         (["plan.frames_per_s=0"], "plan.frames_per_s=0: allowed is a number above 0"),
     ],
