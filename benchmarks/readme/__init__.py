@@ -70,6 +70,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
         deployments.planned,
         planners.planners,
         planners.predictions,
+        planners.followed,
         policies.policies_macs,
         policies.policies_latency,
         policies.policies_left_out,

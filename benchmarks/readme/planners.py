@@ -79,6 +79,18 @@ def predictions() -> str:
     return f"{said} The others:\n\n{table(rows)}\n\n{where(run)}"
 
 
+def followed() -> str:
+    """Count the answers of a bare install that differ from records, and time a choice."""
+    run = run_of("followed")
+    answered = run["plans"] * run["photographs"]
+    return (
+        f"{run['plans']} plans, {run['photographs']} test photographs: of {answered:,} answers "
+        f"{run['differing']} differ from the records in exit or label, and {run['rounded']} of the "
+        f"cloud's because features were rounded. A choice takes {run['choice_ms']:.2f} ms, and "
+        f"{run['choice_of_many_ms']:.2f} ms from {run['many']:,} plans. {where(run)}"
+    )
+
+
 def _measured(cell: Content, planner: str) -> float:
     ms: float = cell["ways"][cell["planners"][planner]["way"]]["measured_ms"]
     return ms
