@@ -48,11 +48,19 @@ class Conditions:
 
 @dataclass(frozen=True)
 class Power:
-    """The watts that a device draws, as its user gives them; nothing here measures them."""
+    """The watts that a device draws, as its user gives them; nothing here measures them.
+
+    Raises:
+        EennError: a number is negative or not finite.
+    """
 
     compute_w: float
     transmit_w: float
     idle_w: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not all(0 <= watts < math.inf for watts in vars(self).values()):
+            raise EennError("watts of a device: allowed are numbers from 0 up")
 
 
 @dataclass(frozen=True)

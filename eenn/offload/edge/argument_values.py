@@ -4,6 +4,7 @@ They raise ArgumentTypeError, which names the text and what is allowed.
 """
 
 import argparse
+import math
 import re
 
 from eenn.artifact.guard_settings import GuardSettings
@@ -54,7 +55,7 @@ def size_of(text: str) -> int:
 
 
 def positive_of(text: str) -> float:
-    if not text.replace(".", "", 1).isdecimal() or not float(text) > 0:
+    if not text.replace(".", "", 1).isdecimal() or not 0 < float(text) < math.inf:
         raise argparse.ArgumentTypeError(f"{text}: allowed is a number above 0")
     return float(text)
 

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from threading import Lock
+from threading import TIMEOUT_MAX, Lock
 
 # The end of the time before a deadline, kept for the edge's own answer.
 RESERVE_S = 0.005
@@ -33,7 +33,8 @@ def given_up(deadline: float | None, standby_s: float) -> float | None:
 def turn_in_time(computing: Lock, deadline: float | None, needed_s: float) -> Iterator[bool]:
     """Hold the turn to compute, if it comes so early that `needed_s` are left; say if it does."""
     spare_s = -1.0 if deadline is None else deadline - needed_s - time.monotonic()
-    has_turn = (deadline is None or spare_s >= 0) and computing.acquire(timeout=spare_s)
+    in_time = deadline is None or spare_s >= 0
+    has_turn = in_time and computing.acquire(timeout=min(spare_s, TIMEOUT_MAX))
     try:
         yield has_turn
     finally:

@@ -15,12 +15,16 @@ from eenn.exits.rests import CLOUD
 from eenn.files import Json, JsonObject, from_json, write_json
 from eenn.planning.costs import Link
 from eenn.planning.engine import Conditions, Power, Spent
-from eenn.planning.table import Goal, Limit, Objective, Row, Table
+from eenn.planning.table import METRICS, Goal, Limit, NoPlan, Objective, Row, Table
 
 FILE = "plans.json"
 VERSION = 1
 # A plan takes some 2 kB.
 MAX_BYTES = 2**26
+# Milliseconds, bytes or blocks of a plan.
+MOST = 1e12
+# Times that a choice computes at once: of every plan, exit and addition.
+MOST_TIMES = 2**24
 
 
 @dataclass(frozen=True)
@@ -53,6 +57,8 @@ class Plans:
             NoPlan: no plan keeps the goal's limits.
         """
         rows = [row for row, own in enumerate(self.table) if with_cloud or own.rest != CLOUD]
+        if not rows:
+            raise NoPlan(f"all {len(self.table)} plans need a cloud; give --cloud URL")
         return rows[self.table.at(rows).choose(at, self.goal, self.power)]
 
     def check(self, manifest: Manifest) -> None:
@@ -117,9 +123,10 @@ class Plans:
             return _read(json.loads(path.read_bytes()))
         except (ValueError, RecursionError, EennError) as error:
             said = "it is nested too deep" if isinstance(error, RecursionError) else str(error)
+            said = said.replace(f"{_Stored.__name__}.", "").replace(_Stored.__name__, "it")
             raise EennError(
                 f"{path} holds no plans: {said}; take one that `eenn-plan` wrote"
-            ) from (error)
+            ) from error
         except OSError as error:
             raise EennError(f"{path}: {error.strerror}; give a {FILE}") from error
 
@@ -130,11 +137,22 @@ class _Limit:
     least: float | None
     most: float | None
 
+    def __post_init__(self) -> None:
+        if any(own is not None and math.isnan(own) for own in (self.least, self.most)):
+            raise ValueError(f"limits of {self.metric:.80}: allowed are numbers, or null")
+
 
 @dataclass(frozen=True)
 class _Goal:
     objectives: tuple[Objective, ...]
     limits: tuple[_Limit, ...]
+
+    def __post_init__(self) -> None:
+        for own in (*self.objectives, *self.limits):
+            if own.metric not in METRICS:
+                raise ValueError(f"metric {own.metric:.80}: allowed are {', '.join(METRICS)}")
+        if not all(0 <= own.give_up <= 1 for own in self.objectives):
+            raise ValueError("give_up of an objective: allowed is a share, 0 to 1")
 
 
 @dataclass(frozen=True)
@@ -145,6 +163,12 @@ class _Conditions:
     cloud_load: float
     deadline_ms: float | None
     spread_ms: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        if not self.spread_ms or not all(0 <= own <= MOST for own in self.spread_ms):
+            raise ValueError(f"spread_ms: allowed are one or more numbers from 0 to {MOST:g}")
+        if self.deadline_ms is not None and not self.deadline_ms > 0:
+            raise ValueError(f"deadline_ms={self.deadline_ms:g}: allowed is a number above 0")
 
 
 @dataclass(frozen=True)
@@ -164,8 +188,8 @@ class _Row:
     def __post_init__(self) -> None:
         columns = (self.device_ms, self.cloud_ms, self.sent_bytes, self.codec_ms, self.cut)
         numbers = (*columns, *self.to_exit_ms, *(() if self.accuracy is None else [self.accuracy]))
-        if not all(0 <= number < math.inf for number in numbers):
-            raise ValueError("a plan's costs: allowed are numbers from 0 up")
+        if not all(0 <= number <= MOST for number in numbers):
+            raise ValueError(f"a plan's costs: allowed are numbers from 0 to {MOST:g}")
         if not all(0 <= share <= 1 for share in (self.away, *self.leaving)):
             raise ValueError("a plan's shares: allowed are numbers from 0 to 1")
         if len(self.leaving) != len(self.to_exit_ms):
@@ -200,6 +224,9 @@ def _read(content: Json) -> Plans:
         raise ValueError(f"a plan is for artifact {odd.pop():.12}, not {stored.artifact_id:.12}")
     if len({len(row.leaving) for row in stored.plans}) > 1:
         raise ValueError("plans have different numbers of exits")
+    times = sum(len(row.leaving) for row in stored.plans) * len(stored.conditions.spread_ms)
+    if times > MOST_TIMES:
+        raise ValueError(f"{times} times of plans, exits and additions: allowed are {MOST_TIMES}")
     goal = Goal(
         stored.goal.objectives,
         tuple(

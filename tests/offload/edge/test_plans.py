@@ -152,7 +152,7 @@ def test_without_a_cloud_a_plan_that_needs_none_is_followed(
     _, said = run(capsys, "--artifact", exported.path, "--plans", file, "--json", exported.files[0])
     assert f"plan {plans.choose(AT, with_cloud=False) + 1} of" in said
     away = [row for row, own in enumerate(plans.table) if own.rest == CLOUD]
-    with pytest.raises(NoPlan):
+    with pytest.raises(NoPlan, match="plans need a cloud; give --cloud URL"):
         replace(plans, table=plans.table.at(away)).choose(AT, with_cloud=False)
 
 
@@ -174,16 +174,27 @@ def test_a_folder_has_what_every_row_opens_and_runs_on_a_bare_install(
     [
         (lambda own: own.update(version=9), "allowed is a JSON object of version 1"),
         (lambda own: own.update(plans=[]), "it has no plan"),
-        (lambda own: own.pop("goal"), "has no goal"),
+        (lambda own: own.pop("goal"), "no plans: it has no goal"),
         (lambda own: own["plans"][0].pop("deployment"), "a plan has no deployment"),
         (lambda own: own["plans"][0]["deployment"].update(rest="moon"), "allowed are cloud"),
-        (lambda own: own["plans"][0].update(sent_bytes=-1), "numbers from 0 up"),
-        (lambda own: own["plans"][0].update(device_ms=float("nan")), "numbers from 0 up"),
+        (lambda own: own["plans"][0].update(sent_bytes=-1), "numbers from 0 to 1e+12"),
+        (lambda own: own["plans"][0].update(device_ms=float("nan")), "numbers from 0 to 1e+12"),
         (lambda own: own["plans"][0].update(away=2), "from 0 to 1"),
         (lambda own: own["plans"][0].update(leaving=[1.0]), "one of each for every exit"),
         (lambda own: own["plans"][0]["deployment"].update(artifact_id="other"), "for artifact"),
         (lambda own: own["conditions"].update(bandwidth_mbps=0), "above 0"),
         (lambda own: own.update(plans=[[[]]]), "plans"),
+        (lambda own: own["plans"][0].update(cut=10**30), "numbers from 0 to 1e+12"),
+        (lambda own: own["plans"][0].update(cloud_ms=1e308), "numbers from 0 to 1e+12"),
+        (lambda own: own["conditions"].update(spread_ms=[]), "one or more numbers"),
+        (lambda own: own["conditions"].update(spread_ms=[float("nan")]), "one or more numbers"),
+        (lambda own: own["conditions"].update(spread_ms=[1.0] * 2**18), "allowed are 16777216"),
+        (lambda own: own["conditions"].update(deadline_ms=float("nan")), "above 0"),
+        (lambda own: own["goal"]["objectives"][0].update(metric="speed"), "metric speed: allowed"),
+        (lambda own: own["goal"]["limits"][0].update(metric="speed"), "metric speed: allowed"),
+        (lambda own: own["goal"]["limits"][0].update(least=float("nan")), "allowed are numbers"),
+        (lambda own: own["goal"]["objectives"][0].update(give_up=-5), "a share, 0 to 1"),
+        (lambda own: own["power"].update(idle_w=float("nan")), "watts of a device"),
     ],
 )
 def test_a_broken_table_is_one_line(change: Any, said: str, file: Path, tmp_path: Path) -> None:
@@ -217,6 +228,7 @@ def test_a_file_of_something_else_is_one_line(content: str, tmp_path: Path) -> N
         (("--plans", "FILE", "--link", "0,5"), "such as 12,50"),
         (("--plans", "FILE", "--link", "fast"), "such as 12,50"),
         (("--plans", "FILE", "--slowdown", "0"), "allowed is a number above 0"),
+        (("--plans", "FILE", "--slowdown", "9" * 400), "allowed is a number above 0"),
     ],
 )
 def test_mistakes_are_one_line(
