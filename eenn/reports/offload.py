@@ -329,7 +329,8 @@ PLANS_TEXT = (
     "measured parts, exits and accuracies from the validation split. The rest, images that no "
     "active branch accepts, is answered by the cloud, which is sent features or the photograph's "
     "file, by the device, or by the last active branch. The network is cut after the last active "
-    "branch, or behind the block that is named. Edge MB: the weights that the device keeps, in fp32; a quarter of it in int8."
+    "branch, or behind the block that is named. Edge MB: the weights that the device keeps, in "
+    "fp32; a quarter of it in int8."
 )
 KINDS_TEXT = "The best plan for every rest and payload that keeps the same bounds; fastest first."
 PAYLOADS_TEXT = (
