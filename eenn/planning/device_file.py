@@ -43,7 +43,7 @@ class DeviceFile:
         threads: of every graph; None are those of the reference.
 
     Raises:
-        EennError: the kind does not exist, or a time is missing or impossible.
+        EennError: the kind does not exist, or a time or number of threads is missing or impossible.
     """
 
     device: str
@@ -63,6 +63,8 @@ class DeviceFile:
                 f"totals, {odd[0][0]}: {odd[0][1]!r:.80} is not a key; allowed are two numbers "
                 "such as 0-19"
             )
+        if self.threads is not None and self.threads < 1:
+            raise EennError(f"threads={self.threads}: allowed is 1 or more, or leave it out")
         if any(not MIN_MS <= ms <= MAX_MS for ms in (*known.values(), preprocess_ms or MIN_MS)):
             raise EennError(f"totals: allowed are {MIN_MS:g} to {MAX_MS:g} milliseconds")
 

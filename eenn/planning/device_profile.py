@@ -1,7 +1,6 @@
 """The profile of a device: milliseconds of every part of a network that the device may run."""
 
 import json
-import math
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TypeVar
@@ -12,6 +11,8 @@ from eenn.files import from_json, write_json
 VERSION = 1
 MAX_BYTES = 2**20
 MAX_MS = 1e9
+MAX_SENT_BYTES = 1e12
+MAX_INPUT_SIZE = 2**16
 CPU, GPU = "cpu", "gpu"
 KINDS = (CPU, GPU)
 T = TypeVar("T")
@@ -54,7 +55,7 @@ class DeviceProfile:
         requests: by cut and format of features: `3-uint8`.
 
     Raises:
-        EennError: a time is not a positive number, or the kind does not exist.
+        EennError: a time, size or number of threads is impossible, or the kind does not exist.
     """
 
     artifact_id: str
@@ -81,8 +82,14 @@ class DeviceProfile:
             raise EennError(
                 f"times of a profile: allowed are 0 to {MAX_MS:g} milliseconds; measure again"
             )
-        if any(not 0 <= own.sent_bytes < math.inf for own in self.requests.values()):
-            raise EennError("sizes of requests: allowed are numbers from 0 up; measure again")
+        if any(not 0 <= own.sent_bytes <= MAX_SENT_BYTES for own in self.requests.values()):
+            raise EennError(
+                f"sizes of requests: allowed are 0 to {MAX_SENT_BYTES:g} bytes; measure again"
+            )
+        if not 1 <= self.input_size <= MAX_INPUT_SIZE:
+            raise EennError(f"input_size: allowed are 1 to {MAX_INPUT_SIZE} pixels; measure again")
+        if self.threads < 1:
+            raise EennError(f"threads={self.threads}: allowed is 1 or more; measure again")
 
     def save(self, path: Path) -> None:
         """Write the profile as readable JSON."""
@@ -113,10 +120,14 @@ def read_versioned(kind: type[T], path: Path, meaning: str, mend: str) -> T:
         if path.stat().st_size > MAX_BYTES:
             raise ValueError(f"it has more than {MAX_BYTES} bytes")
         content = json.loads(path.read_bytes())
-        if not isinstance(content, dict) or content.get("version") != VERSION:
+        if not isinstance(content, dict) or content.pop("version", None) != VERSION:
             raise ValueError(f"allowed is an object of version {VERSION}")
+        known = kind.__annotations__
+        if unknown := [key for key in content if key not in known]:
+            raise ValueError(f"{', '.join(unknown):.80}: allowed are version, {', '.join(known)}")
         return from_json(kind, content)
     except (ValueError, RecursionError, EennError) as error:
-        raise EennError(f"{path} is not {meaning}: {error}; {mend}") from error
+        said = "it is nested too deep" if isinstance(error, RecursionError) else str(error)
+        raise EennError(f"{path} is not {meaning}: {said}; {mend}") from error
     except OSError as error:
         raise EennError(f"{path}: {error.strerror}; {mend}") from error

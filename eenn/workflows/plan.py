@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from eenn.artifact.deployment import FILE as DEPLOYMENT
 from eenn.artifact.deployment import Deployment
-from eenn.cli import one_line_errors
+from eenn.cli import one_line_errors, printable
 from eenn.errors import EennError
 from eenn.exits.head_sets import PLAIN_HEADS
 from eenn.exits.policies.base import Ints, Outputs, Policy, Validation
@@ -24,7 +24,7 @@ from eenn.files import new_directory
 from eenn.offload.bench.deployments import PlanInputs, deployment_of, write_deployments
 from eenn.offload.edge.plans import FILE as PLANS
 from eenn.offload.edge.plans import Plans
-from eenn.offload.graphs.index import Graphs
+from eenn.offload.graphs.index import PRECISIONS, Graphs
 from eenn.offload.graphs.pieces import borders
 from eenn.planning.costs import Link
 from eenn.planning.device_file import DeviceFile
@@ -47,6 +47,7 @@ from eenn.reports.tables import table as printed_table
 from eenn.run_directory import find_artifact
 from eenn.workflows.plan_arguments import (
     LINKS,
+    check_limits,
     link_of,
     named_link,
     objectives_of,
@@ -83,8 +84,7 @@ def _plan(given: argparse.Namespace) -> None:
         raise EennError(f"--to {given.to} exists already; choose another directory")
     link, power = link_of(given.link), power_of(given.watts)
     objectives = objectives_of(given.objective, power)
-    if given.max_late is not None and given.deadline_ms is None:
-        raise EennError("--max-late without --deadline-ms: late is what comes after it; give both")
+    check_limits(given)
     graphs = Graphs.read(find_artifact(given.artifact))
     device = reference = _profile(given.profile, given.measured, graphs)
     cloud = reference
@@ -92,6 +92,11 @@ def _plan(given: argparse.Namespace) -> None:
         cloud = _profile(given.cloud_profile, given.measured, graphs)
     if given.device is not None:
         device = _scaled(reference, given.device, graphs)
+    if device.precision not in PRECISIONS:
+        raise EennError(
+            f"precision={device.precision:.80} of the device: allowed are {', '.join(PRECISIONS)}; "
+            "correct its file, or measure again"
+        )
     # Imported here because torch takes seconds, and a wrong file should fail at once.
     from eenn.records.evaluated_artifact import open_artifact
 
@@ -162,7 +167,7 @@ def _scaled(reference: DeviceProfile, file: Path, graphs: Graphs) -> DeviceProfi
 
     device = DeviceFile.load(file)
     for doubt in doubts(reference, device):
-        print(f"warning: {doubt}")
+        print(printable(f"warning: {doubt}"))
     return scaled(reference, device, work_of(graphs))
 
 

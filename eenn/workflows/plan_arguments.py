@@ -1,6 +1,7 @@
 """The arguments of the command `eenn-plan`."""
 
 import argparse
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -101,6 +102,21 @@ def objectives_of(text: str, power: Power | None) -> tuple[Objective, ...]:
     if ENERGY in names and power is None:
         raise EennError(f"--objective {ENERGY} needs --watts of the device; give them too")
     return tuple(Objective(name, name in WANTED) for name in names)
+
+
+def check_limits(given: argparse.Namespace) -> None:
+    """Check the limits of the goal.
+
+    Raises:
+        EennError: a limit is impossible, or one needs another.
+    """
+    for flag, share in (("--min-accuracy", given.min_accuracy), ("--max-late", given.max_late)):
+        if share is not None and not 0 <= share <= 1:
+            raise EennError(f"{flag} {share:g}: allowed is a share, 0 to 1")
+    if given.deadline_ms is not None and not 0 < given.deadline_ms < math.inf:
+        raise EennError(f"--deadline-ms {given.deadline_ms:g}: allowed is a number above 0")
+    if given.max_late is not None and given.deadline_ms is None:
+        raise EennError("--max-late without --deadline-ms: late is what comes after it; give both")
 
 
 def _add_times(group: argparse._ArgumentGroup) -> None:

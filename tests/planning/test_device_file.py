@@ -46,6 +46,8 @@ def test_a_file_says_what_is_known_of_a_device(tmp_path: Path) -> None:
         ({"kind": 3}, "kind is 3"),
         ({"device": None}, "device is None"),
         ({"threads": "four"}, "threads is 'four'"),
+        ({"threads": 0}, "threads=0: allowed is 1 or more"),
+        ({"thread": 4}, "thread: allowed are version, device, kind, totals, precision, threads"),
         ({"totals": {}}, "give at least one"),
         ({"totals": {"preprocess_ms": 3.0}}, "give at least one"),
         ({"totals": {"stages": [410]}}, r"stages is \[410\]"),
@@ -89,3 +91,23 @@ def test_a_profile_keeps_its_times_within_bounds(tmp_path: Path) -> None:
     for change in ({"preprocess_ms": -1.0}, {"classifier_ms": 1e10}, {"blocks": {"1": 10**400}}):
         with pytest.raises(EennError, match="allowed are 0 to 1e"):
             replace(whole, **change)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"input_size": 0}, "input_size: allowed are 1 to 65536 pixels"),
+        ({"input_size": 10**400}, "input_size: allowed are 1 to 65536 pixels"),
+        ({"threads": -4}, "threads=-4: allowed is 1 or more"),
+        ({"requests": {"0-fp32": {"sent_bytes": 1e308, "codec_ms": 1}}}, "0 to 1e\\+12 bytes"),
+        ({"speed": 3}, "speed: allowed are version, artifact_id, "),
+    ],
+)
+def test_an_odd_profile_is_one_line(changes: dict[str, Any], said: str, tmp_path: Path) -> None:
+    file = tmp_path / "profile.json"
+    profile(network(1), np.ones(5)).save(file)
+    file.write_text(json.dumps({**json.loads(file.read_text()), **changes}))
+    with pytest.raises(EennError, match=said) as caught:
+        DeviceProfile.load(file)
+    assert str(caught.value).startswith(f"{file} is not the profile of a device: ")
+    assert "\n" not in str(caught.value)

@@ -233,6 +233,16 @@ def test_a_profile_of_another_network_needs_its_artifact(
     assert "the profile is of artifact another" in capsys.readouterr().err
 
 
+def test_a_profile_in_a_precision_that_no_graph_has_is_refused(
+    planning: Callable[..., Path], graphs: Graphs, tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    replace(profile_of(graphs), precision="fp3").save(tmp_path / "odd.json")
+    with pytest.raises(SystemExit):
+        planning("--profile", "odd.json")
+    assert "precision=fp3 of the device: allowed are fp32, int8" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("given", "said"),
     [
@@ -243,7 +253,12 @@ def test_a_profile_of_another_network_needs_its_artifact(
         (("--watts", "much"), "three numbers such as 2.5,1.2,0.6"),
         (("--watts", "1,2"), "three numbers"),
         (("--max-late", "0.1"), "--max-late without --deadline-ms"),
-        (("--min-accuracy", "1.1"), "none of"),
+        (("--min-accuracy", "1", "--deadline-ms", "0.001"), "none of"),
+        (("--min-accuracy", "1.1"), "--min-accuracy 1.1: allowed is a share, 0 to 1"),
+        (("--min-accuracy", "nan"), "--min-accuracy nan: allowed is a share, 0 to 1"),
+        (("--deadline-ms", "0"), "--deadline-ms 0: allowed is a number above 0"),
+        (("--deadline-ms", "nan"), "--deadline-ms nan: allowed is a number above 0"),
+        (("--deadline-ms", "9", "--max-late", "2"), "--max-late 2: allowed is a share, 0 to 1"),
         (("--to", "."), "exists already"),
         (("--profile", "nothing.json"), "No such file"),
     ],
