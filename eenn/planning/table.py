@@ -240,12 +240,16 @@ class Table(Collection[D]):
     def pruned(self, goal: Goal) -> "Table[D]":
         """Drop designs that another one beats or equals, whatever the conditions are.
 
+        Of designs that equal each other the one that is cut first stays, then the first row.
+
         The best value of a goal stays in the table under all conditions, if the goal asks for
-        little time, energy and bytes, and for much accuracy and share on the device.
+        little time, energy, bytes and blocks, and for much accuracy and share on the device.
         """
         spent = self.spent
         columns = [spent.device_ms, spent.cloud_ms, spent.away, spent.sent_bytes, spent.codec_ms]
         columns.append(-np.nan_to_num(self.accuracy))
+        if CUT in goal.metrics:
+            columns.append(np.asarray(self.cuts, np.float64))
         if goal.metrics & {P95, LATE}:
             # Who is nowhere later at an exit, and lets no fewer images leave up to it, has no
             # larger share of images above any time.
@@ -319,7 +323,7 @@ def _image_ms(table: Table[Any], at: Conditions) -> Floats:
 
 # Coefficients that differ less are equal.
 DOMINATED = 1e-12
-ACCURACY, ENERGY, P95, LATE = "accuracy", "energy_mj", "p95_ms", "late_share"
+ACCURACY, ENERGY, P95, LATE, CUT = "accuracy", "energy_mj", "p95_ms", "late_share", "cut"
 # Metrics of which more is better.
 WANTED = (ACCURACY, "device_share")
 _COMPUTED: dict[str, Callable[[Table[Any], Conditions], Floats]] = {
@@ -331,7 +335,7 @@ _COMPUTED: dict[str, Callable[[Table[Any], Conditions], Floats]] = {
     "sent_bytes": lambda table, _: table.spent.sent_bytes,
     ACCURACY: lambda table, _: table.accuracy,
     "device_share": lambda table, _: 1 - table.spent.away,
-    "cut": lambda table, _: np.asarray(table.cuts, np.float64),
+    CUT: lambda table, _: np.asarray(table.cuts, np.float64),
     P95: _p95_ms,
     LATE: _late_share,
 }

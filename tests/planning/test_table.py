@@ -217,3 +217,14 @@ def test_choosing_loads_neither_torch_nor_scipy() -> None:
         "assert not {'torch', 'scipy', 'onnxruntime'} & set(sys.modules), sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_pruning_keeps_the_design_with_the_fewest_blocks_where_the_goal_asks_for_it() -> None:
+    def row(cut: int, device_ms: float) -> Row[int]:
+        return Row(
+            cut, cut, Spent(np.float64(device_ms), *[np.float64(0)] * 4), (1.0,), 0.5, (1.0,)
+        )
+
+    table = Table.of([row(5, 1.0), row(0, 2.0)])
+    assert table.pruned(Goal((Objective("cut"),))).designs == (5, 0)
+    assert table.pruned(Goal((FASTEST,))).designs == (5,)

@@ -148,9 +148,9 @@ class _Goal:
     limits: tuple[_Limit, ...]
 
     def __post_init__(self) -> None:
-        for own in (*self.objectives, *self.limits):
-            if own.metric not in METRICS:
-                raise ValueError(f"metric {own.metric:.80}: allowed are {', '.join(METRICS)}")
+        metrics = [own.metric for own in self.objectives] + [own.metric for own in self.limits]
+        if odd := [metric for metric in metrics if metric not in METRICS]:
+            raise ValueError(f"metric {odd[0]:.80}: allowed are {', '.join(METRICS)}")
         if not all(0 <= own.give_up <= 1 for own in self.objectives):
             raise ValueError("give_up of an objective: allowed is a share, 0 to 1")
 
