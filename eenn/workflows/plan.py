@@ -17,7 +17,7 @@ from eenn.artifact.deployment import Deployment
 from eenn.cli import one_line_errors, printable
 from eenn.errors import EennError
 from eenn.exits.head_sets import PLAIN_HEADS
-from eenn.exits.policies.base import Ints, Outputs, Policy, Validation
+from eenn.exits.policies.base import Outputs, Policy, Validation
 from eenn.exits.policies.registry import find_policy, make_policy
 from eenn.exits.rests import CLOUD
 from eenn.files import new_directory
@@ -221,10 +221,14 @@ def _chosen(every: Table[Plan], goal: Goal, at: Conditions, power: Power | None)
     return _Found(every, best, tuple(sorted(others, key=lambda row: float(latency_ms[row]))))
 
 
-def _keeping(every: Table[Plan], goal: Goal, at: Conditions) -> Ints:
-    """Find the plans that keep the limits that no link changes."""
+def _keeping(every: Table[Plan], goal: Goal, at: Conditions) -> list[int]:
+    """Find the plans that keep the limits that no link changes; those without a cloud come first.
+
+    Of equal plans the first one stays, and a device without a cloud has to find it.
+    """
     lasting = [own for own in goal.limits if own.metric == ACCURACY]
-    return every.equally_good(at, Goal((), tuple(lasting)))
+    rows: list[int] = every.equally_good(at, Goal((), tuple(lasting))).tolist()
+    return sorted(rows, key=lambda row: every.designs[row].route.rest == CLOUD)
 
 
 def _rows(every: Table[Plan], found: _Found, at: Conditions) -> list[dict[str, str]]:

@@ -1,5 +1,7 @@
 """Cuts between the branches: the device computes on, and the cloud goes on from there."""
 
+import json
+import shutil
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -29,6 +31,7 @@ from eenn.statistics.calibration import probabilities
 from tests.offload.exported import TEMPERATURES, Exported
 
 Floats = NDArray[np.float32]
+INPUT = ("input_5", "fp32")
 BLOCKS, LAST_OF = 19, {(): 0, (0,): 3, (1,): 7, (0, 2): 14}
 
 
@@ -64,6 +67,20 @@ def test_an_index_of_an_earlier_version_has_the_cuts_behind_branches(exported: E
     assert earlier.id == exported.graphs.id
     with pytest.raises(EennError, match="run `eenn-export` again"):
         earlier.features_shape(5)
+
+
+@pytest.mark.parametrize("shape", [[2**20, 2**20, 2**20], [-1, 8, 8], [0, 8, 8]])
+def test_an_index_with_impossible_features_is_refused(
+    shape: list[int], exported: Exported, tmp_path: Path
+) -> None:
+    shutil.copytree(exported.path, tmp_path / "artifact")
+    index = tmp_path / "artifact" / "onnx" / "index.json"
+    content = json.loads(index.read_text())
+    (row,) = (row for row in content["pieces"] if (row["name"], row["precision"]) == INPUT)
+    row["shape"] = shape
+    index.write_text(json.dumps(content))
+    with pytest.raises(EennError, match="takes features of more than"):
+        Graphs.read(tmp_path / "artifact")
 
 
 @pytest.mark.parametrize("first", range(0, BLOCKS, 5))

@@ -46,6 +46,8 @@ from eenn.offload.protocol.wire import Cut
 SCHEMA_VERSION = 2
 FOLDER, INDEX = "onnx", "index.json"
 PRECISIONS = ("fp32", "int8")
+# Features of networks are smaller, and a stranger's index could make zeros of any shape costly.
+MAX_VALUES = 2**26
 # A cut further back is worth a model if it sends at most this share of what those before it send.
 ENOUGH_LESS = 0.9
 
@@ -123,6 +125,10 @@ class Graphs:
             raise ArtifactVersion(f"{file} has no graphs of the artifact's experts; {again}")
         if odd := [row.file for row in rows if not _FILE.fullmatch(row.file)]:
             raise ArtifactEdited(f"{file} names a file {odd[0]!r:.80}, not a piece; {again}")
+        if odd := [row.file for row in rows if not _is_small(row.shape)]:
+            raise ArtifactEdited(
+                f"{file}: {odd[0]} takes features of more than {MAX_VALUES} values; {again}"
+            )
         if artifact_id != manifest.id:
             raise ArtifactEdited(
                 f"{file} belongs to artifact {artifact_id[:12]}, not to {manifest.id[:12]}; {again}"
@@ -235,6 +241,10 @@ class Graphs:
     @cached_property
     def _rows(self) -> dict[tuple[str, str], Piece]:
         return {(row.name, row.precision): row for row in self.rows}
+
+
+def _is_small(shape: tuple[int, int, int] | None) -> bool:
+    return shape is None or (min(shape) >= 1 and _values(shape) <= MAX_VALUES)
 
 
 def _values(shape: tuple[int, int, int]) -> int:
