@@ -49,6 +49,22 @@ def write_json(path: Path, value: Json) -> None:
     write_file(path, json.dumps(_without_nan(value), indent=1))
 
 
+def read_small_json(path: Path, max_bytes: int) -> Json:
+    """Read a JSON file that may come from a stranger.
+
+    Raises:
+        ValueError: the file is larger, nested too deep, or not JSON.
+        OSError: the file cannot be read.
+    """
+    if path.stat().st_size > max_bytes:
+        raise ValueError(f"it has more than {max_bytes} bytes")
+    try:
+        content: Json = json.loads(path.read_bytes())
+    except RecursionError as error:
+        raise ValueError("it is nested too deep") from error
+    return content
+
+
 def from_json(kind: type[T], value: Json) -> T:
     """Convert a JSON value to `kind`, the inverse of `dataclasses.asdict` with lists for tuples.
 

@@ -18,7 +18,7 @@ from eenn.exits.policies.base import Policy
 from eenn.exits.policies.registry import policy_from_json
 from eenn.exits.rests import CLOUD, NOBODY, PHOTOGRAPH, RESTS
 from eenn.exits.settings import Setting
-from eenn.files import Json, JsonObject, from_json, write_json
+from eenn.files import Json, JsonObject, from_json, read_small_json, write_json
 from eenn.offload.protocol.codecs import PAYLOADS as FEATURES
 from eenn.programs import EVALUATE
 from eenn.statistics.calibration import CHOICES
@@ -245,13 +245,10 @@ class Deployment:
             EennError: the file is not a deployment, or is for a later version of this program.
         """
         try:
-            if path.stat().st_size > MAX_BYTES:
-                raise ValueError(f"it has more than {MAX_BYTES} bytes")
-            return cls.from_json(json.loads(path.read_bytes()))
-        except (ValueError, RecursionError, EennError) as error:
-            said = "it is nested too deep" if isinstance(error, RecursionError) else str(error)
+            return cls.from_json(read_small_json(path, MAX_BYTES))
+        except (ValueError, EennError) as error:
             raise EennError(
-                f"{path} is not a deployment: {said}; take one that `{EVALUATE.command} "
+                f"{path} is not a deployment: {error}; take one that `{EVALUATE.command} "
                 "fit.goal=...` wrote"
             ) from error
         except OSError as error:

@@ -111,6 +111,21 @@ class Link:
                 "above 0 and a round-trip time of 0 or more"
             )
 
+    @classmethod
+    def parse(cls, text: str) -> "Link":
+        """Read a link such as `12,50`: megabits per second and milliseconds.
+
+        Raises:
+            EennError: the text is something else.
+        """
+        try:
+            bandwidth_mbps, rtt_ms = (float(part) for part in text.split(","))
+        except ValueError:
+            raise EennError(
+                f"{text}: allowed are megabits per second and milliseconds, such as 12,50"
+            ) from None
+        return cls(bandwidth_mbps, rtt_ms)
+
     def __str__(self) -> str:
         return f"{self.bandwidth_mbps:g} Mbps and {self.rtt_ms:g} ms"
 

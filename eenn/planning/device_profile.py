@@ -1,12 +1,12 @@
 """The profile of a device: milliseconds of every part of a network that the device may run."""
 
-import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
 from eenn.errors import EennError
-from eenn.files import from_json, write_json
+from eenn.files import from_json, read_small_json, write_json
 
 VERSION = 1
 MAX_BYTES = 2**20
@@ -117,17 +117,14 @@ def read_versioned(kind: type[T], path: Path, meaning: str, mend: str) -> T:
         EennError: the file cannot be read, or is something else.
     """
     try:
-        if path.stat().st_size > MAX_BYTES:
-            raise ValueError(f"it has more than {MAX_BYTES} bytes")
-        content = json.loads(path.read_bytes())
-        if not isinstance(content, dict) or content.pop("version", None) != VERSION:
+        content = read_small_json(path, MAX_BYTES)
+        if not isinstance(content, Mapping) or content.get("version") != VERSION:
             raise ValueError(f"allowed is an object of version {VERSION}")
         known = kind.__annotations__
-        if unknown := [key for key in content if key not in known]:
+        if unknown := [key for key in content if key not in ("version", *known)]:
             raise ValueError(f"{', '.join(unknown):.80}: allowed are version, {', '.join(known)}")
         return from_json(kind, content)
-    except (ValueError, RecursionError, EennError) as error:
-        said = "it is nested too deep" if isinstance(error, RecursionError) else str(error)
-        raise EennError(f"{path} is not {meaning}: {said}; {mend}") from error
+    except (ValueError, EennError) as error:
+        raise EennError(f"{path} is not {meaning}: {error}; {mend}") from error
     except OSError as error:
         raise EennError(f"{path}: {error.strerror}; {mend}") from error

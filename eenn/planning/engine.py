@@ -62,6 +62,25 @@ class Power:
         if not all(0 <= watts < math.inf for watts in vars(self).values()):
             raise EennError("watts of a device: allowed are numbers from 0 up")
 
+    @classmethod
+    def of(cls, setting: str, watts: Sequence[float]) -> "Power":
+        """Take the watts of a device that computes, sends and waits, in this order.
+
+        Args:
+            setting: its name, for the error.
+
+        Raises:
+            EennError: these are not three numbers from 0 up.
+        """
+        try:
+            compute_w, transmit_w, idle_w = watts
+            return cls(compute_w, transmit_w, idle_w)
+        except (ValueError, EennError):
+            raise EennError(
+                f"{setting}={', '.join(map(str, watts))}: allowed are three numbers from 0 up, of "
+                "a device that computes, sends and waits"
+            ) from None
+
 
 @dataclass(frozen=True)
 class Spent:

@@ -11,7 +11,6 @@ from eenn.exits.policies.threshold import DEFAULT
 from eenn.files import from_json
 from eenn.planning.costs import Link
 from eenn.planning.engine import Power
-from eenn.planning.planners.comparison import Comparison
 from eenn.planning.table import ENERGY, FASTEST, METRICS, WANTED, Objective
 from eenn.programs import CONF, PLAN
 from eenn.run_directory import read_config
@@ -60,13 +59,9 @@ def link_of(text: str) -> Link:
     if text in names:
         return named_link(LINKS / f"{text}.yaml")
     try:
-        bandwidth_mbps, rtt_ms = (float(part) for part in text.split(","))
-    except ValueError:
-        raise EennError(
-            f"--link {text}: allowed are {', '.join(names)}, or megabits per second and "
-            "milliseconds, such as 12,50"
-        ) from None
-    return Link(bandwidth_mbps, rtt_ms)
+        return Link.parse(text)
+    except EennError as error:
+        raise EennError(f"--link {error}; or one of {', '.join(names)}") from None
 
 
 def named_link(file: Path) -> Link:
@@ -82,12 +77,9 @@ def power_of(text: str | None) -> Power | None:
     if text is None:
         return None
     try:
-        watts = tuple(float(part) for part in text.split(","))
+        return Power.of("--watts", [float(part) for part in text.split(",")])
     except ValueError:
         raise EennError(f"--watts {text}: allowed are three numbers such as 2.5,1.2,0.6") from None
-    power = Comparison(watts=watts).power
-    assert power is not None
-    return power
 
 
 def objectives_of(text: str, power: Power | None) -> tuple[Objective, ...]:

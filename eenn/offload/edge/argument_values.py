@@ -14,6 +14,7 @@ from eenn.planning.costs import Link
 # The value of --guard that turns a deployment file's guard off.
 OFF = "off"
 MOST_IN_FLIGHT = 16
+LONGEST = 6  # digits of a number of threads, blocks or plans
 
 
 def branches_of(text: str) -> tuple[int, ...]:
@@ -62,23 +63,22 @@ def positive_of(text: str) -> float:
 
 def link_of(text: str) -> Link:
     try:
-        bandwidth_mbps, rtt_ms = (float(part) for part in text.split(","))
-        return Link(bandwidth_mbps, rtt_ms)
-    except (ValueError, EennError):
-        raise argparse.ArgumentTypeError(
-            f"{text}: allowed are megabits per second above 0 and milliseconds, such as 12,50"
-        ) from None
+        return Link.parse(text)
+    except EennError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def blocks_of(text: str) -> int:
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text}: allowed is a number of blocks")
+    if not text.isdecimal() or len(text) > LONGEST:
+        raise argparse.ArgumentTypeError(f"{text:.80}: allowed is a number of blocks")
     return int(text)
 
 
 def whole_of(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text}: allowed is a whole number, 1 or more")
+    if not text.isdecimal() or len(text) > LONGEST or int(text) < 1:
+        raise argparse.ArgumentTypeError(
+            f"{text:.80}: allowed is a whole number, 1 or more, of at most {LONGEST} digits"
+        )
     return int(text)
 
 

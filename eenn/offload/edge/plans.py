@@ -1,6 +1,5 @@
 """The table of plans that a device follows: deployments, each with its costs, in `plans.json`."""
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
@@ -12,7 +11,7 @@ from eenn.artifact.deployment import Deployment
 from eenn.artifact.manifest import Manifest
 from eenn.errors import EennError
 from eenn.exits.rests import CLOUD
-from eenn.files import Json, JsonObject, from_json, write_json
+from eenn.files import Json, JsonObject, from_json, read_small_json, write_json
 from eenn.planning.costs import Link
 from eenn.planning.engine import Conditions, Power, Spent
 from eenn.planning.table import METRICS, Goal, Limit, NoPlan, Objective, Row, Table
@@ -118,12 +117,9 @@ class Plans:
             EennError: the file does not hold plans, or is for a later version of this program.
         """
         try:
-            if path.stat().st_size > MAX_BYTES:
-                raise ValueError(f"it has more than {MAX_BYTES} bytes")
-            return _read(json.loads(path.read_bytes()))
-        except (ValueError, RecursionError, EennError) as error:
-            said = "it is nested too deep" if isinstance(error, RecursionError) else str(error)
-            said = said.replace(f"{_Stored.__name__}.", "").replace(_Stored.__name__, "it")
+            return _read(read_small_json(path, MAX_BYTES))
+        except (ValueError, EennError) as error:
+            said = str(error).replace(f"{_Stored.__name__}.", "").replace(_Stored.__name__, "it")
             raise EennError(
                 f"{path} holds no plans: {said}; take one that `eenn-plan` wrote"
             ) from error

@@ -39,18 +39,13 @@ class Comparison:
         require_numbers(**{"plan.frames_per_s": rate})
         if not 0 < rate < math.inf:
             raise EennError(f"plan.frames_per_s={rate:g}: allowed is a number above 0")
-        if self.watts is not None and (
-            len(self.watts) != 3 or not all(0 <= watts < math.inf for watts in self.watts)
-        ):
-            raise EennError(
-                f"plan.watts={', '.join(map(str, self.watts))}: allowed are three numbers from 0 "
-                "up, of a device that computes, sends and waits"
-            )
+        if self.watts is not None:
+            Power.of("plan.watts", self.watts)
 
     @property
     def power(self) -> Power | None:
         """Return the device's power, if it is known."""
-        return None if self.watts is None else Power(*self.watts)
+        return None if self.watts is None else Power.of("plan.watts", self.watts)
 
 
 @dataclass(frozen=True)

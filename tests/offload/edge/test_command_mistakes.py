@@ -25,6 +25,8 @@ from tests.offload.exported import Exported
         (("a.jpg", "--deadline-ms", "0"), "above 0"),
         (("a.jpg", "--deadline-ms", "nan"), "above 0"),
         (("a.jpg", "--threads", "0"), "1 or more"),
+        (("a.jpg", "--threads", "9" * 12), "at most 6 digits"),
+        (("a.jpg", "--cloud", "http://host", "--cut", "9" * 5000), "a number of blocks"),
         (("a.jpg", "--precision", "fp16"), "choose from"),
     ],
 )

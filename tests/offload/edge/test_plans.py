@@ -225,7 +225,7 @@ def test_a_file_of_something_else_is_one_line(content: str, tmp_path: Path) -> N
         (("--plans", "FILE", "--deployment", "d.json"), "give one of them"),
         (("--plans", "FILE", "--plan", "1", "--link", "1,1"), "which choose a plan"),
         (("--plans", "FILE", "--plan", "99"), "allowed are 1 to 33"),
-        (("--plans", "FILE", "--link", "0,5"), "such as 12,50"),
+        (("--plans", "FILE", "--link", "0,5"), "a bandwidth above 0"),
         (("--plans", "FILE", "--link", "fast"), "such as 12,50"),
         (("--plans", "FILE", "--slowdown", "0"), "allowed is a number above 0"),
         (("--plans", "FILE", "--slowdown", "9" * 400), "allowed is a number above 0"),
