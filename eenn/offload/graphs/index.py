@@ -127,7 +127,8 @@ class Graphs:
             raise ArtifactEdited(f"{file} names a file {odd[0]!r:.80}, not a piece; {again}")
         if odd := [row.file for row in rows if not _is_small(row.shape)]:
             raise ArtifactEdited(
-                f"{file}: {odd[0]} takes features of more than {MAX_VALUES} values; {again}"
+                f"{file}: the shape of {odd[0]} is odd; allowed are sides of 1 or more, and at "
+                f"most {MAX_VALUES} values in all; {again}"
             )
         if artifact_id != manifest.id:
             raise ArtifactEdited(
